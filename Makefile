@@ -1,0 +1,41 @@
+# make demo | test | lint | bench: each sets up what it needs in .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SOURCES := src/fastnk/_core.pyx $(wildcard src/fastnk/*.h) setup.py pyproject.toml
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/demo.ok
+	$(BIN)/fastnk demo
+
+test: .venv/test.ok
+	$(BIN)/python -m pytest
+
+lint: .venv/test.ok .venv/lint.ok
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fastnk._core
+
+bench: .venv/test.ok .venv/bench.ok
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build src/fastnk/_core.c src/fastnk/*.so src/*.egg-info
+
+.venv/pip.ok:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first with --group
+	touch $@
+
+.venv/demo.ok: .venv/pip.ok $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[django]"
+	touch $@
+
+.venv/test.ok: .venv/demo.ok
+	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+.venv/lint.ok .venv/bench.ok: .venv/%.ok: .venv/pip.ok pyproject.toml
+	$(BIN)/python -m pip install --quiet --group $*
+	touch $@

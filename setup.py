@@ -1,0 +1,15 @@
+"""The extension module; everything else is in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "fastnk._core",
+            ["src/fastnk/_core.pyx"],
+            depends=["src/fastnk/_scan.h"],
+            # Here and not in CFLAGS, which would replace the flags Python itself was built with.
+            extra_compile_args=["-O3"],
+        )
+    ]
+)

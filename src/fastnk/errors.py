@@ -1,0 +1,193 @@
+"""What can go wrong, and where: the error tree and `Finding`. Imports nothing of fastnk.
+
+Every error reads as up to three lines: a stable code and what happened, where, and what to try.
+The codes are listed in `docs/errors.md`; a code never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+MAX_SHOWN = 20
+"""How many findings an error message shows; all of them are in `FindingsError.findings`."""
+
+MAX_VALUE_SHOWN = 60
+
+
+class Place(NamedTuple):
+    """Where in a backup something is. What is not known is `None`."""
+
+    path: str | None = None
+    """The name of the backup as the caller gave it."""
+    offset: int | None = None
+    """Bytes before it in the (decompressed) backup."""
+    record: int | None = None
+    """The record's number; the first is 1."""
+    model: str | None = None
+    """The model label, `app.model`."""
+    pk: str | None = None
+    """The record's pk as it stands in the backup; a string without its quotes."""
+    field: str | None = None
+
+    def __str__(self) -> str:
+        source = self.path or "the backup"
+        if self.offset is not None:
+            source += f":{self.offset}"
+        record = None if self.record is None else f"record {self.record}"
+        pk = "" if self.pk is None else f" pk {shorten(self.pk)}"
+        model = None if self.model is None else f"{self.model}{pk}"
+        field = None if self.field is None else f"field {self.field}"
+        return ", ".join(part for part in (source, record, model, field) if part)
+
+
+class Finding(NamedTuple):
+    """One thing wrong with a backup, with its place."""
+
+    code: str
+    """The stable code, `FNK` and three digits."""
+    what: str
+    place: Place
+    value: str | None = None
+    """The offending value as it stands in the backup."""
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" ({shorten(self.value)})"
+        return f"{self.code} {self.what}{value}\n    at {self.place}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as flat JSON-ready data; unknown parts of the place are left out."""
+        place = {name: value for name, value in self.place._asdict().items() if value is not None}
+        value = {} if self.value is None else {"value": self.value}
+        return {"code": self.code, "what": self.what, **place, **value}
+
+
+class FastnkError(Exception):
+    """The base of all errors that fastnk raises on purpose."""
+
+    code: str = "FNK100"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        place: Place | str | None = None,
+        remedy: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.what = what
+        self.place = place
+        self.remedy = remedy
+        if code is not None:
+            self.code = code
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [f"{self.code} {self.what}"]
+        if self.place is not None:
+            lines.append(f"  at {self.place}")
+        if self.remedy is not None:
+            lines.append(f"  try: {self.remedy}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as JSON-ready data, for `--json`."""
+        place = self.place
+        if isinstance(place, Place):
+            where: Any = {name: part for name, part in place._asdict().items() if part is not None}
+        else:
+            where = place
+        return {"code": self.code, "what": self.what, "place": where, "remedy": self.remedy}
+
+
+class UsageError(FastnkError):
+    """The call itself is wrong: an option, a name, a combination."""
+
+    code = "FNK101"
+    exit_code = 2
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; the message names the extra."""
+
+    code = "FNK102"
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed",
+            remedy=f'pip install "fastnk[{extra}]"',
+        )
+
+
+class SchemaError(UsageError):
+    """A schema that cannot be used; `place` is the dotted path inside the document."""
+
+    code = "FNK110"
+
+
+class SourceError(FastnkError):
+    """A backup that cannot be read: missing, not permitted, changed while it was read."""
+
+    code = "FNK120"
+
+
+class OutputError(FastnkError):
+    """An output that cannot be written."""
+
+    code = "FNK130"
+
+
+class BackupSyntaxError(FastnkError):
+    """A backup that is not what it should be: not JSON, not records, damaged, cut off."""
+
+    code = "FNK200"
+    place: Place
+
+    @property
+    def offset(self) -> int:
+        """Bytes before the fault in the (decompressed) backup."""
+        return self.place.offset or 0
+
+
+class FindingsError(FastnkError):
+    """Refused because of findings; nothing was written."""
+
+    code = "FNK300"
+    exit_code = 4
+
+    def __init__(self, findings: list[Finding], *, total: int, remedy: str | None = None) -> None:
+        self.findings = findings
+        self.total = total
+        noun = "finding" if total == 1 else "findings"
+        super().__init__(f"refused because of {total:,} {noun}; nothing was written", remedy=remedy)
+
+    def __str__(self) -> str:
+        shown = [str(finding) for finding in self.findings[:MAX_SHOWN]]
+        more = self.total - len(shown)
+        if more:
+            shown.append(f"and {more:,} more")
+        head, *rest = super().__str__().split("\n")
+        return "\n".join([head, *(f"  {line}" for line in shown), *rest])
+
+    def as_dict(self) -> dict[str, Any]:
+        findings = [finding.as_dict() for finding in self.findings]
+        return {**super().as_dict(), "total": self.total, "findings": findings}
+
+
+class RestoreError(FastnkError):
+    """A restore that did not happen: the database is as it was."""
+
+    code = "FNK400"
+
+
+class LockedError(RestoreError):
+    """Another restore into the same database is under way."""
+
+    code = "FNK401"
+    exit_code = 6
+
+
+def shorten(value: str) -> str:
+    """`value` on one line and short enough for a message."""
+    line = " ".join(value.split())
+    return line if len(line) <= MAX_VALUE_SHOWN else line[: MAX_VALUE_SHOWN - 1] + "…"

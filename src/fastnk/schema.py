@@ -1,0 +1,224 @@
+"""The schema: which fields hold keys of which model, and what natural keys are made of.
+
+Plain data that every layer may read; no Django. The document is described in `docs/schema.md`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fastnk.errors import SchemaError
+
+VERSION = 1
+TRANSFORMS = ("str", "isoformat")
+"""What may stand after `|` in a key part: Python's `str()` and `datetime.isoformat()`."""
+
+KeyPart = str | list[Any]
+"""A path (`document__document_number`, `id|str`), or a list of key parts for a nested key."""
+
+
+class Relation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A field that holds keys of another model (or of its own)."""
+
+    to: str
+    """The label of the target model."""
+    to_field: str | None = None
+    """The field of the target whose value is held; `None` for its pk."""
+    many: bool = False
+    """Whether the field holds a list of keys (many-to-many)."""
+
+
+class GenericRelation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pair of fields that together refer to a record of any model."""
+
+    content_type: str
+    object_id: str
+
+
+class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What fastnk knows of one model."""
+
+    pk: str = "id"
+    """The name of the pk field. A pk that is a relation is listed in `relations` too."""
+    natural_key: list[KeyPart] | None = None
+    """The parts of the natural key in order; `None` where the model has none."""
+    relations: dict[str, Relation] = {}
+    generic_relations: dict[str, GenericRelation] = {}
+
+
+class KeyPath(NamedTuple):
+    """One parsed key part: the relations to follow, the field at the end, a transform."""
+
+    hops: tuple[str, ...]
+    field: str
+    transform: str | None
+
+
+class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All models of a system. Checked when it is made by `load`, `loads` or `of`."""
+
+    version: int
+    models: dict[str, Model]
+
+    @classmethod
+    def of(cls, models: dict[str, Model]) -> Schema:
+        """A checked schema of `models`, label to model. Raises `SchemaError`."""
+        schema = cls(version=VERSION, models=models)
+        schema.check()
+        return schema
+
+    @classmethod
+    def loads(cls, document: bytes | str, name: str = "schema") -> Schema:
+        """The schema in a JSON document. Raises `SchemaError` that names the place."""
+        try:
+            schema = msgspec.json.decode(document, type=cls)
+        except msgspec.ValidationError as error:
+            raise _at_path(error, name) from None
+        except msgspec.DecodeError as error:
+            raise SchemaError(f"{name} is not JSON: {error}") from None
+        schema.check()
+        return schema
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Schema:
+        """The schema in a file. Raises `SchemaError` that names the place."""
+        try:
+            document = Path(path).read_bytes()
+        except OSError as error:
+            raise SchemaError(
+                f"cannot read the schema {os.fspath(path)}: {error.strerror}",
+                remedy="fastnk schema django --settings mysite.settings -o schema.json",
+            ) from None
+        return cls.loads(document, os.fspath(path))
+
+    def dumps(self) -> bytes:
+        """The schema as an indented JSON document."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the schema to a file."""
+        Path(path).write_bytes(self.dumps())
+
+    def check(self) -> None:
+        """Raise `SchemaError` for the first thing that does not hold together."""
+        if self.version != VERSION:
+            raise SchemaError(
+                f"schema version {self.version} is not known; this fastnk reads {VERSION}",
+                place="version",
+            )
+        for label, model in self.models.items():
+            _check_model(self, label, model)
+
+    def target(self, label: str, field: str) -> str | None:
+        """The model that `field` of model `label` refers to; `None` for a plain field."""
+        relation = self.models[label].relations.get(self.field_name(label, field))
+        return None if relation is None else relation.to
+
+    def field_name(self, label: str, field: str) -> str:
+        """`field` with Django's alias `pk` replaced by the name of the pk field."""
+        return self.models[label].pk if field == "pk" else field
+
+
+def parse_path(part: str) -> KeyPath:
+    """Take `document__document_number|str` apart. Checks nothing but the form."""
+    path, _, transform = part.partition("|")
+    *hops, field = path.split("__")
+    return KeyPath(tuple(hops), field, transform or None)
+
+
+def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
+    """The paths of a natural key in order, nested lists flattened."""
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from flat_parts(part)
+
+
+def _check_model(schema: Schema, label: str, model: Model) -> None:
+    place = f"models.{label}"
+    if label.count(".") != 1 or label != label.lower():
+        raise SchemaError(
+            f'"{label}" is not a model label', place=place, remedy='write "app.model", lower case'
+        )
+    for name, relation in model.relations.items():
+        _check_label(schema, relation.to, f"{place}.relations.{name}.to")
+    for name, generic in model.generic_relations.items():
+        if schema.target(label, generic.content_type) is None:
+            raise SchemaError(
+                f'"{generic.content_type}" is not a relation of {label}',
+                place=f"{place}.generic_relations.{name}.content_type",
+                remedy="list it in relations, to the content type model",
+            )
+    if model.natural_key is not None:
+        if not model.natural_key:
+            raise SchemaError(
+                "an empty natural key identifies nothing",
+                place=f"{place}.natural_key",
+                remedy="name its parts, or leave natural_key out",
+            )
+        _check_parts(schema, label, model.natural_key, f"{place}.natural_key")
+
+
+def _check_parts(schema: Schema, label: str, parts: list[KeyPart], place: str) -> None:
+    for number, part in enumerate(parts):
+        here = f"{place}[{number}]"
+        if isinstance(part, str):
+            _check_path(schema, label, part, here)
+        elif isinstance(part, list) and part:
+            _check_parts(schema, label, part, here)
+        else:
+            raise SchemaError(
+                f"{part!r} is not a key part", place=here, remedy="write a path or a list of paths"
+            )
+
+
+def _check_path(schema: Schema, label: str, part: str, place: str) -> None:
+    hops, field, transform = parse_path(part)
+    if not all((*hops, field)):
+        raise SchemaError(f'"{part}" is not a path', place=place, remedy='write "field__field"')
+    if transform is not None and transform not in TRANSFORMS:
+        raise SchemaError(
+            f'no transform "{transform}"{_hint(transform, TRANSFORMS)}',
+            place=place,
+            remedy=f"one of {', '.join(TRANSFORMS)}",
+        )
+    for hop in hops:
+        target = schema.target(label, hop)
+        if target is None:
+            raise SchemaError(
+                f'"{hop}" is not a relation of {label}{_hint(hop, schema.models[label].relations)}',
+                place=place,
+                remedy="a path follows relations and ends at a field",
+            )
+        if schema.models[label].relations[schema.field_name(label, hop)].many:
+            raise SchemaError(f'"{hop}" of {label} holds many keys', place=place)
+        label = target
+    if schema.target(label, field) is not None and field != "pk":
+        raise SchemaError(
+            f'"{part}" ends at a relation',
+            place=place,
+            remedy=f'go on to a field of {schema.target(label, field)}, as in "{part}__name"',
+        )
+
+
+def _check_label(schema: Schema, label: str, place: str) -> None:
+    if label not in schema.models:
+        raise SchemaError(f'no model "{label}"{_hint(label, schema.models)}', place=place)
+
+
+def _hint(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _at_path(error: msgspec.ValidationError, name: str) -> SchemaError:
+    what, _, path = str(error).partition(" - at `$")
+    place = path.removesuffix("`").lstrip(".").replace("[...]", ".*") or name
+    return SchemaError(f"{name}: {what}", place=place)

@@ -1,0 +1,1 @@
+"""A Django project that only the tests use."""
