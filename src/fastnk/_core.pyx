@@ -1,0 +1,2532 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, binding=True, autotestdict=False, auto_pickle=False
+"""The hot loop: bytes in, bytes out, no Python object per record, no GIL.
+
+A `Walker` is fed chunks of any size and keeps what is not yet a whole record in its window:
+
+      consumed            the window (one buffer, drawn once)
+    ...........|rec, rec, rec, rec, re|            room to grow            |padding|
+               ^base                  ^length                              ^capacity
+
+The scan (`_scan.h`) lists the bytes of the window that matter; the walk goes from one listed byte
+to the next, checks the grammar and meets each record once, whole. What is left of an incomplete
+record moves to the front and is scanned again with the next chunk. So a token, an escape or a
+UTF-8 sequence may straddle chunks and nothing but the window has to remember it.
+
+Pass 1, `Indexer`: rows of models that something refers to go into tables; every place that will
+change goes into a log, with the id that stands there.
+Pass 2, `Splicer`: copies the same bytes and follows the log. It does not parse.
+
+Two invariants make the pointer steps safe. The list of positions ends in a sentinel that stands
+where the good bytes end and on a byte that no rule accepts, so the walk cannot step past it. And
+whatever looks ahead of a listed byte stops at the padding, which is white space.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+
+import os
+
+from fastnk.errors import BackupSyntaxError, Place, UsageError
+
+cdef extern from "_scan.h" nogil:
+    enum: FNK_BLOCK
+    ctypedef struct fnk_scanned:
+        size_t count
+        size_t end
+        int broken
+    ctypedef fnk_scanned (*fnk_scan_function)(const uint8_t *, size_t, uint32_t *)
+    ctypedef struct fnk_variant:
+        const char *name
+        fnk_scan_function scan
+    int fnk_variants(fnk_variant *)
+    const uint8_t fnk_class[256]
+
+cdef extern from * nogil:
+    """
+    /* Folds a 128-bit product: the one step of the hash. */
+    static inline uint64_t fnk_fold(uint64_t a, uint64_t b) {
+        const unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    """
+    uint64_t fnk_fold(uint64_t, uint64_t)
+    const uint64_t ODD "0xD6E8FEB86659FD93ULL"
+
+
+# ---- the scan's variants ------------------------------------------------------------------
+
+cdef fnk_variant _variants[3]
+cdef int _variant_count = fnk_variants(_variants)
+cdef fnk_scan_function _scan = _variants[0].scan
+
+
+def variants():
+    """The scan's variants that this processor runs, the fastest first, `scalar` last."""
+    return tuple([_variants[i].name.decode() for i in range(_variant_count)])
+
+
+def force(name):
+    """Use the named variant from now on; `None` for the fastest. For tests."""
+    global _scan
+    names = variants()
+    if name is not None and name not in names:
+        raise UsageError(f"no scan variant {name!r} here", remedy=f"one of {', '.join(names)}")
+    _scan = _variants[0 if name is None else names.index(name)].scan
+
+
+# ---- growing buffers ----------------------------------------------------------------------
+
+cdef struct Buffer:
+    uint8_t *data
+    size_t length
+    size_t capacity
+
+
+cdef inline bint reserve(Buffer *buffer, size_t extra) noexcept nogil:
+    """Room for `extra` more bytes; False without memory."""
+    cdef size_t capacity = buffer.capacity
+    cdef uint8_t *data
+    if buffer.length + extra <= capacity:
+        return True
+    while capacity < buffer.length + extra:
+        capacity = 2 * capacity if capacity else 256
+    data = <uint8_t *> realloc(buffer.data, capacity)
+    if data == NULL:
+        return False
+    buffer.data = data
+    buffer.capacity = capacity
+    return True
+
+
+cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcept nogil:
+    if not reserve(buffer, length):
+        return False
+    memcpy(buffer.data + buffer.length, data, length)
+    buffer.length += length
+    return True
+
+
+cdef inline bint append_byte(Buffer *buffer, uint8_t byte) noexcept nogil:
+    return append(buffer, &byte, 1)
+
+
+cdef inline bint append_number(Buffer *buffer, uint64_t number) noexcept nogil:
+    """As a varint: seven bits a byte, the lowest first, the high bit on all but the last."""
+    if not reserve(buffer, 10):
+        return False
+    while number >= 0x80:
+        buffer.data[buffer.length] = <uint8_t> (number | 0x80)
+        buffer.length += 1
+        number >>= 7
+    buffer.data[buffer.length] = <uint8_t> number
+    buffer.length += 1
+    return True
+
+
+cdef inline bint append_text(Buffer *buffer, const uint8_t *text, size_t length) noexcept nogil:
+    """With its length in front."""
+    return append_number(buffer, length) and append(buffer, text, length)
+
+
+cdef inline uint64_t read_number(const uint8_t **at) noexcept nogil:
+    cdef uint64_t number = 0
+    cdef int shift = 0
+    while at[0][0] & 0x80:
+        number |= <uint64_t> (at[0][0] & 0x7F) << shift
+        shift += 7
+        at[0] += 1
+    number |= <uint64_t> at[0][0] << shift
+    at[0] += 1
+    return number
+
+
+cdef struct Text:
+    const uint8_t *data
+    size_t length
+
+
+cdef inline Text read_text(const uint8_t **at) noexcept nogil:
+    cdef Text text
+    text.length = <size_t> read_number(at)
+    text.data = at[0]
+    at[0] += text.length
+    return text
+
+
+cdef inline bint same(Text a, Text b) noexcept nogil:
+    return a.length == b.length and memcmp(a.data, b.data, a.length) == 0
+
+
+cdef inline bint is_null(Text value) noexcept nogil:
+    """Absent, or JSON's null."""
+    return value.length == 0 or value.data[0] == c'n'
+
+
+# ---- text ---------------------------------------------------------------------------------
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    c |= 0x20
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
+
+
+cdef inline uint32_t hex_four(const uint8_t *p) noexcept nogil:
+    return (hex_digit(p[0]) << 12 | hex_digit(p[1]) << 8 | hex_digit(p[2]) << 4 | hex_digit(p[3]))
+
+
+cdef inline uint8_t *put_code_point(uint8_t *out, uint32_t code) noexcept nogil:
+    """As UTF-8. A lone surrogate, which Python's json accepts, gets the same form."""
+    if code < 0x80:
+        out[0] = <uint8_t> code
+        return out + 1
+    if code < 0x800:
+        out[0] = <uint8_t> (0xC0 | code >> 6)
+        out[1] = <uint8_t> (0x80 | code & 0x3F)
+        return out + 2
+    if code < 0x10000:
+        out[0] = <uint8_t> (0xE0 | code >> 12)
+        out[1] = <uint8_t> (0x80 | code >> 6 & 0x3F)
+        out[2] = <uint8_t> (0x80 | code & 0x3F)
+        return out + 3
+    out[0] = <uint8_t> (0xF0 | code >> 18)
+    out[1] = <uint8_t> (0x80 | code >> 12 & 0x3F)
+    out[2] = <uint8_t> (0x80 | code >> 6 & 0x3F)
+    out[3] = <uint8_t> (0x80 | code & 0x3F)
+    return out + 4
+
+
+cdef Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept nogil:
+    """Text with JSON's escapes decoded, in `scratch` where there are any.
+
+    With `reversible`, quotes, backslashes and control characters stay escaped, each in one
+    spelling, so that whole JSON values can be compared. `data` is NULL without memory.
+    """
+    cdef const uint8_t *p = text.data
+    cdef const uint8_t *end = text.data + text.length
+    cdef uint8_t *out
+    cdef uint32_t code, low
+    cdef Text result
+    if memchr(text.data, c'\\', text.length) == NULL:
+        return text
+    scratch.length = 0
+    if not reserve(scratch, 6 * text.length):
+        result.data = NULL
+        result.length = 0
+        return result
+    out = scratch.data
+    while p < end:
+        if p[0] != c'\\':
+            out[0] = p[0]
+            out += 1
+            p += 1
+            continue
+        code = p[1]
+        p += 2
+        if code == c'u':
+            code = hex_four(p)
+            p += 4
+            if 0xD800 <= code < 0xDC00 and end - p >= 6 and p[0] == c'\\' and p[1] == c'u':
+                low = hex_four(p + 2)
+                if 0xDC00 <= low < 0xE000:
+                    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
+                    p += 6
+        elif code == c'b':
+            code = 8
+        elif code == c'f':
+            code = 12
+        elif code == c'n':
+            code = 10
+        elif code == c'r':
+            code = 13
+        elif code == c't':
+            code = 9
+        if reversible and (code < 0x20 or code == c'"' or code == c'\\'):
+            out[0] = c'\\'
+            out[1] = c'u'
+            out[2] = out[3] = c'0'
+            out[4] = c'0' + <uint8_t> (code >> 4)
+            out[5] = c'a' + <uint8_t> (code & 15)
+            out += 6
+        else:
+            out = put_code_point(out, code)
+    result.data = scratch.data
+    result.length = out - scratch.data
+    return result
+
+
+cdef inline Text canonical(Text value, Buffer *scratch) noexcept nogil:
+    """What identifies an id: a string's decoded content, or a number as it is written.
+
+    So 5 and "5" are the same id, as they are to Django's `to_python`.
+    """
+    if value.length >= 2 and value.data[0] == c'"':
+        value.data += 1
+        value.length -= 2
+        return unescaped(value, scratch, False)
+    return value
+
+
+cdef inline uint64_t load(const uint8_t *p, size_t length) noexcept nogil:
+    """Up to eight bytes as a number."""
+    cdef uint64_t word = 0
+    memcpy(&word, p, length)
+    return word
+
+
+cdef uint64_t hash_text(Text text, const uint64_t *seed) noexcept nogil:
+    """A multiply-and-fold hash; the secret seed makes collisions impossible to prepare."""
+    cdef const uint8_t *p = text.data
+    cdef size_t left = text.length
+    cdef uint64_t state = seed[0] ^ text.length
+    while left > 16:
+        state = fnk_fold(load(p, 8) ^ seed[1], load(p + 8, 8) ^ state)
+        p += 16
+        left -= 16
+    if left > 8:
+        return fnk_fold(fnk_fold(load(p, 8) ^ seed[1], load(p + 8, left - 8) ^ state), seed[2])
+    return fnk_fold(fnk_fold(load(p, left) ^ seed[1], seed[2] ^ state), seed[2])
+
+
+def checksum(const uint8_t[::1] data):
+    """A 64-bit checksum that tells whether two reads of a block gave the same bytes."""
+    cdef uint64_t lanes[4]
+    cdef uint64_t result
+    cdef const uint8_t *p
+    cdef size_t length = data.shape[0]
+    cdef size_t i, lane
+    if length == 0:
+        return 0
+    p = &data[0]
+    with nogil:
+        for lane in range(4):
+            lanes[lane] = ODD * (lane + 1)
+        for i in range(length // 32):
+            for lane in range(4):
+                # Odd, so each step is a bijection of the lane: one changed word always shows.
+                lanes[lane] = (lanes[lane] ^ load(p + 32 * i + 8 * lane, 8)) * ODD
+                lanes[lane] ^= lanes[lane] >> 32
+        result = length
+        for lane in range(4):
+            result = (result ^ lanes[lane]) * ODD
+            result ^= result >> 32
+        for i in range(32 * (length // 32), length):
+            result = (result ^ p[i]) * ODD
+    return result
+
+
+# ---- the walk -----------------------------------------------------------------------------
+
+cdef enum:
+    MAX_DEPTH = 1024
+
+cdef enum Fault:
+    NONE
+    # The good bytes end here: more are needed, or, at the end of the input, it is cut off.
+    INCOMPLETE
+    UNCLOSED
+    MEMORY
+    VALUE
+    NUMBER
+    LITERAL
+    ESCAPE
+    CONTROL
+    MEMBER
+    COLON
+    DELIMITER_OBJECT
+    DELIMITER_ARRAY
+    AFTER
+    EMPTY
+    NO_RECORDS
+    TOP
+    NOT_RECORD
+    NO_MODEL
+    NO_FIELDS
+    MODEL_TYPE
+    FIELDS_TYPE
+    UTF8
+    DEPTH
+    SIZE
+    MODELS
+
+_FAULTS = {
+    VALUE: ("FNK200", "not JSON: a value should stand here"),
+    NUMBER: ("FNK200", "not JSON: a number is malformed"),
+    LITERAL: ("FNK200", "not JSON: a value should stand here, and this is none that JSON knows"),
+    ESCAPE: ("FNK200", "not JSON: a string holds a malformed escape"),
+    CONTROL: ("FNK200", "not JSON: a string holds a raw control character"),
+    MEMBER: ("FNK200", "not JSON: a member name in double quotes should stand here"),
+    COLON: ("FNK200", "not JSON: a colon should stand here"),
+    DELIMITER_OBJECT: ("FNK200", "not JSON: a comma or a closing brace should stand here"),
+    DELIMITER_ARRAY: ("FNK200", "not JSON: a comma or a closing bracket should stand here"),
+    AFTER: ("FNK200", "not JSON: there is more behind the closing bracket"),
+    EMPTY: ("FNK201", "the backup is empty"),
+    NO_RECORDS: ("FNK202", "the backup holds no records"),
+    TOP: ("FNK203", "not a list of records"),
+    NOT_RECORD: ("FNK203", "an element of the list is not a record"),
+    NO_MODEL: ("FNK204", 'a record has no "model"'),
+    NO_FIELDS: ("FNK204", 'a record has no "fields"'),
+    MODEL_TYPE: ("FNK204", 'the "model" of a record is not a string'),
+    FIELDS_TYPE: ("FNK204", 'the "fields" of a record are not an object'),
+    INCOMPLETE: ("FNK205", "the backup ends in the middle of a record"),
+    UNCLOSED: ("FNK205", "the backup ends without its closing bracket"),
+    UTF8: ("FNK206", "not UTF-8"),
+    DEPTH: ("FNK207", f"nested deeper than {MAX_DEPTH:,} levels"),
+    SIZE: ("FNK208", "a record is larger than the limit"),
+    MODELS: ("FNK209", "too many different models for a backup"),
+}
+_REMEDIES = {
+    "FNK200": "look at that place; was the file edited, or mixed with other output?",
+    "FNK201": "check that the backup was written, and that it is the right file",
+    "FNK202": "check that dumpdata was given the right apps",
+    "FNK203": "give the output of dumpdata: a JSON array of records, or one record a line",
+    "FNK204": 'a record is {"model": "app.model", "pk": …, "fields": {…}}',
+    "FNK205": "fetch the whole file again, or keep the complete records with --salvage",
+    "FNK206": "convert the file to UTF-8 first (iconv -t UTF-8)",
+    "FNK207": "no Django field nests that deep; is this file what it seems?",
+    "FNK208": "raise max_record if that record is real",
+    "FNK209": "is this file what it seems?",
+}
+
+cdef struct Walk:
+    const uint8_t *text
+    const uint32_t *positions
+    size_t at            # the next listed byte, as an index into positions
+    size_t end           # where the good bytes end
+    bint final           # whether the input ends there too
+    size_t value_end     # where the last value ended
+    bint escaped         # whether the last string holds escapes
+    Fault fault
+    size_t fault_at
+
+
+cdef inline uint8_t peek(Walk *w) noexcept nogil:
+    return w.text[w.positions[w.at]]
+
+
+cdef bint fail(Walk *w, Fault fault, size_t at, size_t looked_at) noexcept nogil:
+    """A fault reported `at` a place, seen at another; behind the good bytes it is no fault yet."""
+    w.fault = INCOMPLETE if looked_at >= w.end else fault
+    w.fault_at = at
+    return False
+
+
+cdef inline bint fail_here(Walk *w, Fault fault) noexcept nogil:
+    return fail(w, fault, w.positions[w.at], w.positions[w.at])
+
+
+cdef bint walk_escape(Walk *w, size_t at) noexcept nogil:
+    cdef uint8_t c = w.text[at + 1]
+    cdef int i
+    if c == c'u':
+        for i in range(2, 6):
+            if hex_digit(w.text[at + i]) < 0:
+                return fail(w, ESCAPE, at, at + i)
+    elif not (c == c'"' or c == c'\\' or c == c'/' or c == c'b' or c == c'f' or c == c'n'
+              or c == c'r' or c == c't'):
+        return fail(w, ESCAPE, at, at + 1)
+    return True
+
+
+cdef inline bint walk_string(Walk *w) noexcept nogil:
+    """From the opening quote. `value_end` is then just behind the closing one."""
+    cdef size_t position
+    cdef uint8_t c
+    w.escaped = False
+    while True:
+        w.at += 1
+        position = w.positions[w.at]
+        c = w.text[position]
+        if c == c'"':
+            w.at += 1
+            w.value_end = position + 1
+            return True
+        if c != c'\\':
+            return fail(w, CONTROL, position, position)
+        if not walk_escape(w, position):
+            return False
+        w.escaped = True
+
+
+cdef inline size_t digits(Walk *w, size_t at) noexcept nogil:
+    while c'0' <= w.text[at] <= c'9':
+        at += 1
+    return at
+
+
+cdef size_t number_end(Walk *w, size_t at) noexcept nogil:
+    """Where the number that starts at `at` ends; where it goes wrong, the place of that, negated
+    bitwise."""
+    cdef size_t start
+    if w.text[at] == c'-':
+        at += 1
+    start = at
+    at = digits(w, at)
+    if at == start or (w.text[start] == c'0' and at > start + 1):
+        return ~at
+    if w.text[at] == c'.':
+        start = at + 1
+        at = digits(w, start)
+        if at == start:
+            return ~at
+    if w.text[at] | 0x20 == c'e':
+        at += 1
+        if w.text[at] == c'+' or w.text[at] == c'-':
+            at += 1
+        start = at
+        at = digits(w, start)
+        if at == start:
+            return ~at
+    return at
+
+
+cdef inline size_t literal_end(Walk *w, size_t at, const char *word) noexcept nogil:
+    while word[0]:
+        if w.text[at] != word[0]:
+            return ~at
+        at += 1
+        word += 1
+    return at
+
+
+cdef bint walk_scalar(Walk *w) noexcept nogil:
+    """A number or a literal. `value_end` is then behind its last byte."""
+    cdef size_t start = w.positions[w.at]
+    cdef uint8_t c = w.text[start]
+    cdef size_t end
+    cdef Fault fault = LITERAL
+    if c == c'-' and w.text[start + 1] == c'I':
+        end = literal_end(w, start + 1, b"Infinity")
+    elif c == c'-' or c'0' <= c <= c'9':
+        fault = NUMBER
+        end = number_end(w, start)
+    elif c == c't':
+        end = literal_end(w, start, b"true")
+    elif c == c'f':
+        end = literal_end(w, start, b"false")
+    elif c == c'n':
+        end = literal_end(w, start, b"null")
+    elif c == c'N':
+        end = literal_end(w, start, b"NaN")
+    elif c == c'I':
+        end = literal_end(w, start, b"Infinity")
+    else:
+        return fail(w, VALUE, start, start)
+    if <ssize_t> end < 0:
+        return fail(w, fault, start, ~end)
+    # Without its end in sight a scalar may go on in the next chunk.
+    if (end >= w.end and not w.final) or not fnk_class[w.text[end]]:
+        return fail(w, fault, start, end)
+    w.value_end = end
+    w.at += 1
+    return True
+
+
+cdef inline bint walk_name(Walk *w) noexcept nogil:
+    """A member's name. `value_end` is then just behind its closing quote; the colon is next."""
+    if peek(w) != c'"':
+        return fail_here(w, MEMBER)
+    return walk_string(w)
+
+
+cdef inline bint walk_colon(Walk *w) noexcept nogil:
+    if peek(w) != c':':
+        return fail_here(w, COLON)
+    w.at += 1
+    return True
+
+
+cdef bint walk_container(Walk *w) noexcept nogil:
+    """Any array or object, however deep, without recursion."""
+    cdef uint8_t closing[MAX_DEPTH]
+    cdef size_t depth = 0
+    cdef size_t name_end
+    cdef uint8_t c
+    while True:
+        c = peek(w)
+        if c == c'"':
+            if not walk_string(w):
+                return False
+        elif c == c'{' or c == c'[':
+            if depth == MAX_DEPTH:
+                return fail_here(w, DEPTH)
+            closing[depth] = c + 2
+            depth += 1
+            w.at += 1
+            if peek(w) != c + 2:
+                if c == c'{' and not (walk_name(w) and walk_colon(w)):
+                    return False
+                continue
+        elif not walk_scalar(w):
+            return False
+        # A value, or an empty container, has ended: close what ends with it.
+        while peek(w) == closing[depth - 1]:
+            w.value_end = w.positions[w.at] + 1
+            w.at += 1
+            depth -= 1
+            if depth == 0:
+                return True
+        if peek(w) != c',':
+            return fail_here(w, DELIMITER_OBJECT if closing[depth - 1] == c'}' else DELIMITER_ARRAY)
+        w.at += 1
+        if closing[depth - 1] == c'}' and not (walk_name(w) and walk_colon(w)):
+            return False
+
+
+cdef inline bint walk_value(Walk *w) noexcept nogil:
+    cdef uint8_t c = peek(w)
+    if c == c'"':
+        return walk_string(w)
+    if c == c'{' or c == c'[':
+        return walk_container(w)
+    return walk_scalar(w)
+
+
+# ---- the window ---------------------------------------------------------------------------
+
+cdef enum Top:
+    START
+    OPENED     # behind the opening bracket
+    BEHIND     # behind a record of an array
+    NEXT       # behind a comma
+    LINES      # between records that follow each other without an array
+    CLOSED
+
+DEFAULT_MAX_RECORD = 1 << 30
+
+
+cdef class Walker:
+    """Walks over a backup that is fed in chunks and meets each record once, whole."""
+
+    cdef Walk walk
+    cdef Buffer window
+    cdef uint32_t *positions
+    cdef size_t positions_room
+    cdef size_t retry_length     # not worth a new scan before the window is this long
+    cdef size_t max_record
+    cdef Top top
+    cdef str name
+    cdef readonly unsigned long long consumed
+    """Bytes that are done with; the window starts here."""
+    cdef readonly unsigned long long records
+    """Whole records met."""
+    cdef readonly unsigned long long records_end
+    """Where the last whole record ended."""
+
+    def __cinit__(self, *args, **kwargs):
+        memset(&self.walk, 0, sizeof(self.walk))
+        memset(&self.window, 0, sizeof(self.window))
+        self.positions = NULL
+        self.max_record = DEFAULT_MAX_RECORD
+
+    def __dealloc__(self):
+        free(self.window.data)
+        free(self.positions)
+
+    cdef bint meet_record(self) noexcept nogil:
+        """Called at each record's opening brace; must walk over it."""
+        return walk_value(&self.walk)
+
+    def feed(self, const uint8_t[::1] data):
+        """Take the next bytes. Raises `BackupSyntaxError` at the first fault, `MemoryError`."""
+        cdef size_t length = data.shape[0]
+        cdef bint good = True
+        if length == 0:
+            return
+        with nogil:
+            good = reserve(&self.window, length + FNK_BLOCK)
+            if good:
+                append(&self.window, &data[0], length)
+                if self.window.length >= self.retry_length:
+                    good = self.walk_window()
+            else:
+                self.walk.fault = MEMORY
+        if not good:
+            self.give_up()
+
+    def finish(self):
+        """The input ends here. Raises `BackupSyntaxError` if it must not."""
+        cdef bint good
+        self.walk.final = True
+        with nogil:
+            good = reserve(&self.window, FNK_BLOCK) and self.walk_window()
+        if not good:
+            self.give_up()
+        self.walk.fault_at = self.window.length
+        if self.window.length:
+            self.walk.fault = INCOMPLETE
+        elif self.top == START:
+            self.walk.fault = EMPTY
+        elif self.top == OPENED or self.top == BEHIND or self.top == NEXT:
+            self.walk.fault = UNCLOSED
+        elif self.records == 0:
+            self.walk.fault = NO_RECORDS
+            self.walk.fault_at = 0
+        else:
+            return
+        self.give_up()
+
+    @property
+    def is_array(self):
+        """Whether the records stand in an array (not in lines)."""
+        return self.top != LINES
+
+    cdef bint walk_window(self) noexcept nogil:
+        """Scan the window and meet every whole record in it; the rest moves to the front."""
+        cdef fnk_scanned scanned
+        cdef size_t done
+        if not self.make_positions():
+            self.walk.fault = MEMORY
+            return False
+        memset(self.window.data + self.window.length, c' ', FNK_BLOCK)
+        scanned = _scan(self.window.data, self.window.length, self.positions)
+        # The sentinel: padding, or the byte that is not UTF-8; no rule accepts either.
+        self.positions[scanned.count] = <uint32_t> scanned.end
+        self.walk.text = self.window.data
+        self.walk.positions = self.positions
+        self.walk.at = 0
+        self.walk.end = scanned.end
+        self.walk.fault = NONE
+        done = self.walk_top()
+        if self.walk.fault == INCOMPLETE or self.walk.fault == NONE:
+            self.walk.fault = UTF8 if scanned.broken else NONE
+            self.walk.fault_at = scanned.end
+        if self.walk.fault != NONE:
+            return False
+        return self.slide(done)
+
+    cdef bint make_positions(self) noexcept nogil:
+        cdef size_t room = self.window.length + FNK_BLOCK + 1
+        cdef uint32_t *positions
+        if room <= self.positions_room:
+            return True
+        room += room // 2
+        positions = <uint32_t *> realloc(self.positions, room * sizeof(uint32_t))
+        if positions == NULL:
+            return False
+        self.positions = positions
+        self.positions_room = room
+        return True
+
+    cdef bint slide(self, size_t done) noexcept nogil:
+        cdef size_t rest = self.window.length - done
+        if rest > self.max_record:
+            self.walk.fault = SIZE
+            self.walk.fault_at = done
+            return False
+        memmove(self.window.data, self.window.data + done, rest)
+        self.window.length = rest
+        self.consumed += done
+        # Twice as long each time: walking an unfinished record again stays linear in the end.
+        self.retry_length = 2 * rest
+        return True
+
+    cdef size_t walk_top(self) noexcept nogil:
+        """Go from record to record. Returns how much of the window is done with."""
+        cdef Walk *w = &self.walk
+        cdef size_t done = 0
+        cdef uint8_t c
+        while w.positions[w.at] < w.end:
+            c = peek(w)
+            if c == c'{' and self.top != BEHIND and self.top != CLOSED:
+                if self.top == START:
+                    self.top = LINES
+                if not self.meet_record():
+                    return done
+                self.records += 1
+                self.records_end = self.consumed + w.value_end
+                done = w.value_end
+                if self.top != LINES:
+                    self.top = BEHIND
+                continue
+            if c == c'[' and self.top == START:
+                self.top = OPENED
+            elif c == c',' and self.top == BEHIND:
+                self.top = NEXT
+            elif c == c']' and (self.top == BEHIND or self.top == OPENED):
+                self.top = CLOSED
+            else:
+                self.fail_top(c)
+                return done
+            w.at += 1
+            done = w.positions[w.at - 1] + 1
+        # Nothing but white space is left; it need not be kept, unless a sequence is cut off.
+        return w.end
+
+    cdef void fail_top(self, uint8_t c) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef size_t at = w.positions[w.at]
+        if self.top == BEHIND:
+            fail_here(w, DELIMITER_ARRAY)
+        elif self.top == CLOSED:
+            fail_here(w, AFTER)
+        elif walk_value(w):
+            # A whole value, and no record.
+            fail(w, TOP if self.top == START else NOT_RECORD, at, at)
+
+    cdef give_up(self):
+        cdef unsigned long long offset = self.consumed + self.walk.fault_at
+        if self.walk.fault == MEMORY:
+            raise MemoryError
+        code, what = _FAULTS[self.walk.fault]
+        place = Place(self.name, offset, None if self.walk.fault in (EMPTY, NO_RECORDS)
+                      else self.records + 1)
+        raise BackupSyntaxError(what, code=code, place=place, remedy=_REMEDIES[code])
+
+
+cdef class Splitter(Walker):
+    """Cuts a backup into its records."""
+
+    cdef Buffer cut     # each record with its length in front
+
+    def __cinit__(self, name=None, size_t max_record=DEFAULT_MAX_RECORD):
+        self.name = name
+        self.max_record = max_record
+        memset(&self.cut, 0, sizeof(self.cut))
+
+    def __dealloc__(self):
+        free(self.cut.data)
+
+    cdef bint meet_record(self) noexcept nogil:
+        cdef size_t start = self.walk.positions[self.walk.at]
+        if not walk_container(&self.walk):
+            return False
+        if not append_text(&self.cut, self.walk.text + start, self.walk.value_end - start):
+            self.walk.fault = MEMORY
+            return False
+        return True
+
+    def take(self):
+        """The records met since the last call, a list of `bytes`."""
+        cdef const uint8_t *at = self.cut.data
+        cdef const uint8_t *end = self.cut.data + self.cut.length
+        cdef Text record
+        records = []
+        while at < end:
+            record = read_text(&at)
+            records.append(record.data[:record.length])
+        self.cut.length = 0
+        return records
+
+
+# ---- the plan -----------------------------------------------------------------------------
+
+cdef enum:
+    NOWHERE = -1
+    # Operations that make a natural key; from 0 on: the path with that number.
+    OPEN = -1
+    CLOSE = -2
+
+cdef enum Transform:
+    PLAIN
+    STR
+    ISOFORMAT
+
+_TRANSFORMS = {None: PLAIN, "str": STR, "isoformat": ISOFORMAT}
+
+cdef struct Hop:
+    int column           # of the row: holds the id
+    int model            # that it leads to
+    int index            # of that model: finds the row
+    int position         # where the rest of the path stands in that model's natural key
+    Transform transform  # to apply to that part
+
+cdef struct PathPlan:
+    int first_hop
+    int hops
+    int column
+    Transform transform
+
+cdef struct FieldPlan:
+    Text name
+    int column
+    int relation
+
+cdef struct RelationPlan:
+    Text name
+    int model
+    int index            # NOWHERE: the target has no natural key, so ids stay
+    bint many
+
+cdef struct ModelPlan:
+    Text label
+    bint natural
+    int columns
+    int pk_column
+    int first_field
+    int fields
+    int first_operation
+    int operations
+    int first_index
+    int indexes
+
+
+cdef void *_array(size_t count, size_t size) except NULL:
+    cdef void *array = calloc(count or 1, size)
+    if array == NULL:
+        raise MemoryError
+    return array
+
+
+cdef class Plan:
+    """A schema in the form that the passes need. Immutable; any number of calls may share it.
+
+    `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `columns`,
+    `pk_column`, `fields` [(name, column, relation)] and `indexes` [column, -1 for the pk].
+    `paths`: [(hops, column, transform)] with hops [(column, model, index, position, transform)].
+    `relations`: [(field name, model, index, many)].
+    """
+
+    cdef ModelPlan *models
+    cdef FieldPlan *fields
+    cdef RelationPlan *relations
+    cdef PathPlan *paths
+    cdef Hop *hops
+    cdef int *operations
+    cdef int *indexes
+    cdef int model_count
+    cdef int relation_count
+    cdef list alive
+
+    def __cinit__(self, list models, list paths, list relations):
+        self.alive = []
+        self.set_models(models)
+        self.set_paths(paths)
+        self.relations = <RelationPlan *> _array(len(relations), sizeof(RelationPlan))
+        self.relation_count = len(relations)
+        for i, (name, model, index, many) in enumerate(relations):
+            self.relations[i].name = self.keep(name)
+            self.relations[i].model = model
+            self.relations[i].index = index
+            self.relations[i].many = many
+
+    cdef Text keep(self, bytes text):
+        """A view of `text`, which lives as long as the plan."""
+        cdef Text view
+        self.alive.append(text)
+        view.data = <const uint8_t *> text
+        view.length = len(text)
+        return view
+
+    cdef set_models(self, list models):
+        cdef ModelPlan *m
+        cdef int field = 0, operation = 0, index = 0
+        self.model_count = len(models)
+        self.models = <ModelPlan *> _array(len(models), sizeof(ModelPlan))
+        self.fields = <FieldPlan *> _array(
+            sum([len(model["fields"]) for model in models]), sizeof(FieldPlan))
+        self.operations = <int *> _array(
+            sum([len(model["natural"] or ()) for model in models]), sizeof(int))
+        self.indexes = <int *> _array(
+            sum([len(model["indexes"]) for model in models]), sizeof(int))
+        for i, model in enumerate(models):
+            m = &self.models[i]
+            m.label = self.keep(model["label"])
+            m.natural = model["natural"] is not None
+            m.columns = model["columns"]
+            m.pk_column = model["pk_column"]
+            m.first_field = field
+            for name, column, relation in model["fields"]:
+                self.fields[field].name = self.keep(name)
+                self.fields[field].column = column
+                self.fields[field].relation = relation
+                field += 1
+            m.fields = field - m.first_field
+            m.first_operation = operation
+            for code in model["natural"] or ():
+                self.operations[operation] = code
+                operation += 1
+            m.operations = operation - m.first_operation
+            m.first_index = index
+            for column in model["indexes"]:
+                self.indexes[index] = column
+                index += 1
+            m.indexes = index - m.first_index
+
+    cdef set_paths(self, list paths):
+        cdef int number = 0
+        self.paths = <PathPlan *> _array(len(paths), sizeof(PathPlan))
+        self.hops = <Hop *> _array(sum([len(hops) for hops, _, _ in paths]), sizeof(Hop))
+        for i, (hops, column, transform) in enumerate(paths):
+            self.paths[i].first_hop = number
+            self.paths[i].hops = len(hops)
+            self.paths[i].column = column
+            self.paths[i].transform = _TRANSFORMS[transform]
+            for hop_column, model, index, position, part_transform in hops:
+                self.hops[number] = Hop(
+                    hop_column, model, index, position, _TRANSFORMS[part_transform])
+                number += 1
+
+    def __dealloc__(self):
+        free(self.models)
+        free(self.fields)
+        free(self.relations)
+        free(self.paths)
+        free(self.hops)
+        free(self.operations)
+        free(self.indexes)
+
+
+# ---- the key map --------------------------------------------------------------------------
+#
+# A table holds the rows of one model, one behind the other:
+#
+#     flags | pk (canonical, with its length) | column 0 | column 1 | …   (JSON, with its length)
+#
+# An index finds rows by pk or by a column. Its slots are 24 bits of the hash and 40 bits of the
+# row's place plus one: eight bytes each, and whatever else is needed stands in the row.
+
+cdef enum:
+    ROW_OF_KEYS = 1      # from a backup that only supplies keys
+    ROW_DROPPED = 2
+
+cdef extern from * nogil:
+    """
+    #define FNK_PLACE_BITS 40
+    #define FNK_PLACE_MASK ((1ULL << FNK_PLACE_BITS) - 1)
+    """
+    enum: PLACE_BITS "FNK_PLACE_BITS"
+    const uint64_t PLACE_MASK "FNK_PLACE_MASK"
+
+cdef struct Index:
+    uint64_t *slots
+    size_t size          # a power of two, or 0
+    size_t used
+
+cdef struct Table:
+    Buffer rows
+    Index *indexes
+    bint keeps_pks       # its keys do not identify its rows, so its records and ids stay
+
+
+cdef inline Text row_pk(const uint8_t *row) noexcept nogil:
+    cdef const uint8_t *at = row + 1
+    return read_text(&at)
+
+
+cdef inline const uint8_t *row_columns(const uint8_t *row) noexcept nogil:
+    cdef Text pk = row_pk(row)
+    return pk.data + pk.length
+
+
+cdef inline Text column_of(const uint8_t *columns, int number) noexcept nogil:
+    cdef Text value = read_text(&columns)
+    while number:
+        value = read_text(&columns)
+        number -= 1
+    return value
+
+
+cdef inline Text row_id(const uint8_t *row, int column, Buffer *scratch) noexcept nogil:
+    """What an index on `column` finds the row by; empty where that is null."""
+    cdef Text value
+    if column == NOWHERE:
+        return row_pk(row)
+    value = column_of(row_columns(row), column)
+    if is_null(value):
+        value.length = 0
+    return canonical(value, scratch)
+
+
+cdef uint64_t *find_slot(Index *index, const uint8_t *rows, int column, Text id, uint64_t hash,
+                         Buffer *scratch) noexcept nogil:
+    """The slot of the row with that id, or the free one where it belongs."""
+    cdef size_t at = hash & (index.size - 1)
+    cdef uint64_t slot
+    while True:
+        slot = index.slots[at]
+        if slot == 0:
+            return &index.slots[at]
+        if slot >> PLACE_BITS == hash >> PLACE_BITS and same(
+                row_id(rows + (slot & PLACE_MASK) - 1, column, scratch), id):
+            return &index.slots[at]
+        at = (at + 1) & (index.size - 1)
+
+
+cdef bint grow_index(Index *index, Table *table, int column, const uint64_t *seed,
+                     Buffer *scratch) noexcept nogil:
+    """Double the slots when three quarters are used."""
+    cdef uint64_t *old = index.slots
+    cdef size_t old_size = index.size
+    cdef size_t i
+    cdef Text id
+    cdef uint64_t hash
+    if 4 * (index.used + 1) <= 3 * index.size:
+        return True
+    index.size = 2 * old_size if old_size else 16
+    index.slots = <uint64_t *> calloc(index.size, sizeof(uint64_t))
+    if index.slots == NULL:
+        index.slots = old
+        index.size = old_size
+        return False
+    for i in range(old_size):
+        if old[i]:
+            id = row_id(table.rows.data + (old[i] & PLACE_MASK) - 1, column, scratch)
+            hash = hash_text(id, seed)
+            find_slot(index, table.rows.data, column, id, hash, scratch)[0] = old[i]
+    free(old)
+    return True
+
+
+# ---- pass 1 -------------------------------------------------------------------------------
+#
+# The log tells pass 2 what to do, in the order of the bytes. All numbers are varints, all places
+# are relative to where the entry before ended:
+#
+#     RECORD   model, records since the last one, gap, separator, length, pk
+#     KEY      gap, length, columns           the pk member (or the key in its place)
+#     RELATION gap, length, relation, id      one id
+#     FIRST    gap, length, relation, id      the same, in a list of many
+#     LATER    gap, length, relation, id
+#     KEPT     gap, length, whether first     something in such a list that stays
+#     CUT      gap, length                    a pk member that a later one overrules
+
+cdef enum Entry:
+    RECORD
+    KEY
+    RELATION
+    FIRST
+    LATER
+    FIRST_KEPT
+    KEPT
+    CUT
+
+cdef enum Policy:
+    ERROR
+    KEEP
+    NULL_
+    DROP
+
+_POLICIES = {"error": ERROR, "keep": KEEP, "null": NULL_, "drop": DROP}
+
+cdef enum Code:
+    UNRESOLVED = 301
+    UNKNOWN_MODEL
+    DUPLICATE_PK
+    DUPLICATE_KEY
+    NULL_KEY
+    DUPLICATE_MEMBER
+    NO_KEY
+
+cdef enum:
+    FIRST_CODE = 301
+    CODES = 7
+    MAX_UNKNOWN_MODELS = 10_000
+
+_POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
+                 "on_null_key", "on_duplicate_member", "on_unresolved")
+
+cdef struct Slot:
+    size_t at
+    size_t length
+    Entry entry
+    int relation
+
+cdef struct Name:
+    size_t at            # in the window, or in the decoded names
+    size_t length
+    bint decoded
+    int field
+
+cdef struct ModelState:
+    ModelPlan *plan      # NULL: not in the schema
+    Text label
+    Table table
+    Buffer shape         # the names of a record's fields, each as number of the field and text
+    uint64_t records
+    uint64_t with_pk
+    uint64_t with_natural_key
+
+cdef struct RelationCount:
+    uint64_t ids
+    uint64_t keys
+    uint64_t nulls
+
+cdef struct Member:
+    size_t previous_end  # of the member before, 0 where there is none
+    size_t start
+    size_t value
+    size_t end
+    size_t following     # where the member behind starts, 0 where there is none
+
+cdef struct Record:
+    size_t start
+    int model
+    bint has_natural_key
+    bint has_fields
+    Member pk            # start is 0 where there is none
+    size_t fields_at     # as an index into the positions
+    int fields_model     # that the fields were walked for
+    Text duplicate       # a member name that occurs twice
+
+
+cdef inline bint is_word(Text text, const char *word) noexcept nogil:
+    cdef size_t i
+    for i in range(text.length):
+        if text.data[i] != <uint8_t> word[i]:  # a word ends in 0, which also differs
+            return False
+    return word[text.length] == 0
+
+
+cdef inline Text literal(const char *word) noexcept nogil:
+    cdef Text text
+    text.data = <const uint8_t *> word
+    text.length = 0
+    while word[text.length]:
+        text.length += 1
+    return text
+
+
+cdef inline int follow_shape(const uint8_t **shape, const uint8_t *end, Text name) noexcept nogil:
+    """The number of the field if `name` is next in the shape, else -2."""
+    cdef int field
+    if shape[0] == end:
+        return -2
+    field = <int> read_number(shape) - 1
+    return field if same(read_text(shape), name) else -2
+
+
+cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns) noexcept nogil:
+    """Whether two rows hold the same, wherever they come from."""
+    cdef int i
+    if not same(row_pk(a), row_pk(b)):
+        return False
+    a = row_columns(a)
+    b = row_columns(b)
+    for i in range(columns):
+        if not same(read_text(&a), read_text(&b)):
+            return False
+    return True
+
+
+cdef inline int index_count(ModelState *m) noexcept nogil:
+    return m.plan.indexes if m.plan else 0
+
+
+cdef int compare_slots(const void *a, const void *b) noexcept nogil:
+    cdef size_t x = (<const Slot *> a).at
+    cdef size_t y = (<const Slot *> b).at
+    return (x > y) - (x < y)
+
+
+cdef class Indexer(Walker):
+    """Pass 1: fills the key map and logs the places that change."""
+
+    cdef Plan plan
+    cdef ModelState *models
+    cdef int model_count
+    cdef int model_room
+    cdef int *labels             # open addressing: number of the model plus one
+    cdef size_t labels_size
+    cdef RelationCount *relation_counts
+    cdef Text *columns           # of the record at hand
+    cdef uint64_t seed[3]
+    cdef uint64_t other_seed[3]
+    cdef int policies[CODES]
+    cdef uint64_t counts[CODES]  # how often a policy other than error was applied
+    cdef bint django_style
+    cdef bint log_all            # every record gets a log entry, so that any can be left out
+    cdef bint keys_only
+    cdef int last_model          # of the record before: mostly that of the next, too
+    cdef Record record
+    cdef Buffer slots
+    cdef Buffer cuts
+    cdef Buffer names            # of the fields of the record at hand
+    cdef Buffer extras           # member names of the record itself that mean nothing to us
+    cdef Buffer decoded
+    cdef Buffer scratch
+    cdef Buffer row_scratch
+    cdef Buffer log
+    cdef Buffer notes            # findings, not yet taken
+    cdef Buffer dropped          # numbers of the records to leave out, ascending
+    cdef uint64_t log_end        # where the last entry ended
+    cdef uint64_t logged_record
+
+    def __cinit__(self, Plan plan not None, *, name=None, dict policies=None,
+                  bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD):
+        self.plan = plan
+        self.name = name
+        self.max_record = max_record
+        self.django_style = django_style
+        self.last_model = NOWHERE
+        seeds = os.urandom(48)
+        memcpy(self.seed, <const uint8_t *> seeds, 24)
+        memcpy(self.other_seed, <const uint8_t *> seeds + 24, 24)
+        for i, policy in enumerate(_POLICY_NAMES):
+            self.policies[i] = _POLICIES[(policies or {}).get(policy, "error")]
+            self.log_all |= self.policies[i] == DROP
+        self.relation_counts = <RelationCount *> _array(plan.relation_count, sizeof(RelationCount))
+        self.columns = <Text *> _array(
+            max([plan.models[i].columns for i in range(plan.model_count)], default=0), sizeof(Text))
+        self.labels_size = 16
+        while self.labels_size < 4 * <size_t> plan.model_count:
+            self.labels_size *= 2
+        self.labels = <int *> _array(self.labels_size, sizeof(int))
+        for i in range(plan.model_count):
+            if self.add_model(plan.models[i].label, &plan.models[i]) == NOWHERE:
+                raise MemoryError
+
+    def __dealloc__(self):
+        cdef int i, k
+        for i in range(self.model_count):
+            for k in range(index_count(&self.models[i])):
+                free(self.models[i].table.indexes[k].slots)
+            if self.models[i].plan == NULL:
+                free(<void *> self.models[i].label.data)
+            free(self.models[i].table.indexes)
+            free(self.models[i].table.rows.data)
+            free(self.models[i].shape.data)
+        free(self.models)
+        free(self.labels)
+        free(self.relation_counts)
+        free(self.columns)
+        free(self.slots.data)
+        free(self.cuts.data)
+        free(self.names.data)
+        free(self.extras.data)
+        free(self.decoded.data)
+        free(self.scratch.data)
+        free(self.row_scratch.data)
+        free(self.log.data)
+        free(self.notes.data)
+        free(self.dropped.data)
+
+    def start_keys(self, name):
+        """What is fed from now on is another backup, whose records only supply keys."""
+        self.name = name
+        self.keys_only = True
+        self.top = START
+        self.consumed = self.records = self.records_end = 0
+        self.window.length = self.retry_length = 0
+        self.walk.final = False
+
+    # -- models --
+
+    cdef int *label_slot(self, Text label) noexcept nogil:
+        cdef size_t at = hash_text(label, self.seed) & (self.labels_size - 1)
+        while self.labels[at] and not same(self.models[self.labels[at] - 1].label, label):
+            at = (at + 1) & (self.labels_size - 1)
+        return &self.labels[at]
+
+    cdef int add_model(self, Text label, ModelPlan *plan) noexcept nogil:
+        """The number of the new model; NOWHERE without memory."""
+        cdef ModelState *models
+        cdef ModelState *model
+        if self.model_count == self.model_room:
+            self.model_room = 2 * self.model_room if self.model_room else 32
+            models = <ModelState *> realloc(self.models, self.model_room * sizeof(ModelState))
+            if models == NULL:
+                return NOWHERE
+            self.models = models
+        model = &self.models[self.model_count]
+        memset(model, 0, sizeof(ModelState))
+        model.label = label
+        model.plan = plan
+        if plan and plan.indexes:
+            model.table.indexes = <Index *> calloc(plan.indexes, sizeof(Index))
+            if model.table.indexes == NULL:
+                return NOWHERE
+        self.label_slot(label)[0] = self.model_count + 1
+        self.model_count += 1
+        return self.model_count - 1
+
+    cdef int add_unknown_model(self, Text label) noexcept nogil:
+        cdef int *labels
+        cdef int i
+        cdef Text copy
+        if self.model_count - self.plan.model_count >= MAX_UNKNOWN_MODELS:
+            fail(&self.walk, MODELS, self.record.start, self.record.start)
+            return NOWHERE
+        self.walk.fault = MEMORY
+        if 2 * <size_t> (self.model_count + 1) > self.labels_size:
+            labels = <int *> calloc(2 * self.labels_size, sizeof(int))
+            if labels == NULL:
+                return NOWHERE
+            free(self.labels)
+            self.labels = labels
+            self.labels_size *= 2
+            for i in range(self.model_count):
+                self.label_slot(self.models[i].label)[0] = i + 1
+        copy.data = <const uint8_t *> malloc(label.length + 1)
+        copy.length = label.length
+        if copy.data == NULL:
+            return NOWHERE
+        memcpy(<void *> copy.data, label.data, label.length)
+        i = self.add_model(copy, NULL)
+        if i != NOWHERE:
+            self.walk.fault = NONE
+        return i
+
+    cdef int find_model(self, Text label) noexcept nogil:
+        """The model's number; an unknown one is added. NOWHERE after a fault."""
+        cdef int number = self.last_model
+        cdef size_t i
+        cdef Text lower
+        if number != NOWHERE and same(self.models[number].label, label):
+            return number
+        number = self.label_slot(label)[0]
+        if number:
+            return number - 1
+        # Django reads "auth.User" as "auth.user".
+        self.scratch.length = 0
+        if not self.push(&self.scratch, label.data, label.length):
+            return NOWHERE
+        for i in range(label.length):
+            if c'A' <= self.scratch.data[i] <= c'Z':
+                self.scratch.data[i] |= 0x20
+        lower.data = self.scratch.data
+        lower.length = label.length
+        number = self.label_slot(lower)[0]
+        return number - 1 if number else self.add_unknown_model(label)
+
+    # -- one record --
+
+    cdef Text span(self, size_t start, size_t end) noexcept nogil:
+        cdef Text text
+        text.data = self.walk.text + start
+        text.length = end - start
+        return text
+
+    cdef bint meet_record(self) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef Member member
+        cdef bint more
+        self.start_record()
+        member.end = 0
+        w.at += 1
+        more = peek(w) != c'}'
+        while more:
+            member.previous_end = member.end
+            member.start = w.positions[w.at]
+            if not self.walk_member(&member):
+                return False
+            more = peek(w) == c','
+            if more:
+                w.at += 1
+                if self.record.pk.end == member.end:
+                    self.record.pk.following = w.positions[w.at]
+            elif peek(w) != c'}':
+                return fail_here(w, DELIMITER_OBJECT)
+        w.at += 1
+        return self.end_record()
+
+    cdef void start_record(self) noexcept nogil:
+        memset(&self.record, 0, sizeof(Record))
+        self.record.start = self.walk.positions[self.walk.at]
+        self.record.model = NOWHERE
+        self.record.fields_model = NOWHERE
+        self.extras.length = 0
+        self.decoded.length = 0
+        self.slots.length = 0
+        self.cuts.length = 0
+
+    cdef bint walk_member(self, Member *member) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef Text name
+        if not walk_name(w):
+            return False
+        name = self.span(member.start + 1, w.value_end - 1)
+        if w.escaped:
+            name = unescaped(name, &self.scratch, False)
+        if not walk_colon(w):
+            return False
+        member.value = w.positions[w.at]
+        member.following = 0
+        if not self.walk_member_value(member, name):
+            return False
+        member.end = w.value_end
+        return True
+
+    cdef bint walk_member_value(self, Member *member, Text name) noexcept nogil:
+        cdef Walk *w = &self.walk
+        if is_word(name, b"model"):
+            return self.walk_model()
+        if is_word(name, b"fields"):
+            if peek(w) != c'{':
+                return fail_here(w, FIELDS_TYPE)
+            if self.record.has_fields:
+                self.record.duplicate = literal(b"fields")
+            self.record.has_fields = True
+            self.record.fields_at = w.at
+            self.record.fields_model = self.record.model
+            if self.record.model != NOWHERE:
+                return self.walk_fields(&self.models[self.record.model])
+            return walk_container(w)
+        if not walk_value(w):
+            return False
+        if is_word(name, b"pk"):
+            if self.record.pk.end and not self.cut_overruled_pk():
+                return False
+            self.record.pk = member[0]
+            self.record.pk.end = w.value_end
+            return True
+        if is_word(name, b"natural_key"):
+            if self.record.has_natural_key:
+                self.record.duplicate = literal(b"natural_key")
+            self.record.has_natural_key = True
+            return True
+        return self.remember(&self.extras, name, NOWHERE)
+
+    cdef bint walk_model(self) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef size_t start = w.positions[w.at]
+        cdef Text label
+        if peek(w) != c'"':
+            return fail_here(w, MODEL_TYPE)
+        if not walk_string(w):
+            return False
+        label = self.span(start + 1, w.value_end - 1)
+        if w.escaped:
+            label = unescaped(label, &self.row_scratch, False)
+        if self.record.model != NOWHERE:
+            self.record.duplicate = literal(b"model")
+        self.record.model = self.last_model = self.find_model(label)
+        return self.record.model != NOWHERE
+
+    cdef bint cut_overruled_pk(self) noexcept nogil:
+        """The pk before is overruled by one behind: a reader that takes the first must not see it."""
+        cdef Slot slot
+        cdef Member *pk = &self.record.pk
+        self.record.duplicate = literal(b"pk")
+        slot.entry = CUT
+        slot.relation = NOWHERE
+        slot.at = pk.previous_end or pk.start
+        slot.length = (pk.end if pk.previous_end else pk.following) - slot.at
+        return self.push(&self.cuts, &slot, sizeof(Slot))
+
+    cdef bint push(self, Buffer *buffer, const void *item, size_t size) noexcept nogil:
+        if append(buffer, item, size):
+            return True
+        self.walk.fault = MEMORY
+        return False
+
+    cdef bint remember(self, Buffer *names, Text text, int field) noexcept nogil:
+        """Append to `names`; a text outside the window is kept in `decoded`."""
+        cdef Name name
+        name.length = text.length
+        name.field = field
+        name.decoded = not self.walk.text <= text.data < self.walk.text + self.walk.end
+        if name.decoded:
+            name.at = self.decoded.length
+            if not self.push(&self.decoded, text.data, text.length):
+                return False
+        else:
+            name.at = text.data - self.walk.text
+        return self.push(names, &name, sizeof(Name))
+
+    cdef Text name_text(self, const Name *name) noexcept nogil:
+        cdef Text text
+        text.data = (self.decoded.data if name.decoded else self.walk.text) + name.at
+        text.length = name.length
+        return text
+
+    # -- its fields --
+    #
+    # The records of a model mostly have the same fields in the same order: the model's shape. As
+    # long as the names follow it, each is found by one comparison and none can occur twice.
+
+    cdef bint walk_fields(self, ModelState *m) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef const uint8_t *shape = m.shape.data
+        cdef const uint8_t *shape_end = m.shape.data + m.shape.length
+        cdef bint in_shape = True
+        cdef bint more
+        cdef int field
+        cdef size_t start
+        cdef Text name
+        self.names.length = 0
+        self.slots.length = 0
+        if m.plan:
+            memset(self.columns, 0, m.plan.columns * sizeof(Text))
+        w.at += 1
+        more = peek(w) != c'}'
+        while more:
+            start = w.positions[w.at] + 1
+            if not walk_name(w):
+                return False
+            name = self.span(start, w.value_end - 1)
+            if w.escaped:
+                name = unescaped(name, &self.scratch, False)
+            field = follow_shape(&shape, shape_end, name) if in_shape else -2
+            if field == -2:
+                in_shape = False
+                field = self.field_number(m.plan, name)
+            if not self.remember(&self.names, name, field):
+                return False
+            if not walk_colon(w) or not self.walk_field(field):
+                return False
+            more = peek(w) == c','
+            if not more and peek(w) != c'}':
+                return fail_here(w, DELIMITER_OBJECT)
+            w.at += 1
+        if w.text[w.positions[w.at - 1]] == c'{':
+            w.at += 1
+        w.value_end = w.positions[w.at - 1] + 1
+        return in_shape or (self.find_duplicate(&self.names) and self.learn_shape(m))
+
+    cdef int field_number(self, ModelPlan *plan, Text name) noexcept nogil:
+        cdef int i
+        if plan:
+            for i in range(plan.first_field, plan.first_field + plan.fields):
+                if same(self.plan.fields[i].name, name):
+                    return i
+        return NOWHERE
+
+    cdef bint walk_field(self, int field) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef size_t start = w.positions[w.at]
+        cdef FieldPlan *plan
+        if field == NOWHERE:
+            return walk_value(w)
+        plan = &self.plan.fields[field]
+        if plan.relation == NOWHERE:
+            if not walk_value(w):
+                return False
+        elif not self.walk_relation(plan.relation):
+            return False
+        if plan.column != NOWHERE:
+            self.columns[plan.column] = self.span(start, w.value_end)
+        return True
+
+    cdef bint walk_relation(self, int number) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef RelationPlan *relation = &self.plan.relations[number]
+        cdef size_t start = w.positions[w.at]
+        cdef uint8_t c = peek(w)
+        if c == c'[' and relation.many:
+            return self.walk_many(number)
+        if not walk_value(w):
+            return False
+        if c == c'n':
+            self.relation_counts[number].nulls += 1
+        elif c == c'[':
+            self.relation_counts[number].keys += 1
+        else:
+            self.relation_counts[number].ids += 1
+            if relation.index != NOWHERE:
+                return self.add_slot(RELATION, number, start, w.value_end)
+        return True
+
+    cdef bint walk_many(self, int number) noexcept nogil:
+        """A list of ids, of keys, or of both."""
+        cdef Walk *w = &self.walk
+        cdef RelationCount *count = &self.relation_counts[number]
+        cdef bint listed = self.plan.relations[number].index != NOWHERE
+        cdef bint first = True
+        cdef bint good
+        cdef size_t slots = self.slots.length
+        cdef uint64_t ids = count.ids
+        cdef size_t start
+        cdef uint8_t c
+        w.at += 1
+        while peek(w) != c']':
+            start = w.positions[w.at]
+            c = peek(w)
+            if not walk_value(w):
+                return False
+            if c == c'[' or c == c'n':
+                count.keys += c == c'['
+                count.nulls += c == c'n'
+                good = self.add_slot(FIRST_KEPT if first else KEPT, number, start, w.value_end)
+            else:
+                count.ids += 1
+                good = self.add_slot(FIRST if first else LATER, number, start, w.value_end)
+            if not good:
+                return False
+            first = False
+            if peek(w) == c']':
+                break
+            if peek(w) != c',':
+                return fail_here(w, DELIMITER_ARRAY)
+            w.at += 1
+            if peek(w) == c']':
+                return fail_here(w, VALUE)
+        w.value_end = w.positions[w.at] + 1
+        w.at += 1
+        if not listed or count.ids == ids:
+            self.slots.length = slots
+        return True
+
+    cdef bint add_slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
+        cdef Slot slot
+        slot.at = start
+        slot.length = end - start
+        slot.entry = entry
+        slot.relation = relation
+        return self.push(&self.slots, &slot, sizeof(Slot))
+
+    cdef bint learn_shape(self, ModelState *m) noexcept nogil:
+        cdef const Name *name = <const Name *> self.names.data
+        cdef const Name *end = name + self.names.length // sizeof(Name)
+        m.shape.length = 0
+        if self.record.duplicate.length:
+            return True
+        while name < end:
+            if not (append_number(&m.shape, name.field + 1)
+                    and append_text(&m.shape, self.name_text(name).data, name.length)):
+                self.walk.fault = MEMORY
+                return False
+            name += 1
+        return True
+
+    cdef bint find_duplicate(self, Buffer *names) noexcept nogil:
+        """Sets `record.duplicate` when a name occurs twice. False only without memory."""
+        cdef const Name *name = <const Name *> names.data
+        cdef size_t count = names.length // sizeof(Name)
+        cdef size_t size = 4
+        cdef size_t i, at
+        cdef uint32_t *seen
+        while size < 2 * count:
+            size *= 2
+        seen = <uint32_t *> calloc(size, sizeof(uint32_t))
+        if seen == NULL:
+            self.walk.fault = MEMORY
+            return False
+        for i in range(count):
+            at = hash_text(self.name_text(&name[i]), self.seed) & (size - 1)
+            while seen[at] and not same(self.name_text(&name[seen[at] - 1]),
+                                        self.name_text(&name[i])):
+                at = (at + 1) & (size - 1)
+            if seen[at]:
+                self.record.duplicate = self.name_text(&name[i])
+            seen[at] = <uint32_t> (i + 1)
+        free(seen)
+        return True
+
+    # -- the end of a record --
+
+    cdef bint end_record(self) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef size_t at = w.at
+        cdef ModelState *m
+        cdef Text pk
+        cdef Text nothing = literal(b"")
+        if self.record.model == NOWHERE:
+            return fail(w, TOP if self.top == LINES and self.records == 0 else NO_MODEL,
+                        self.record.start, self.record.start)
+        if not self.record.has_fields:
+            return fail(w, NO_FIELDS, self.record.start, self.record.start)
+        m = &self.models[self.record.model]
+        if self.record.fields_model != self.record.model:
+            w.at = self.record.fields_at
+            if not self.walk_fields(m):
+                return False
+            w.at = at
+        if self.extras.length > sizeof(Name) and not self.find_duplicate(&self.extras):
+            return False
+        w.value_end = w.positions[at - 1] + 1
+        pk = self.pk_value()
+        if not self.keys_only:
+            m.records += 1
+            m.with_pk += pk.length > 0
+            m.with_natural_key += self.record.has_natural_key
+            if self.record.duplicate.length and not self.note(
+                    DUPLICATE_MEMBER, self.record.start, self.record.duplicate, nothing):
+                return False
+            if m.plan == NULL and not self.meet_unknown(m):
+                return False
+        if index_count(m) and not self.store_row(m):
+            return False
+        return self.keys_only or self.log_record(m, w.value_end)
+
+    cdef Text pk_value(self) noexcept nogil:
+        """As it stands there; empty where there is none or it is null."""
+        cdef Text value = self.span(self.record.pk.value, self.record.pk.end)
+        if is_null(value):
+            value.length = 0
+        return value
+
+    cdef bint note(self, Code code, size_t at, Text field, Text value) noexcept nogil:
+        """Apply the policy of `code`: count it, or note a finding."""
+        if self.policies[code - FIRST_CODE] != ERROR:
+            self.counts[code - FIRST_CODE] += 1
+            return True
+        if put_finding(&self.notes, code, self.consumed + at, self.records + 1, self.record.model,
+                       field, canonical(self.pk_value(), &self.scratch), value):
+            return True
+        self.walk.fault = MEMORY
+        return False
+
+    cdef bint meet_unknown(self, ModelState *m) noexcept nogil:
+        cdef uint64_t number = self.records + 1
+        if self.policies[UNKNOWN_MODEL - FIRST_CODE] == DROP:
+            if not self.push(&self.dropped, &number, sizeof(uint64_t)):
+                return False
+        return self.note(UNKNOWN_MODEL, self.record.start, literal(b""), m.label)
+
+    cdef bint store_row(self, ModelState *m) noexcept nogil:
+        """Append the row and enter it into the model's indexes."""
+        cdef Buffer *rows = &m.table.rows
+        cdef size_t place = rows.length
+        cdef Text pk = canonical(self.pk_value(), &self.scratch)
+        cdef bint stored = False
+        cdef int i
+        if pk.data == NULL or not (
+                append_byte(rows, ROW_OF_KEYS if self.keys_only else 0)
+                and append_text(rows, pk.data, pk.length) and self.append_columns(rows, m.plan)):
+            self.walk.fault = MEMORY
+            return False
+        for i in range(m.plan.indexes):
+            if not self.enter(m, i, place, &stored):
+                return False
+        if not stored:
+            rows.length = place
+        return True
+
+    cdef bint append_columns(self, Buffer *buffer, ModelPlan *plan) noexcept nogil:
+        cdef int i
+        if plan.pk_column != NOWHERE:
+            self.columns[plan.pk_column] = self.pk_value()
+        for i in range(plan.columns):
+            if not append_text(buffer, self.columns[i].data, self.columns[i].length):
+                return False
+        return True
+
+    cdef bint enter(self, ModelState *m, int number, size_t place, bint *stored) noexcept nogil:
+        """Enter the last row into one index. Of two rows with one id the last one wins, but a
+        backup that only supplies keys does not overrule the one to convert."""
+        cdef Index *index = &m.table.indexes[number]
+        cdef int column = self.plan.indexes[m.plan.first_index + number]
+        cdef uint8_t *rows = m.table.rows.data
+        cdef Text id = row_id(rows + place, column, &self.scratch)
+        cdef const uint8_t *other
+        cdef uint64_t hash
+        cdef uint64_t *slot
+        if id.data == NULL:
+            self.walk.fault = MEMORY
+            return False
+        if id.length == 0:
+            return True
+        if not grow_index(index, &m.table, column, self.seed, &self.row_scratch):
+            self.walk.fault = MEMORY
+            return False
+        hash = hash_text(id, self.seed)
+        slot = find_slot(index, rows, column, id, hash, &self.row_scratch)
+        if slot[0]:
+            other = rows + (slot[0] & PLACE_MASK) - 1
+            if self.keys_only and same_row(other, rows + place, m.plan.columns):
+                return True
+            if not self.note_duplicate_pk(m, column, id):
+                return False
+            if self.keys_only and not other[0] & ROW_OF_KEYS:
+                return True
+        else:
+            index.used += 1
+        slot[0] = (hash & ~PLACE_MASK) | (place + 1)
+        stored[0] = True
+        return True
+
+    cdef bint note_duplicate_pk(self, ModelState *m, int column, Text id) noexcept nogil:
+        cdef int i
+        cdef Text field = literal(b"")
+        if column != NOWHERE:
+            for i in range(m.plan.first_field, m.plan.first_field + m.plan.fields):
+                if self.plan.fields[i].column == column:
+                    field = self.plan.fields[i].name
+        return self.note(DUPLICATE_PK, self.record.start, field, id)
+
+    # -- the log --
+
+    cdef bint log_record(self, ModelState *m, size_t end) noexcept nogil:
+        """Log the record's slots in the order of their places."""
+        cdef bint to_key = (m.plan != NULL and m.plan.natural and self.record.pk.end
+                            and not self.record.has_natural_key)
+        cdef size_t i, count
+        cdef const Slot *slots
+        if to_key:
+            if not (self.add_key_slot() and self.push(&self.slots, self.cuts.data, self.cuts.length)):
+                return False
+        count = self.slots.length // sizeof(Slot)
+        if count == 0 and not self.log_all:
+            return True
+        slots = <const Slot *> self.slots.data
+        for i in range(1, count):
+            if slots[i - 1].at > slots[i].at:
+                qsort(self.slots.data, count, sizeof(Slot), compare_slots)
+                break
+        if self.append_entries(m, slots, count, end):
+            return True
+        self.walk.fault = MEMORY
+        return False
+
+    cdef bint add_key_slot(self) noexcept nogil:
+        """What the key replaces: the pk member, and with it a comma where it just goes away."""
+        cdef Member *pk = &self.record.pk
+        if not self.django_style:
+            return self.add_slot(KEY, NOWHERE, pk.start, pk.end)
+        if pk.following:
+            return self.add_slot(KEY, NOWHERE, pk.start, pk.following)
+        return self.add_slot(KEY, NOWHERE, pk.previous_end, pk.end)
+
+    cdef bint append_entries(self, ModelState *m, const Slot *slots, size_t count,
+                             size_t end) noexcept nogil:
+        cdef Buffer *log = &self.log
+        cdef uint64_t start = self.consumed + self.record.start
+        cdef uint64_t previous = self.records_end if self.records else start
+        cdef Text id = canonical(self.pk_value(), &self.scratch)
+        cdef size_t i
+        if not (append_byte(log, RECORD) and append_number(log, self.record.model)
+                and append_number(log, self.records + 1 - self.logged_record)
+                and append_number(log, start - self.log_end)
+                and append_number(log, start - previous)
+                and append_number(log, end - self.record.start)
+                and append_text(log, id.data, id.length)):
+            return False
+        self.logged_record = self.records + 1
+        self.log_end = start
+        for i in range(count):
+            if not (append_byte(log, slots[i].entry)
+                    and append_number(log, self.consumed + slots[i].at - self.log_end)
+                    and append_number(log, slots[i].length)):
+                return False
+            self.log_end = self.consumed + slots[i].at + slots[i].length
+            if slots[i].entry == KEY:
+                if not self.append_columns(log, m.plan):
+                    return False
+            elif slots[i].entry == RELATION or slots[i].entry == FIRST or slots[i].entry == LATER:
+                id = canonical(self.span(slots[i].at, slots[i].at + slots[i].length), &self.scratch)
+                if id.data == NULL or not (append_number(log, slots[i].relation)
+                                           and append_text(log, id.data, id.length)):
+                    return False
+        return True
+
+    # -- for Python --
+
+    def take_log(self):
+        """The log since the last call; it is complete up to `consumed`."""
+        log = self.log.data[:self.log.length]
+        self.log.length = 0
+        return log
+
+    def take_findings(self):
+        """The findings since the last call: (code, offset, record, model, field, pk, value)."""
+        return take_findings(self, &self.notes)
+
+    def label(self, int model):
+        cdef Text label = self.models[model].label
+        return label.data[:label.length].decode("utf-8", "replace")
+
+    def model_counts(self):
+        """Per model met: (label, in the schema, records, with a pk, with a natural key)."""
+        return [(self.label(i), self.models[i].plan != NULL, self.models[i].records,
+                 self.models[i].with_pk, self.models[i].with_natural_key)
+                for i in range(self.model_count) if self.models[i].records]
+
+    def relations_met(self):
+        """Per relation of the plan: (ids, keys, nulls)."""
+        return [(self.relation_counts[i].ids, self.relation_counts[i].keys,
+                 self.relation_counts[i].nulls) for i in range(self.plan.relation_count)]
+
+    def policy_counts(self):
+        """How often each policy was applied, by code."""
+        return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
+
+    @property
+    def key_map_bytes(self):
+        """Memory that the key map takes."""
+        cdef size_t total = 0
+        cdef int i, k
+        for i in range(self.plan.model_count):
+            total += self.models[i].table.rows.length
+            for k in range(self.models[i].plan.indexes):
+                total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
+        return total
+
+
+cdef bint put_finding(Buffer *notes, Code code, uint64_t offset, uint64_t record, int model,
+                      Text field, Text pk, Text value) noexcept nogil:
+    return (append_number(notes, code) and append_number(notes, offset)
+            and append_number(notes, record) and append_number(notes, model)
+            and append_text(notes, field.data, field.length)
+            and append_text(notes, pk.data, pk.length)
+            and append_text(notes, value.data, value.length))
+
+
+cdef take_findings(Indexer indexer, Buffer *notes):
+    cdef const uint8_t *at = notes.data
+    cdef const uint8_t *end = notes.data + notes.length
+    cdef Text text
+    findings = []
+    while at < end:
+        numbers = (read_number(&at), read_number(&at), read_number(&at), read_number(&at))
+        texts = []
+        for _ in range(3):
+            text = read_text(&at)
+            texts.append(text.data[:text.length].decode("utf-8", "surrogatepass") or None)
+        code, offset, record, model = numbers
+        findings.append((code, offset, record, indexer.label(model), *texts))
+    notes.length = 0
+    return findings
+
+
+# ---- pass 2 -------------------------------------------------------------------------------
+
+cdef enum Made:
+    WHOLE
+    NULL_PART    # made, with a null in it
+    UNMADE       # a row on the way is missing
+    NO_MEMORY
+
+cdef enum:
+    FINGERPRINT_WORDS = 2
+
+cdef struct KeySet:
+    uint64_t *slots      # two words each: 64 bits of hash; 24 more and 40 of the place plus one
+    size_t size
+    size_t used
+
+
+cdef uint64_t *find_key(KeySet *keys, uint64_t high, uint64_t low) noexcept nogil:
+    cdef size_t at = high & (keys.size - 1)
+    cdef uint64_t *slot
+    while True:
+        slot = keys.slots + FINGERPRINT_WORDS * at
+        if slot[1] == 0 or (slot[0] == high and slot[1] >> PLACE_BITS == low >> PLACE_BITS):
+            return slot
+        at = (at + 1) & (keys.size - 1)
+
+
+cdef bint grow_keys(KeySet *keys) noexcept nogil:
+    cdef KeySet grown
+    cdef const uint64_t *slot
+    cdef size_t i
+    if 4 * (keys.used + 1) <= 3 * keys.size:
+        return True
+    grown.used = keys.used
+    grown.size = 2 * keys.size if keys.size else 16
+    grown.slots = <uint64_t *> calloc(grown.size, FINGERPRINT_WORDS * sizeof(uint64_t))
+    if grown.slots == NULL:
+        return False
+    for i in range(keys.size):
+        slot = keys.slots + FINGERPRINT_WORDS * i
+        if slot[1]:
+            memcpy(find_key(&grown, slot[0], slot[1]), slot, FINGERPRINT_WORDS * sizeof(uint64_t))
+    free(keys.slots)
+    keys[0] = grown
+    return True
+
+
+cdef Text list_element(Text list_, int position) noexcept nogil:
+    """An element of a (valid) JSON list; empty where it has fewer."""
+    cdef const uint8_t *p = list_.data + 1
+    cdef const uint8_t *end = list_.data + list_.length - 1
+    cdef const uint8_t *start = p
+    cdef int depth = 0
+    cdef Text element
+    while p < end:
+        if p[0] == c'"':
+            p += 1
+            while p[0] != c'"':
+                p += 2 if p[0] == c'\\' else 1
+        elif p[0] == c'[' or p[0] == c'{':
+            depth += 1
+        elif p[0] == c']' or p[0] == c'}':
+            depth -= 1
+        elif p[0] == c',' and depth == 0:
+            if position == 0:
+                break
+            position -= 1
+            start = p + 1
+        p += 1
+    while start < p and fnk_class[start[0]] & 8:
+        start += 1
+    while start < p and fnk_class[(p - 1)[0]] & 8:
+        p -= 1
+    element.data = start
+    element.length = 0 if position else p - start
+    return element
+
+
+cdef Made put_str(Buffer *out, Text value) noexcept nogil:
+    """Python's str() of a JSON value that is no container."""
+    cdef uint8_t c = value.data[0]
+    cdef bint good
+    if c == c'"':
+        good = append(out, value.data, value.length)
+    elif c == c't':
+        good = append(out, b'"True"', 6)
+    elif c == c'f':
+        good = append(out, b'"False"', 7)
+    elif c == c'n':
+        good = append(out, b'"None"', 6)
+    elif c == c'[' or c == c'{':
+        return UNMADE
+    else:
+        good = (append_byte(out, c'"') and append(out, value.data, value.length)
+                and append_byte(out, c'"'))
+    return WHOLE if good else NO_MEMORY
+
+
+cdef Made put_isoformat(Buffer *out, Text value) noexcept nogil:
+    """What isoformat() gives for a time as DjangoJSONEncoder writes it: no Z, six digits or none."""
+    cdef const uint8_t *end = value.data + value.length - 1
+    cdef const uint8_t *zone = end
+    cdef const uint8_t *dot
+    cdef const uint8_t *p
+    cdef bint zeros = True
+    cdef int digit
+    if value.data[0] != c'"':
+        return WHOLE if append(out, value.data, value.length) else NO_MEMORY
+    dot = <const uint8_t *> memchr(value.data, c'.', value.length)
+    if (zone - 1)[0] == c'Z' and value.length > 2:
+        zone -= 1
+    p = dot + 1 if dot != NULL else zone
+    while p < zone and c'0' <= p[0] <= c'9':
+        zeros &= p[0] == c'0'
+        p += 1
+    if dot == NULL or dot > zone:
+        dot = p = zone
+    if not append(out, value.data, dot - value.data):
+        return NO_MEMORY
+    if not zeros:
+        for digit in range(7):
+            if not append_byte(out, dot[digit] if dot + digit < p else c'0'):
+                return NO_MEMORY
+    if p[0] == c'Z':
+        return WHOLE if append(out, b'+00:00"', 7) else NO_MEMORY
+    return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
+
+
+cdef Made put_value(Buffer *out, Text value, Transform transform) noexcept nogil:
+    if value.length == 0 or (is_null(value) and transform != STR):
+        return NULL_PART if append(out, b"null", 4) else NO_MEMORY
+    if transform == STR:
+        return put_str(out, value)
+    if transform == ISOFORMAT:
+        return put_isoformat(out, value)
+    return WHOLE if append(out, value.data, value.length) else NO_MEMORY
+
+
+cdef class Splicer:
+    """Pass 2: copies the bytes that pass 1 has seen and follows its log.
+
+    Each step of the log is at most: copy up to a place, write something, skip up to a place.
+    """
+
+    cdef Indexer index
+    cdef Buffer log
+    cdef size_t log_at
+    cdef uint64_t log_end        # where the last entry read ends
+    cdef uint64_t position       # bytes of the input that are done with
+    cdef uint64_t copy_to
+    cdef uint64_t skip_to
+    cdef Buffer pending          # to write between copying and skipping
+    cdef Buffer out
+    cdef Buffer notes
+    cdef KeySet *keys            # per model
+    cdef uint64_t counts[CODES]
+    cdef uint64_t record         # its number
+    cdef uint64_t record_start
+    cdef int record_model
+    cdef Buffer record_pk
+    cdef bint in_dropped         # this record is left out
+    cdef bint any_kept           # a record before this one was not left out
+    cdef bint in_list            # something of this list has been written
+    cdef size_t next_dropped     # as an index into index.dropped
+    cdef Buffer newly_dropped
+    cdef readonly unsigned long long covered
+    """Up to here the log is known."""
+    cdef readonly unsigned long long keys_written
+    cdef readonly unsigned long long references_written
+    cdef readonly bint again
+    """Whether this pass found something that changes what should have been written before."""
+
+    def __cinit__(self, Indexer index not None):
+        self.index = index
+        self.keys = <KeySet *> _array(index.plan.model_count, sizeof(KeySet))
+        self.any_kept = not index.log_all
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.index.plan.model_count):
+            free(self.keys[i].slots)
+        free(self.keys)
+        free(self.log.data)
+        free(self.pending.data)
+        free(self.out.data)
+        free(self.notes.data)
+        free(self.record_pk.data)
+        free(self.newly_dropped.data)
+
+    def push_log(self, bytes log, unsigned long long covered):
+        """The next part of the log, which then is complete up to `covered`."""
+        cdef const uint8_t *data = log
+        self.log.length -= self.log_at
+        memmove(self.log.data, self.log.data + self.log_at, self.log.length)
+        self.log_at = 0
+        if not append(&self.log, data, len(log)):
+            raise MemoryError
+        self.covered = covered
+
+    def feed(self, const uint8_t[::1] data):
+        """Take the next bytes of the input, give the next of the output: a view that is valid
+        until the next call. The log must be known up to the end of `data`."""
+        cdef bint good = True
+        cdef size_t length = data.shape[0]
+        self.out.length = 0
+        if length:
+            with nogil:
+                good = self.run(&data[0], length)
+        if not good:
+            raise MemoryError
+        if self.out.length == 0:
+            return memoryview(b"")
+        return PyMemoryView_FromMemory(<char *> self.out.data, self.out.length, PyBUF_READ)
+
+    cdef bint run(self, const uint8_t *data, size_t length) noexcept nogil:
+        cdef uint64_t start = self.position
+        cdef uint64_t end = start + length
+        cdef uint64_t stop
+        if not reserve(&self.out, length):
+            return False
+        while True:
+            if self.position < self.copy_to:
+                stop = min(self.copy_to, end)
+                if not append(&self.out, data + (self.position - start), stop - self.position):
+                    return False
+                self.position = stop
+                if stop < self.copy_to:
+                    return True
+            if self.pending.length:
+                if not append(&self.out, self.pending.data, self.pending.length):
+                    return False
+                self.pending.length = 0
+            if self.position < self.skip_to:
+                self.position = min(self.skip_to, end)
+                if self.position < self.skip_to:
+                    return True
+            if self.log_at < self.log.length:
+                if not self.read_entry():
+                    return False
+            elif self.position < self.covered:
+                self.copy_to = self.covered
+                if self.position == end:
+                    return True
+            else:
+                # Behind the last whole record of a damaged backup: left out.
+                self.position = end
+                return True
+
+    cdef void replace(self, uint64_t start, uint64_t end) noexcept nogil:
+        self.copy_to = start
+        self.skip_to = end
+
+    cdef bint read_entry(self) noexcept nogil:
+        cdef const uint8_t *at = self.log.data + self.log_at
+        cdef Entry entry = <Entry> at[0]
+        cdef uint64_t before = self.log_end
+        cdef uint64_t start
+        cdef bint good = True
+        at += 1
+        if entry == RECORD:
+            good = self.read_record(&at)
+        else:
+            start = before + read_number(&at)
+            self.log_end = start + read_number(&at)
+            if entry == KEY:
+                good = self.read_key(&at, start)
+            elif entry == CUT:
+                if not self.in_dropped and not self.keeps_pks():
+                    self.replace(start, self.log_end)
+            elif entry == KEPT or entry == FIRST_KEPT:
+                if entry == KEPT and not self.in_list:
+                    self.replace(before, start)
+                self.in_list = True
+            else:
+                good = self.read_reference(&at, entry, before, start)
+        self.log_at = at - self.log.data
+        return good
+
+    cdef bint keeps_pks(self) noexcept nogil:
+        return self.index.models[self.record_model].table.keeps_pks
+
+    cdef bint read_record(self, const uint8_t **at) noexcept nogil:
+        cdef uint64_t separator, length
+        cdef Text pk
+        self.record_model = <int> read_number(at)
+        self.record += read_number(at)
+        self.record_start = self.log_end + read_number(at)
+        self.log_end = self.record_start
+        separator = read_number(at)
+        length = read_number(at)
+        pk = read_text(at)
+        self.record_pk.length = 0
+        self.in_dropped = self.is_dropped()
+        if self.in_dropped:
+            # With its separator; the first has none in front, then the next one loses its own.
+            self.replace(self.record_start - (separator if self.any_kept else 0),
+                         self.record_start + length)
+        else:
+            if not self.any_kept:
+                self.replace(self.record_start - separator, self.record_start)
+            self.any_kept = True
+        return append(&self.record_pk, pk.data, pk.length)
+
+    cdef bint is_dropped(self) noexcept nogil:
+        cdef const uint64_t *dropped = <const uint64_t *> self.index.dropped.data
+        cdef size_t count = self.index.dropped.length // sizeof(uint64_t)
+        while self.next_dropped < count and dropped[self.next_dropped] < self.record:
+            self.next_dropped += 1
+        return self.next_dropped < count and dropped[self.next_dropped] == self.record
+
+    cdef bint drop_record(self) noexcept nogil:
+        """Leave the record out of the next pass, and make what refers to it unresolved."""
+        cdef ModelState *m = &self.index.models[self.record_model]
+        cdef const uint8_t *row
+        cdef uint64_t last
+        if self.newly_dropped.length:
+            last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
+            if last == self.record:
+                return True
+        self.again = True
+        if index_count(m):
+            row = self.find_row(self.record_model, 0, self.pk())
+            if row:
+                (<uint8_t *> row)[0] |= ROW_DROPPED
+        return append(&self.newly_dropped, &self.record, sizeof(uint64_t))
+
+    cdef Text pk(self) noexcept nogil:
+        cdef Text pk
+        pk.data = self.record_pk.data
+        pk.length = self.record_pk.length
+        return pk
+
+    cdef bint note(self, Code code, uint64_t at, Text field, Text value) noexcept nogil:
+        """Apply the policy of `code`: count it, or note a finding."""
+        cdef Policy policy = <Policy> self.index.policies[code - FIRST_CODE]
+        if policy == ERROR:
+            return put_finding(&self.notes, code, at, self.record, self.record_model, field,
+                               self.pk(), value)
+        self.counts[code - FIRST_CODE] += 1
+        if policy == DROP:
+            return self.drop_record()
+        if policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY):
+            self.index.models[self.record_model].table.keeps_pks = True
+            self.again = True
+        return True
+
+    # -- the record's own key --
+
+    cdef bint read_key(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """The pk member becomes the key, unless the record has to keep its pk."""
+        cdef ModelPlan *plan = self.index.models[self.record_model].plan
+        cdef const uint8_t *columns = at[0]
+        cdef Text key
+        cdef Text nothing = literal(b"")
+        cdef Made made
+        cdef int i
+        for i in range(plan.columns):
+            read_text(at)
+        if self.in_dropped or self.keeps_pks():
+            return True
+        self.pending.length = 0
+        made = self.make_key(plan, columns, &self.pending)
+        key.data = self.pending.data
+        key.length = self.pending.length
+        if made == NO_MEMORY:
+            return False
+        if made == UNMADE:
+            self.pending.length = 0
+            return self.note(NO_KEY, start, nothing, nothing)
+        if made == NULL_PART and not self.note(NULL_KEY, start, nothing, key):
+            return False
+        if not self.audit(key, start):
+            return False
+        if self.index.django_style:
+            self.pending.length = 0
+        elif not insert(&self.pending, b'"natural_key": ', 15):
+            return False
+        self.keys_written += 1
+        self.replace(start, self.log_end)
+        return True
+
+    cdef bint audit(self, Text key, uint64_t start) noexcept nogil:
+        """A second record with this key is a finding."""
+        cdef KeySet *keys = &self.keys[self.record_model]
+        cdef uint64_t high, low
+        cdef uint64_t *slot
+        cdef Text canonical_key = unescaped(key, &self.index.scratch, True)
+        if canonical_key.data == NULL or not grow_keys(keys):
+            return False
+        high = hash_text(canonical_key, self.index.seed)
+        low = hash_text(canonical_key, self.index.other_seed)
+        slot = find_key(keys, high, low)
+        if slot[1]:
+            return self.note(DUPLICATE_KEY, start, literal(b""), key)
+        slot[0] = high
+        slot[1] = (low & ~PLACE_MASK) | ((self.record_start + 1) & PLACE_MASK)
+        keys.used += 1
+        return True
+
+    cdef Made make_key(self, ModelPlan *plan, const uint8_t *columns, Buffer *out) noexcept nogil:
+        """Append the key as JSON, each part as it stands in the record that it comes from."""
+        cdef const int *operation = self.index.plan.operations + plan.first_operation
+        cdef const int *end = operation + plan.operations
+        cdef bint comma = False
+        cdef bint null_part = False
+        cdef Made made
+        while operation < end:
+            if operation[0] == CLOSE:
+                if not append_byte(out, c']'):
+                    return NO_MEMORY
+                comma = True
+            else:
+                if comma and not append(out, b", ", 2):
+                    return NO_MEMORY
+                comma = operation[0] != OPEN
+                if not comma:
+                    if not append_byte(out, c'['):
+                        return NO_MEMORY
+                else:
+                    made = self.make_part(&self.index.plan.paths[operation[0]], columns, out)
+                    if made == UNMADE or made == NO_MEMORY:
+                        return made
+                    null_part |= made == NULL_PART
+            operation += 1
+        return NULL_PART if null_part else WHOLE
+
+    cdef Made make_part(self, PathPlan *path, const uint8_t *columns, Buffer *out) noexcept nogil:
+        """Follow the path from row to row."""
+        cdef const Hop *hop = self.index.plan.hops + path.first_hop
+        cdef const Hop *end = hop + path.hops
+        cdef const uint8_t *row
+        cdef Text value
+        while hop < end:
+            value = column_of(columns, hop.column)
+            if is_null(value):
+                return put_value(out, literal(b""), PLAIN)
+            if value.data[0] == c'[':
+                # Already a natural key: the part stands in it, or cannot be had.
+                if hop.position == NOWHERE:
+                    return UNMADE
+                value = list_element(value, hop.position)
+                return put_value(out, value, hop.transform) if value.length else UNMADE
+            value = canonical(value, &self.index.scratch)
+            if value.data == NULL:
+                return NO_MEMORY
+            row = self.find_row(hop.model, hop.index, value)
+            if row == NULL:
+                return UNMADE
+            columns = row_columns(row)
+            hop += 1
+        return put_value(out, column_of(columns, path.column), path.transform)
+
+    cdef const uint8_t *find_row(self, int model, int number, Text id) noexcept nogil:
+        cdef ModelState *m = &self.index.models[model]
+        cdef Index *index = &m.table.indexes[number]
+        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
+        cdef uint64_t slot
+        cdef const uint8_t *row
+        if index.size == 0 or id.length == 0:
+            return NULL
+        slot = find_slot(index, m.table.rows.data, column, id, hash_text(id, self.index.seed),
+                         &self.index.row_scratch)[0]
+        if slot == 0:
+            return NULL
+        row = m.table.rows.data + (slot & PLACE_MASK) - 1
+        return NULL if row[0] & ROW_DROPPED else row
+
+    # -- references --
+
+    cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t before,
+                             uint64_t start) noexcept nogil:
+        """An id becomes the key of its row, unless that row keeps its pk."""
+        cdef int number = <int> read_number(at)
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef ModelState *target = &self.index.models[relation.model]
+        cdef Text id = read_text(at)
+        cdef const uint8_t *row
+        cdef Made made
+        if self.in_dropped:
+            return True
+        if entry == FIRST:
+            self.in_list = False
+        if target.table.keeps_pks:
+            return self.keep(entry, before, start)
+        row = self.find_row(relation.model, relation.index, id)
+        if row == NULL:
+            return self.meet_unresolved(entry, before, start, number, id)
+        self.pending.length = 0
+        made = self.make_key(target.plan, row_columns(row), &self.pending)
+        if made == NO_MEMORY:
+            return False
+        if made == WHOLE or (made == NULL_PART
+                             and self.index.policies[NULL_KEY - FIRST_CODE] == NULL_):
+            self.references_written += 1
+            self.replace(before if entry == LATER and not self.in_list else start, self.log_end)
+            self.in_list = True
+            return True
+        self.pending.length = 0
+        if row[0] & ROW_OF_KEYS:
+            return self.meet_unresolved(entry, before, start, number, id)
+        # The row is a record of this backup and keeps its pk, which is reported there.
+        return self.keep(entry, before, start)
+
+    cdef bint keep(self, Entry entry, uint64_t before, uint64_t start) noexcept nogil:
+        if entry == LATER and not self.in_list:
+            self.replace(before, start)
+        self.in_list = True
+        return True
+
+    cdef bint meet_unresolved(self, Entry entry, uint64_t before, uint64_t start, int number,
+                              Text id) noexcept nogil:
+        cdef Text field = self.index.plan.relations[number].name
+        if not self.note(UNRESOLVED, start, field, id):
+            return False
+        if self.index.policies[UNRESOLVED - FIRST_CODE] != NULL_:
+            return self.keep(entry, before, start)
+        if entry == RELATION:
+            self.replace(start, self.log_end)
+            return append(&self.pending, b"null", 4)
+        self.replace(before if entry == LATER else start, self.log_end)
+        return True
+
+    # -- for Python --
+
+    def finish(self):
+        """The pass is over; the next one will leave out what this one has dropped."""
+        cdef int i
+        if self.newly_dropped.length:
+            if not append(&self.index.dropped, self.newly_dropped.data, self.newly_dropped.length):
+                raise MemoryError
+            qsort(self.index.dropped.data, self.index.dropped.length // sizeof(uint64_t),
+                  sizeof(uint64_t), compare_numbers)
+
+    def take_findings(self):
+        """The findings since the last call, as `Indexer.take_findings` gives them."""
+        return take_findings(self.index, &self.notes)
+
+    def policy_counts(self):
+        """How often each policy was applied in this pass, by code."""
+        return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
+
+    @property
+    def dropped(self):
+        """How many records are left out."""
+        return self.index.dropped.length // sizeof(uint64_t)
+
+    def models_with_pks(self):
+        """The labels of the models that keep their pks because their keys identify nothing."""
+        return [self.index.label(i) for i in range(self.index.plan.model_count)
+                if self.index.models[i].table.keeps_pks]
+
+
+cdef bint insert(Buffer *buffer, const char *text, size_t length) noexcept nogil:
+    """In front of what is there."""
+    if not reserve(buffer, length):
+        return False
+    memmove(buffer.data + length, buffer.data, buffer.length)
+    memcpy(buffer.data, text, length)
+    buffer.length += length
+    return True
+
+
+cdef int compare_numbers(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t *> a)[0]
+    cdef uint64_t y = (<const uint64_t *> b)[0]
+    return (x > y) - (x < y)

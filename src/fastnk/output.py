@@ -1,0 +1,179 @@
+"""Outputs that appear only when they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from fastnk.errors import OutputError, UsageError
+
+Output = str | os.PathLike[str] | BinaryIO
+
+
+class Sink(Protocol):
+    """Takes the bytes of an output; nothing shows before `commit`."""
+
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    def restart(self) -> None:
+        """Forget what was written."""
+
+    def commit(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+def open_sink(output: Output, *, force: bool, source: tuple[int, int] | None) -> Sink:
+    """The sink for `output`. Raises `UsageError` where it must not be written: it exists and
+    `force` is not set, or it is the file with the identity `source`; `OutputError` where it
+    cannot."""
+    if isinstance(output, (str, os.PathLike)):
+        path = Path(output)
+        _refuse(path, force, source)
+        return PathSink(path)
+    return StreamSink(output)
+
+
+def _refuse(path: Path, force: bool, source: tuple[int, int] | None) -> None:
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if (status.st_dev, status.st_ino) == source:
+        raise UsageError(
+            f"the output {path} is the backup itself",
+            code="FNK132",
+            remedy="write to another file",
+        )
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"the output {path} is a folder", remedy="name a file in it")
+    if not force:
+        raise UsageError(f"the output {path} exists", code="FNK131", remedy="--force replaces it")
+
+
+class PathSink:
+    """A file without a name in the folder of the output; it gets its name when it is complete.
+
+    Where the system has no such files, a temporary name is used and removed after an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary: Path | None = None
+        try:
+            self._fd = self._create()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _create(self) -> int:
+        folder = self._path.parent
+        if hasattr(os, "O_TMPFILE"):
+            try:
+                return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            except (IsADirectoryError, NotImplementedError):
+                pass  # an old kernel
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+        fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".part", dir=folder)
+        self._temporary = Path(name)
+        return fd
+
+    def write(self, data: bytes | memoryview) -> None:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def restart(self) -> None:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.ftruncate(self._fd, 0)
+
+    def commit(self) -> None:
+        """Give the complete file its name, on disk: after a power cut it is there or it is not."""
+        try:
+            os.fsync(self._fd)
+            if self._temporary is None:
+                self._temporary = self._link()
+            if os.fstat(self._fd).st_mode & 0o777 == 0o600:  # as mkstemp makes it
+                umask = os.umask(0)
+                os.umask(umask)
+                os.fchmod(self._fd, 0o666 & ~umask)
+            self._temporary.replace(self._path)
+            self._temporary = None
+            with _folder(self._path) as folder:
+                os.fsync(folder)
+        except OSError as error:
+            self.discard()
+            raise self._failed(error) from error
+        os.close(self._fd)
+
+    def _link(self) -> Path:
+        """Under a name that nobody uses, because linking does not replace what is there."""
+        for number in itertools.count():
+            name = self._path.with_name(f".{self._path.name}.{os.getpid()}-{number}.part")
+            with _folder(self._path) as folder, contextlib.suppress(FileExistsError):
+                # With a folder given, Python uses the call that follows the link in /proc.
+                os.link(f"/proc/self/fd/{self._fd}", name.name, dst_dir_fd=folder)
+                return name
+        raise AssertionError("itertools.count() does not end")
+
+    def discard(self) -> None:
+        os.close(self._fd)
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror or error}",
+            remedy="check that its folder exists, may be written to and has room",
+        )
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """The folder that `path` is in, open."""
+    fd = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class StreamSink:
+    """A file object; it gets the bytes when they are complete, until then a temporary file has
+    them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._file = tempfile.SpooledTemporaryFile(max_size=8 << 20)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+
+    def restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+    def commit(self) -> None:
+        self._file.seek(0)
+        try:
+            shutil.copyfileobj(self._file, self._stream)
+            self._stream.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write the output: {error.strerror or error}") from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        self._file.close()

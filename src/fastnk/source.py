@@ -1,0 +1,167 @@
+"""Any backup as blocks of bytes that can be read again: a path, bytes, or a binary file object."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from fastnk._core import checksum
+from fastnk.errors import SourceError
+
+Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+BLOCK_SIZE = 1 << 18
+"""Bytes: what is read at once. It stays in the second-level cache of today's processors."""
+
+
+class Source:
+    """A backup, open for reading any number of times. Close it, or use it in a `with` statement.
+
+    Every pass must see the same bytes: the first one takes a checksum of each block, the later
+    ones compare.
+    """
+
+    def __init__(self, backup: Backup, block_size: int = BLOCK_SIZE) -> None:
+        self.name = name_of(backup)
+        self._block_size = block_size
+        self._checksums: list[int] = []
+        self._complete = False
+        self._file, self._start, self._owned = _open(backup)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened here; a file object of the caller stays open."""
+        if self._owned:
+            self._file.close()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes in the backup, where that is known without reading it."""
+        try:
+            position = self._file.tell()
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.seek(position)
+        except OSError:
+            return None
+        return end - self._start
+
+    def identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file behind it; `None` where there is none."""
+        try:
+            status = os.fstat(self._file.fileno())
+        except (OSError, AttributeError):
+            return None
+        return status.st_dev, status.st_ino
+
+    def blocks(self) -> Iterator[memoryview]:
+        """The bytes from the start; each block is valid until the next one is asked for.
+
+        Raises `SourceError` when reading fails, or when the bytes are not those of the first pass.
+        """
+        buffer = memoryview(bytearray(self._block_size))
+        number = 0
+        try:
+            self._file.seek(self._start)
+            while length := _fill(self._file, buffer):
+                self._check(number, buffer[:length])
+                number += 1
+                yield buffer[:length]
+        except OSError as error:
+            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
+        if self._complete and number != len(self._checksums):
+            raise self._changed()
+        self._complete = True
+
+    def _check(self, number: int, block: memoryview) -> None:
+        found = checksum(block)
+        if number < len(self._checksums):
+            if self._checksums[number] != found:
+                raise self._changed()
+        elif self._complete:
+            raise self._changed()
+        else:
+            self._checksums.append(found)
+
+    def _changed(self) -> SourceError:
+        return SourceError(
+            f"{self.name or 'the backup'} changed while it was read",
+            code="FNK121",
+            remedy="wait until nothing writes to it, or work on a copy",
+        )
+
+
+def name_of(backup: Backup) -> str | None:
+    """What messages call this backup: its path, as given."""
+    if isinstance(backup, (str, os.PathLike)):
+        return os.fspath(backup)
+    name = getattr(backup, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _open(backup: Backup) -> tuple[BinaryIO, int, bool]:
+    """A seekable file, where the backup starts in it, and whether it is ours to close."""
+    if isinstance(backup, (bytes, bytearray, memoryview)):
+        return io.BytesIO(backup), 0, True
+    if isinstance(backup, (str, os.PathLike)):
+        return _open_path(Path(backup)), 0, True
+    if backup.seekable():
+        return backup, backup.tell(), False
+    return _spooled(backup), 0, True
+
+
+def _open_path(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        remedy = "check the path" if error.errno == errno.ENOENT else None
+        raise SourceError(f"cannot read {path}: {error.strerror}", remedy=remedy) from error
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with file:
+        return _spooled(file)
+
+
+def _spooled(stream: BinaryIO) -> BinaryIO:
+    """A copy of what can be read only once; in the folder for temporary files."""
+    copy = tempfile.TemporaryFile()
+    try:
+        shutil.copyfileobj(stream, copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _fill(file: BinaryIO, buffer: memoryview) -> int:
+    """Read until the buffer is full or the file ends. Blocks then do not depend on short reads."""
+    readinto = getattr(file, "readinto", None)
+    done = 0
+    while done < len(buffer):
+        if readinto is not None:
+            length = readinto(buffer[done:])
+        else:
+            data = file.read(len(buffer) - done)
+            length = len(data)
+            buffer[done : done + length] = data
+        if not length:
+            break
+        done += length
+    return done
