@@ -1,0 +1,75 @@
+"""Converts legacy Django backups to natural keys, and restores any backup.
+
+    fastnk.detect("backup.json")                                   # what is it?
+    fastnk.convert("backup.json", "natural.json", "schema.json")   # ids become natural keys
+    fastnk.restore("natural.json")                                 # into the configured project
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies, convert
+    from fastnk.detect import BackupFormatDetector, DetectionReport, detect
+    from fastnk.errors import FastnkError, Finding, FindingsError, Place
+    from fastnk.restore import RestoreReport, UnifiedRestoreManager, restore
+    from fastnk.schema import Schema
+
+__all__ = [
+    "BackupFormatDetector",
+    "ConversionReport",
+    "DetectionReport",
+    "FastnkError",
+    "Finding",
+    "FindingsError",
+    "LegacyBackupConverter",
+    "Place",
+    "Policies",
+    "RestoreReport",
+    "Schema",
+    "UnifiedRestoreManager",
+    "convert",
+    "detect",
+    "restore",
+]
+
+_HOMES = {
+    "convert": ("ConversionReport", "LegacyBackupConverter", "Policies", "convert"),
+    "detect": ("BackupFormatDetector", "DetectionReport", "detect"),
+    "errors": ("FastnkError", "Finding", "FindingsError", "Place"),
+    "restore": ("RestoreReport", "UnifiedRestoreManager", "restore"),
+    "schema": ("Schema",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import fastnk` alone stays cheap."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastnk")
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"fastnk.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'fastnk' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps `fastnk.convert` the function when somebody imports the module of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

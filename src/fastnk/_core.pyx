@@ -31,7 +31,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import os
 
-from fastnk.errors import BackupSyntaxError, Place, UsageError
+from fastnk.errors import BackupSyntaxError, Place
 
 cdef extern from "_scan.h" nogil:
     enum: FNK_BLOCK
@@ -75,7 +75,7 @@ def force(name):
     global _scan
     names = variants()
     if name is not None and name not in names:
-        raise UsageError(f"no scan variant {name!r} here", remedy=f"one of {', '.join(names)}")
+        raise ValueError(f"no scan variant {name!r} here; there are {', '.join(names)}")
     _scan = _variants[0 if name is None else names.index(name)].scan
 
 
@@ -373,8 +373,8 @@ _FAULTS = {
     NO_FIELDS: ("FNK204", 'a record has no "fields"'),
     MODEL_TYPE: ("FNK204", 'the "model" of a record is not a string'),
     FIELDS_TYPE: ("FNK204", 'the "fields" of a record are not an object'),
-    INCOMPLETE: ("FNK205", "the backup ends in the middle of a record"),
-    UNCLOSED: ("FNK205", "the backup ends without its closing bracket"),
+    INCOMPLETE: ("FNK205", "the backup is cut off in the middle of a record"),
+    UNCLOSED: ("FNK205", "the backup is cut off before its closing bracket"),
     UTF8: ("FNK206", "not UTF-8"),
     DEPTH: ("FNK207", f"nested deeper than {MAX_DEPTH:,} levels"),
     SIZE: ("FNK208", "a record is larger than the limit"),
@@ -499,7 +499,7 @@ cdef bint walk_scalar(Walk *w) noexcept nogil:
     cdef size_t start = w.positions[w.at]
     cdef uint8_t c = w.text[start]
     cdef size_t end
-    cdef Fault fault = LITERAL
+    cdef Fault fault = NUMBER if c == c'-' else LITERAL
     if c == c'-' and w.text[start + 1] == c'I':
         end = literal_end(w, start + 1, b"Infinity")
     elif c == c'-' or c'0' <= c <= c'9':
@@ -610,6 +610,7 @@ cdef class Walker:
     cdef size_t retry_length     # not worth a new scan before the window is this long
     cdef size_t max_record
     cdef Top top
+    cdef uint64_t opened         # where the opening bracket stands
     cdef str name
     cdef readonly unsigned long long consumed
     """Bytes that are done with; the window starts here."""
@@ -657,19 +658,15 @@ cdef class Walker:
             good = reserve(&self.window, FNK_BLOCK) and self.walk_window()
         if not good:
             self.give_up()
-        self.walk.fault_at = self.window.length
+        end = self.consumed + self.window.length
         if self.window.length:
-            self.walk.fault = INCOMPLETE
+            self.refuse(INCOMPLETE, end)
         elif self.top == START:
-            self.walk.fault = EMPTY
+            self.refuse(EMPTY, 0)
         elif self.top == OPENED or self.top == BEHIND or self.top == NEXT:
-            self.walk.fault = UNCLOSED
+            self.refuse(UNCLOSED, end)
         elif self.records == 0:
-            self.walk.fault = NO_RECORDS
-            self.walk.fault_at = 0
-        else:
-            return
-        self.give_up()
+            self.refuse(NO_RECORDS, self.opened)
 
     @property
     def is_array(self):
@@ -746,6 +743,7 @@ cdef class Walker:
                 continue
             if c == c'[' and self.top == START:
                 self.top = OPENED
+                self.opened = self.consumed + w.positions[w.at]
             elif c == c',' and self.top == BEHIND:
                 self.top = NEXT
             elif c == c']' and (self.top == BEHIND or self.top == OPENED):
@@ -770,12 +768,14 @@ cdef class Walker:
             fail(w, TOP if self.top == START else NOT_RECORD, at, at)
 
     cdef give_up(self):
-        cdef unsigned long long offset = self.consumed + self.walk.fault_at
         if self.walk.fault == MEMORY:
             raise MemoryError
-        code, what = _FAULTS[self.walk.fault]
-        place = Place(self.name, offset, None if self.walk.fault in (EMPTY, NO_RECORDS)
-                      else self.records + 1)
+        self.refuse(self.walk.fault, self.consumed + self.walk.fault_at)
+
+    cdef refuse(self, Fault fault, unsigned long long offset):
+        code, what = _FAULTS[fault]
+        record = None if fault == EMPTY or fault == NO_RECORDS else self.records + 1
+        place = Place(self.name, offset, record)
         raise BackupSyntaxError(what, code=code, place=place, remedy=_REMEDIES[code])
 
 
@@ -984,6 +984,7 @@ cdef class Plan:
 cdef enum:
     ROW_OF_KEYS = 1      # from a backup that only supplies keys
     ROW_DROPPED = 2
+    ROW_WITHOUT_PK = 4
 
 cdef extern from * nogil:
     """
@@ -1023,14 +1024,16 @@ cdef inline Text column_of(const uint8_t *columns, int number) noexcept nogil:
 
 
 cdef inline Text row_id(const uint8_t *row, int column, Buffer *scratch) noexcept nogil:
-    """What an index on `column` finds the row by; empty where that is null."""
-    cdef Text value
+    """What an index on `column` finds the row by."""
     if column == NOWHERE:
         return row_pk(row)
-    value = column_of(row_columns(row), column)
-    if is_null(value):
-        value.length = 0
-    return canonical(value, scratch)
+    return canonical(column_of(row_columns(row), column), scratch)
+
+
+cdef inline bint has_id(const uint8_t *row, int column) noexcept nogil:
+    if column == NOWHERE:
+        return not row[0] & ROW_WITHOUT_PK
+    return not is_null(column_of(row_columns(row), column))
 
 
 cdef uint64_t *find_slot(Index *index, const uint8_t *rows, int column, Text id, uint64_t hash,
@@ -1072,13 +1075,73 @@ cdef bint grow_index(Index *index, Table *table, int column, const uint64_t *see
     free(old)
     return True
 
+# A set of keys, kept as 128 bits of hash each: enough to say that one occurs twice.
+
+cdef enum:
+    SEED_WORDS = 3
+
+cdef enum Entered:
+    NEW
+    PRESENT
+    NOT_ENTERED          # without memory
+
+cdef struct Fingerprint:
+    uint64_t high
+    uint64_t low         # never 0 in a slot that is used
+
+cdef struct KeySet:
+    Fingerprint *slots
+    size_t size          # a power of two, or 0
+    size_t used
+
+
+cdef Fingerprint *find_fingerprint(KeySet *keys, Fingerprint key) noexcept nogil:
+    cdef size_t at = key.high & (keys.size - 1)
+    while keys.slots[at].low and (keys.slots[at].high != key.high
+                                  or keys.slots[at].low != key.low):
+        at = (at + 1) & (keys.size - 1)
+    return &keys.slots[at]
+
+
+cdef bint grow_keys(KeySet *keys) noexcept nogil:
+    cdef KeySet grown
+    cdef size_t i
+    if 4 * (keys.used + 1) <= 3 * keys.size:
+        return True
+    grown.used = keys.used
+    grown.size = 2 * keys.size if keys.size else 16
+    grown.slots = <Fingerprint *> calloc(grown.size, sizeof(Fingerprint))
+    if grown.slots == NULL:
+        return False
+    for i in range(keys.size):
+        if keys.slots[i].low:
+            find_fingerprint(&grown, keys.slots[i])[0] = keys.slots[i]
+    free(keys.slots)
+    keys[0] = grown
+    return True
+
+
+cdef Entered enter_key(KeySet *keys, Text key, const uint64_t *seed) noexcept nogil:
+    cdef Fingerprint fingerprint
+    cdef Fingerprint *slot
+    if key.data == NULL or not grow_keys(keys):
+        return NOT_ENTERED
+    fingerprint.high = hash_text(key, seed)
+    fingerprint.low = hash_text(key, seed + SEED_WORDS) | 1
+    slot = find_fingerprint(keys, fingerprint)
+    if slot.low:
+        return PRESENT
+    slot[0] = fingerprint
+    keys.used += 1
+    return NEW
+
 
 # ---- pass 1 -------------------------------------------------------------------------------
 #
 # The log tells pass 2 what to do, in the order of the bytes. All numbers are varints, all places
 # are relative to where the entry before ended:
 #
-#     RECORD   model, records since the last one, gap, separator, length, pk
+#     RECORD   model, records since the last one, gap, separator, length, whether a pk, pk
 #     KEY      gap, length, columns           the pk member (or the key in its place)
 #     RELATION gap, length, relation, id      one id
 #     FIRST    gap, length, relation, id      the same, in a list of many
@@ -1126,6 +1189,7 @@ cdef struct Slot:
     size_t length
     Entry entry
     int relation
+    size_t occurrence    # tells the fields of a record apart
 
 cdef struct Name:
     size_t at            # in the window, or in the decoded names
@@ -1137,6 +1201,7 @@ cdef struct ModelState:
     ModelPlan *plan      # NULL: not in the schema
     Text label
     Table table
+    KeySet pks           # where the table has no index to find a second record with one pk
     Buffer shape         # the names of a record's fields, each as number of the field and text
     uint64_t records
     uint64_t with_pk
@@ -1225,8 +1290,8 @@ cdef class Indexer(Walker):
     cdef size_t labels_size
     cdef RelationCount *relation_counts
     cdef Text *columns           # of the record at hand
-    cdef uint64_t seed[3]
-    cdef uint64_t other_seed[3]
+    cdef size_t *occurrences     # per relation: the last one in the record at hand
+    cdef uint64_t seed[2 * SEED_WORDS]
     cdef int policies[CODES]
     cdef uint64_t counts[CODES]  # how often a policy other than error was applied
     cdef bint django_style
@@ -1254,13 +1319,13 @@ cdef class Indexer(Walker):
         self.max_record = max_record
         self.django_style = django_style
         self.last_model = NOWHERE
-        seeds = os.urandom(48)
-        memcpy(self.seed, <const uint8_t *> seeds, 24)
-        memcpy(self.other_seed, <const uint8_t *> seeds + 24, 24)
+        seed = os.urandom(sizeof(self.seed))
+        memcpy(self.seed, <const uint8_t *> seed, sizeof(self.seed))
         for i, policy in enumerate(_POLICY_NAMES):
             self.policies[i] = _POLICIES[(policies or {}).get(policy, "error")]
             self.log_all |= self.policies[i] == DROP
         self.relation_counts = <RelationCount *> _array(plan.relation_count, sizeof(RelationCount))
+        self.occurrences = <size_t *> _array(plan.relation_count, sizeof(size_t))
         self.columns = <Text *> _array(
             max([plan.models[i].columns for i in range(plan.model_count)], default=0), sizeof(Text))
         self.labels_size = 16
@@ -1280,11 +1345,13 @@ cdef class Indexer(Walker):
                 free(<void *> self.models[i].label.data)
             free(self.models[i].table.indexes)
             free(self.models[i].table.rows.data)
+            free(self.models[i].pks.slots)
             free(self.models[i].shape.data)
         free(self.models)
         free(self.labels)
         free(self.relation_counts)
         free(self.columns)
+        free(self.occurrences)
         free(self.slots.data)
         free(self.cuts.data)
         free(self.names.data)
@@ -1567,7 +1634,25 @@ cdef class Indexer(Walker):
         if w.text[w.positions[w.at - 1]] == c'{':
             w.at += 1
         w.value_end = w.positions[w.at - 1] + 1
-        return in_shape or (self.find_duplicate(&self.names) and self.learn_shape(m))
+        if in_shape:
+            return True
+        if not self.find_duplicate(&self.names):
+            return False
+        if self.record.duplicate.length:
+            self.forget_overruled()
+            return True
+        return self.learn_shape(m)
+
+    cdef void forget_overruled(self) noexcept nogil:
+        """Of a field that stands twice, only the last one's ids are rewritten."""
+        cdef Slot *slots = <Slot *> self.slots.data
+        cdef size_t kept = 0
+        cdef size_t i
+        for i in range(self.slots.length // sizeof(Slot)):
+            if slots[i].occurrence == self.occurrences[slots[i].relation]:
+                slots[kept] = slots[i]
+                kept += 1
+        self.slots.length = kept * sizeof(Slot)
 
     cdef int field_number(self, ModelPlan *plan, Text name) noexcept nogil:
         cdef int i
@@ -1598,6 +1683,7 @@ cdef class Indexer(Walker):
         cdef RelationPlan *relation = &self.plan.relations[number]
         cdef size_t start = w.positions[w.at]
         cdef uint8_t c = peek(w)
+        self.occurrences[number] = self.names.length
         if c == c'[' and relation.many:
             return self.walk_many(number)
         if not walk_value(w):
@@ -1658,14 +1744,13 @@ cdef class Indexer(Walker):
         slot.length = end - start
         slot.entry = entry
         slot.relation = relation
+        slot.occurrence = self.names.length
         return self.push(&self.slots, &slot, sizeof(Slot))
 
     cdef bint learn_shape(self, ModelState *m) noexcept nogil:
         cdef const Name *name = <const Name *> self.names.data
         cdef const Name *end = name + self.names.length // sizeof(Name)
         m.shape.length = 0
-        if self.record.duplicate.length:
-            return True
         while name < end:
             if not (append_number(&m.shape, name.field + 1)
                     and append_text(&m.shape, self.name_text(name).data, name.length)):
@@ -1730,7 +1815,10 @@ cdef class Indexer(Walker):
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
-        if index_count(m) and not self.store_row(m):
+        if index_count(m):
+            if not self.store_row(m):
+                return False
+        elif pk.length and not self.keys_only and not self.enter_pk(m, pk):
             return False
         return self.keys_only or self.log_record(m, w.value_end)
 
@@ -1759,15 +1847,29 @@ cdef class Indexer(Walker):
                 return False
         return self.note(UNKNOWN_MODEL, self.record.start, literal(b""), m.label)
 
+    cdef bint enter_pk(self, ModelState *m, Text pk) noexcept nogil:
+        cdef Entered entered
+        pk = canonical(pk, &self.scratch)
+        entered = enter_key(&m.pks, pk, self.seed)
+        if entered == PRESENT:
+            return self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
+        if entered == NOT_ENTERED:
+            self.walk.fault = MEMORY
+        return entered == NEW
+
     cdef bint store_row(self, ModelState *m) noexcept nogil:
         """Append the row and enter it into the model's indexes."""
         cdef Buffer *rows = &m.table.rows
         cdef size_t place = rows.length
-        cdef Text pk = canonical(self.pk_value(), &self.scratch)
+        cdef Text pk = self.pk_value()
+        cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
         cdef bint stored = False
         cdef int i
+        if pk.length == 0:
+            flags |= ROW_WITHOUT_PK
+        pk = canonical(pk, &self.scratch)
         if pk.data == NULL or not (
-                append_byte(rows, ROW_OF_KEYS if self.keys_only else 0)
+                append_byte(rows, flags)
                 and append_text(rows, pk.data, pk.length) and self.append_columns(rows, m.plan)):
             self.walk.fault = MEMORY
             return False
@@ -1793,15 +1895,16 @@ cdef class Indexer(Walker):
         cdef Index *index = &m.table.indexes[number]
         cdef int column = self.plan.indexes[m.plan.first_index + number]
         cdef uint8_t *rows = m.table.rows.data
-        cdef Text id = row_id(rows + place, column, &self.scratch)
         cdef const uint8_t *other
         cdef uint64_t hash
         cdef uint64_t *slot
+        cdef Text id
+        if not has_id(rows + place, column):
+            return True
+        id = row_id(rows + place, column, &self.scratch)
         if id.data == NULL:
             self.walk.fault = MEMORY
             return False
-        if id.length == 0:
-            return True
         if not grow_index(index, &m.table, column, self.seed, &self.row_scratch):
             self.walk.fault = MEMORY
             return False
@@ -1868,14 +1971,15 @@ cdef class Indexer(Walker):
         cdef Buffer *log = &self.log
         cdef uint64_t start = self.consumed + self.record.start
         cdef uint64_t previous = self.records_end if self.records else start
+        cdef bint has_pk = self.pk_value().length > 0
         cdef Text id = canonical(self.pk_value(), &self.scratch)
         cdef size_t i
-        if not (append_byte(log, RECORD) and append_number(log, self.record.model)
+        if id.data == NULL or not (append_byte(log, RECORD) and append_number(log, self.record.model)
                 and append_number(log, self.records + 1 - self.logged_record)
                 and append_number(log, start - self.log_end)
                 and append_number(log, start - previous)
                 and append_number(log, end - self.record.start)
-                and append_text(log, id.data, id.length)):
+                and append_byte(log, has_pk) and append_text(log, id.data, id.length)):
             return False
         self.logged_record = self.records + 1
         self.log_end = start
@@ -1931,9 +2035,10 @@ cdef class Indexer(Walker):
         """Memory that the key map takes."""
         cdef size_t total = 0
         cdef int i, k
-        for i in range(self.plan.model_count):
+        for i in range(self.model_count):
             total += self.models[i].table.rows.length
-            for k in range(self.models[i].plan.indexes):
+            total += self.models[i].pks.size * sizeof(Fingerprint)
+            for k in range(index_count(&self.models[i])):
                 total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
         return total
 
@@ -1971,45 +2076,6 @@ cdef enum Made:
     NULL_PART    # made, with a null in it
     UNMADE       # a row on the way is missing
     NO_MEMORY
-
-cdef enum:
-    FINGERPRINT_WORDS = 2
-
-cdef struct KeySet:
-    uint64_t *slots      # two words each: 64 bits of hash; 24 more and 40 of the place plus one
-    size_t size
-    size_t used
-
-
-cdef uint64_t *find_key(KeySet *keys, uint64_t high, uint64_t low) noexcept nogil:
-    cdef size_t at = high & (keys.size - 1)
-    cdef uint64_t *slot
-    while True:
-        slot = keys.slots + FINGERPRINT_WORDS * at
-        if slot[1] == 0 or (slot[0] == high and slot[1] >> PLACE_BITS == low >> PLACE_BITS):
-            return slot
-        at = (at + 1) & (keys.size - 1)
-
-
-cdef bint grow_keys(KeySet *keys) noexcept nogil:
-    cdef KeySet grown
-    cdef const uint64_t *slot
-    cdef size_t i
-    if 4 * (keys.used + 1) <= 3 * keys.size:
-        return True
-    grown.used = keys.used
-    grown.size = 2 * keys.size if keys.size else 16
-    grown.slots = <uint64_t *> calloc(grown.size, FINGERPRINT_WORDS * sizeof(uint64_t))
-    if grown.slots == NULL:
-        return False
-    for i in range(keys.size):
-        slot = keys.slots + FINGERPRINT_WORDS * i
-        if slot[1]:
-            memcpy(find_key(&grown, slot[0], slot[1]), slot, FINGERPRINT_WORDS * sizeof(uint64_t))
-    free(keys.slots)
-    keys[0] = grown
-    return True
-
 
 cdef Text list_element(Text list_, int position) noexcept nogil:
     """An element of a (valid) JSON list; empty where it has fewer."""
@@ -2092,13 +2158,14 @@ cdef Made put_isoformat(Buffer *out, Text value) noexcept nogil:
     return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
 
 
-cdef Made put_value(Buffer *out, Text value, Transform transform) noexcept nogil:
+cdef Made put_value(Buffer *out, Text value, Transform transform, Buffer *scratch) noexcept nogil:
     if value.length == 0 or (is_null(value) and transform != STR):
         return NULL_PART if append(out, b"null", 4) else NO_MEMORY
     if transform == STR:
         return put_str(out, value)
     if transform == ISOFORMAT:
-        return put_isoformat(out, value)
+        value = unescaped(value, scratch, True)
+        return NO_MEMORY if value.data == NULL else put_isoformat(out, value)
     return WHOLE if append(out, value.data, value.length) else NO_MEMORY
 
 
@@ -2123,6 +2190,7 @@ cdef class Splicer:
     cdef uint64_t record         # its number
     cdef uint64_t record_start
     cdef int record_model
+    cdef bint record_has_pk
     cdef Buffer record_pk
     cdef bint in_dropped         # this record is left out
     cdef bint any_kept           # a record before this one was not left out
@@ -2254,6 +2322,8 @@ cdef class Splicer:
         self.log_end = self.record_start
         separator = read_number(at)
         length = read_number(at)
+        self.record_has_pk = at[0][0]
+        at[0] += 1
         pk = read_text(at)
         self.record_pk.length = 0
         self.in_dropped = self.is_dropped()
@@ -2284,7 +2354,7 @@ cdef class Splicer:
             if last == self.record:
                 return True
         self.again = True
-        if index_count(m):
+        if index_count(m) and self.record_has_pk:
             row = self.find_row(self.record_model, 0, self.pk())
             if row:
                 (<uint8_t *> row)[0] |= ROW_DROPPED
@@ -2347,21 +2417,12 @@ cdef class Splicer:
 
     cdef bint audit(self, Text key, uint64_t start) noexcept nogil:
         """A second record with this key is a finding."""
-        cdef KeySet *keys = &self.keys[self.record_model]
-        cdef uint64_t high, low
-        cdef uint64_t *slot
-        cdef Text canonical_key = unescaped(key, &self.index.scratch, True)
-        if canonical_key.data == NULL or not grow_keys(keys):
-            return False
-        high = hash_text(canonical_key, self.index.seed)
-        low = hash_text(canonical_key, self.index.other_seed)
-        slot = find_key(keys, high, low)
-        if slot[1]:
+        cdef Entered entered = enter_key(&self.keys[self.record_model],
+                                         unescaped(key, &self.index.scratch, True),
+                                         self.index.seed)
+        if entered == PRESENT:
             return self.note(DUPLICATE_KEY, start, literal(b""), key)
-        slot[0] = high
-        slot[1] = (low & ~PLACE_MASK) | ((self.record_start + 1) & PLACE_MASK)
-        keys.used += 1
-        return True
+        return entered == NEW
 
     cdef Made make_key(self, ModelPlan *plan, const uint8_t *columns, Buffer *out) noexcept nogil:
         """Append the key as JSON, each part as it stands in the record that it comes from."""
@@ -2394,19 +2455,22 @@ cdef class Splicer:
         """Follow the path from row to row."""
         cdef const Hop *hop = self.index.plan.hops + path.first_hop
         cdef const Hop *end = hop + path.hops
+        cdef Buffer *scratch = &self.index.scratch
         cdef const uint8_t *row
         cdef Text value
         while hop < end:
             value = column_of(columns, hop.column)
             if is_null(value):
-                return put_value(out, literal(b""), PLAIN)
+                return put_value(out, literal(b""), PLAIN, scratch)
             if value.data[0] == c'[':
                 # Already a natural key: the part stands in it, or cannot be had.
                 if hop.position == NOWHERE:
                     return UNMADE
                 value = list_element(value, hop.position)
-                return put_value(out, value, hop.transform) if value.length else UNMADE
-            value = canonical(value, &self.index.scratch)
+                if value.length == 0:
+                    return UNMADE
+                return put_value(out, value, hop.transform, scratch)
+            value = canonical(value, scratch)
             if value.data == NULL:
                 return NO_MEMORY
             row = self.find_row(hop.model, hop.index, value)
@@ -2414,7 +2478,7 @@ cdef class Splicer:
                 return UNMADE
             columns = row_columns(row)
             hop += 1
-        return put_value(out, column_of(columns, path.column), path.transform)
+        return put_value(out, column_of(columns, path.column), path.transform, scratch)
 
     cdef const uint8_t *find_row(self, int model, int number, Text id) noexcept nogil:
         cdef ModelState *m = &self.index.models[model]
@@ -2422,7 +2486,7 @@ cdef class Splicer:
         cdef int column = self.index.plan.indexes[m.plan.first_index + number]
         cdef uint64_t slot
         cdef const uint8_t *row
-        if index.size == 0 or id.length == 0:
+        if index.size == 0:
             return NULL
         slot = find_slot(index, m.table.rows.data, column, id, hash_text(id, self.index.seed),
                          &self.index.row_scratch)[0]

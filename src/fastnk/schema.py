@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fastnk.errors import SchemaError
+from fastnk.errors import OutputError, SchemaError
 
 VERSION = 1
 TRANSFORMS = ("str", "isoformat")
@@ -51,6 +51,11 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     relations: dict[str, Relation] = {}
     generic_relations: dict[str, GenericRelation] = {}
 
+    def __post_init__(self) -> None:
+        if self.pk == "id":
+            # msgspec leaves out what is the default, not what is merely equal to it.
+            msgspec.structs.force_setattr(self, "pk", "id")
+
 
 class KeyPath(NamedTuple):
     """One parsed key part: the relations to follow, the field at the end, a transform."""
@@ -77,12 +82,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def loads(cls, document: bytes | str, name: str = "schema") -> Schema:
         """The schema in a JSON document. Raises `SchemaError` that names the place."""
         try:
-            schema = msgspec.json.decode(document, type=cls)
-        except msgspec.ValidationError as error:
-            raise _at_path(error, name) from None
-        except msgspec.DecodeError as error:
+            schema = _decode(document, name)
+            schema.check()
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise SchemaError(f"{name} is not JSON: {error}") from None
-        schema.check()
+        except RecursionError:
+            raise SchemaError(f"{name} is nested too deep") from None
         return schema
 
     @classmethod
@@ -102,8 +107,13 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the schema to a file."""
-        Path(path).write_bytes(self.dumps())
+        """Write the schema to a file. Raises `OutputError`."""
+        try:
+            Path(path).write_bytes(self.dumps())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the schema {os.fspath(path)}: {error.strerror}"
+            ) from None
 
     def check(self) -> None:
         """Raise `SchemaError` for the first thing that does not hold together."""
@@ -143,17 +153,21 @@ def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
 
 def _check_model(schema: Schema, label: str, model: Model) -> None:
     place = f"models.{label}"
-    if label.count(".") != 1 or label != label.lower():
+    app, _, name = label.partition(".")
+    # Django lowers the model's name and leaves the app's as it is.
+    if not app or not name or "." in name or name != name.lower():
         raise SchemaError(
-            f'"{label}" is not a model label', place=place, remedy='write "app.model", lower case'
+            f'"{label}" is not a model label',
+            place=place,
+            remedy='write "app.model", the model in lower case',
         )
-    for name, relation in model.relations.items():
-        _check_label(schema, relation.to, f"{place}.relations.{name}.to")
-    for name, generic in model.generic_relations.items():
+    for field, relation in model.relations.items():
+        _check_label(schema, relation.to, f"{place}.relations.{field}.to")
+    for field, generic in model.generic_relations.items():
         if schema.target(label, generic.content_type) is None:
             raise SchemaError(
                 f'"{generic.content_type}" is not a relation of {label}',
-                place=f"{place}.generic_relations.{name}.content_type",
+                place=f"{place}.generic_relations.{field}.content_type",
                 remedy="list it in relations, to the content type model",
             )
     if model.natural_key is not None:
@@ -218,7 +232,34 @@ def _hint(word: str, words: Iterable[str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def _at_path(error: msgspec.ValidationError, name: str) -> SchemaError:
+def _decode(document: bytes | str, name: str) -> Schema:
+    try:
+        return msgspec.json.decode(document, type=Schema)
+    except msgspec.ValidationError as error:
+        what, place = _locate(msgspec.json.decode(document), error)
+        raise SchemaError(f"{name}: {what}", place=place or name) from None
+
+
+_NAMED: dict[str, Any] = {
+    "models": Model,
+    "relations": Relation,
+    "generic_relations": GenericRelation,
+}
+"""The members whose own members have names of the user's choice, and what those hold."""
+
+
+def _locate(value: Any, error: msgspec.ValidationError) -> tuple[str, str]:
+    """What is wrong in `value` and its dotted place.
+
+    msgspec writes `[...]` for a name of the user's choice, so the things named are tried singly.
+    """
+    for member, kind in _NAMED.items():
+        things = value.get(member) if isinstance(value, dict) else None
+        for name, thing in things.items() if isinstance(things, dict) else ():
+            try:
+                msgspec.convert(thing, kind)
+            except msgspec.ValidationError as inner:
+                what, rest = _locate(thing, inner)
+                return what, ".".join(filter(None, (member, name, rest)))
     what, _, path = str(error).partition(" - at `$")
-    place = path.removesuffix("`").lstrip(".").replace("[...]", ".*") or name
-    return SchemaError(f"{name}: {what}", place=place)
+    return what, path.removesuffix("`").lstrip(".")

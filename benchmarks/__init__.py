@@ -1,0 +1,1 @@
+"""What conversion costs: generated backups, rivals, and a runner. See `benchmarks/results.md`."""

@@ -1,0 +1,5 @@
+"""`python -m fastnk` is the command `fastnk`."""
+
+from fastnk.cli import console
+
+console()

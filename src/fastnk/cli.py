@@ -1,0 +1,411 @@
+"""The command `fastnk`: arguments, one library call, text or JSON, an exit code.
+
+Every verb is a pair of functions: one adds its arguments to any `argparse` parser, one runs it
+and returns an `Outcome`. Only `_print` writes to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError
+
+if TYPE_CHECKING:
+    from fastnk.convert import ConversionReport
+    from fastnk.detect import DetectionReport
+    from fastnk.progress import Progress
+
+EXIT_CODES = """\
+exit codes:
+  0  done, complete              4  refused because of findings; nothing written
+  1  could not                   5  verify found a difference
+  2  wrong usage or settings     6  another restore holds the lock
+  3  done, with a loss that a policy or --salvage allowed
+"""
+LOSS = 3
+
+
+class Outcome(NamedTuple):
+    """What a verb has to say."""
+
+    data: Any
+    """For `--json`: anything that msgspec writes."""
+    text: str
+    """For people."""
+    next_command: str | None = None
+    exit_code: int = 0
+
+
+# ---- detect ------------------------------------------------------------------------------------
+
+
+def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backups", metavar="BACKUP", nargs="+", help="the backups to look at")
+    parser.add_argument("--schema", metavar="FILE", help="tell relations from other fields by it")
+    parser.add_argument("--full", action="store_true", help="read all of it, not only its head")
+
+
+def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.detect import BackupFormatDetector
+
+    schema = _load_schema(options.schema)
+    detector = BackupFormatDetector(schema, full=options.full)
+    reports = {backup: detector.detect_format(backup) for backup in options.backups}
+    text = "\n\n".join(_detection_text(name, report) for name, report in reports.items())
+    first, report = next(iter(reports.items()))
+    schema_name = options.schema or "schema.json"
+    if report == "enhanced_natural_keys":
+        command = f"fastnk restore {first} --settings mysite.settings"
+    else:
+        command = f"fastnk convert {first} natural.json --schema {schema_name}"
+    return Outcome(reports, text, command)
+
+
+def _detection_text(name: str, report: DetectionReport) -> str:
+    lines = [f"{name}: {report.format}"]
+    lines += [f"  {sentence}" for sentence in report.evidence]
+    rows = [
+        (label, m.records, m.with_pk, m.with_natural_key, m.with_neither, m.ids, m.keys)
+        for label, m in sorted(report.models.items())
+    ]
+    head = ("model", "records", "with pk", "with key", "with neither", "ids", "keys")
+    return "\n".join([*lines, *table(head, rows)])
+
+
+# ---- schema ------------------------------------------------------------------------------------
+
+
+def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings", metavar="MODULE", required=True, help="the project's settings module"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write it, else it is shown"
+    )
+    parser.add_argument(
+        "--skip-untraceable",
+        action="store_true",
+        help="leave natural keys out whose method cannot be traced, and say which",
+    )
+
+
+def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.django.introspect import schema_from_project
+
+    skipped: dict[str, str] = {}
+    on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
+    schema = schema_from_project(options.settings, on_untraceable)
+    data = {"schema": schema, "skipped": skipped, "output": options.output}
+    code = LOSS if skipped else 0
+    for label, reason in skipped.items():
+        _talk(f"no natural key for {label}: {reason}")
+    if options.output is None:
+        return Outcome(data, schema.dumps().decode().rstrip(), exit_code=code)
+    schema.save(options.output)
+    keyed = sum(model.natural_key is not None for model in schema.models.values())
+    text = f"{options.output}: {len(schema.models)} models, {keyed} of them with a natural key"
+    return Outcome(
+        data, text, f"fastnk convert backup.json natural.json --schema {options.output}", code
+    )
+
+
+# ---- convert -----------------------------------------------------------------------------------
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for every policy, with the words that it takes."""
+    from typing import get_args, get_type_hints
+
+    from fastnk.convert import Policies
+
+    group = parser.add_argument_group("what to do about findings (default: error)")
+    for name, hint in get_type_hints(Policies).items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            choices=get_args(hint),
+            default="error",
+            metavar="WORD",
+            help=" | ".join(get_args(hint)),
+        )
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `convert` and `restore` have in common."""
+    parser.add_argument(
+        "--keys",
+        metavar="MORE",
+        action="append",
+        default=[],
+        help="a further backup that only supplies keys; any number of times",
+    )
+    parser.add_argument(
+        "--salvage", action="store_true", help="keep the whole records of a backup that is cut off"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+    add_policy_arguments(parser)
+
+
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument("output", metavar="OUT")
+    parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
+    parser.add_argument(
+        "--style",
+        choices=("fastnk", "django"),
+        default="fastnk",
+        help="fastnk writes natural_key beside fields; django leaves it out, as dumpdata does",
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_conversion_arguments(parser)
+
+
+def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.convert import convert
+
+    report = convert(
+        options.backup,
+        options.output,
+        options.schema,
+        keys=options.keys,
+        policies=_policies(options),
+        style=options.style,
+        salvage=options.salvage,
+        force=options.force,
+        progress=progress,
+    )
+    return Outcome(
+        report,
+        _conversion_text(report),
+        f"fastnk restore {options.output} --schema {options.schema} --settings mysite.settings",
+        0 if report.complete else LOSS,
+    )
+
+
+def _policies(options: argparse.Namespace) -> Any:
+    from fastnk.convert import Policies
+
+    return Policies(**{name: getattr(options, name) for name in Policies.__struct_fields__})
+
+
+def _conversion_text(report: ConversionReport) -> str:
+    seconds = sum(report.seconds.values())
+    speed = report.bytes_read / seconds / 1e6 if seconds else 0.0
+    lines = [
+        f"{report.output}: {report.records:,} records,"
+        f" {report.keys_written:,} pks and {report.references_written:,} references"
+        f" became natural keys",
+        f"  {report.bytes_read / 1e6:,.1f} MB in {seconds:.2f} s ({speed:,.0f} MB/s)",
+    ]
+    if report.salvaged:
+        lines.append(f"  salvaged: {report.salvaged}")
+    if report.records_dropped:
+        lines.append(f"  left out: {report.records_dropped:,} records")
+    if report.models_keeping_pks:
+        lines.append(f"  keep their pks: {', '.join(report.models_keeping_pks)}")
+    for code, count in sorted(report.policies_applied.items()):
+        lines.append(f"  {code}: {count:,} times, as its policy allows")
+    return "\n".join(lines)
+
+
+# ---- restore -----------------------------------------------------------------------------------
+
+
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
+    parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
+    parser.add_argument("--database", metavar="ALIAS", default="default")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    parser.add_argument("--no-input", action="store_true", help="do not ask before writing")
+    add_conversion_arguments(parser)
+
+
+# ---- demo --------------------------------------------------------------------------------------
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the files and databases there")
+
+
+def run_demo(options: argparse.Namespace, progress: Progress) -> Outcome:
+    import io
+    from pathlib import Path
+
+    from fastnk import demo
+
+    out = io.StringIO()
+    code = demo.run(None if options.keep is None else Path(options.keep), out)
+    text = out.getvalue().rstrip()
+    return Outcome({"equal": code == 0, "screen": text.splitlines()}, text, exit_code=code)
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+Run = Callable[[argparse.Namespace, "Progress"], Outcome]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastnk",
+        description="Converts legacy Django backups to natural keys, and restores any backup.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    _add_verb(verbs, "detect", "say what backups are", add_detect_arguments, run_detect)
+    schema = verbs.add_parser("schema", help="make a schema").add_subparsers(
+        metavar="SOURCE", required=True
+    )
+    _add_verb(schema, "django", "from a Django project", add_schema_arguments, run_schema_django)
+    _add_verb(verbs, "convert", "turn ids into natural keys", add_convert_arguments, run_convert)
+    _add_verb(verbs, "restore", "load a backup of any format", add_restore_arguments, run_restore)
+    _add_verb(verbs, "demo", "see the main job on a small system", add_demo_arguments, run_demo)
+    return parser
+
+
+def _add_verb(
+    verbs: Any, name: str, help_: str, add: Callable[[argparse.ArgumentParser], None], run: Run
+) -> None:
+    parser = verbs.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+    add(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=run)
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that costs more than parsing."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        import fastnk
+
+        print(f"fastnk {fastnk.__version__}")
+        raise SystemExit(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code. Raises `SystemExit` as argparse does."""
+    options = make_parser().parse_args(arguments)
+    from fastnk.progress import Progress
+
+    progress = Progress()
+    try:
+        with _termination():
+            outcome = options.run(options, progress)
+    except FastnkError as error:
+        progress.close()
+        if options.debug:
+            raise
+        outcome = _failure(error, options)
+    except KeyboardInterrupt:
+        progress.close()
+        _talk("interrupted; nothing was changed")
+        return 130
+    except _Terminated:
+        progress.close()
+        _talk("terminated; nothing was changed")
+        return 143
+    progress.close()
+    _write_report(options, outcome)
+    _print(outcome, options.json)
+    return outcome.exit_code
+
+
+def console() -> NoReturn:
+    """The entry point: `main`, and silence when the reader of a pipe has gone."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwinds as Ctrl-C does, so that what is open is rolled back."""
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
+    _talk(str(error))
+    if isinstance(error, FindingsError) and error.total > len(error.findings[:MAX_SHOWN]):
+        if getattr(options, "report", None):
+            _talk(f"  all of them are in {options.report}")
+        else:
+            _talk("  --report FILE lists them all")
+    return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
+
+
+def _write_report(options: argparse.Namespace, outcome: Outcome) -> None:
+    if getattr(options, "report", None):
+        from pathlib import Path
+
+        Path(options.report).write_bytes(_as_json(outcome))
+
+
+def _as_json(outcome: Outcome) -> bytes:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(outcome.data), indent=2) + b"\n"
+
+
+def _print(outcome: Outcome, as_json: bool) -> None:
+    """The one place that writes to standard output."""
+    if as_json:
+        sys.stdout.write(_as_json(outcome).decode())
+        return
+    if outcome.text:
+        print(outcome.text)
+    if outcome.next_command:
+        _talk(f"next: {outcome.next_command}")
+
+
+# ---- tables and talk ---------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a table: the first column to the left, numbers to the right, nothing cut."""
+    cells = [[str(cell) for cell in head]]
+    cells += [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _talk(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _load_schema(path: str | None) -> Any:
+    from fastnk.schema import Schema
+
+    return None if path is None else Schema.load(path)

@@ -1,0 +1,133 @@
+"""A schema from a live Django project: its models, their relations and natural keys."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastnk.errors import MissingExtraError, SchemaError, UsageError
+from fastnk.schema import Model, Schema
+
+OnUntraceable = Callable[[str, str], None]
+"""Called with the label of a model and with what its `natural_key` method does."""
+
+
+class UntraceableKeyError(SchemaError):
+    """Natural keys that are more than fields of their record and of records it refers to."""
+
+    code = "FNK111"
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        """What the method does, by model label."""
+        lines = [f"\n    {label}: natural_key() {reason}" for label, reason in reasons.items()]
+        super().__init__(
+            f"cannot tell what these natural keys are made of:{''.join(lines)}",
+            remedy='write each by hand in the schema: "natural_key": ["title", "author__name"]',
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "models": self.reasons}
+
+
+def schema_from_project(settings: str, on_untraceable: OnUntraceable | None = None) -> Schema:
+    """The schema of the Django project with the settings module `settings`.
+
+    Sets Django up as `manage.py` in the current folder would. Raises `MissingExtraError` without
+    Django, `UsageError` for a project that does not load, else as `schema_from_apps`.
+    """
+    _require_django()
+    set_up(settings)
+    return schema_from_apps(on_untraceable)
+
+
+def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
+    """The schema of the Django project that is set up in this process.
+
+    A natural key that cannot be traced raises `UntraceableKeyError`, which names all of them.
+    With `on_untraceable`, which is called for each, those models have no natural key instead.
+    Raises `UsageError` where Django is not set up.
+    """
+    _require_django()
+    from django.apps import apps
+
+    if not apps.models_ready:
+        raise UsageError(
+            "Django is not set up", remedy="call django.setup() before, or name the settings"
+        )
+    from fastnk.django.describe import generic_relations_of, models_in_backups, relations_of
+    from fastnk.django.tracing import TraceError, trace_natural_key
+
+    models: dict[str, Model] = {}
+    reasons: dict[str, str] = {}
+    for model in models_in_backups():
+        label = model._meta.label_lower
+        try:
+            key = trace_natural_key(model)
+        except TraceError as error:
+            key = None
+            reasons[label] = str(error)
+        models[label] = Model(
+            pk=model._meta.pk.name,
+            natural_key=key,
+            relations=relations_of(model),
+            generic_relations=generic_relations_of(model),
+        )
+    _hand_over(reasons, on_untraceable)
+    return Schema.of(models)
+
+
+def _hand_over(reasons: dict[str, str], on_untraceable: OnUntraceable | None) -> None:
+    if reasons and on_untraceable is None:
+        raise UntraceableKeyError(reasons)
+    if on_untraceable is not None:
+        for label, reason in reasons.items():
+            on_untraceable(label, reason)
+
+
+def _require_django() -> None:
+    try:
+        import django  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtraError("Django", "django", "a schema from a Django project") from None
+
+
+def set_up(settings: str) -> None:
+    """Set Django up with a settings module. Raises `UsageError` for one that does not load."""
+    import django
+    from django.apps import apps
+    from django.conf import settings as live
+
+    if live.configured and getattr(live, "SETTINGS_MODULE", None) != settings:
+        raise UsageError(
+            f'Django is set up with other settings than "{settings}" in this process',
+            remedy="use schema_from_apps(), or another process",
+        )
+    if apps.ready:
+        return
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        importlib.import_module(settings)
+    except Exception as error:
+        raise UsageError(
+            f'cannot import the settings "{settings}": {_named(error)}',
+            remedy="run it in the folder of manage.py, with the settings that manage.py names",
+        ) from error
+    os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    try:
+        django.setup()
+    except Exception as error:
+        raise UsageError(
+            f'the project with the settings "{settings}" does not load: {_named(error)}',
+            remedy="python manage.py check",
+        ) from error
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,78 @@
+"""The one place that draws progress: a bar on a terminal, whole lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+QUIET_SECONDS = 1.0
+"""Work that is over by then shows nothing."""
+BAR_SECONDS = 0.1
+LINE_SECONDS = 30.0
+BAR_WIDTH = 24
+
+
+class Progress:
+    """Call it with a phase, what is done and, where it is known, what there is in all.
+
+    On a terminal it redraws one line. Elsewhere (a log, a mail) it writes a whole line with the
+    time when a phase begins and every 30 seconds, because a log must not fill with bars.
+    """
+
+    def __init__(self, stream: TextIO | None = None, unit: str = "MB") -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._is_terminal = self._stream.isatty()
+        self._unit = unit
+        self._started = time.monotonic()
+        self._phase = ""
+        self._phase_started = self._started
+        self._next = self._started + QUIET_SECONDS
+        self._drawn = False
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._phase_started = phase, now
+            if not self._is_terminal:
+                self._next = min(self._next, max(now, self._started + QUIET_SECONDS))
+        if now < self._next:
+            return
+        self._next = now + (BAR_SECONDS if self._is_terminal else LINE_SECONDS)
+        line = describe(phase, done, total, now - self._phase_started, self._unit)
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[K{line}")
+        else:
+            self._stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        self._stream.flush()
+        self._drawn = True
+
+    def close(self) -> None:
+        """Take the bar away; lines stay."""
+        if self._drawn and self._is_terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def describe(phase: str, done: int, total: int | None, seconds: float, unit: str) -> str:
+    """One line: phase, bar, share, amount, speed, time left."""
+    scale = 1e6 if unit == "MB" else 1
+    speed = done / seconds if seconds else 0.0
+    amount = f"{done / scale:,.0f}"
+    if not total:
+        return f"{phase:<8} {amount} {unit}  {speed / scale:,.0f} {unit}/s"
+    # Never 100 %: as long as this is drawn, there is work left.
+    share = min(done / total, 0.99)
+    full = int(share * BAR_WIDTH)
+    bar = "#" * full + "." * (BAR_WIDTH - full)
+    left = f"  {_clock((total - done) / speed)} left" if speed and done < total else ""
+    return (
+        f"{phase:<8} [{bar}] {share:4.0%}  {amount} of {total / scale:,.0f} {unit}"
+        f"  {speed / scale:,.0f} {unit}/s{left}"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,403 @@
+"""Conversion as slow and plain Python over parsed JSON: what the core is compared with.
+
+It works on whole lists of dicts, looks everything up as often as it likes, and starts again from
+the beginning until nothing changes any more. Nothing here is shared with the product but the
+schema's data types.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fastnk.schema import KeyPart, Relation, Schema, parse_path
+
+Record = dict[str, Any]
+
+UNRESOLVED = "FNK301"
+UNKNOWN_MODEL = "FNK302"
+DUPLICATE_PK = "FNK303"
+DUPLICATE_KEY = "FNK304"
+NULL_KEY = "FNK305"
+DUPLICATE_MEMBER = "FNK306"
+UNMADE_KEY = "FNK307"
+
+KEY_FINDINGS = (DUPLICATE_KEY, NULL_KEY)
+
+POLICY_OF = {
+    UNRESOLVED: "on_unresolved",
+    UNKNOWN_MODEL: "on_unknown_model",
+    DUPLICATE_PK: "on_duplicate_pk",
+    DUPLICATE_KEY: "on_duplicate_key",
+    NULL_KEY: "on_null_key",
+    DUPLICATE_MEMBER: "on_duplicate_member",
+    UNMADE_KEY: "on_unresolved",
+}
+
+
+class Found(NamedTuple):
+    code: str
+    record: int
+    model: str
+    pk: str | None
+    field: str | None
+
+
+@dataclass
+class Result:
+    """The converted records, the input numbers (from 1) of those, and what was found."""
+
+    records: list[Record]
+    numbers: list[int]
+    findings: list[Found]
+    policies: Mapping[str, str] = field(repr=False)
+    keeping_models: set[str]
+    """The models that keep their pks. They are then as models without a natural key are:
+    nothing more is found in their keys or in references to them."""
+
+    @property
+    def refused(self) -> list[Found]:
+        """The findings that the policies do not allow."""
+        return [
+            found
+            for found in self.findings
+            if self.policies.get(POLICY_OF[found.code], "error") == "error"
+        ]
+
+
+class CannotMakeError(Exception):
+    """A natural key that cannot be made: a hop leads to no row, or to a key without the part."""
+
+
+def convert(
+    records: Sequence[Record],
+    schema: Schema,
+    *,
+    keys: Sequence[Record] = (),
+    policies: Mapping[str, str] | None = None,
+    style: str = "fastnk",
+) -> Result:
+    """Convert `records`; with a finding under "error" the records are as under "keep"."""
+    conversion = _Conversion(list(records), schema, list(keys), policies or {}, style)
+    return conversion.run()
+
+
+def natural_key_of(record: Record, rows: Sequence[Record], schema: Schema) -> list[Any] | None:
+    """The natural key of one record among `rows`; None if it has none, or has null parts."""
+    conversion = _Conversion(list(rows), schema, [], {}, "fastnk")
+    if record["model"] not in schema.models:
+        return None
+    try:
+        key = conversion.natural_key(record)
+    except CannotMakeError:
+        return None
+    return key if None not in leaves(key) else None
+
+
+def leaves(key: Any) -> list[Any]:
+    return [leaf for part in key for leaf in leaves(part)] if isinstance(key, list) else [key]
+
+
+def canonical_id(value: Any) -> str | None:
+    """The text by which ids are compared; None for what is no id (null, booleans, lists)."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return getattr(value, "raw", None) or json.dumps(value)
+    return None
+
+
+def transformed(value: Any, transform: str | None) -> Any:
+    if transform == "str":
+        return as_str(value)
+    if transform == "isoformat":
+        return as_isoformat(value)
+    return value
+
+
+def as_str(value: Any) -> Any:
+    """Python's `str` of a JSON value."""
+    return value if isinstance(value, str) else str(value)
+
+
+def as_isoformat(value: Any) -> Any:
+    """`isoformat()` of a time that DjangoJSONEncoder wrote."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub("Z$", "+00:00", value)
+    fraction = re.search(r"\.(\d+)", text)
+    if fraction is None:
+        return text if text != value else value
+    digits = fraction.group(1).ljust(6, "0")
+    spelled = "" if set(digits) == {"0"} else "." + digits
+    return text[: fraction.start()] + spelled + text[fraction.end() :]
+
+
+class _Conversion:
+    def __init__(
+        self,
+        records: list[Record],
+        schema: Schema,
+        keys: list[Record],
+        policies: Mapping[str, str],
+        style: str,
+    ) -> None:
+        self.records = records
+        self.schema = schema
+        self.keys = keys
+        self.policies = policies
+        self.style = style
+        self.dropped: set[int] = set()
+        self.keeping_models: set[str] = set()
+
+    def run(self) -> Result:
+        """First which models keep their pks, then what is dropped, then the output."""
+        causes = self.key_findings_to_keep()
+        self.keeping_models = {found.model for found in causes}
+        findings = self.find()
+        while (dropped := self.to_drop(findings)) != self.dropped:
+            self.dropped = dropped
+            findings = self.find()
+        numbers = [n for n, _ in self.numbered() if n not in self.dropped]
+        converted = [self.converted(self.records[number - 1]) for number in numbers]
+        return Result(converted, numbers, [*causes, *findings], self.policies, self.keeping_models)
+
+    def policy(self, code: str) -> str:
+        return self.policies.get(POLICY_OF[code], "error")
+
+    def numbered(self) -> list[tuple[int, Record]]:
+        return list(enumerate(self.records, start=1))
+
+    def to_drop(self, findings: list[Found]) -> set[int]:
+        """What was dropped stays dropped: a row never comes back."""
+        codes = {
+            code for code in (UNRESOLVED, UNMADE_KEY, UNKNOWN_MODEL) if self.policy(code) == "drop"
+        }
+        return self.dropped | {found.record for found in findings if found.code in codes}
+
+    def key_findings_to_keep(self) -> list[Found]:
+        codes = {code for code in KEY_FINDINGS if self.policy(code) == "keep"}
+        return [found for found in self.find() if found.code in codes]
+
+    # Rows
+
+    def rows(self, label: str) -> list[Record]:
+        """All rows of a model that have an id, the one that counts last."""
+        alive = [record for n, record in self.numbered() if n not in self.dropped]
+        found = [row for row in (*reversed(self.keys), *alive) if row["model"] == label]
+        return [row for row in found if row.get("pk") is not None]
+
+    def row(self, relation: Relation, id_: Any) -> Record | None:
+        wanted = canonical_id(id_)
+        name = "pk" if relation.to_field is None else relation.to_field
+        for row in reversed(self.rows(relation.to)):
+            if wanted is not None and canonical_id(self.value(row, name)[0]) == wanted:
+                return row
+        return None
+
+    def value(self, record: Record, name: str) -> tuple[Any, bool]:
+        """The value of a field of a record (its pk by name too), and whether it is there."""
+        fields = record["fields"]
+        if name == "pk" or name == self.schema.models[record["model"]].pk:
+            if name in fields and name != "pk":
+                return fields[name], True
+            return record.get("pk"), "pk" in record
+        return fields.get(name), name in fields
+
+    def relation(self, label: str, name: str) -> Relation:
+        return self.schema.models[label].relations[self.schema.field_name(label, name)]
+
+    # Natural keys
+
+    def has_key(self, label: str) -> bool:
+        """Whether natural keys stand for the records of a model in the output."""
+        keyed = self.schema.models[label].natural_key is not None
+        return keyed and label not in self.keeping_models
+
+    def natural_key(self, record: Record) -> list[Any]:
+        """The natural key of a record; raises `CannotMakeError`."""
+        return self.parts(record, self.schema.models[record["model"]].natural_key or [])
+
+    def parts(self, record: Record, parts: Sequence[KeyPart]) -> list[Any]:
+        return [
+            self.part(record, part) if isinstance(part, str) else self.parts(record, part)
+            for part in parts
+        ]
+
+    def part(self, record: Record, part: str) -> Any:
+        hops, field, transform = parse_path(part)
+        if not hops:
+            value, present = self.value(record, field)
+            return transformed(value, transform) if present else None
+        hop, rest = hops[0], part.removeprefix(hops[0] + "__")
+        relation = self.relation(record["model"], hop)
+        value, _ = self.value(record, hop)
+        if value is None:
+            return None
+        if isinstance(value, list):
+            return self.part_of_key(value, relation.to, rest)
+        row = self.row(relation, value)
+        if row is None:
+            raise CannotMakeError
+        return self.part(row, rest)
+
+    def part_of_key(self, key: list[Any], label: str, rest: str) -> Any:
+        """The element of a natural key that stands where `rest` stands in the model's key."""
+        model = self.schema.models[label]
+        found = _standing_at(model.natural_key or [], rest, key)
+        if found:
+            return found[0]
+        path, _, transform = rest.partition("|")
+        found = _standing_at(model.natural_key or [], path, key)
+        if found:
+            return transformed(found[0], transform or None)
+        raise CannotMakeError
+
+    def key_or_none(self, record: Record) -> list[Any] | None:
+        """The key that stands for a record in the output; None where its pk does."""
+        try:
+            return self.natural_key(record)
+        except CannotMakeError:
+            return None
+
+    # Findings
+
+    def find(self) -> list[Found]:
+        findings: list[Found] = []
+        seen_pks: set[tuple[str, str]] = set()
+        seen_keys: set[tuple[str, str]] = set()
+        for number, record in self.numbered():
+            found = self.record_findings(number, record)
+            findings += found
+            if any(one.code == UNKNOWN_MODEL for one in found):
+                continue
+            findings += self.duplicate_pk(number, record, seen_pks)
+            findings += self.duplicate_key(number, record, seen_keys)
+        return findings
+
+    def finding(self, code: str, number: int, record: Record, field: str | None) -> Found:
+        pk = record.get("pk")
+        text = None if pk is None else canonical_id(pk) or json.dumps(pk)
+        return Found(code, number, record["model"], text, field)
+
+    def record_findings(self, number: int, record: Record) -> list[Found]:
+        repeated = [*getattr(record, "repeated", ()), *getattr(record["fields"], "repeated", ())]
+        found = [self.finding(DUPLICATE_MEMBER, number, record, name) for name in repeated]
+        if record["model"] not in self.schema.models:
+            return [*found, self.finding(UNKNOWN_MODEL, number, record, None)]
+        for name in self.unresolved(record):
+            found.append(self.finding(UNRESOLVED, number, record, name))
+        if self.is_legacy(record):
+            found += self.own_key_findings(number, record)
+        return found
+
+    def is_legacy(self, record: Record) -> bool:
+        keyed = self.has_key(record["model"])
+        return keyed and "pk" in record and "natural_key" not in record
+
+    def unresolved(self, record: Record) -> list[str]:
+        """The fields of a record that hold an id without a row, once for each such id."""
+        names = []
+        for name, relation in self.schema.models[record["model"]].relations.items():
+            value = record["fields"].get(name)
+            if not self.has_key(relation.to):
+                continue
+            ids = value if relation.many and isinstance(value, list) else [value]
+            names += [name for id_ in ids if self.is_unresolved(relation, id_)]
+        return names
+
+    def is_unresolved(self, relation: Relation, value: Any) -> bool:
+        if value is None or isinstance(value, list):
+            return False
+        return self.row(relation, value) is None
+
+    def own_key_findings(self, number: int, record: Record) -> list[Found]:
+        """At most one finding: a key that cannot be made has no null parts to speak of."""
+        try:
+            key = self.natural_key(record)
+        except CannotMakeError:
+            return [self.finding(UNMADE_KEY, number, record, None)]
+        null = None in leaves(key)
+        return [self.finding(NULL_KEY, number, record, None)] if null else []
+
+    def duplicate_pk(self, number: int, record: Record, seen: set[tuple[str, str]]) -> list[Found]:
+        id_ = canonical_id(record.get("pk"))
+        if id_ is None:
+            return []
+        again = (record["model"], id_) in seen
+        seen.add((record["model"], id_))
+        return [self.finding(DUPLICATE_PK, number, record, None)] if again else []
+
+    def duplicate_key(self, number: int, record: Record, seen: set[tuple[str, str]]) -> list[Found]:
+        if not self.is_legacy(record):
+            return []
+        try:
+            key = json.dumps(self.natural_key(record))
+        except CannotMakeError:
+            return []
+        again = (record["model"], key) in seen
+        seen.add((record["model"], key))
+        return [self.finding(DUPLICATE_KEY, number, record, None)] if again else []
+
+    # Output
+
+    def converted(self, record: Record) -> Record:
+        if record["model"] not in self.schema.models:
+            return record
+        key = self.key_or_none(record) if self.is_legacy(record) else None
+        out: Record = {}
+        for name, value in record.items():
+            if name == "fields":
+                out[name] = self.converted_fields(record)
+            elif name != "pk" or key is None:
+                out[name] = value
+            elif self.style == "fastnk":
+                out["natural_key"] = key
+        return out
+
+    def converted_fields(self, record: Record) -> Record:
+        relations = self.schema.models[record["model"]].relations
+        return {
+            name: self.relation_value(relations[name], value) if name in relations else value
+            for name, value in record["fields"].items()
+        }
+
+    def relation_value(self, relation: Relation, value: Any) -> Any:
+        if not self.has_key(relation.to):
+            return value
+        if relation.many and isinstance(value, list):
+            return self.many_values(relation, value)
+        return self.reference(relation, value)
+
+    def many_values(self, relation: Relation, values: list[Any]) -> list[Any]:
+        leave_out = self.policy(UNRESOLVED) == "null"
+        return [
+            self.reference(relation, value)
+            for value in values
+            if not (leave_out and self.is_unresolved(relation, value))
+        ]
+
+    def reference(self, relation: Relation, value: Any) -> Any:
+        if value is None or isinstance(value, list):
+            return value
+        row = self.row(relation, value)
+        if row is None:
+            return None if self.policy(UNRESOLVED) == "null" else value
+        key = self.key_or_none(row)
+        return value if key is None else key
+
+
+def _standing_at(parts: Sequence[KeyPart], path: str, key: Any) -> list[Any]:
+    """The values in `key` at the places where `path` stands in `parts`."""
+    if not isinstance(key, list):
+        return []
+    found: list[Any] = []
+    for part, value in zip(parts, key, strict=False):
+        if isinstance(part, list):
+            found += _standing_at(part, path, value)
+        elif part == path:
+            found.append(value)
+    return found
