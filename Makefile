@@ -1,7 +1,7 @@
 # make demo | test | lint | bench: each sets up what it needs in .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SOURCES := src/fastnk/_core.pyx $(wildcard src/fastnk/*.h) setup.py pyproject.toml
+SOURCES := $(wildcard src/fastnk/*.pyx src/fastnk/*.pxd src/fastnk/*.h) setup.py pyproject.toml
 
 .PHONY: demo test lint bench clean
 

@@ -1,5 +1,7 @@
 """The extension module; everything else is in pyproject.toml."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 setup(
@@ -7,7 +9,7 @@ setup(
         Extension(
             "fastnk._core",
             ["src/fastnk/_core.pyx"],
-            depends=["src/fastnk/_scan.h"],
+            depends=["src/fastnk/_scan.h", *glob("src/fastnk/*.pxd")],
             # Here and not in CFLAGS, which would replace the flags Python itself was built with.
             extra_compile_args=["-O3"],
         )

@@ -1,0 +1,172 @@
+"""The key map: rows, the indexes that find them, and the set that knows a key when it comes twice.
+"""
+
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from fastnk._text cimport Buffer, Text, canonical, hash_text, is_null, read_text, same
+
+cdef enum:
+    NOWHERE = -1
+
+#
+# A table holds the rows of one model, one behind the other:
+#
+#     flags | pk (canonical, with its length) | column 0 | column 1 | …   (JSON, with its length)
+#
+# An index finds rows by pk or by a column. Its slots are 24 bits of the hash and 40 bits of the
+# row's place plus one: eight bytes each, and whatever else is needed stands in the row.
+
+cdef enum:
+    ROW_OF_KEYS = 1      # from a backup that only supplies keys
+    ROW_DROPPED = 2
+    ROW_WITHOUT_PK = 4
+
+cdef extern from * nogil:
+    """
+    #define FNK_PLACE_BITS 40
+    #define FNK_PLACE_MASK ((1ULL << FNK_PLACE_BITS) - 1)
+    """
+    enum: PLACE_BITS "FNK_PLACE_BITS"
+    const uint64_t PLACE_MASK "FNK_PLACE_MASK"
+
+cdef struct Index:
+    uint64_t *slots
+    size_t size          # a power of two, or 0
+    size_t used
+
+cdef struct Table:
+    Buffer rows
+    Index *indexes
+    bint keeps_pks       # its keys do not identify its rows, so its records and ids stay
+
+
+cdef inline Text row_pk(const uint8_t *row) noexcept nogil:
+    cdef const uint8_t *at = row + 1
+    return read_text(&at)
+
+
+cdef inline const uint8_t *row_columns(const uint8_t *row) noexcept nogil:
+    cdef Text pk = row_pk(row)
+    return pk.data + pk.length
+
+
+cdef inline Text column_of(const uint8_t *columns, int number) noexcept nogil:
+    cdef Text value = read_text(&columns)
+    while number:
+        value = read_text(&columns)
+        number -= 1
+    return value
+
+
+cdef inline Text row_id(const uint8_t *row, int column, Buffer *scratch) noexcept nogil:
+    """What an index on `column` finds the row by."""
+    if column == NOWHERE:
+        return row_pk(row)
+    return canonical(column_of(row_columns(row), column), scratch)
+
+
+cdef inline bint has_id(const uint8_t *row, int column) noexcept nogil:
+    if column == NOWHERE:
+        return not row[0] & ROW_WITHOUT_PK
+    return not is_null(column_of(row_columns(row), column))
+
+
+cdef inline uint64_t *find_slot(Index *index, const uint8_t *rows, int column, Text id, uint64_t hash,
+                         Buffer *scratch) noexcept nogil:
+    """The slot of the row with that id, or the free one where it belongs."""
+    cdef size_t at = hash & (index.size - 1)
+    cdef uint64_t slot
+    while True:
+        slot = index.slots[at]
+        if slot == 0:
+            return &index.slots[at]
+        if slot >> PLACE_BITS == hash >> PLACE_BITS and same(
+                row_id(rows + (slot & PLACE_MASK) - 1, column, scratch), id):
+            return &index.slots[at]
+        at = (at + 1) & (index.size - 1)
+
+
+cdef inline bint grow_index(Index *index, Table *table, int column, const uint64_t *seed,
+                     Buffer *scratch) noexcept nogil:
+    """Double the slots when three quarters are used."""
+    cdef uint64_t *old = index.slots
+    cdef size_t old_size = index.size
+    cdef size_t i
+    cdef Text id
+    cdef uint64_t hash
+    if 4 * (index.used + 1) <= 3 * index.size:
+        return True
+    index.size = 2 * old_size if old_size else 16
+    index.slots = <uint64_t *> calloc(index.size, sizeof(uint64_t))
+    if index.slots == NULL:
+        index.slots = old
+        index.size = old_size
+        return False
+    for i in range(old_size):
+        if old[i]:
+            id = row_id(table.rows.data + (old[i] & PLACE_MASK) - 1, column, scratch)
+            hash = hash_text(id, seed)
+            find_slot(index, table.rows.data, column, id, hash, scratch)[0] = old[i]
+    free(old)
+    return True
+
+# A set of keys, kept as 128 bits of hash each: enough to say that one occurs twice.
+
+cdef enum:
+    SEED_WORDS = 3
+
+cdef enum Entered:
+    NEW
+    PRESENT
+    NOT_ENTERED          # without memory
+
+cdef struct Fingerprint:
+    uint64_t high
+    uint64_t low         # never 0 in a slot that is used
+
+cdef struct KeySet:
+    Fingerprint *slots
+    size_t size          # a power of two, or 0
+    size_t used
+
+
+cdef inline Fingerprint *find_fingerprint(KeySet *keys, Fingerprint key) noexcept nogil:
+    cdef size_t at = key.high & (keys.size - 1)
+    while keys.slots[at].low and (keys.slots[at].high != key.high
+                                  or keys.slots[at].low != key.low):
+        at = (at + 1) & (keys.size - 1)
+    return &keys.slots[at]
+
+
+cdef inline bint grow_keys(KeySet *keys) noexcept nogil:
+    cdef KeySet grown
+    cdef size_t i
+    if 4 * (keys.used + 1) <= 3 * keys.size:
+        return True
+    grown.used = keys.used
+    grown.size = 2 * keys.size if keys.size else 16
+    grown.slots = <Fingerprint *> calloc(grown.size, sizeof(Fingerprint))
+    if grown.slots == NULL:
+        return False
+    for i in range(keys.size):
+        if keys.slots[i].low:
+            find_fingerprint(&grown, keys.slots[i])[0] = keys.slots[i]
+    free(keys.slots)
+    keys[0] = grown
+    return True
+
+
+cdef inline Entered enter_key(KeySet *keys, Text key, const uint64_t *seed) noexcept nogil:
+    cdef Fingerprint fingerprint
+    cdef Fingerprint *slot
+    if key.data == NULL or not grow_keys(keys):
+        return NOT_ENTERED
+    fingerprint.high = hash_text(key, seed)
+    fingerprint.low = hash_text(key, seed + SEED_WORDS) | 1
+    slot = find_fingerprint(keys, fingerprint)
+    if slot.low:
+        return PRESENT
+    slot[0] = fingerprint
+    keys.used += 1
+    return NEW

@@ -1,0 +1,233 @@
+"""Bytes and JSON text for the core: growing buffers, numbers, escapes, ids, the hash.
+
+Inline functions only, so this needs no module of its own at run time.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memchr, memcmp, memcpy
+
+cdef extern from * nogil:
+    """
+    /* Folds a 128-bit product: the one step of the hash. */
+    static inline uint64_t fnk_fold(uint64_t a, uint64_t b) {
+        const unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    """
+    uint64_t fnk_fold(uint64_t, uint64_t)
+    const uint64_t ODD "0xD6E8FEB86659FD93ULL"
+
+
+# ---- growing buffers ----------------------------------------------------------------------
+
+cdef struct Buffer:
+    uint8_t *data
+    size_t length
+    size_t capacity
+
+
+cdef inline bint reserve(Buffer *buffer, size_t extra) noexcept nogil:
+    """Room for `extra` more bytes; False without memory."""
+    cdef size_t capacity = buffer.capacity
+    cdef uint8_t *data
+    if buffer.length + extra <= capacity:
+        return True
+    while capacity < buffer.length + extra:
+        capacity = 2 * capacity if capacity else 256
+    data = <uint8_t *> realloc(buffer.data, capacity)
+    if data == NULL:
+        return False
+    buffer.data = data
+    buffer.capacity = capacity
+    return True
+
+
+cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcept nogil:
+    if not reserve(buffer, length):
+        return False
+    memcpy(buffer.data + buffer.length, data, length)
+    buffer.length += length
+    return True
+
+
+cdef inline bint append_byte(Buffer *buffer, uint8_t byte) noexcept nogil:
+    return append(buffer, &byte, 1)
+
+
+cdef inline bint append_number(Buffer *buffer, uint64_t number) noexcept nogil:
+    """As a varint: seven bits a byte, the lowest first, the high bit on all but the last."""
+    if not reserve(buffer, 10):
+        return False
+    while number >= 0x80:
+        buffer.data[buffer.length] = <uint8_t> (number | 0x80)
+        buffer.length += 1
+        number >>= 7
+    buffer.data[buffer.length] = <uint8_t> number
+    buffer.length += 1
+    return True
+
+
+cdef inline bint append_text(Buffer *buffer, const uint8_t *text, size_t length) noexcept nogil:
+    """With its length in front."""
+    return append_number(buffer, length) and append(buffer, text, length)
+
+
+cdef inline uint64_t read_number(const uint8_t **at) noexcept nogil:
+    cdef uint64_t number = 0
+    cdef int shift = 0
+    while at[0][0] & 0x80:
+        number |= <uint64_t> (at[0][0] & 0x7F) << shift
+        shift += 7
+        at[0] += 1
+    number |= <uint64_t> at[0][0] << shift
+    at[0] += 1
+    return number
+
+
+cdef struct Text:
+    const uint8_t *data
+    size_t length
+
+
+cdef inline Text read_text(const uint8_t **at) noexcept nogil:
+    cdef Text text
+    text.length = <size_t> read_number(at)
+    text.data = at[0]
+    at[0] += text.length
+    return text
+
+
+cdef inline bint same(Text a, Text b) noexcept nogil:
+    return a.length == b.length and memcmp(a.data, b.data, a.length) == 0
+
+
+cdef inline bint is_null(Text value) noexcept nogil:
+    """Absent, or JSON's null."""
+    return value.length == 0 or value.data[0] == c'n'
+
+
+# ---- text ---------------------------------------------------------------------------------
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    c |= 0x20
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
+
+
+cdef inline uint32_t hex_four(const uint8_t *p) noexcept nogil:
+    return (hex_digit(p[0]) << 12 | hex_digit(p[1]) << 8 | hex_digit(p[2]) << 4 | hex_digit(p[3]))
+
+
+cdef inline uint8_t *put_code_point(uint8_t *out, uint32_t code) noexcept nogil:
+    """As UTF-8. A lone surrogate, which Python's json accepts, gets the same form."""
+    if code < 0x80:
+        out[0] = <uint8_t> code
+        return out + 1
+    if code < 0x800:
+        out[0] = <uint8_t> (0xC0 | code >> 6)
+        out[1] = <uint8_t> (0x80 | code & 0x3F)
+        return out + 2
+    if code < 0x10000:
+        out[0] = <uint8_t> (0xE0 | code >> 12)
+        out[1] = <uint8_t> (0x80 | code >> 6 & 0x3F)
+        out[2] = <uint8_t> (0x80 | code & 0x3F)
+        return out + 3
+    out[0] = <uint8_t> (0xF0 | code >> 18)
+    out[1] = <uint8_t> (0x80 | code >> 12 & 0x3F)
+    out[2] = <uint8_t> (0x80 | code >> 6 & 0x3F)
+    out[3] = <uint8_t> (0x80 | code & 0x3F)
+    return out + 4
+
+
+cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept nogil:
+    """Text with JSON's escapes decoded, in `scratch` where there are any.
+
+    With `reversible`, quotes, backslashes and control characters stay escaped, each in one
+    spelling, so that whole JSON values can be compared. `data` is NULL without memory.
+    """
+    cdef const uint8_t *p = text.data
+    cdef const uint8_t *end = text.data + text.length
+    cdef uint8_t *out
+    cdef uint32_t code, low
+    cdef Text result
+    if memchr(text.data, c'\\', text.length) == NULL:
+        return text
+    scratch.length = 0
+    if not reserve(scratch, 6 * text.length):
+        result.data = NULL
+        result.length = 0
+        return result
+    out = scratch.data
+    while p < end:
+        if p[0] != c'\\':
+            out[0] = p[0]
+            out += 1
+            p += 1
+            continue
+        code = p[1]
+        p += 2
+        if code == c'u':
+            code = hex_four(p)
+            p += 4
+            if 0xD800 <= code < 0xDC00 and end - p >= 6 and p[0] == c'\\' and p[1] == c'u':
+                low = hex_four(p + 2)
+                if 0xDC00 <= low < 0xE000:
+                    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
+                    p += 6
+        elif code == c'b':
+            code = 8
+        elif code == c'f':
+            code = 12
+        elif code == c'n':
+            code = 10
+        elif code == c'r':
+            code = 13
+        elif code == c't':
+            code = 9
+        if reversible and (code < 0x20 or code == c'"' or code == c'\\'):
+            out[0] = c'\\'
+            out[1] = c'u'
+            out[2] = out[3] = c'0'
+            out[4] = c'0' + <uint8_t> (code >> 4)
+            out[5] = c'a' + <uint8_t> (code & 15)
+            out += 6
+        else:
+            out = put_code_point(out, code)
+    result.data = scratch.data
+    result.length = out - scratch.data
+    return result
+
+
+cdef inline Text canonical(Text value, Buffer *scratch) noexcept nogil:
+    """What identifies an id: a string's decoded content, or a number as it is written.
+
+    So 5 and "5" are the same id, as they are to Django's `to_python`.
+    """
+    if value.length >= 2 and value.data[0] == c'"':
+        value.data += 1
+        value.length -= 2
+        return unescaped(value, scratch, False)
+    return value
+
+
+cdef inline uint64_t load(const uint8_t *p, size_t length) noexcept nogil:
+    """Up to eight bytes as a number."""
+    cdef uint64_t word = 0
+    memcpy(&word, p, length)
+    return word
+
+
+cdef inline uint64_t hash_text(Text text, const uint64_t *seed) noexcept nogil:
+    """A multiply-and-fold hash; the secret seed makes collisions impossible to prepare."""
+    cdef const uint8_t *p = text.data
+    cdef size_t left = text.length
+    cdef uint64_t state = seed[0] ^ text.length
+    while left > 16:
+        state = fnk_fold(load(p, 8) ^ seed[1], load(p + 8, 8) ^ state)
+        p += 16
+        left -= 16
+    if left > 8:
+        return fnk_fold(fnk_fold(load(p, 8) ^ seed[1], load(p + 8, left - 8) ^ state), seed[2])
+    return fnk_fold(fnk_fold(load(p, left) ^ seed[1], seed[2] ^ state), seed[2])

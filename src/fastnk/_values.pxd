@@ -1,0 +1,109 @@
+"""Parts of natural keys: taken out of a JSON list, and written with a transform."""
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr
+
+from fastnk._text cimport Buffer, Text, append, append_byte, is_null, unescaped
+from fastnk._walk cimport fnk_class
+
+cdef enum Transform:
+    PLAIN
+    STR
+    ISOFORMAT
+
+cdef enum Made:
+    WHOLE
+    NULL_PART    # made, with a null in it
+    UNMADE       # a row on the way is missing
+    NO_MEMORY
+
+cdef inline Text list_element(Text list_, int position) noexcept nogil:
+    """An element of a (valid) JSON list; empty where it has fewer."""
+    cdef const uint8_t *p = list_.data + 1
+    cdef const uint8_t *end = list_.data + list_.length - 1
+    cdef const uint8_t *start = p
+    cdef int depth = 0
+    cdef Text element
+    while p < end:
+        if p[0] == c'"':
+            p += 1
+            while p[0] != c'"':
+                p += 2 if p[0] == c'\\' else 1
+        elif p[0] == c'[' or p[0] == c'{':
+            depth += 1
+        elif p[0] == c']' or p[0] == c'}':
+            depth -= 1
+        elif p[0] == c',' and depth == 0:
+            if position == 0:
+                break
+            position -= 1
+            start = p + 1
+        p += 1
+    while start < p and fnk_class[start[0]] & 8:
+        start += 1
+    while start < p and fnk_class[(p - 1)[0]] & 8:
+        p -= 1
+    element.data = start
+    element.length = 0 if position else p - start
+    return element
+
+
+cdef inline Made put_str(Buffer *out, Text value) noexcept nogil:
+    """Python's str() of a JSON value that is no container."""
+    cdef uint8_t c = value.data[0]
+    cdef bint good
+    if c == c'"':
+        good = append(out, value.data, value.length)
+    elif c == c't':
+        good = append(out, b'"True"', 6)
+    elif c == c'f':
+        good = append(out, b'"False"', 7)
+    elif c == c'n':
+        good = append(out, b'"None"', 6)
+    elif c == c'[' or c == c'{':
+        return UNMADE
+    else:
+        good = (append_byte(out, c'"') and append(out, value.data, value.length)
+                and append_byte(out, c'"'))
+    return WHOLE if good else NO_MEMORY
+
+
+cdef inline Made put_isoformat(Buffer *out, Text value) noexcept nogil:
+    """What isoformat() gives for a time as DjangoJSONEncoder writes it: no Z, six digits or none."""
+    cdef const uint8_t *end = value.data + value.length - 1
+    cdef const uint8_t *zone = end
+    cdef const uint8_t *dot
+    cdef const uint8_t *p
+    cdef bint zeros = True
+    cdef int digit
+    if value.data[0] != c'"':
+        return WHOLE if append(out, value.data, value.length) else NO_MEMORY
+    dot = <const uint8_t *> memchr(value.data, c'.', value.length)
+    if (zone - 1)[0] == c'Z' and value.length > 2:
+        zone -= 1
+    p = dot + 1 if dot != NULL else zone
+    while p < zone and c'0' <= p[0] <= c'9':
+        zeros &= p[0] == c'0'
+        p += 1
+    if dot == NULL or dot > zone:
+        dot = p = zone
+    if not append(out, value.data, dot - value.data):
+        return NO_MEMORY
+    if not zeros:
+        for digit in range(7):
+            if not append_byte(out, dot[digit] if dot + digit < p else c'0'):
+                return NO_MEMORY
+    if p[0] == c'Z':
+        return WHOLE if append(out, b'+00:00"', 7) else NO_MEMORY
+    return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
+
+
+cdef inline Made put_value(Buffer *out, Text value, Transform transform, Buffer *scratch) noexcept nogil:
+    if value.length == 0 or (is_null(value) and transform != STR):
+        return NULL_PART if append(out, b"null", 4) else NO_MEMORY
+    if transform == STR:
+        return put_str(out, value)
+    if transform == ISOFORMAT:
+        value = unescaped(value, scratch, True)
+        return NO_MEMORY if value.data == NULL else put_isoformat(out, value)
+    return WHOLE if append(out, value.data, value.length) else NO_MEMORY
