@@ -17,7 +17,7 @@ lint: .venv/test.ok .venv/lint.ok
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest fastnk._core
 
-bench: .venv/test.ok .venv/bench.ok
+bench: .venv/test.ok
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -36,6 +36,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
-.venv/lint.ok .venv/bench.ok: .venv/%.ok: .venv/pip.ok pyproject.toml
-	$(BIN)/python -m pip install --quiet --group $*
+.venv/lint.ok: .venv/pip.ok pyproject.toml
+	$(BIN)/python -m pip install --quiet --group lint
 	touch $@
