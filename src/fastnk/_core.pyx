@@ -22,6 +22,7 @@ where the good bytes end and on a byte that no rule accepts, so the walk cannot 
 whatever looks ahead of a listed byte stops at the padding, which is white space.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -332,6 +333,7 @@ cdef class Walker:
         raise BackupSyntaxError(what, code=code, place=place, remedy=_REMEDIES[code])
 
 
+@cython.final
 cdef class Splitter(Walker):
     """Cuts a backup into its records."""
 
@@ -420,8 +422,13 @@ cdef void *_array(size_t count, size_t size) except NULL:
     return array
 
 
+@cython.final
+@cython.no_gc
 cdef class Plan:
     """A schema in the form that the passes need. Immutable; any number of calls may share it.
+
+    Not seen by the garbage collector, like all that refers to it: it cannot be part of a cycle,
+    and must not be cleared while an `Indexer` still frees what it describes.
 
     `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `columns`,
     `pk_column`, `fields` [(name, column, relation)] and `indexes` [column, -1 for the pk].
@@ -662,6 +669,8 @@ cdef int compare_slots(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+@cython.final
+@cython.no_gc
 cdef class Indexer(Walker):
     """Pass 1: fills the key map and logs the places that change."""
 
@@ -1454,6 +1463,8 @@ cdef take_findings(Indexer indexer, Buffer *notes):
 
 # ---- pass 2 -------------------------------------------------------------------------------
 
+@cython.final
+@cython.no_gc
 cdef class Splicer:
     """Pass 2: copies the bytes that pass 1 has seen and follows its log.
 
@@ -1510,7 +1521,8 @@ cdef class Splicer:
         """The next part of the log, which then is complete up to `covered`."""
         cdef const uint8_t *data = log
         self.log.length -= self.log_at
-        memmove(self.log.data, self.log.data + self.log_at, self.log.length)
+        if self.log_at:
+            memmove(self.log.data, self.log.data + self.log_at, self.log.length)
         self.log_at = 0
         if not append(&self.log, data, len(log)):
             raise MemoryError

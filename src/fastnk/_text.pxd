@@ -46,7 +46,8 @@ cdef inline bint reserve(Buffer *buffer, size_t extra) noexcept nogil:
 cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcept nogil:
     if not reserve(buffer, length):
         return False
-    memcpy(buffer.data + buffer.length, data, length)
+    if length:
+        memcpy(buffer.data + buffer.length, data, length)
     buffer.length += length
     return True
 
@@ -99,7 +100,7 @@ cdef inline Text read_text(const uint8_t **at) noexcept nogil:
 
 
 cdef inline bint same(Text a, Text b) noexcept nogil:
-    return a.length == b.length and memcmp(a.data, b.data, a.length) == 0
+    return a.length == b.length and (a.length == 0 or memcmp(a.data, b.data, a.length) == 0)
 
 
 cdef inline bint is_null(Text value) noexcept nogil:
@@ -152,7 +153,7 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
     cdef uint8_t *out
     cdef uint32_t code, low
     cdef Text result
-    if memchr(text.data, c'\\', text.length) == NULL:
+    if text.length == 0 or memchr(text.data, c'\\', text.length) == NULL:
         return text
     scratch.length = 0
     if not reserve(scratch, 6 * text.length):

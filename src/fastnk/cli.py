@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError
+from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, UsageError
 
 if TYPE_CHECKING:
     from fastnk.convert import ConversionReport
     from fastnk.detect import DetectionReport
     from fastnk.progress import Progress
+    from fastnk.restore import RestoreReport
 
 EXIT_CODES = """\
 exit codes:
@@ -226,6 +227,61 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add_conversion_arguments(parser)
 
 
+def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.restore import UnifiedRestoreManager
+
+    manager = UnifiedRestoreManager(
+        options.schema,
+        settings=options.settings,
+        database=options.database,
+        dry_run=options.dry_run,
+        policies=_policies(options),
+        keys=options.keys,
+        salvage=options.salvage,
+        progress=progress,
+    )
+    if not options.dry_run:
+        _confirm(f"{options.backup} into {manager.target}", options.no_input)
+    report = manager.restore_any_format(options.backup)
+    command = None
+    if options.dry_run:
+        settings = f" --settings {options.settings}" if options.settings else ""
+        command = f"fastnk restore {options.backup}{settings} --database {options.database}"
+    complete = report.conversion is None or report.conversion.complete
+    return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
+
+
+def _confirm(what: str, no_input: bool) -> None:
+    """Say what will be changed, and ask where there is somebody to ask."""
+    _talk(f"restore {what}")
+    if no_input:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody here to confirm that", remedy="--no-input goes ahead")
+    sys.stderr.write("go ahead? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("not confirmed; nothing was changed")
+
+
+def _restore_text(report: RestoreReport) -> str:
+    verb = "dry run, nothing was written:" if report.dry_run else "restored"
+    lines = [
+        f"{verb} {report.records:,} records, {report.database} ({report.engine}, {report.name}):"
+        f" {report.created:,} created, {report.updated:,} updated,"
+        f" {report.unchanged:,} unchanged, {report.renumbered:,} renumbered"
+    ]
+    if report.generic_kept:
+        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    rows = [
+        (label, c.created, c.updated, c.unchanged, c.renumbered)
+        for label, c in sorted(report.models.items())
+    ]
+    return "\n".join(
+        [*lines, *table(("model", "created", "updated", "unchanged", "renumbered"), rows)]
+    )
+
+
 # ---- demo --------------------------------------------------------------------------------------
 
 
@@ -298,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = Progress()
     try:
         with _termination():
-            outcome = options.run(options, progress)
+            outcome: Outcome = options.run(options, progress)
     except FastnkError as error:
         progress.close()
         if options.debug:

@@ -1,0 +1,150 @@
+"""The one restore for every backup: detect what it is, convert it when needed, load it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ijson
+
+from fastnk.convert import LegacyBackupConverter, Policies, Progress
+from fastnk.detect import detect
+from fastnk.django.report import ModelCounts, RestoreReport
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
+from fastnk.schema import Schema
+from fastnk.source import Backup, Source
+
+__all__ = ["ModelCounts", "RestoreReport", "UnifiedRestoreManager", "read_records", "restore"]
+
+NATURAL = "enhanced_natural_keys"
+
+
+class UnifiedRestoreManager:
+    """Restores backups of any format into a database of a Django project.
+
+    `schema` is a `Schema` or the path of one; without it the project's own is made. `database` is
+    an alias of the project's `DATABASES`. `settings` names the project's settings module; without
+    it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
+    `dry_run` nothing is written. The other options are those of the conversion that a backup
+    with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a project
+    or a database that is not there, `SchemaError`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema | str | os.PathLike[str] | None = None,
+        *,
+        database: str = "default",
+        settings: str | None = None,
+        dry_run: bool = False,
+        policies: Policies | None = None,
+        keys: Iterable[Backup] = (),
+        salvage: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        _require_django()
+        from fastnk.django.project import set_up
+
+        set_up(settings)
+        self._schema = _schema(schema)
+        self._database = database
+        self._dry_run = dry_run
+        self._salvage = salvage
+        self._converter = LegacyBackupConverter(
+            self._schema, keys=keys, policies=policies, salvage=salvage, progress=progress
+        )
+
+    def restore_any_format(self, backup: Backup) -> RestoreReport:
+        """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
+
+        Raises `FindingsError` before anything is written, `LockedError` while another restore
+        into the database is under way, `RestoreError` where the database refuses, and what the
+        conversion raises. The database is then as it was.
+        """
+        found = self._format(backup)
+        if found == NATURAL and not self._salvage:
+            with Source(backup) as source:
+                report = self._load(source)
+        else:
+            report = self._convert_and_load(backup)
+        report.format = found
+        return report
+
+    def _format(self, backup: Backup) -> str | None:
+        """What the head of the backup says; the loader copes where the rest is different."""
+        try:
+            return detect(backup, self._schema).format
+        except BackupSyntaxError:
+            if self._salvage:
+                return None
+            raise
+
+    def _convert_and_load(self, backup: Backup) -> RestoreReport:
+        with tempfile.TemporaryDirectory(prefix="fastnk-") as folder:
+            natural = Path(folder, "natural.json")
+            conversion = self._converter.convert_to_natural_keys(backup, natural)
+            with Source(natural) as source:
+                report = self._load(source)
+        report.conversion = conversion
+        return report
+
+    def _load(self, source: Source) -> RestoreReport:
+        from fastnk.django.loader import Loader
+
+        loader = Loader(self._schema, self._database, dry_run=self._dry_run, name=source.name)
+        return loader.load(lambda: read_records(source))
+
+
+def restore(
+    backup: Backup,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> RestoreReport:
+    """Restore one backup; the options are those of `UnifiedRestoreManager`."""
+    return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
+
+
+def read_records(source: Source) -> Iterator[dict[str, Any]]:
+    """The records of a backup one after the other: of a JSON list, or of JSON Lines.
+
+    Raises `BackupSyntaxError` and `SourceError`.
+    """
+    records = ijson.sendable_list()
+    parser: Any = None
+    try:
+        for block in source.blocks():
+            data = bytes(block)
+            if parser is None and (start := data.lstrip()):
+                is_list = start.startswith(b"[")
+                prefix = "item" if is_list else ""
+                parser = ijson.items_coro(
+                    records, prefix, use_float=True, multiple_values=not is_list
+                )
+            if parser is not None:
+                parser.send(data)
+                yield from records
+                records.clear()
+        if parser is not None:
+            parser.close()
+            yield from records
+    except ijson.JSONError as error:
+        raise BackupSyntaxError(f"not JSON: {error}", place=Place(source.name)) from None
+
+
+def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
+    if isinstance(schema, Schema):
+        return schema
+    if schema is not None:
+        return Schema.load(schema)
+    from fastnk.django.introspect import schema_from_apps
+
+    return schema_from_apps()
+
+
+def _require_django() -> None:
+    if find_spec("django") is None:
+        raise MissingExtraError("Django", "django", "a restore")

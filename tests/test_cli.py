@@ -1,0 +1,249 @@
+"""The command: exit codes, what goes to which stream, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastnk.cli import main, make_parser, table
+from fastnk.schema import Model, Relation, Schema
+
+README = Path(__file__).parents[1] / "README.md"
+
+USERS = [
+    {"model": "users.user", "pk": pk, "fields": {"username": name, "manager": None}}
+    for pk, name in ((1, "ann"), (2, "bob"))
+]
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Path:
+    path = tmp_path / "schema.json"
+    Schema.of(
+        {
+            "users.user": Model(
+                natural_key=["username"], relations={"manager": Relation("users.user")}
+            )
+        }
+    ).save(path)
+    return path
+
+
+def write(path: Path, records: Any) -> Path:
+    path.write_text(json.dumps(records))
+    return path
+
+
+def dangling(count: int) -> list[dict[str, Any]]:
+    return USERS + [
+        {"model": "users.user", "pk": pk, "fields": {"username": f"u{pk}", "manager": 10_000 + pk}}
+        for pk in range(10, 10 + count)
+    ]
+
+
+def convert(backup: Path, out: Path, schema: Path, *more: str) -> int:
+    return main(["convert", str(backup), str(out), "--schema", str(schema), *more])
+
+
+def test_convert(tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    assert convert(write(tmp_path / "b.json", USERS), out, schema) == 0
+    assert [record["natural_key"] for record in json.loads(out.read_text())] == [["ann"], ["bob"]]
+    captured = capsys.readouterr()
+    assert "2 records, 2 pks and 0 references" in captured.out
+    assert f"next: fastnk restore {out}" in captured.err
+
+
+def test_findings_are_shown_up_to_twenty_and_reported_whole(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = write(tmp_path / "b.json", dangling(25))
+    report = tmp_path / "report.json"
+    assert convert(backup, tmp_path / "out.json", schema, "--report", str(report)) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("FNK301 ") == 20
+    assert "and 5 more" in captured.err
+    error = json.loads(report.read_text())["error"]
+    assert error["total"] == len(error["findings"]) == 25
+    first = error["findings"][0]
+    text = backup.read_text()
+    assert text[first["offset"] :].startswith("10010}")
+    assert first == {
+        "code": "FNK301",
+        "what": "no record has this id",
+        "path": str(backup),
+        "offset": first["offset"],
+        "record": 3,
+        "model": "users.user",
+        "pk": "10",
+        "field": "manager",
+        "value": "10010",
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "b.json",
+        "report.json",
+        "schema.json",
+    ]
+
+
+@pytest.mark.parametrize(("policy", "left"), [("keep", [10_010]), ("null", [None]), ("drop", [])])
+def test_policy_that_loses_something_exits_with_3(
+    tmp_path: Path, schema: Path, policy: str, left: list[Any]
+) -> None:
+    out = tmp_path / "out.json"
+    backup = write(tmp_path / "b.json", dangling(1))
+    assert convert(backup, out, schema, "--on-unresolved", policy) == 3
+    records = json.loads(out.read_text())
+    assert [record["fields"]["manager"] for record in records[2:]] == left
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [("", 1), ("[1]", 1), ('[{"model": "users.user"', 1), ("[{]", 1)]
+)
+def test_damaged_backup_exits_with_1(
+    tmp_path: Path, schema: Path, content: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "b.json"
+    backup.write_text(content)
+    assert convert(backup, tmp_path / "out.json", schema) == code
+    assert "  at " in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_existing_output_and_output_over_input_exit_with_2(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = write(tmp_path / "b.json", USERS)
+    out = write(tmp_path / "out.json", "precious")
+    assert convert(backup, out, schema) == 2
+    assert "FNK131" in capsys.readouterr().err
+    assert out.read_text() == '"precious"'
+    assert convert(backup, out, schema, "--force") == 0
+    assert convert(backup, backup, schema, "--force") == 2
+    assert "FNK132" in capsys.readouterr().err
+    assert json.loads(backup.read_text()) == USERS
+
+
+def test_salvage_exits_with_3_and_says_what_is_lost(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = json.dumps(USERS)
+    backup = tmp_path / "b.json"
+    backup.write_text(whole[:-10])
+    out = tmp_path / "out.json"
+    assert convert(backup, out, schema) == 1
+    message = capsys.readouterr().err
+    assert f"b.json:{len(whole) - 10}" in message
+    assert "--salvage" in message
+    assert convert(backup, out, schema, "--salvage") == 3
+    assert [record["natural_key"] for record in json.loads(out.read_text())] == [["ann"]]
+    assert "kept 1 whole records" in capsys.readouterr().out
+
+
+def test_keys_supply_what_the_backup_leaves_out(tmp_path: Path, schema: Path) -> None:
+    keys = write(
+        tmp_path / "more.json",
+        [{"model": "users.user", "pk": 10_010, "fields": {"username": "zoe", "manager": None}}],
+    )
+    out = tmp_path / "out.json"
+    backup = write(tmp_path / "b.json", dangling(1))
+    assert convert(backup, out, schema, "--keys", str(keys)) == 0
+    assert json.loads(out.read_text())[2]["fields"]["manager"] == ["zoe"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_json_is_one_document_on_stdout(
+    tmp_path: Path, schema: Path, broken: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = write(tmp_path / "b.json", dangling(1) if broken else USERS)
+    code = convert(backup, tmp_path / "out.json", schema, "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert (code, "error" in document) == ((4, True) if broken else (0, False))
+
+
+def test_detect(tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    backup = write(tmp_path / "b.json", USERS)
+    assert main(["detect", str(backup), "--schema", str(schema)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{backup}: legacy_database_ids\n")
+    assert f"next: fastnk convert {backup} natural.json --schema {schema}" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["convert", "a"], ["schema"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_schema_that_does_not_hold_together_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"version": 1, "models": {"a.b": {"relations": {"c": {"to": "a.d"}}}}}')
+    assert convert(write(tmp_path / "b.json", USERS), tmp_path / "out.json", schema) == 2
+    assert "models.a.b.relations.c.to" in capsys.readouterr().err
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    readme = README.read_text()
+    (verbs,) = (action for action in make_parser()._actions if action.choices)
+    for verb in verbs.choices or ():
+        assert f"fastnk {verb}" in readme or f"make {verb}" in readme
+
+
+def test_table_aligns_and_cuts_nothing() -> None:
+    label = "a_very_long_application.with_a_very_long_model_name_indeed"
+    assert table(("model", "n"), [(label, 12345), ("x", 1)]) == [
+        f"  {'model':<{len(label)}}       n",
+        f"  {label}  12,345",
+        f"  {'x':<{len(label)}}       1",
+    ]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fastnk", *arguments]
+
+
+def test_reader_of_a_pipe_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    backup = write(tmp_path / "b.json", USERS)
+    process = subprocess.Popen(
+        command("detect", *[str(backup)] * 3000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_leaves_nothing(
+    tmp_path: Path, schema: Path, number: signal.Signals, code: int
+) -> None:
+    pipe = tmp_path / "backup.pipe"
+    os.mkfifo(pipe)
+    out = tmp_path / "out.json"
+    process = subprocess.Popen(
+        command("convert", str(pipe), str(out), "--schema", str(schema)), stderr=subprocess.PIPE
+    )
+    with pipe.open("wb", buffering=0) as writer:  # opens when the reader does
+        writer.write(b"[")
+        time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert b"Traceback" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.pipe", "schema.json"]

@@ -1,0 +1,78 @@
+"""Progress on a terminal and in a log, with a clock of our own."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from fastnk import progress
+from fastnk.progress import Progress, describe
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_work_under_a_second_shows_nothing(clock: Clock) -> None:
+    stream = Terminal()
+    shown = Progress(stream)
+    for done in range(9):
+        clock.now += 0.1
+        shown("index", done, 10)
+    shown.close()
+    assert stream.getvalue() == ""
+
+
+def test_terminal_redraws_one_line_and_takes_it_away(clock: Clock) -> None:
+    stream = Terminal()
+    shown = Progress(stream)
+    shown("index", 0, 10_000_000)
+    clock.now += 2
+    shown("index", 5_000_000, 10_000_000)
+    shown.close()
+    assert stream.getvalue() == (
+        "\r\x1b[Kindex    [############............]  50%  5 of 10 MB  2 MB/s  0:02 left\r\x1b[K"
+    )
+
+
+def test_log_gets_a_line_per_phase_and_every_thirty_seconds(clock: Clock) -> None:
+    stream = io.StringIO()
+    shown = Progress(stream)
+    for second in range(100):
+        clock.now += 1
+        shown("index" if second < 65 else "splice", second, 100)
+    shown.close()
+    lines = stream.getvalue().splitlines()
+    assert [re.sub(r"^\S+ \S+ (\w+).*", r"\1", line) for line in lines] == [
+        "index",
+        "index",
+        "index",
+        "splice",
+        "splice",
+    ]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w", line) for line in lines)
+
+
+@pytest.mark.parametrize("done", [999, 1000, 1001])
+def test_never_says_100_percent(done: int) -> None:
+    line = describe("commit", done, 1000, 5.0, "rows")
+    assert " 99%" in line
+    assert "left" in line or done >= 1000
+
+
+def test_without_a_total() -> None:
+    assert describe("keys", 3_000_000, None, 2.0, "MB") == "keys     3 MB  2 MB/s"
