@@ -127,10 +127,10 @@ def as_isoformat(value: Any) -> Any:
     """`isoformat()` of a time that DjangoJSONEncoder wrote."""
     if not isinstance(value, str):
         return value
-    text = re.sub("Z$", "+00:00", value)
+    text = re.sub("Z$", "+00:00", str(value))
     fraction = re.search(r"\.(\d+)", text)
     if fraction is None:
-        return text if text != value else value
+        return text
     digits = fraction.group(1).ljust(6, "0")
     spelled = "" if set(digits) == {"0"} else "." + digits
     return text[: fraction.start()] + spelled + text[fraction.end() :]

@@ -266,9 +266,12 @@ cdef class Walker:
 
     cdef bint slide(self, size_t done) noexcept nogil:
         cdef size_t rest = self.window.length - done
-        if rest > self.max_record:
+        cdef size_t start = done
+        while start < self.window.length and is_space(self.window.data[start]):
+            start += 1
+        if self.window.length - start > self.max_record:
             self.walk.fault = SIZE
-            self.walk.fault_at = done
+            self.walk.fault_at = start
             return False
         memmove(self.window.data, self.window.data + done, rest)
         self.window.length = rest
@@ -281,13 +284,18 @@ cdef class Walker:
         """Go from record to record. Returns how much of the window is done with."""
         cdef Walk *w = &self.walk
         cdef size_t done = 0
+        cdef size_t start
         cdef uint8_t c
         while w.positions[w.at] < w.end:
             c = peek(w)
             if c == c'{' and self.top != BEHIND and self.top != CLOSED:
                 if self.top == START:
                     self.top = LINES
+                start = w.positions[w.at]
                 if not self.meet_record():
+                    return done
+                if w.value_end - start > self.max_record:
+                    fail(w, SIZE, start, start)
                     return done
                 self.records += 1
                 self.records_end = self.consumed + w.value_end
@@ -382,7 +390,8 @@ cdef struct Hop:
     int column           # of the row: holds the id
     int model            # that it leads to
     int index            # of that model: finds the row
-    int position         # where the rest of the path stands in that model's natural key
+    int first_position   # where the rest of the path stands in that model's natural key: the
+    int positions        # number of the part, of the part in that part, …; none: nowhere
     Transform transform  # to apply to that part
 
 cdef struct PathPlan:
@@ -432,7 +441,7 @@ cdef class Plan:
 
     `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `columns`,
     `pk_column`, `fields` [(name, column, relation)] and `indexes` [column, -1 for the pk].
-    `paths`: [(hops, column, transform)] with hops [(column, model, index, position, transform)].
+    `paths`: [(hops, column, transform)] with hops [(column, model, index, positions, transform)].
     `relations`: [(field name, model, index, many)].
     """
 
@@ -443,6 +452,7 @@ cdef class Plan:
     cdef Hop *hops
     cdef int *operations
     cdef int *indexes
+    cdef int *positions
     cdef int model_count
     cdef int relation_count
     cdef list alive
@@ -504,6 +514,9 @@ cdef class Plan:
 
     cdef set_paths(self, list paths):
         cdef int number = 0
+        cdef int position = 0
+        self.positions = <int *> _array(
+            sum([len(hop[3]) for hops, _, _ in paths for hop in hops]), sizeof(int))
         self.paths = <PathPlan *> _array(len(paths), sizeof(PathPlan))
         self.hops = <Hop *> _array(sum([len(hops) for hops, _, _ in paths]), sizeof(Hop))
         for i, (hops, column, transform) in enumerate(paths):
@@ -511,10 +524,13 @@ cdef class Plan:
             self.paths[i].hops = len(hops)
             self.paths[i].column = column
             self.paths[i].transform = _TRANSFORMS[transform]
-            for hop_column, model, index, position, part_transform in hops:
-                self.hops[number] = Hop(
-                    hop_column, model, index, position, _TRANSFORMS[part_transform])
+            for hop_column, model, index, positions, part_transform in hops:
+                self.hops[number] = Hop(hop_column, model, index, position, len(positions),
+                                        _TRANSFORMS[part_transform])
                 number += 1
+                for place in positions:
+                    self.positions[position] = place
+                    position += 1
 
     def __dealloc__(self):
         free(self.models)
@@ -523,6 +539,7 @@ cdef class Plan:
         free(self.paths)
         free(self.hops)
         free(self.operations)
+        free(self.positions)
         free(self.indexes)
 
 
@@ -617,7 +634,6 @@ cdef struct Record:
     Member pk            # start is 0 where there is none
     size_t fields_at     # as an index into the positions
     int fields_model     # that the fields were walked for
-    Text duplicate       # a member name that occurs twice
 
 
 cdef inline bint is_word(Text text, const char *word) noexcept nogil:
@@ -694,6 +710,8 @@ cdef class Indexer(Walker):
     cdef Buffer slots
     cdef Buffer cuts
     cdef Buffer names            # of the fields of the record at hand
+    cdef Buffer repeated         # members of the record that stand in it more than once
+    cdef Buffer repeated_fields  # the same of its fields
     cdef Buffer extras           # member names of the record itself that mean nothing to us
     cdef Buffer decoded
     cdef Buffer scratch
@@ -748,6 +766,8 @@ cdef class Indexer(Walker):
         free(self.cuts.data)
         free(self.names.data)
         free(self.extras.data)
+        free(self.repeated.data)
+        free(self.repeated_fields.data)
         free(self.decoded.data)
         free(self.scratch.data)
         free(self.row_scratch.data)
@@ -880,6 +900,7 @@ cdef class Indexer(Walker):
         self.record.model = NOWHERE
         self.record.fields_model = NOWHERE
         self.extras.length = 0
+        self.repeated.length = 0
         self.decoded.length = 0
         self.slots.length = 0
         self.cuts.length = 0
@@ -909,7 +930,7 @@ cdef class Indexer(Walker):
             if peek(w) != c'{':
                 return fail_here(w, FIELDS_TYPE)
             if self.record.has_fields:
-                self.record.duplicate = literal(b"fields")
+                self.note_repeated(b"fields")
             self.record.has_fields = True
             self.record.fields_at = w.at
             self.record.fields_model = self.record.model
@@ -926,7 +947,7 @@ cdef class Indexer(Walker):
             return True
         if is_word(name, b"natural_key"):
             if self.record.has_natural_key:
-                self.record.duplicate = literal(b"natural_key")
+                self.note_repeated(b"natural_key")
             self.record.has_natural_key = True
             return True
         return self.remember(&self.extras, name, NOWHERE)
@@ -943,7 +964,7 @@ cdef class Indexer(Walker):
         if w.escaped:
             label = unescaped(label, &self.row_scratch, False)
         if self.record.model != NOWHERE:
-            self.record.duplicate = literal(b"model")
+            self.note_repeated(b"model")
         self.record.model = self.last_model = self.find_model(label)
         return self.record.model != NOWHERE
 
@@ -951,7 +972,7 @@ cdef class Indexer(Walker):
         """The pk before is overruled by one behind: a reader that takes the first must not see it."""
         cdef Slot slot
         cdef Member *pk = &self.record.pk
-        self.record.duplicate = literal(b"pk")
+        self.note_repeated(b"pk")
         slot.entry = CUT
         slot.relation = NOWHERE
         slot.at = pk.previous_end or pk.start
@@ -1000,6 +1021,7 @@ cdef class Indexer(Walker):
         cdef Text name
         self.names.length = 0
         self.slots.length = 0
+        self.repeated_fields.length = 0
         if m.plan:
             memset(self.columns, 0, m.plan.columns * sizeof(Text))
         w.at += 1
@@ -1028,9 +1050,9 @@ cdef class Indexer(Walker):
         w.value_end = w.positions[w.at - 1] + 1
         if in_shape:
             return True
-        if not self.find_duplicate(&self.names):
+        if not self.find_repeated(&self.names, &self.repeated_fields):
             return False
-        if self.record.duplicate.length:
+        if self.repeated_fields.length:
             self.forget_overruled()
             return True
         return self.learn_shape(m)
@@ -1151,28 +1173,50 @@ cdef class Indexer(Walker):
             name += 1
         return True
 
-    cdef bint find_duplicate(self, Buffer *names) noexcept nogil:
-        """Sets `record.duplicate` when a name occurs twice. False only without memory."""
+    cdef bint find_repeated(self, Buffer *names, Buffer *repeated) noexcept nogil:
+        """Append every name that occurs more than once. False only without memory."""
         cdef const Name *name = <const Name *> names.data
         cdef size_t count = names.length // sizeof(Name)
         cdef size_t size = 4
         cdef size_t i, at
-        cdef uint32_t *seen
+        cdef bint good = True
+        cdef uint32_t *seen          # number of the name plus one
+        cdef uint8_t *told
         while size < 2 * count:
             size *= 2
-        seen = <uint32_t *> calloc(size, sizeof(uint32_t))
+        seen = <uint32_t *> calloc(size, sizeof(uint32_t) + 1)
         if seen == NULL:
             self.walk.fault = MEMORY
             return False
+        told = <uint8_t *> (seen + size)
         for i in range(count):
             at = hash_text(self.name_text(&name[i]), self.seed) & (size - 1)
             while seen[at] and not same(self.name_text(&name[seen[at] - 1]),
                                         self.name_text(&name[i])):
                 at = (at + 1) & (size - 1)
-            if seen[at]:
-                self.record.duplicate = self.name_text(&name[i])
+            if seen[at] and not told[at]:
+                told[at] = True
+                good = good and self.push(repeated, &name[i], sizeof(Name))
             seen[at] = <uint32_t> (i + 1)
         free(seen)
+        return good
+
+    cdef void note_repeated(self, const char *word) noexcept nogil:
+        """A member that means something to us stands in the record again."""
+        cdef const Name *name = <const Name *> self.repeated.data
+        cdef size_t i
+        for i in range(self.repeated.length // sizeof(Name)):
+            if is_word(self.name_text(&name[i]), word):
+                return
+        self.remember(&self.repeated, literal(word), NOWHERE)
+
+    cdef bint note_all(self, Buffer *repeated) noexcept nogil:
+        cdef const Name *name = <const Name *> repeated.data
+        cdef size_t i
+        for i in range(repeated.length // sizeof(Name)):
+            if not self.note(DUPLICATE_MEMBER, self.record.start, self.name_text(&name[i]),
+                             literal(b"")):
+                return False
         return True
 
     # -- the end of a record --
@@ -1182,7 +1226,6 @@ cdef class Indexer(Walker):
         cdef size_t at = w.at
         cdef ModelState *m
         cdef Text pk
-        cdef Text nothing = literal(b"")
         if self.record.model == NOWHERE:
             return fail(w, TOP if self.top == LINES and self.records == 0 else NO_MODEL,
                         self.record.start, self.record.start)
@@ -1194,7 +1237,8 @@ cdef class Indexer(Walker):
             if not self.walk_fields(m):
                 return False
             w.at = at
-        if self.extras.length > sizeof(Name) and not self.find_duplicate(&self.extras):
+        if self.extras.length > sizeof(Name) and not self.find_repeated(
+                &self.extras, &self.repeated):
             return False
         w.value_end = w.positions[at - 1] + 1
         pk = self.pk_value()
@@ -1202,8 +1246,7 @@ cdef class Indexer(Walker):
             m.records += 1
             m.with_pk += pk.length > 0
             m.with_natural_key += self.record.has_natural_key
-            if self.record.duplicate.length and not self.note(
-                    DUPLICATE_MEMBER, self.record.start, self.record.duplicate, nothing):
+            if not (self.note_all(&self.repeated) and self.note_all(&self.repeated_fields)):
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
@@ -1625,11 +1668,11 @@ cdef class Splicer:
         self.record_pk.length = 0
         self.in_dropped = self.is_dropped()
         if self.in_dropped:
-            # With its separator; the first has none in front, then the next one loses its own.
-            self.replace(self.record_start - (separator if self.any_kept else 0),
-                         self.record_start + length)
+            # With the separator in front of it.
+            self.replace(self.record_start - separator, self.record_start + length)
         else:
             if not self.any_kept:
+                # All before were left out: there is nothing to be separated from.
                 self.replace(self.record_start - separator, self.record_start)
             self.any_kept = True
         return append(&self.record_pk, pk.data, pk.length)
@@ -1666,13 +1709,17 @@ cdef class Splicer:
     cdef bint note(self, Code code, uint64_t at, Text field, Text value) noexcept nogil:
         """Apply the policy of `code`: count it, or note a finding."""
         cdef Policy policy = <Policy> self.index.policies[code - FIRST_CODE]
+        cdef uint64_t *count = self.counts
         if policy == ERROR:
             return put_finding(&self.notes, code, at, self.record, self.record_model, field,
                                self.pk(), value)
-        self.counts[code - FIRST_CODE] += 1
+        if policy == DROP or (policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY)):
+            # The next pass will not meet this again: these counts add up.
+            count = self.index.counts
+        count[code - FIRST_CODE] += 1
         if policy == DROP:
             return self.drop_record()
-        if policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY):
+        if count != self.counts:
             self.index.models[self.record_model].table.keeps_pks = True
             self.again = True
         return True
@@ -1761,9 +1808,7 @@ cdef class Splicer:
                 return put_value(out, literal(b""), PLAIN, scratch)
             if value.data[0] == c'[':
                 # Already a natural key: the part stands in it, or cannot be had.
-                if hop.position == NOWHERE:
-                    return UNMADE
-                value = list_element(value, hop.position)
+                value = self.part_of(value, hop)
                 if value.length == 0:
                     return UNMADE
                 return put_value(out, value, hop.transform, scratch)
@@ -1776,6 +1821,17 @@ cdef class Splicer:
             columns = row_columns(row)
             hop += 1
         return put_value(out, column_of(columns, path.column), path.transform, scratch)
+
+    cdef Text part_of(self, Text key, const Hop *hop) noexcept nogil:
+        """The part of a natural key that a hop asks for; empty where it has none such."""
+        cdef const int *position = self.index.plan.positions + hop.first_position
+        cdef const int *end = position + hop.positions
+        if position == end:
+            return literal(b"")
+        while position < end and key.length and key.data[0] == c'[':
+            key = list_element(key, position[0])
+            position += 1
+        return key if position == end else literal(b"")
 
     cdef const uint8_t *find_row(self, int model, int number, Text id) noexcept nogil:
         cdef ModelState *m = &self.index.models[model]

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr
 
 from fastnk._text cimport Buffer, Text, append, append_byte, is_null, unescaped
-from fastnk._walk cimport fnk_class
+from fastnk._walk cimport is_space
 
 cdef enum Transform:
     PLAIN
@@ -39,9 +39,9 @@ cdef inline Text list_element(Text list_, int position) noexcept nogil:
             position -= 1
             start = p + 1
         p += 1
-    while start < p and fnk_class[start[0]] & 8:
+    while start < p and is_space(start[0]):
         start += 1
-    while start < p and fnk_class[(p - 1)[0]] & 8:
+    while start < p and is_space((p - 1)[0]):
         p -= 1
     element.data = start
     element.length = 0 if position else p - start

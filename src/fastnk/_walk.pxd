@@ -11,6 +11,12 @@ from fastnk._text cimport hex_digit
 
 cdef extern from "_scan.h" nogil:
     const uint8_t fnk_class[256]
+    int IS_SPACE
+
+
+cdef inline bint is_space(uint8_t c) noexcept nogil:
+    return fnk_class[c] & IS_SPACE != 0
+
 
 cdef enum:
     MAX_DEPTH = 1024

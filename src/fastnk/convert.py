@@ -284,7 +284,6 @@ class _Conversion:
             label: ModelCounts(records, with_pk, with_key)
             for label, _, records, with_pk, with_key in indexer.model_counts()
         }
-        self._count_policies(indexer.policy_counts())
 
     def _take(self) -> None:
         """Move what the indexer has found since the last time out of the core."""
@@ -322,6 +321,7 @@ class _Conversion:
         again = True
         while again:
             self._sink.restart()
+            self._report.bytes_written = 0
             splicer = Splicer(self._indexer)
             parts = iter(self._log)
             position = 0
@@ -334,6 +334,7 @@ class _Conversion:
             again = splicer.again
         self._write(self._tail)
         self._find(splicer.take_findings())
+        self._count_policies(self._indexer.policy_counts())
         self._count_policies(splicer.policy_counts())
         report = self._report
         report.keys_written = splicer.keys_written
@@ -355,8 +356,9 @@ class _Conversion:
 
     def _count_policies(self, counts: dict[int, int]) -> None:
         policies = self._converter._policies
+        applied = self._report.policies_applied
         for code, count in counts.items():
-            self._report.policies_applied[f"FNK{code}"] = count
+            applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
             if (getattr(policies, _CODES[code][1]) != "null" and code != 306) or code in (301, 307):
                 self._report.complete = False
 
@@ -468,20 +470,29 @@ class _Compiler:
             index = self._index(relation.to, relation.to_field)
             label = relation.to
             rest = "__".join([*names[number + 1 :], field])
-            position, rest_transform = self._position(label, rest, transform)
-            hops.append((column, self._numbers[label], index, position, rest_transform))
+            positions, rest_transform = self._positions(label, rest, transform)
+            hops.append((column, self._numbers[label], index, positions, rest_transform))
         self._paths.append((hops, self._column(label, field), transform))
         return len(self._paths) - 1
 
-    def _position(self, label: str, rest: str, transform: str | None) -> tuple[int, str | None]:
-        """Where the rest of a path stands in the natural key of `label`, and what is still to be
-        done with that part."""
+    def _positions(
+        self, label: str, rest: str, transform: str | None
+    ) -> tuple[list[int], str | None]:
+        """Where the rest of a path stands in the natural key of `label` (the number of the part,
+        of the part in that part, …) and what is still to be done with what stands there."""
         parts = self._schema.models[label].natural_key or []
-        if transform is not None and f"{rest}|{transform}" in parts:
-            return parts.index(f"{rest}|{transform}"), None
-        if rest in parts:
-            return parts.index(rest), transform
-        return _NOWHERE, None
+        if transform is not None and (found := _place_of(f"{rest}|{transform}", parts)):
+            return found, None
+        return _place_of(rest, parts), transform
+
+
+def _place_of(path: str, parts: list[KeyPart]) -> list[int]:
+    for number, part in enumerate(parts):
+        if part == path:
+            return [number]
+        if isinstance(part, list) and (found := _place_of(path, part)):
+            return [number, *found]
+    return []
 
 
 _NOWHERE = -1

@@ -13,12 +13,19 @@ import ijson
 
 from fastnk.convert import LegacyBackupConverter, Policies, Progress
 from fastnk.detect import detect
-from fastnk.django.report import ModelCounts, RestoreReport
+from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
 from fastnk.schema import Schema
 from fastnk.source import Backup, Source
 
-__all__ = ["ModelCounts", "RestoreReport", "UnifiedRestoreManager", "read_records", "restore"]
+__all__ = [
+    "ModelCounts",
+    "RestoreReport",
+    "RestoreTarget",
+    "UnifiedRestoreManager",
+    "read_records",
+    "restore",
+]
 
 NATURAL = "enhanced_natural_keys"
 
@@ -50,13 +57,19 @@ class UnifiedRestoreManager:
         from fastnk.django.project import set_up
 
         set_up(settings)
+        from fastnk.django.loader import Loader
+
         self._schema = _schema(schema)
-        self._database = database
-        self._dry_run = dry_run
+        self._loader = Loader(self._schema, database, dry_run=dry_run)
         self._salvage = salvage
         self._converter = LegacyBackupConverter(
             self._schema, keys=keys, policies=policies, salvage=salvage, progress=progress
         )
+
+    @property
+    def target(self) -> RestoreTarget:
+        """The database that a restore will change."""
+        return self._loader.target
 
     def restore_any_format(self, backup: Backup) -> RestoreReport:
         """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
@@ -93,10 +106,7 @@ class UnifiedRestoreManager:
         return report
 
     def _load(self, source: Source) -> RestoreReport:
-        from fastnk.django.loader import Loader
-
-        loader = Loader(self._schema, self._database, dry_run=self._dry_run, name=source.name)
-        return loader.load(lambda: read_records(source))
+        return self._loader.load(lambda: read_records(source), source.name)
 
 
 def restore(

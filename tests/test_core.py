@@ -1,0 +1,196 @@
+"""The scan of the core: every SIMD variant and every way to cut the input must see the same."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from fastnk import _core
+from fastnk.convert import LegacyBackupConverter
+from fastnk.schema import Schema
+from tests.strategies import BLOCK_SIZES
+
+VARIANTS = _core.variants()
+SCHEMA = Schema.loads(
+    b"""{"version": 1, "models": {
+        "users.user": {"natural_key": ["username"]},
+        "documents.document": {"natural_key": ["number", "author__username"],
+            "relations": {"author": {"to": "users.user"},
+                          "parent": {"to": "documents.document"}}}}}"""
+)
+
+
+@pytest.fixture(autouse=True)
+def automatic_variant() -> Iterator[None]:
+    yield
+    _core.force(None)
+
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_block_size = pytest.mark.parametrize("block_size", BLOCK_SIZES)
+
+
+def converted(backup: bytes, variant: str, block_size: int = 65536, **options: Any) -> bytes:
+    _core.force(variant)
+    return LegacyBackupConverter(SCHEMA, block_size=block_size, **options).convert_bytes(backup)
+
+
+def as_bytes(records: list[Any], **options: Any) -> bytes:
+    return json.dumps(records, ensure_ascii=False, **options).encode()
+
+
+def test_variants_end_with_the_scalar_twin() -> None:
+    assert VARIANTS[-1] == "scalar"
+    assert len(set(VARIANTS)) == len(VARIANTS)
+
+
+def test_unknown_variant_is_refused() -> None:
+    with pytest.raises(ValueError, match="no-such-variant"):
+        _core.force("no-such-variant")
+
+
+@every_variant
+def test_quotes_and_backslashes_at_every_place_of_a_block(variant: str) -> None:
+    """Runs of backslashes decide whether a quote ends its string, also across two blocks."""
+    for filler in range(66):
+        for run in (1, 2, 3, 4, 63, 64, 65, 128, 129):
+            text = "x" * filler + "\\" * run + '"},{[' + "\\" * run
+            records = [
+                {"model": "users.user", "pk": 1, "fields": {"username": text}},
+                {"model": "documents.document", "pk": 2, "fields": {"number": text, "author": 1}},
+            ]
+            out = json.loads(converted(as_bytes(records), variant))
+            assert out[1] == {
+                "model": "documents.document",
+                "natural_key": [text, text],
+                "fields": {"number": text, "author": [text]},
+            }
+
+
+@every_variant
+@every_block_size
+def test_structure_at_every_place_of_a_block(variant: str, block_size: int) -> None:
+    for filler in range(0, 130, 1 if block_size > 7 else 13):
+        backup = (
+            b" " * filler
+            + b'[{"model": "users.user", "pk": 1, "fields": {"username": "ann"}},\n'
+            + b'{"model": "documents.document", "pk": 2,'
+            + b" " * filler
+            + b'"fields": {"number": "D", "author": 1, "parent": 2}}]'
+        )
+        assert converted(backup, variant, block_size) == (
+            backup.replace(b'"pk": 1', b'"natural_key": ["ann"]')
+            .replace(b'"pk": 2', b'"natural_key": ["D", "ann"]')
+            .replace(b'"author": 1', b'"author": ["ann"]')
+            .replace(b'"parent": 2', b'"parent": ["D", "ann"]')
+        )
+
+
+@every_variant
+@every_block_size
+def test_utf8_at_every_place_of_a_block(variant: str, block_size: int) -> None:
+    for filler in range(0, 130, 1 if block_size > 7 else 13):
+        name = "x" * filler + "é€😀߿ࠀ￿𐀀\U0010ffff"
+        backup = as_bytes([{"model": "users.user", "pk": 1, "fields": {"username": name}}])
+        expected = backup.replace(b'"pk": 1', b'"natural_key": ["' + name.encode() + b'"]')
+        assert converted(backup, variant, block_size) == expected
+
+
+@every_variant
+@every_block_size
+def test_ids_are_equal_however_they_are_escaped(variant: str, block_size: int) -> None:
+    spellings = [
+        b'"caf\xc3\xa9/\\u0031"',
+        b'"caf\\u00e9\\/1"',
+        b'"\\u0063\\u0061\\u0066\\u00E9\\u002f\\u0031"',
+    ]
+    user = b'{"model": "users.user", "pk": %s, "fields": {"username": "ann"}}'
+    document = b'{"model": "documents.document", "fields": {"author": %s}}'
+    for own in spellings:
+        for other in spellings:
+            backup = b"[" + user % own + b",\n" + document % other + b"]"
+            out = json.loads(converted(backup, variant, block_size))
+            assert out[1]["fields"]["author"] == ["ann"]
+
+
+@every_variant
+@pytest.mark.parametrize("block_size", [64, 65536])
+def test_record_larger_than_many_blocks(variant: str, block_size: int) -> None:
+    big = {"text": '"{[' * 50_000, "list": list(range(20_000)), "é": ["\\"] * 10_000}
+    records = [
+        {"model": "documents.document", "fields": {"x": big, "author": 7}, "pk": 1},
+        {"model": "users.user", "fields": {"x": big, "username": "ann"}, "pk": 7},
+    ]
+    records[0]["fields"]["number"] = "D"  # type: ignore[index]
+    backup = as_bytes(records)
+    expected = (
+        backup.replace(b'"pk": 1}', b'"natural_key": ["D", "ann"]}')
+        .replace(b'"pk": 7}', b'"natural_key": ["ann"]}')
+        .replace(b'"author": 7', b'"author": ["ann"]')
+    )
+    assert converted(backup, variant, block_size) == expected
+
+
+@every_variant
+def test_many_rows_with_ids_of_every_kind(variant: str) -> None:
+    """Enough rows to make a hash table grow several times, in an order of no meaning."""
+    rng = random.Random(1)
+    ids: list[Any] = [*range(3000), *(-n for n in range(1, 500)), 2**63, 2**64, 10**30]
+    ids += ["", "007", "7 ", "-0", "é", *(f"{n:032x}" for n in range(3000))]
+    rng.shuffle(ids)
+    users = [
+        {"model": "users.user", "pk": id_, "fields": {"username": f"u{n}"}}
+        for n, id_ in enumerate(ids)
+    ]
+    documents = [
+        {"model": "documents.document", "pk": n, "fields": {"number": f"d{n}", "author": id_}}
+        for n, id_ in enumerate(ids)
+    ]
+    rng.shuffle(documents)
+    out = json.loads(converted(as_bytes([*documents, *users]), variant))
+    for before, after in zip(documents, out, strict=False):
+        name = f"u{before['pk']}"
+        assert after["fields"]["author"] == [name]
+        assert after["natural_key"] == [before["fields"]["number"], name]
+
+
+@pytest.mark.parametrize("small", [7, "7"])
+def test_integers_are_told_apart_by_their_text_only(small: Any) -> None:
+    """5 and "5" are one id; 05 in a string, 5.0 and 5e0 are others."""
+    users = [
+        {"model": "users.user", "pk": pk, "fields": {"username": f"u{n}"}}
+        for n, pk in enumerate([small, "07", 7.0, "+7", "7e0", 70, "-7"])
+    ]
+    document = {"model": "documents.document", "fields": {"author": 7}}
+    out = json.loads(converted(as_bytes([*users, document]), "scalar"))
+    assert out[-1]["fields"]["author"] == ["u0"]
+
+
+def test_several_conversions_at_once() -> None:
+    """State lives per call: threads that convert at the same time do not disturb each other."""
+    start = threading.Barrier(4)
+
+    def convert(number: int) -> bool:
+        records = [
+            {"model": "users.user", "pk": n, "fields": {"username": f"t{number}-{n}"}}
+            for n in range(500)
+        ]
+        records += [{"model": "documents.document", "fields": {"author": n}} for n in range(500)]
+        backup = as_bytes(records)
+        start.wait()
+        for _ in range(5):
+            out = json.loads(LegacyBackupConverter(SCHEMA, block_size=64).convert_bytes(backup))
+            if [one["fields"]["author"] for one in out[500:]] != [
+                [f"t{number}-{n}"] for n in range(500)
+            ]:
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(convert, range(4)))
