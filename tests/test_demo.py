@@ -1,0 +1,486 @@
+"""The demonstration, played for real. Every play has a process of its own, as Django wants it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastnk
+from fastnk.cli import make_parser
+from fastnk.demo.screen import Example, ModelLine, Story, screen
+
+PLAY = """
+import sys
+from pathlib import Path
+from fastnk.demo import run
+
+keep = Path(sys.argv[1]) if sys.argv[1:] else None
+sys.exit(run(keep))
+"""
+
+COMPARE = """
+import json
+import sys
+import django
+from django.db import connections, transaction
+
+django.setup()
+from fastnk.demo.compare import compare_databases
+
+def differences_after(statement):
+    with transaction.atomic(using="new"):
+        with connections["new"].cursor() as cursor:
+            cursor.execute(statement)
+            assert cursor.rowcount > 0, statement
+        comparisons = compare_databases("old", "new")
+        transaction.set_rollback(True, using="new")
+    return [line for comparison in comparisons for line in comparison.differences]
+
+print(json.dumps([differences_after(statement) for statement in json.load(sys.stdin)]))
+"""
+
+RESTORE = """
+import json
+import sys
+import django
+
+django.setup()
+import fastnk
+
+report = fastnk.restore(sys.argv[1], database="new")
+print(json.dumps([report.created, report.updated, report.unchanged]))
+"""
+
+DUMP = """
+import sys
+import django
+from django.core.management import call_command
+
+django.setup()
+call_command(
+    "dumpdata",
+    database="old",
+    output=sys.argv[1],
+    use_natural_foreign_keys=True,
+    use_natural_primary_keys=True,
+)
+"""
+
+SPOILED_RESTORE = """
+import sys
+from pathlib import Path
+import fastnk
+from fastnk.demo import run
+
+restore = fastnk.restore
+
+def restore_and_forget_a_comment(*arguments, **options):
+    report = restore(*arguments, **options)
+    from fastnk.demo.documents.models import DocumentComment
+    DocumentComment.objects.using("new").order_by("pk").first().delete()
+    return report
+
+fastnk.restore = restore_and_forget_a_comment
+sys.exit(run(Path(sys.argv[1])))
+"""
+
+
+def python(
+    code: str, *arguments: object, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+        check=False,
+    )
+
+
+def in_demo(folder: Path, code: str, *arguments: object, stdin: str = "") -> str:
+    """What `code` prints where the demonstration of `folder` is the Django project."""
+    process = python(
+        code,
+        *arguments,
+        stdin=stdin,
+        FASTNK_DEMO_FOLDER=str(folder),
+        DJANGO_SETTINGS_MODULE="fastnk.demo.settings",
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+class Played:
+    """A demonstration whose files were kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process = python(PLAY, folder)
+        assert "Traceback" not in self.process.stderr, self.process.stderr
+
+    @property
+    def lines(self) -> list[str]:
+        return self.process.stdout.splitlines()
+
+    def line(self, start: str) -> str:
+        """The only line that starts with `start`, blanks before it aside."""
+        (line,) = [line for line in self.lines if line.lstrip().startswith(start)]
+        return line
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = json.loads((self.folder / name).read_bytes())
+        return records
+
+    def query(self, database: str, sql: str) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(self.folder / f"{database}.sqlite3")
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return Played(tmp_path_factory.mktemp("demo") / "kept")
+
+
+def test_ends_well_and_says_so(played: Played) -> None:
+    assert played.process.returncode == 0
+    total = len(played.records("legacy.json"))
+    assert f"the same {total:,} rows in both databases" in played.line("EQUAL:")
+    assert "NOT EQUAL" not in played.process.stdout
+
+
+def test_is_one_screen(played: Played) -> None:
+    assert 24 <= len(played.lines) <= 45
+    assert max(map(len, played.lines)) <= 100 + len(str(played.folder))
+    assert max(len(line) for line in played.lines if str(played.folder) not in line) <= 100
+
+
+def test_names_the_formats(played: Played) -> None:
+    assert played.line("detect").endswith("legacy_database_ids")
+    assert played.line("convert").endswith("enhanced_natural_keys")
+
+
+def test_counts_are_those_of_the_files(played: Played) -> None:
+    natural = by_model(played.folder / "natural.json")
+    for label, records in natural.items():
+        backup, pks, _, created, updated, unchanged, _ = numbers(played.line(f"{label} "))
+        assert backup == len(records) == created + updated + unchanged
+        assert pks == sum("natural_key" in record for record in records)
+    backup, pks, references, *_ = numbers(played.line("all "))
+    assert backup == sum(map(len, natural.values()))
+    assert f"{pks:,} pks and {references:,} references" in played.line("convert")
+
+
+def numbers(line: str) -> list[int]:
+    return [int(word.replace(",", "")) for word in line.split()[1:]]
+
+
+def test_system_rows_were_there_and_others_were_not(played: Played) -> None:
+    created, updated, unchanged = numbers(played.line("users.user "))[3:6]
+    assert (created, updated, unchanged) == (39, 1, 0)
+    created, updated, unchanged = numbers(played.line("documents.documenttype "))[3:6]
+    assert (created, updated, unchanged) == (0, 1, 4)
+    created, updated, unchanged = numbers(played.line("documents.document "))[3:6]
+    assert (created, updated, unchanged) == (300, 0, 0)
+
+
+def test_the_shown_ids_are_those_of_the_databases(played: Played) -> None:
+    sql = "SELECT id FROM documents_document WHERE document_number = 'DOC-2025-0001'"
+    ((old,),), ((new,),) = played.query("old", sql), played.query("new", sql)
+    assert old != new
+    assert played.line("Restored, with").endswith(f"DOC-2025-0001 was {old}, is {new}):")
+
+
+def test_every_document_has_another_id(played: Played) -> None:
+    sql = "SELECT document_number, id FROM documents_document"
+    old, new = (dict(played.query(name, sql)) for name in ("old", "new"))
+    assert old.keys() == new.keys()
+    assert not any(old[number] == new[number] for number in old)
+    assert numbers(played.line("documents.document "))[-1] == len(old) == 300
+
+
+def test_supersedes_chains_survive(played: Played) -> None:
+    sql = """SELECT later.document_number, earlier.document_number, later.id < earlier.id
+             FROM documents_document later
+             JOIN documents_document earlier ON later.supersedes_id = earlier.id"""
+    old, new = (played.query(name, sql) for name in ("old", "new"))
+    assert {pair[:2] for pair in old} == {pair[:2] for pair in new}
+    assert {is_forward for *_, is_forward in old} == {0, 1}, "references both back and forward"
+
+
+def test_shows_a_record_of_every_stage(played: Played) -> None:
+    text = " ".join(" ".join(played.lines).split())
+    (natural,) = [
+        record
+        for record in played.records("natural.json")
+        if record.get("natural_key") == ["DOC-2025-0001", "APPROVAL"]
+    ]
+    (legacy,) = [
+        record
+        for record in played.records("legacy.json")
+        if record["model"] == natural["model"]
+        and record["fields"]["document"] == document_id(played, "old")
+    ]
+    assert json.dumps(legacy) in text
+    assert json.dumps(natural) in text
+    assert f'"fields": {{"document": {document_id(played, "new")},' in text
+
+
+def document_id(played: Played, database: str) -> int:
+    sql = "SELECT id FROM documents_document WHERE document_number = 'DOC-2025-0001'"
+    pk: int = played.query(database, sql)[0][0]
+    return pk
+
+
+@pytest.mark.parametrize("name", ["legacy.json", "natural.json"])
+def test_restored_once_more_changes_nothing(played: Played, tmp_path: Path, name: str) -> None:
+    copy_databases(played, tmp_path)
+    total = len(played.records("legacy.json"))
+    counts = json.loads(in_demo(tmp_path, RESTORE, played.folder / name))
+    assert counts == [0, 0, total]
+    assert compare_after(tmp_path, [CHANGES_NOTHING]) == [[]]
+
+
+def test_the_shown_restore_works(played: Played, tmp_path: Path) -> None:
+    copy_databases(played, tmp_path)
+    shutil.copy(played.folder / "natural.json", tmp_path)
+    _, _, command = played.line("cd ").partition("&& fastnk ")
+    process = subprocess.run(
+        [sys.executable, "-m", "fastnk", *shlex.split(command), "--no-input"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("DJANGO")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert compare_after(tmp_path, [CHANGES_NOTHING]) == [[]]
+
+
+def copy_databases(played: Played, folder: Path) -> None:
+    for name in ("old.sqlite3", "new.sqlite3"):
+        shutil.copy(played.folder / name, folder)
+
+
+def test_every_command_shown_is_one(played: Played) -> None:
+    commands = [line.partition("fastnk ")[2] for line in played.lines if "fastnk " in line]
+    assert len(commands) == 4
+    for command in commands:
+        make_parser().parse_args(shlex.split(command))
+
+
+def test_is_the_same_every_time_and_leaves_nothing_behind(played: Played, tmp_path: Path) -> None:
+    again = python(PLAY, TMPDIR=str(tmp_path))
+    assert again.returncode == 0
+    kept = [line for line in played.lines if "Restored once more" in line or "cd " in line]
+    assert again.stdout.splitlines() == [line for line in played.lines if line not in kept]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_folder_in_use(played: Played) -> None:
+    before = (played.folder / "legacy.json").read_bytes()
+    again = python(PLAY, played.folder)
+    assert again.returncode == 1
+    assert "legacy.json is there already" in again.stderr
+    assert "UsageError" in again.stderr
+    assert (played.folder / "legacy.json").read_bytes() == before
+
+
+def test_refuses_a_process_that_uses_django() -> None:
+    code = "from django.conf import settings\nsettings.configure()\n" + PLAY
+    process = python(code)
+    assert process.returncode == 1
+    assert "UsageError: FNK101 Django is in use in this process" in process.stderr
+
+
+def test_needs_django_only_when_it_runs() -> None:
+    without_django = "import sys\nsys.modules['django'] = None\n"
+    assert python(without_django + "import fastnk.demo").returncode == 0
+    process = python(without_django + PLAY)
+    assert process.returncode == 1
+    assert "MissingExtraError: FNK102 the demonstration needs Django" in process.stderr
+    assert 'pip install "fastnk[django]"' in process.stderr
+
+
+# ---- the comparison -------------------------------------------------------------------------
+
+
+PLANTED = {
+    "a value": (
+        "UPDATE documents_document SET title = 'forged' WHERE document_number = 'DOC-2025-0007'",
+        "documents.document ['DOC-2025-0007']: title was '",
+    ),
+    "a value of a system row": (
+        "UPDATE users_user SET is_superuser = 0 WHERE username = 'admin'",
+        "users.user ['admin']: is_superuser was True, is False",
+    ),
+    "a lost row": (
+        "DELETE FROM users_userrole WHERE id = (SELECT min(id) FROM users_userrole)",
+        "only in the old database",
+    ),
+    "a row too many": (
+        "INSERT INTO users_role (name, description) VALUES ('Intruder', '')",
+        "users.role ['Intruder']: only in the new database",
+    ),
+    "a lost reference": (
+        "UPDATE documents_document SET supersedes_id = NULL WHERE id ="
+        " (SELECT min(id) FROM documents_document WHERE supersedes_id IS NOT NULL)",
+        "supersedes was ('DOC-2025-",
+    ),
+    "a wrong reference": (
+        "UPDATE workflows_documentworkflow SET current_state_id = 'DRAFT' WHERE id ="
+        " (SELECT min(id) FROM workflows_documentworkflow WHERE current_state_id <> 'DRAFT')",
+        "is ('DRAFT',)",
+    ),
+    "a lost many-to-many reference": (
+        "DELETE FROM workflows_documentworkflow_reviewers WHERE id ="
+        " (SELECT min(id) FROM workflows_documentworkflow_reviewers)",
+        "reviewers was [",
+    ),
+    "a lost row without a natural key": (
+        "DELETE FROM audit_loginaudit WHERE id = (SELECT max(id) FROM audit_loginaudit)",
+        "only in the old database",
+    ),
+    "a row without a natural key twice": (
+        "INSERT INTO audit_loginaudit (user_id, username, address, timestamp, succeeded)"
+        " SELECT user_id, username, address, timestamp, succeeded FROM audit_loginaudit LIMIT 1",
+        "only in the new database",
+    ),
+}
+"""What is done to the new database, and what the comparison says of it."""
+CHANGES_NOTHING = "UPDATE users_user SET username = username"
+
+
+def compare_after(folder: Path, statements: list[str]) -> list[list[str]]:
+    """Per statement, what the comparison finds when only that one has spoiled the new database."""
+    found: list[list[str]] = json.loads(in_demo(folder, COMPARE, stdin=json.dumps(statements)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def noticed(played: Played) -> dict[str, list[str]]:
+    statements = [statement for statement, _ in PLANTED.values()]
+    return dict(zip(PLANTED, compare_after(played.folder, statements), strict=True))
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_comparison_notices(noticed: dict[str, list[str]], name: str) -> None:
+    (difference,) = noticed[name]
+    assert PLANTED[name][1] in difference
+
+
+def test_comparison_notices_every_wrong_row(played: Played) -> None:
+    all_wrong = """UPDATE audit_audittrail SET content_type_id =
+        (SELECT id FROM django_content_type WHERE model = 'role')"""
+    wrong, right = compare_after(played.folder, [all_wrong, CHANGES_NOTHING])
+    assert len(wrong) == 2_000
+    assert all("content_type was ('" in line for line in wrong)
+    assert right == []
+
+
+def test_a_difference_is_shown_and_is_a_failure(tmp_path: Path) -> None:
+    process = python(SPOILED_RESTORE, tmp_path / "kept")
+    assert process.returncode == 1
+    assert "NOT EQUAL" in process.stdout
+    assert "documents.documentcomment ['DOC-2025-" in process.stdout
+    assert "only in the old database" in process.stdout
+
+
+def test_many_differences_are_counted() -> None:
+    record = {"natural_key": ["DOC"], "fields": {"document": 1}}
+    story = Story(
+        backup_bytes=0,
+        rows_before=0,
+        rows_after=0,
+        legacy_format="",
+        natural_format="",
+        keys_written=0,
+        references_written=0,
+        example=Example(record, record, record),
+        models=[ModelLine("app.model", 0, 0, 0, 0, 0, 0, 0)],
+        differences=[f"app.model {number}: {'long ' * 50}" for number in range(25)],
+    )
+    lines = list(screen(story, None))
+    assert any("25 differences" in line for line in lines)
+    assert sum(line.startswith("  app.model ") for line in lines) == 20
+    assert "  and 5 more" in lines
+    assert max(map(len, lines)) <= 100
+
+
+# ---- the conversion against Django's own natural dump ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def djangos(played: Played) -> dict[str, list[dict[str, Any]]]:
+    """The old database as `dumpdata --natural-foreign --natural-primary` writes it."""
+    path = played.folder / "djangos.json"
+    in_demo(played.folder, DUMP, path)
+    return by_model(path)
+
+
+def by_model(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Records by model, in order: Django puts the models in another order for natural keys."""
+    models: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in json.loads(path.read_bytes()):
+        models[record["model"]].append(record)
+    return dict(models)
+
+
+def test_style_django_is_what_django_writes(
+    played: Played, djangos: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    output = tmp_path / "converted.json"
+    fastnk.convert(
+        played.folder / "legacy.json", output, played.folder / "schema.json", style="django"
+    )
+    assert by_model(output) == djangos
+
+
+def test_style_fastnk_only_adds_the_natural_keys(
+    played: Played, djangos: dict[str, list[dict[str, Any]]]
+) -> None:
+    ours = by_model(played.folder / "natural.json")
+    assert {label: [without_key(record) for record in ours[label]] for label in ours} == djangos
+
+
+def without_key(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "natural_key"}
+
+
+def test_keys_are_what_the_methods_return(played: Played) -> None:
+    code = """
+import json
+import django
+
+django.setup()
+from django.apps import apps
+
+keys = {
+    model._meta.label_lower: [
+        list(row.natural_key()) for row in model._base_manager.using("old").order_by("pk")
+    ]
+    for model in apps.get_models()
+    if hasattr(model, "natural_key")
+}
+print(json.dumps(keys))
+"""
+    expected = json.loads(in_demo(played.folder, code))
+    ours = by_model(played.folder / "natural.json")
+    assert "audit.loginaudit" not in expected
+    found = {label: [record["natural_key"] for record in ours[label]] for label in expected}
+    assert found == expected
