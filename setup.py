@@ -1,6 +1,6 @@
 """The extension module; everything else is in pyproject.toml."""
 
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -9,7 +9,7 @@ setup(
         Extension(
             "fastnk._core",
             ["src/fastnk/_core.pyx"],
-            depends=["src/fastnk/_scan.h", *glob("src/fastnk/*.pxd")],
+            depends=["src/fastnk/_scan.h", *map(str, Path("src/fastnk").glob("*.pxd"))],
             # Here and not in CFLAGS, which would replace the flags Python itself was built with.
             extra_compile_args=["-O3"],
         )

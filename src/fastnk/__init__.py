@@ -1,8 +1,8 @@
 """Converts legacy Django backups to natural keys, and restores any backup.
 
-    fastnk.detect("backup.json")                                   # what is it?
-    fastnk.convert("backup.json", "natural.json", "schema.json")   # ids become natural keys
-    fastnk.restore("natural.json")                                 # into the configured project
+- `fastnk.detect("backup.json")` says what a backup is;
+- `fastnk.convert("backup.json", "natural.json", "schema.json")` turns its ids into natural keys;
+- `fastnk.restore("natural.json")` loads it into the Django project that is set up.
 """
 
 from __future__ import annotations

@@ -55,21 +55,19 @@ class Progress:
 
 
 def describe(phase: str, done: int, total: int | None, seconds: float, unit: str) -> str:
-    """One line: phase, bar, share, amount, speed, time left."""
+    """One line: phase, bar, share, amount; from one unit a second on, speed and time left."""
     scale = 1e6 if unit == "MB" else 1
-    speed = done / seconds if seconds else 0.0
-    amount = f"{done / scale:,.0f}"
+    speed = done / scale / seconds if seconds else 0.0
+    pace = f"  {speed:,.0f} {unit}/s" if speed >= 1 else ""
     if not total:
-        return f"{phase:<8} {amount} {unit}  {speed / scale:,.0f} {unit}/s"
+        return f"{phase:<8} {done / scale:,.0f} {unit}{pace}"
     # Never 100 %: as long as this is drawn, there is work left.
     share = min(done / total, 0.99)
     full = int(share * BAR_WIDTH)
     bar = "#" * full + "." * (BAR_WIDTH - full)
-    left = f"  {_clock((total - done) / speed)} left" if speed and done < total else ""
-    return (
-        f"{phase:<8} [{bar}] {share:4.0%}  {amount} of {total / scale:,.0f} {unit}"
-        f"  {speed / scale:,.0f} {unit}/s{left}"
-    )
+    amount = f"{done / scale:,.0f} of {total / scale:,.0f} {unit}"
+    left = f"  {_clock((total - done) / scale / speed)} left" if pace and done < total else ""
+    return f"{phase:<8} [{bar}] {share:4.0%}  {amount}{pace}{left}"
 
 
 def _clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,14 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import ijson
-
 from fastnk.convert import LegacyBackupConverter, Policies, Progress
 from fastnk.detect import detect
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
+from fastnk.errors import BackupSyntaxError, MissingExtraError
 from fastnk.schema import Schema
-from fastnk.source import Backup, Source
+from fastnk.source import Backup, Source, name_of, split_records
 
 __all__ = [
     "ModelCounts",
@@ -81,7 +80,7 @@ class UnifiedRestoreManager:
         found = self._format(backup)
         if found == NATURAL and not self._salvage:
             with Source(backup) as source:
-                report = self._load(source)
+                report = self._load(source, backup)
         else:
             report = self._convert_and_load(backup)
         report.format = found
@@ -101,12 +100,12 @@ class UnifiedRestoreManager:
             natural = Path(folder, "natural.json")
             conversion = self._converter.convert_to_natural_keys(backup, natural)
             with Source(natural) as source:
-                report = self._load(source)
+                report = self._load(source, backup)
         report.conversion = conversion
         return report
 
-    def _load(self, source: Source) -> RestoreReport:
-        return self._loader.load(lambda: read_records(source), source.name)
+    def _load(self, source: Source, backup: Backup) -> RestoreReport:
+        return self._loader.load(lambda: read_records(source), name_of(backup))
 
 
 def restore(
@@ -119,30 +118,8 @@ def restore(
 
 
 def read_records(source: Source) -> Iterator[dict[str, Any]]:
-    """The records of a backup one after the other: of a JSON list, or of JSON Lines.
-
-    Raises `BackupSyntaxError` and `SourceError`.
-    """
-    records = ijson.sendable_list()
-    parser: Any = None
-    try:
-        for block in source.blocks():
-            data = bytes(block)
-            if parser is None and (start := data.lstrip()):
-                is_list = start.startswith(b"[")
-                prefix = "item" if is_list else ""
-                parser = ijson.items_coro(
-                    records, prefix, use_float=True, multiple_values=not is_list
-                )
-            if parser is not None:
-                parser.send(data)
-                yield from records
-                records.clear()
-        if parser is not None:
-            parser.close()
-            yield from records
-    except ijson.JSONError as error:
-        raise BackupSyntaxError(f"not JSON: {error}", place=Place(source.name)) from None
+    """The records of a backup one after the other. Raises `BackupSyntaxError`, `SourceError`."""
+    return map(json.loads, split_records(source))
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

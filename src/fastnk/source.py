@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from fastnk._core import checksum
+from fastnk._core import Splitter, checksum
 from fastnk.errors import SourceError
 
 Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -106,6 +106,19 @@ class Source:
             code="FNK121",
             remedy="wait until nothing writes to it, or work on a copy",
         )
+
+
+def split_records(source: Source) -> Iterator[bytes]:
+    """Each record of a backup as it stands there, in bounded memory.
+
+    Raises `BackupSyntaxError` at the first fault, and `SourceError`.
+    """
+    splitter = Splitter(source.name)
+    for block in source.blocks():
+        splitter.feed(block)
+        yield from splitter.take()
+    splitter.finish()
+    yield from splitter.take()
 
 
 def name_of(backup: Backup) -> str | None:

@@ -1,0 +1,289 @@
+"""A zoo with one of every kind of model and relation that a backup can hold."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.db.models.signals import post_save
+from django.dispatch import receiver
+
+Key = tuple[Any, ...]
+
+
+class Keeper(models.Model):
+    """Times that Django would set itself; a nullable self reference; a receiver below."""
+
+    name = models.CharField(max_length=50, unique=True)
+    mentor = models.ForeignKey("self", models.SET_NULL, null=True)
+    hired = models.DateField(null=True)
+    joined = models.DateTimeField(auto_now_add=True)
+    seen = models.DateTimeField(auto_now=True)
+
+    def natural_key(self) -> Key:
+        return (self.name,)
+
+
+@receiver(post_save, sender=Keeper)
+def welcome(sender: type[Keeper], instance: Keeper, **kwargs: Any) -> None:
+    """Creates a row and, like most receivers, does not look at `raw`."""
+    Memo.objects.create(text=f"welcome {instance.name}")
+
+
+class Species(models.Model):
+    """Referred to by its code, which is neither its pk nor its natural key."""
+
+    code = models.CharField(max_length=10, unique=True)
+    latin = models.CharField(max_length=50, unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.latin,)
+
+
+class Status(models.Model):
+    """The pk is the natural key: Django's natural dump loses it."""
+
+    code = models.CharField(max_length=20, primary_key=True)
+    title = models.CharField(max_length=50)
+
+    def natural_key(self) -> Key:
+        return (self.code,)
+
+
+class Enclosure(models.Model):
+    """One half of a cycle of NOT NULL columns."""
+
+    name = models.CharField(max_length=50, unique=True)
+    contract = models.ForeignKey("Contract", models.PROTECT)
+
+    def natural_key(self) -> Key:
+        return (self.name,)
+
+
+class Contract(models.Model):
+    """The other half of the cycle."""
+
+    number = models.IntegerField(unique=True)
+    enclosure = models.ForeignKey(Enclosure, models.CASCADE)
+
+    def natural_key(self) -> Key:
+        return (self.number,)
+
+
+class Tag(models.Model):
+    """No natural key, referred to by others."""
+
+    label = models.CharField(max_length=50)
+
+
+class Animal(models.Model):
+    """A natural key through two foreign keys; every kind of relation; fields that need care."""
+
+    species = models.ForeignKey(Species, models.PROTECT, to_field="code")
+    enclosure = models.ForeignKey(Enclosure, models.PROTECT)
+    name = models.CharField(max_length=50)
+    status = models.ForeignKey(Status, models.PROTECT, null=True)
+    keepers = models.ManyToManyField(Keeper)
+    friends = models.ManyToManyField("self")
+    tags = models.ManyToManyField(Tag)
+    weight = models.DecimalField(max_digits=8, decimal_places=2, null=True)
+    chart = models.JSONField(null=True)
+    habits = models.JSONField(default=dict)
+    born = models.DateField(null=True)
+    nap = models.DurationField(null=True)
+    photo = models.FileField(null=True)
+    print = models.BinaryField(null=True)
+
+    class Meta:
+        unique_together: ClassVar = [("species", "enclosure", "name")]
+
+    def natural_key(self) -> Key:
+        return (*self.species.natural_key(), self.enclosure.natural_key()[0], self.name)
+
+
+class Passport(models.Model):
+    """A one-to-one relation beside the pk."""
+
+    number = models.CharField(max_length=20, unique=True)
+    animal = models.OneToOneField(Animal, models.CASCADE)
+
+    def natural_key(self) -> Key:
+        return (self.number,)
+
+
+class Diet(models.Model):
+    """A one-to-one relation as pk, no natural key."""
+
+    animal = models.OneToOneField(Animal, models.CASCADE, primary_key=True)
+    food = models.CharField(max_length=50)
+
+
+class Collar(models.Model):
+    """A one-to-one relation as pk and as natural key: Django's natural dump loses it."""
+
+    animal = models.OneToOneField(Animal, models.CASCADE, primary_key=True)
+    colour = models.CharField(max_length=20)
+
+    def natural_key(self) -> Key:
+        return self.animal.natural_key()
+
+
+class Memo(models.Model):
+    """No natural key; a tree; refers to models of both kinds."""
+
+    text = models.CharField(max_length=100)
+    parent = models.ForeignKey("self", models.CASCADE, null=True)
+    keeper = models.ForeignKey(Keeper, models.CASCADE, null=True)
+    tags = models.ManyToManyField(Tag)
+
+
+class Swing(models.Model):
+    """No natural key; with `Rope` a cycle of rows that only have pks."""
+
+    name = models.CharField(max_length=50)
+    rope = models.ForeignKey("Rope", models.CASCADE)
+
+
+class Rope(models.Model):
+    """The other half of that cycle; a column that the database computes."""
+
+    length = models.IntegerField()
+    twice = models.GeneratedField(
+        expression=models.F("length") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+    swing = models.ForeignKey(Swing, models.CASCADE)
+
+
+class Visit(models.Model):
+    """A natural key with a pk of another model in it."""
+
+    tag = models.ForeignKey(Tag, models.CASCADE)
+    day = models.DateField()
+    guests = models.IntegerField()
+
+    def natural_key(self) -> Key:
+        return (self.tag_id, self.day.isoformat())
+
+
+class Ticket(models.Model):
+    """A natural key with its own pk in it."""
+
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    text = models.CharField(max_length=50)
+
+    def natural_key(self) -> Key:
+        return (self.keeper.natural_key()[0], str(self.id))
+
+
+class Sensor(models.Model):
+    """A UUID pk beside a natural key."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    serial = models.CharField(max_length=20, unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.serial,)
+
+
+class Reading(models.Model):
+    """A UUID pk and no natural key."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    sensor = models.ForeignKey(Sensor, models.CASCADE)
+    celsius = models.FloatField()
+
+
+class Event(models.Model):
+    """No natural key, but a unique column that is never null."""
+
+    uuid = models.UUIDField(unique=True)
+    text = models.CharField(max_length=50)
+
+
+class Portrait(models.Model):
+    """No natural key, but a one-to-one relation beside the pk."""
+
+    keeper = models.OneToOneField(Keeper, models.CASCADE)
+    text = models.CharField(max_length=50)
+
+
+class Shift(models.Model):
+    """A primary key of two columns."""
+
+    pk = models.CompositePrimaryKey("keeper_id", "day")
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    day = models.DateField()
+
+
+class Sticker(models.Model):
+    """Sticks to a row of any model."""
+
+    text = models.CharField(max_length=50)
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.CharField(max_length=50)
+    thing = GenericForeignKey()
+
+
+class Person(models.Model):
+    """A parent of multi-table inheritance."""
+
+    email = models.CharField(max_length=50, unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.email,)
+
+
+class Vet(Person):
+    """A child; its natural key is in its parent's row."""
+
+    licence = models.CharField(max_length=20)
+
+
+class Vehicle(models.Model):
+    """A parent with no natural key."""
+
+    plate = models.CharField(max_length=20)
+
+
+class Truck(Vehicle):
+    """A child with no natural key."""
+
+    load = models.IntegerField()
+
+
+class VisibleManager(models.Manager["Secret"]):
+    def get_queryset(self) -> models.QuerySet[Secret]:
+        return super().get_queryset().exclude(hidden=True)
+
+
+class Secret(models.Model):
+    """Every manager hides rows, the base manager too; `save` and `__init__` are no help."""
+
+    name = models.CharField(max_length=20, unique=True)
+    hidden = models.BooleanField(default=False)
+
+    objects = VisibleManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = self.name.upper()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.hidden = True
+        super().save(*args, **kwargs)
+
+    def natural_key(self) -> Key:
+        return (self.name,)
+
+
+class FriendlyKeeper(Keeper):
+    """A proxy: its records are those of `Keeper`."""
+
+    class Meta:
+        proxy = True

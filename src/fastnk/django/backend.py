@@ -1,0 +1,101 @@
+"""What differs between databases: the lock, the reservation of pks, the sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.management.color import no_style
+from django.db import OperationalError
+from django.db.models import Max, QuerySet
+
+from fastnk.errors import LockedError, RestoreError
+
+LOCK = int.from_bytes(b"fastnk", "big")
+"""The number of PostgreSQL's advisory lock; it holds for one database."""
+
+
+def lock(connection: Any) -> None:
+    """Keep other restores out until the transaction ends. Raises `LockedError`."""
+    tables = connection.introspection.table_names()
+    if not tables:
+        raise RestoreError(
+            f'the database "{connection.alias}" has no tables',
+            remedy=f"python manage.py migrate --database {connection.alias}",
+        )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+            (is_ours,) = cursor.fetchone()
+        if not is_ours:
+            raise _locked("another restore")
+    elif connection.vendor == "sqlite":
+        _lock_file(connection, tables[0])
+
+
+def _lock_file(connection: Any, table: str) -> None:
+    """Take SQLite's one write lock now, by a statement that writes nothing."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)} WHERE 0")
+    except OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        raise _locked("another restore or another writer") from None
+
+
+def _locked(who: str) -> LockedError:
+    return LockedError(
+        f"{who} holds the lock of this database; nothing was written",
+        remedy="wait for it to end, then restore again",
+    )
+
+
+def reserve(connection: Any, model: Any, count: int, kept: Iterable[Any]) -> Iterator[Any]:
+    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`."""
+    pk = model._meta.pk
+    top = QuerySet(model, using=connection.alias).aggregate(top=Max(pk.name))["top"]
+    floor = max(kept, default=0)
+    floor = max(floor, top or 0)
+    sequence = _sequence(connection, model) if connection.vendor == "postgresql" else None
+    if sequence is not None:
+        return _drawn(connection, sequence, count, floor)
+    if connection.vendor == "sqlite":
+        floor = max(floor, _highest_ever(connection, model))
+    return iter(range(floor + 1, floor + 1 + count))
+
+
+def reset_sequences(connection: Any, models: list[Any]) -> None:
+    """Make the database number the next rows after those that brought their pks along."""
+    statements = connection.ops.sequence_reset_sql(no_style(), models)
+    if statements:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+def _sequence(connection: Any, model: Any) -> str | None:
+    table = connection.ops.quote_name(model._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, model._meta.pk.column])
+        (sequence,) = cursor.fetchone()
+    return None if sequence is None else str(sequence)
+
+
+def _drawn(connection: Any, sequence: str, count: int, floor: int) -> Iterator[Any]:
+    with connection.cursor() as cursor:
+        # It may lag behind rows that brought their pks along, or will.
+        cursor.execute("SELECT setval(%s, greatest(nextval(%s), %s))", [sequence, sequence, floor])
+        cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, count])
+        return iter([pk for (pk,) in cursor.fetchall()])
+
+
+def _highest_ever(connection: Any, model: Any) -> int:
+    """The highest pk that SQLite has given to a row of the table, deleted ones too."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+        if cursor.fetchone() is None:
+            return 0
+        cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [model._meta.db_table])
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0

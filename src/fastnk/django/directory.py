@@ -1,0 +1,163 @@
+"""Who is meant: finds the row that a value in a backup refers to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnk.django.plan import KeyShapeError, Path, Plan, Plans, Reference, looked_through
+from fastnk.django.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
+from fastnk.django.values import REFUSALS, comparable, converted
+
+Row = InBackup | InDatabase
+
+CONTENT_TYPE = "contenttypes.contenttype"
+
+
+class DanglingError(Exception):
+    """A value that refers to nothing, or to more than one row; the text says why."""
+
+    def __init__(self, why: str, *, ambiguous: bool = False) -> None:
+        self.ambiguous = ambiguous
+        super().__init__(why)
+
+
+class Directory:
+    """The rows of all models, in the backup and in the database."""
+
+    def __init__(self, plans: Plans, database: str) -> None:
+        self.plans = plans
+        self._database = database
+        self._backup: dict[str, BackupRows] = {}
+        self._existing: dict[str, ExistingRows] = {}
+        self._kept: dict[str, set[str]] = {}
+        for label, name in looked_through(plans.all()):
+            self._kept.setdefault(label, set()).add(name)
+        self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
+
+    def backup(self, plan: Plan) -> BackupRows:
+        rows = self._backup.get(plan.label)
+        if rows is None:
+            rows = BackupRows(plan, sorted(self._kept.get(plan.label, ())))
+            self._backup[plan.label] = rows
+        return rows
+
+    @property
+    def in_backup(self) -> list[BackupRows]:
+        """The rows of every model that the backup holds."""
+        return [rows for rows in self._backup.values() if rows]
+
+    def existing(self, plan: Plan) -> ExistingRows:
+        existing = self._existing.get(plan.label)
+        if existing is None:
+            existing = self._existing[plan.label] = ExistingRows(plan, self._database)
+        return existing
+
+    def find(self, reference: Reference, value: Any) -> Row:
+        """The row that `value`, not null, refers to. Raises `DanglingError`."""
+        plan = self.plans[reference.target]
+        try:
+            if isinstance(value, list):
+                return self._find_by_key(plan, value)
+            if reference.to_field:
+                return self._find_by_field(plan, reference.to_field, value)
+            return self._find_by_pk(plan, value)
+        except (*REFUSALS, KeyShapeError) as error:
+            raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
+
+    def held(self, row: Row, reference: Reference) -> Any:
+        """What a column holds that refers to `row`: a value, or one of `Missing`."""
+        if reference.to_field is None:
+            return row.pk
+        plan = self.plans[reference.target]
+        if isinstance(row, InBackup):
+            value = row.rows.values[reference.to_field][row.number]
+            if value is not Missing.VALUE:
+                return self._column_value(plan, reference.to_field, value)
+            if not row.rows.fates[row.number].exists:
+                raise DanglingError(f"the record has no {reference.to_field}")
+        return self.existing(plan).value(row.pk, plan.columns[reference.to_field].field.attname)
+
+    def follow(self, row: Row, path: Path) -> Any:
+        """The comparable value at the end of `path` from `row`, or the row whose pk it is.
+
+        Raises `DanglingError`.
+        """
+        if isinstance(row, InDatabase):
+            return comparable(self.existing(row.plan).value(row.pk, "__".join(path)))
+        plan = row.rows.plan
+        if path[0] == plan.pk.name and len(path) == 1:
+            return row
+        key = row.rows.keys[row.number]
+        position = plan.key.positions.get(path) if plan.key else None
+        if key is not None and position is not None and not _is_foreign_pk(plan, position):
+            return key[position]
+        return self._follow_record(row, path)
+
+    def _follow_record(self, row: InBackup, path: Path) -> Any:
+        plan = row.rows.plan
+        name, rest = path[0], path[1:]
+        value = row.rows.values[name][row.number]
+        if value is Missing.VALUE and name == plan.pk.name:
+            value = row.rows.old_pks[row.number]
+        if value is None or value is Missing.VALUE:
+            return None
+        column = plan.columns[name]
+        if column.reference is None:
+            return self._comparable(plan, name, value)
+        return self.follow(self.find(column.reference, value), rest)
+
+    def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
+        if plan.key is None:
+            raise DanglingError(f"{plan.label} has no natural key in the schema")
+        key = plan.key.read(value)
+        rows = self.backup(plan)
+        number = rows.by_key.get(key)
+        if number is not None:
+            return InBackup(rows, number)
+        return self._in_database(plan, self.existing(plan).by_key, key)
+
+    def _find_by_field(self, plan: Plan, name: str, value: Any) -> Row:
+        wanted = self._comparable(plan, name, value)
+        rows = self.backup(plan)
+        number = rows.by_value(name).get(wanted)
+        if number is not None:
+            return InBackup(rows, number)
+        lookup = plan.columns[name].field.attname
+        return self._in_database(plan, self.existing(plan).by_value(lookup), wanted)
+
+    def _find_by_pk(self, plan: Plan, value: Any) -> Row:
+        wanted = plan.pk_value(value)
+        rows = self.backup(plan)
+        number = rows.by_old_pk.get(wanted)
+        if number is not None:
+            return InBackup(rows, number)
+        if rows.lost_pks:
+            raise DanglingError(f"an id, but the backup names rows of {plan.label} without ids")
+        return self._in_database(plan, self.existing(plan).pks, wanted)
+
+    def _in_database(self, plan: Plan, index: dict[Any, Any], wanted: Any) -> InDatabase:
+        pk = index.get(wanted)
+        if pk is None:
+            raise DanglingError(f"no such row of {plan.label} in the backup or the database")
+        if pk is Missing.UNIQUE:
+            raise DanglingError(f"more than one row of {plan.label} has this key", ambiguous=True)
+        return InDatabase(plan, pk)
+
+    def _column_value(self, plan: Plan, name: str, value: Any) -> Any:
+        column = plan.columns[name]
+        if column.reference is None or value is None:
+            return converted(column.field, value)
+        return self.held(self.find(column.reference, value), column.reference)
+
+    def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
+        return comparable(converted(plan.columns[name].field, value))
+
+
+def refusal(error: Exception) -> str:
+    """Why a field or a key form refused a value, in one line."""
+    messages = getattr(error, "messages", None)
+    return " ".join(messages) if messages else str(error)
+
+
+def _is_foreign_pk(plan: Plan, position: int) -> bool:
+    return bool(plan.key and plan.key.parts[position].is_foreign_pk)

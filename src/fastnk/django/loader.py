@@ -1,0 +1,198 @@
+"""Puts converted records into the database of the configured Django project."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from django.db import Error as DatabaseFault
+from django.db import IntegrityError, connections, transaction
+from django.utils.connection import ConnectionDoesNotExist
+
+from fastnk.django import backend
+from fastnk.django.backup import Backup, Records
+from fastnk.django.directory import Directory
+from fastnk.django.findings import Findings
+from fastnk.django.matching import Matcher
+from fastnk.django.plan import PkKind, Plan, Plans
+from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
+from fastnk.django.rows import BATCH, Fate, InBackup, Missing
+from fastnk.django.translation import Translator, settled
+from fastnk.django.writing import Translated, Writer, changes
+from fastnk.errors import RestoreError, UsageError
+from fastnk.schema import Schema
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[Plan, list[Translated]], None]
+
+
+class Loader:
+    """Loads records into a database of a Django project that is set up, all or nothing."""
+
+    def __init__(self, schema: Schema, database: str = "default", *, dry_run: bool = False) -> None:
+        """Raises `UsageError` for an alias that the project does not have."""
+        self._schema = schema
+        self._database = database
+        self._dry_run = dry_run
+        try:
+            self._connection = connections[database]
+        except ConnectionDoesNotExist:
+            known = ", ".join(connections)
+            raise UsageError(
+                f'the project has no database "{database}"', remedy=f"one of: {known}"
+            ) from None
+
+    @property
+    def target(self) -> RestoreTarget:
+        settings = self._connection.settings_dict
+        return RestoreTarget(
+            database=self._database,
+            engine=self._connection.vendor,
+            name=str(settings["NAME"]),
+            host=str(settings["HOST"]),
+        )
+
+    def load(self, records: Records, name: str | None = None) -> RestoreReport:
+        """Restore `records`, which are read three or four times, in a dry run once less.
+
+        `name` is what findings call the backup. Raises `FindingsError` before anything is written,
+        `LockedError` while another restore is under way, and `RestoreError` where the database
+        refuses; it is then as it was before.
+        """
+        try:
+            with transaction.atomic(using=self._database):
+                if not self._dry_run:
+                    backend.lock(self._connection)
+                return _Restore(self._schema, self.target, records, name, self._dry_run).run()
+        except IntegrityError as error:
+            raise self._failed(
+                error, "mend the backup or the rows named, then restore again"
+            ) from error
+        except DatabaseFault as error:
+            remedy = f"python manage.py migrate --check --database {self._database}"
+            raise self._failed(error, remedy) from error
+
+    def _failed(self, error: Exception, remedy: str) -> RestoreError:
+        reason = " ".join(str(error).split())
+        return RestoreError(
+            f'database "{self._database}": {reason}; nothing was changed', remedy=remedy
+        )
+
+
+class _Restore:
+    """One restore, inside its transaction."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        target: RestoreTarget,
+        records: Records,
+        name: str | None,
+        dry_run: bool,
+    ) -> None:
+        database = target.database
+        self._target = target
+        self._dry_run = dry_run
+        self._connection = connections[database]
+        self._findings = Findings(name)
+        self._directory = Directory(Plans(schema, database), database)
+        self._backup = Backup(records, self._directory, self._findings)
+        self._matcher = Matcher(self._backup, self._directory, self._findings)
+        self._writer = Writer(self._directory, database)
+        self._models: dict[str, ModelCounts] = defaultdict(ModelCounts)
+
+    def run(self) -> RestoreReport:
+        self._backup.survey()
+        self._matcher.match()
+        generic_kept = self._pass_on(created=self._count_created, matched=self._count_matched)
+        self._findings.refuse()
+        if not self._dry_run:
+            self._reserve_pks()
+            self._pass_on(created=self._writer.insert, matched=self._update)
+            self._finish()
+        return RestoreReport(
+            database=self._target.database,
+            engine=self._target.engine,
+            name=self._target.name,
+            dry_run=self._dry_run,
+            models=dict(self._models),
+            generic_kept=generic_kept,
+        )
+
+    def _pass_on(self, *, created: Sink, matched: Sink) -> int:
+        """Translate every record and pass it on in batches; the number of generic kept."""
+        translator = Translator(self._directory, self._findings)
+        batches: dict[tuple[str, bool], list[Translated]] = defaultdict(list)
+        for record in self._backup:
+            row, plan = record.row, record.plan
+            fate = row.rows.fates[row.number]
+            if fate is Fate.UNCHANGED:
+                continue
+            columns = {name: settled(value) for name, value in translator.columns(record).items()}
+            many = {
+                name: [target.value for target in targets]
+                for name, targets in translator.many(record).items()
+            }
+            batch = batches[plan.label, fate.exists]
+            batch.append(Translated(row, columns, many))
+            if len(batch) == BATCH:
+                (matched if fate.exists else created)(plan, batch)
+                batch.clear()
+        for (label, exists), batch in batches.items():
+            if batch:
+                (matched if exists else created)(self._directory.plans[label], batch)
+        return translator.generic_kept
+
+    def _count_created(self, plan: Plan, batch: list[Translated]) -> None:
+        counts = self._models[plan.label]
+        counts.created += len(batch)
+        counts.renumbered += sum(
+            entry.row.rows.fates[entry.row.number] is Fate.RENUMBERED for entry in batch
+        )
+
+    def _count_matched(self, plan: Plan, batch: list[Translated]) -> None:
+        counts = self._models[plan.label]
+        for change in changes(self._directory, plan, batch):
+            if change:
+                counts.updated += 1
+            else:
+                counts.unchanged += 1
+                change.row.rows.fates[change.row.number] = Fate.UNCHANGED
+
+    def _update(self, plan: Plan, batch: list[Translated]) -> None:
+        self._writer.update(plan, changes(self._directory, plan, batch))
+
+    def _reserve_pks(self) -> None:
+        """Give every new row its pk, so that any row may refer to any other."""
+        for rows in self._directory.in_backup:
+            new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
+            if not new or rows.plan.pk_kind is not PkKind.AUTO:
+                continue
+            kept = (pk for pk in rows.pks if pk is not Missing.PK)
+            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept)
+            for number, pk in zip(new, pks, strict=True):
+                rows.pks[number] = pk
+        for row in self._matcher.shared_pks:
+            self._share_pk(row)
+
+    def _share_pk(self, row: InBackup) -> Any:
+        if row.pk is Missing.PK:
+            row.rows.pks[row.number] = self._share_pk(self._matcher.shared_pks[row])
+        return row.pk
+
+    def _finish(self) -> None:
+        """Check the constraints that are deferred, and put the sequences right."""
+        plans = [rows.plan for rows in self._directory.in_backup]
+        tables = [plan.model._meta.db_table for plan in plans]
+        tables += [column.through._meta.db_table for plan in plans for column in plan.many.values()]
+        self._connection.check_constraints(table_names=tables)
+        automatic = [
+            plan.model
+            for plan in plans
+            if plan.pk_kind is PkKind.AUTO and self._models[plan.label].created
+        ]
+        backend.reset_sequences(self._connection, automatic)
+        logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))

@@ -1,0 +1,138 @@
+"""Which existing rows are like the records that only their content can tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from fastnk.django.directory import Directory
+from fastnk.django.rows import BATCH, InBackup, Missing, chunks
+from fastnk.django.values import comparable, digest
+from fastnk.django.waiting import ByContent, Content, Shape, in_order
+
+ATTEMPTS = 100
+"""How many rows are tried for a record of a circle; more are only there of rows all alike."""
+
+
+class LookAlikes:
+    """The existing rows that are like records, by content and by the firm part of it."""
+
+    def __init__(self, directory: Directory, entries: Iterable[ByContent]) -> None:
+        """Reads the rows of the models concerned, each model once per shape of its records."""
+        self._directory = directory
+        self._entries = {entry.row: entry for entry in entries}
+        self._pks: dict[Content, list[Any]] = defaultdict(list)
+        self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
+        digests: dict[Shape, set[bytes]] = defaultdict(set)
+        for entry in self._entries.values():
+            digests[entry.shape].add(entry.firm)
+        for shape, wanted in digests.items():
+            self._read(shape, wanted)
+
+    def of(self, content: Content) -> list[Any]:
+        """The pks of the rows that are like `content`."""
+        return self._pks.get(content, [])
+
+    def of_part(self, entry: ByContent) -> Mapping[Any, Content]:
+        """The rows that are like a record but for the pks that it holds of others."""
+        return self._alike_in_part[entry.shape, entry.firm]
+
+    def is_for_another(self, row: InBackup, pk: Any, content: Content) -> bool:
+        """Whether the row with `pk` is, or may be, that of the record that had this very pk."""
+        number = row.rows.by_old_pk.get(pk)
+        other = None if number is None else self._entries.get(InBackup(row.rows, number))
+        if other is None or other.row == row or (other.shape, other.firm) != content[:2]:
+            return False
+        its = other.content()
+        return its == content or its.has(Missing.MATCH)
+
+    def circle(self, entry: ByContent, claims: Mapping[str, Any]) -> dict[InBackup, Any] | None:
+        """The rows of a record and of all that it needs; `None` where there are none.
+
+        `claims` holds, by model, the pks that are out of the question.
+        """
+        own = entry.row.rows.old_pks[entry.row.number]
+        free = (pk for pk in self.of_part(entry) if pk not in claims[entry.shape.label])
+        for pk in sorted(free, key=lambda pk: pk != own)[:ATTEMPTS]:
+            supposed = self._suppose(entry, pk, claims)
+            if supposed is not None and self._is_right(supposed):
+                return supposed
+        return None
+
+    def _read(self, shape: Shape, wanted: set[bytes]) -> None:
+        plan = self._directory.plans[shape.label]
+        existing = self._directory.existing(plan)
+        names = [plan.columns[name].field.attname for name in (*shape.firm, *shape.soft)]
+        split = len(shape.firm)
+        alike = (
+            (pk, firm, tuple(map(comparable, values[split:])))
+            for pk, *values in existing.all(names)
+            if (firm := digest(tuple(map(comparable, values[:split])))) in wanted
+        )
+        for chunk in chunks(alike, BATCH):
+            pks = [pk for pk, _, _ in chunk]
+            links = [existing.links(plan.many[name], pks) for name in shape.many]
+            for pk, firm, soft in chunk:
+                many = tuple(in_order(link[comparable(pk)]) for link in links)
+                content = Content(shape, firm, soft, many)
+                self._pks[content].append(pk)
+                self._alike_in_part[shape, firm][pk] = content
+
+    def _suppose(
+        self, first: ByContent, pk: Any, claims: Mapping[str, Any]
+    ) -> dict[InBackup, Any] | None:
+        """Which rows records must be if the first is the row with `pk`; `None` if it cannot be."""
+        supposed = {first.row: pk}
+        taken = {(first.shape.label, pk)}
+        open_entries = deque([first])
+        while open_entries:
+            entry = open_entries.popleft()
+            content = self.of_part(entry).get(supposed[entry.row])
+            if content is None:
+                return None
+            for row, its_pk in self._implied(entry, content, supposed):
+                known = supposed.get(row, row.pk)
+                if known is Missing.MATCH:
+                    its = (row.rows.plan.label, its_pk)
+                    if row not in self._entries or its in taken or its_pk in claims[its[0]]:
+                        return None
+                    supposed[row] = its_pk
+                    taken.add(its)
+                    open_entries.append(self._entries[row])
+                elif known != its_pk:
+                    return None
+        return supposed
+
+    def _implied(
+        self, entry: ByContent, content: Content, supposed: Mapping[InBackup, Any]
+    ) -> Iterator[tuple[InBackup, Any]]:
+        """Which rows the records that `entry` needs must be, if its own is one like `content`.
+
+        For what a many-to-many field holds that is a guess: best that pks have not changed.
+        """
+        for part, pk in zip(entry.soft, content.soft, strict=True):
+            if isinstance(part.row, InBackup):
+                yield part.row, pk
+        for parts, pks in zip(entry.many, content.many, strict=True):
+            rows = [part.row for part in parts]
+            known = {supposed.get(row, row.pk) for row in rows if isinstance(row, InBackup)}
+            left = dict.fromkeys(pk for pk in pks if pk not in known)
+            for part in parts:
+                row = part.awaited
+                if row is not None and row not in supposed and row in self._entries:
+                    alike = self.of_part(self._entries[row])
+                    own = row.rows.old_pks[row.number]
+                    is_own = own in left and own in alike
+                    pk = own if is_own else next((pk for pk in alike if pk in left), None)
+                    left.pop(pk, None)
+                    yield row, pk
+
+    def _is_right(self, supposed: Mapping[InBackup, Any]) -> bool:
+        """Whether the records' contents are those of the rows that they are supposed to be."""
+        for row, pk in supposed.items():
+            row.rows.pks[row.number] = pk
+        contents = {row: self._entries[row].content() for row in supposed}
+        for row in supposed:
+            row.rows.pks[row.number] = Missing.MATCH
+        return all(pk in self.of(contents[row]) for row, pk in supposed.items())

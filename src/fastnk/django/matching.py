@@ -1,0 +1,321 @@
+"""Decides which row of the database each record is, or that it is a new one.
+
+A natural key decides; then a unique column; then a pk that the application gives. Where there is
+only a pk that the database made, the content does. Most records are decided at once. Those whose
+key or content holds pks of other rows wait until those are decided.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Any
+
+from fastnk.django import findings as codes
+from fastnk.django.backup import Backup, Hop, Record
+from fastnk.django.directory import DanglingError, Directory
+from fastnk.django.findings import Findings
+from fastnk.django.lookalikes import LookAlikes
+from fastnk.django.plan import Key, KeyPart, KeyShapeError, PkKind
+from fastnk.django.rows import Fate, InBackup, Missing
+from fastnk.django.translation import PkOf, Translator, settled
+from fastnk.django.values import REFUSALS, comparable, digest
+from fastnk.django.waiting import (
+    ByContent,
+    ByForeignPk,
+    ByRelation,
+    ByUniqueRelation,
+    Shape,
+    Waiting,
+    settle_in_order,
+)
+
+
+class Matcher:
+    """Fills in `pks` and `fates` of all rows that the backup holds."""
+
+    def __init__(self, backup: Backup, directory: Directory, findings: Findings) -> None:
+        self._backup = backup
+        self._directory = directory
+        self._findings = findings
+        self._translator = Translator(directory, findings)
+        # What is wrong with fields is for the check of all records to say, once pks are known.
+        self._quiet_translator = Translator(directory, Findings(None))
+        self._claims: dict[str, dict[Any, int]] = defaultdict(dict)
+        self._look_alikes = LookAlikes(directory, [])
+        self.shared_pks: dict[InBackup, InBackup] = {}
+        """New rows whose pk will be that of another new row."""
+
+    def match(self) -> None:
+        """Decide for every record; what cannot be decided is noted as a finding."""
+        for rows in self._directory.in_backup:
+            for number in range(len(rows)):
+                self._match_at_once(InBackup(rows, number))
+        if any(Missing.MATCH in rows.pks for rows in self._directory.in_backup):
+            waiting = [entry for record in self._backup if (entry := self._waiting(record))]
+            contents = [entry for entry in waiting if isinstance(entry, ByContent)]
+            self._look_alikes = LookAlikes(self._directory, contents)
+            settle_in_order(waiting, self)
+            self._settle_circles([entry for entry in contents if entry.row.pk is Missing.MATCH])
+            left = [entry for entry in waiting if entry.row.pk is Missing.MATCH]
+            settle_in_order(left, self)
+            self._refuse_circles(left)
+
+    # What a record is matched by
+
+    def match_by_key(self, row: InBackup, key: Key) -> None:
+        """Match by the natural key as the target spells it."""
+        plan = row.rows.plan
+        pk = None if Missing.PK in key else self._directory.existing(plan).by_key.get(key)
+        if pk is Missing.UNIQUE:
+            what = "more than one row of the database has this natural key"
+            self._refuse(row, codes.AMBIGUOUS_KEY, what, plan.key.spell(key) if plan.key else key)
+        elif pk is not None:
+            self._claim(row, pk)
+        elif plan.pk_kind is PkKind.OWN:
+            self._create_with_own_pk(row)
+        elif plan.pk_kind is PkKind.AUTO and plan.own_pk_part is not None:
+            self._keep_free_pk(row)
+        elif plan.pk_kind is PkKind.AUTO:
+            row.rows.pks[row.number] = Missing.PK
+
+    def match_by_unique(self, row: InBackup, value: Any) -> None:
+        """Match by the comparable value of the column that identifies rows."""
+        plan = row.rows.plan
+        column = plan.columns[plan.unique or plan.unique_relation or ""]
+        pk = self._directory.existing(plan).by_value(column.field.attname).get(value)
+        if pk is not None:
+            self._claim(row, pk)
+            return
+        self._keep_free_pk(row)
+        if row.pk is Missing.MATCH:
+            self.renumber(row)
+
+    def match_by_pk(self, row: InBackup, pk: Any) -> None:
+        """Match by a comparable pk that identifies its row."""
+        existing = self._directory.existing(row.rows.plan).pks
+        if pk in existing:
+            self._claim(row, existing[pk])
+        else:
+            self.create_with_pk(row, pk)
+
+    def match_by_content(self, entry: ByContent) -> None:
+        """Match by content: best the row with the same pk, else one that nobody else claims."""
+        row, content = entry.row, entry.content()
+        own = row.rows.old_pks[row.number]
+        claims = self._claims[entry.shape.label]
+        alike = [pk for pk in self._look_alikes.of(content) if pk not in claims]
+        others = (pk for pk in alike if not self._look_alikes.is_for_another(row, pk, content))
+        pk = own if own in alike else next(others, None)
+        if pk is None:
+            self.renumber(row)
+        else:
+            self._claim(row, pk)
+
+    # What becomes of a record that is a new row
+
+    def create_with_pk(self, row: InBackup, pk: Any) -> None:
+        """Create a row with a comparable pk that identifies it."""
+        if pk in self._directory.existing(row.rows.plan).pks:
+            what = "a row with another natural key has the pk of this one"
+            self._refuse(row, codes.NO_PK, what, pk)
+        elif not self._is_claimed(row, pk):
+            row.rows.pks[row.number] = pk
+
+    def share_pk(self, row: InBackup, other: InBackup) -> None:
+        """Create a row with the pk that another new row will get."""
+        row.rows.pks[row.number] = Missing.PK
+        self.shared_pks[row] = other
+
+    def renumber(self, row: InBackup) -> None:
+        """Create a row under a new pk, its own being taken."""
+        rows, number = row
+        rows.pks[number] = Missing.PK
+        if rows.old_pks[number] is not None:
+            rows.fates[number] = Fate.RENUMBERED
+
+    def _create_with_own_pk(self, row: InBackup) -> None:
+        rows, number = row
+        pk = rows.old_pks[number]
+        if pk is None and rows.plan.pk.has_default():
+            pk = rows.plan.pk.get_default()
+        if pk is None:
+            what = f"the record does not say its {rows.plan.pk.name}, and the database makes none"
+            self._refuse(row, codes.NO_PK, what)
+        else:
+            self.create_with_pk(row, pk)
+
+    def _keep_free_pk(self, row: InBackup) -> None:
+        """Give a new row its old pk unless that is taken: then something else must tell."""
+        rows, number = row
+        pk = rows.old_pks[number]
+        if pk is not None and pk not in self._directory.existing(rows.plan).pks:
+            rows.pks[number] = pk
+
+    def _claim(self, row: InBackup, pk: Any) -> None:
+        if not self._is_claimed(row, pk):
+            row.rows.pks[row.number] = pk
+            row.rows.fates[row.number] = Fate.MATCHED
+
+    def _is_claimed(self, row: InBackup, pk: Any) -> bool:
+        """Whether another record has the row already, which is then noted; else this one has."""
+        rows, number = row
+        first = self._claims[rows.plan.label].setdefault(comparable(pk), number)
+        if first == number:
+            return False
+        what = f"record {rows.record_numbers[first]} is the same row of the database"
+        self._refuse(row, codes.SAME_ROW, what)
+        return True
+
+    def _refuse(self, row: InBackup, code: str, what: str, value: Any = ...) -> None:
+        rows, number = row
+        rows.pks[number] = Missing.PK
+        self._findings.add(
+            code,
+            what,
+            record=rows.record_numbers[number],
+            model=rows.plan.label,
+            pk=rows.old_pks[number],
+            value=value,
+        )
+
+    # Records at once, and those that wait
+
+    def _match_at_once(self, row: InBackup) -> None:
+        rows, number = row
+        plan, key = rows.plan, rows.keys[number]
+        if plan.pk_kind is PkKind.COMPOSITE:
+            self._refuse(row, codes.NO_PK, "composite primary keys cannot be restored")
+        elif _has_foreign_pk(row):
+            return
+        elif key is not None:
+            self.match_by_key(row, key)
+        elif rows.uniques[number] is not Missing.VALUE:
+            self.match_by_unique(row, rows.uniques[number])
+        elif plan.unique_relation is not None:
+            return
+        elif plan.pk_kind is PkKind.AUTO:
+            self._keep_free_pk(row)
+        elif plan.pk_kind is PkKind.OWN:
+            self._match_by_own_pk(row)
+
+    def _match_by_own_pk(self, row: InBackup) -> None:
+        pk = row.rows.old_pks[row.number]
+        if pk is None:
+            self._create_with_own_pk(row)
+        else:
+            self.match_by_pk(row, pk)
+
+    def _waiting(self, record: Record) -> Waiting | None:
+        """What must be known of a record before it can be decided; `None` when it is now."""
+        row, plan = record.row, record.plan
+        if row.pk is not Missing.MATCH:
+            return None
+        if plan.pk_kind is PkKind.RELATION:
+            return self._by_relation(record)
+        if _has_foreign_pk(row):
+            entry = self._by_foreign_pk(record)
+            if entry is not None:
+                return entry
+            if plan.pk_kind is PkKind.OWN:
+                self._match_by_own_pk(row)
+                return None
+        if plan.unique_relation is not None:
+            target = self._quiet_translator.columns(record).get(plan.unique_relation)
+            if target is not None:
+                part = target if isinstance(target, PkOf) else comparable(target)
+                return ByUniqueRelation(row, part)
+            self._keep_free_pk(row)
+        return self._by_content(record) if row.pk is Missing.MATCH else None
+
+    def _by_relation(self, record: Record) -> Waiting | None:
+        target = self._translator.pk_relation(record)
+        if target is None:
+            record.row.rows.pks[record.row.number] = Missing.PK
+            return None
+        return ByRelation(record.row, target)
+
+    def _by_foreign_pk(self, record: Record) -> Waiting | None:
+        """`None` where the key cannot be made."""
+        key_parts = record.plan.key.parts if record.plan.key else []
+        try:
+            parts = [self._key_part(record, *part) for part in enumerate(key_parts)]
+        except (DanglingError, KeyShapeError, *REFUSALS):
+            return None
+        return ByForeignPk(record.row, parts)
+
+    def _key_part(self, record: Record, position: int, part: KeyPart) -> Any:
+        """A part of the key as the target spells it: comparable, or the pk it will be."""
+        key = record.row.rows.keys[record.row.number]
+        if key is not None and not part.is_foreign_pk:
+            return key[position]
+        if len(part.path) == 1:
+            value = self._quiet_translator.columns(record).get(part.path[0])
+            return value if isinstance(value, PkOf) else comparable(value)
+        value = record.raw(part.path[0])
+        if value is None:
+            return None
+        reference = record.plan.columns[part.path[0]].reference
+        made = self._backup.value_of(record, part)
+        if reference is None or not (part.is_foreign_pk or isinstance(made, Hop)):
+            return made
+        end = self._directory.follow(self._directory.find(reference, value), part.path[1:])
+        return PkOf(end, part.field) if isinstance(end, InBackup) else end
+
+    def _by_content(self, record: Record) -> Waiting | None:
+        plan = record.plan
+        columns = self._quiet_translator.columns(record)
+        columns.pop(plan.pk.name, None)
+        soft = {name: value for name, value in columns.items() if _is_awaited(value)}
+        firm = {name: settled(value) for name, value in columns.items() if name not in soft}
+        many = self._quiet_translator.many(record)
+        if Missing.PK in firm.values():
+            self.renumber(record.row)  # nothing existing can refer to a row that is new
+            return None
+        return ByContent(
+            record.row,
+            Shape(plan.label, tuple(firm), tuple(soft), tuple(many)),
+            digest(tuple(map(comparable, firm.values()))),
+            list(soft.values()),
+            list(many.values()),
+        )
+
+    def _settle_circles(self, circle: list[ByContent]) -> None:
+        """Settle records that need each other: those at first that few rows are like."""
+        users: dict[InBackup, list[ByContent]] = defaultdict(list)
+        for entry in circle:
+            for row in entry.needs:
+                users[row].append(entry)
+        for entry in sorted(circle, key=lambda entry: len(self._look_alikes.of_part(entry))):
+            if entry.row.pk is not Missing.MATCH:
+                continue
+            found = self._look_alikes.circle(entry, self._claims)
+            if found is None:
+                self._renumber_with_users(entry, users)
+            else:
+                for row, pk in found.items():
+                    self._claim(row, pk)
+
+    def _renumber_with_users(
+        self, entry: ByContent, users: dict[InBackup, list[ByContent]]
+    ) -> None:
+        """Renumber a record and, since nothing existing refers to it, those that need it."""
+        new = deque([entry])
+        while new:
+            entry = new.popleft()
+            if entry.row.pk is Missing.MATCH:
+                self.renumber(entry.row)
+                new.extend(users[entry.row])
+
+    def _refuse_circles(self, waiting: list[Waiting]) -> None:
+        for entry in waiting:
+            if entry.row.pk is Missing.MATCH:
+                self._refuse(entry.row, codes.NO_KEY, "which row this is depends on itself")
+
+
+def _is_awaited(value: Any) -> bool:
+    return isinstance(value, PkOf) and value.awaited is not None
+
+
+def _has_foreign_pk(row: InBackup) -> bool:
+    key = row.rows.plan.key
+    return key is not None and key.has_foreign_pk

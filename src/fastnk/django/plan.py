@@ -1,0 +1,366 @@
+"""What the loader must know of each model: Django's fields and the schema's natural key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db import router
+from django.db.models import AutoField, CharField, Field, TextField, UUIDField
+
+from fastnk import schema as schemas
+from fastnk.django.values import comparable, converted
+from fastnk.errors import SchemaError
+
+Path = tuple[str, ...]
+"""Names of relations and of the field at the end; no `pk`, no inherited names left out."""
+
+Key = tuple[Any, ...]
+"""The comparable values of a natural key's parts in order, nested lists flattened."""
+
+
+class UnknownModelError(Exception):
+    """A label that the project or the database does not have; the text says why."""
+
+
+class PkKind(Enum):
+    AUTO = auto()
+    """Made by the database; says nothing of the row."""
+    OWN = auto()
+    """Given by the application: a code, a UUID. It identifies its row."""
+    RELATION = auto()
+    """The pk of another row."""
+    COMPOSITE = auto()
+
+
+class Reference(NamedTuple):
+    """What the values of a column refer to."""
+
+    target: str
+    """The label of a concrete model."""
+    to_field: str | None
+    """The target's field whose value the column holds; `None` for its pk."""
+
+
+class Column(NamedTuple):
+    """A field in a model's own table."""
+
+    field: Any
+    reference: Reference | None
+
+
+class ManyColumn(NamedTuple):
+    """A many-to-many field whose table Django made by itself."""
+
+    field: Any
+    target: str
+
+    @property
+    def through(self) -> Any:
+        return self.field.remote_field.through
+
+    @property
+    def source_name(self) -> str:
+        """The column of the through table with the pk of the row that has the field."""
+        return str(self.through._meta.get_field(self.field.m2m_field_name()).attname)
+
+    @property
+    def target_name(self) -> str:
+        return str(self.through._meta.get_field(self.field.m2m_reverse_field_name()).attname)
+
+
+class KeyShapeError(Exception):
+    """A natural key that does not have the form the schema says."""
+
+
+class KeyPart:
+    """One path of a natural key and the field whose values it gives."""
+
+    def __init__(self, path: Path, field: Any, transform: str | None, spec: schemas.Model) -> None:
+        self.path = path
+        self.lookup = "__".join(path)
+        self.field = field
+        is_pk = isinstance(field, AutoField)
+        self.is_own_pk = is_pk and len(path) == 1
+        object_ids = {(generic.object_id,) for generic in spec.generic_relations.values()}
+        self.is_foreign_pk = (is_pk and len(path) > 1) or path in object_ids
+        self._is_text = isinstance(field, CharField | TextField)
+        self._is_plain_text = type(field) in (CharField, TextField)
+        self._transform = transform
+
+    def comparable(self, value: Any) -> Any:
+        """The part's value in a backup, whatever its transform made of it, as the field's.
+
+        Raises one of `values.REFUSALS`.
+        """
+        if value is None or (self._is_plain_text and type(value) is str):
+            return value
+        if self._transform == "str" and value == "None" and not self._is_text:
+            return None
+        return comparable(converted(self.field, value))
+
+
+class KeyForm:
+    """What a model's natural key is made of."""
+
+    def __init__(self, shape: list[Any], parts: list[KeyPart]) -> None:
+        self.parts = parts
+        self.positions = {part.path: number for number, part in enumerate(parts)}
+        self.has_foreign_pk = any(part.is_foreign_pk for part in parts)
+        self._shape = shape
+
+    def read(self, value: list[Any]) -> Key:
+        """The key that a list in a backup spells. Raises `KeyShapeError` or a refusal."""
+        return tuple(
+            part.comparable(item)
+            for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
+        )
+
+    def spell(self, key: Key) -> list[Any]:
+        """The list that `read` takes apart."""
+        return _nested(iter(key), self._shape)
+
+
+class Plan:
+    """One concrete model: its columns, what they refer to, and what tells its rows apart."""
+
+    def __init__(self, model: Any, spec: schemas.Model | None, plans: Plans) -> None:
+        self.model = model
+        self.label: str = model._meta.label_lower
+        self.pk: Any = model._meta.pk
+        self.pk_kind = _pk_kind(self.pk)
+        relations = spec.relations if spec else {}
+        self.columns: dict[str, Column] = {}
+        self.generated: set[str] = set()
+        for field in model._meta.local_concrete_fields:
+            if getattr(field, "generated", False):
+                self.generated.add(field.name)
+            else:
+                reference = _reference(field, relations.get(field.name), plans)
+                self.columns[field.name] = Column(field, reference)
+        self.many: dict[str, ManyColumn] = {
+            field.name: ManyColumn(field, concrete(field.remote_field.model)._meta.label_lower)
+            for field in model._meta.local_many_to_many
+            if field.remote_field.through._meta.auto_created
+        }
+        self.generics = list(spec.generic_relations.values()) if spec else []
+        self.key = _key_form(self.label, model, spec)
+        plain, one_to_one = self._uniques()
+        self.unique = plain[0] if plain else None
+        """The column that identifies rows that have nothing else but a pk of the database."""
+        self.unique_relation = None if plain or not one_to_one else one_to_one[0]
+        """The same where it is a relation: a one-to-one relation beside the pk."""
+
+    @property
+    def own_pk_part(self) -> int | None:
+        """Where the model's own automatic pk stands in its natural key, if it does."""
+        parts = self.key.parts if self.key else []
+        return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    def pk_value(self, value: Any) -> Any:
+        """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
+        return comparable(converted(self.pk, value))
+
+    def _uniques(self) -> tuple[list[str], list[str]]:
+        """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
+        if self.key or self.pk_kind is not PkKind.AUTO:
+            return [], []
+        held = {generic.object_id for generic in self.generics}
+        columns = [
+            (name, column)
+            for name, column in self.columns.items()
+            if column.field.unique
+            and not (column.field.null or column.field.primary_key)
+            and name not in held
+        ]
+        columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
+        plain = [name for name, column in columns if column.reference is None]
+        return plain, [name for name, _ in columns if name not in plain]
+
+
+class Plans:
+    """The plans of all models that are asked for, by any of their labels."""
+
+    def __init__(self, schema: schemas.Schema, database: str) -> None:
+        self._specs = _by_concrete_label(schema)
+        self._database = database
+        self._plans: dict[str, Plan] = {}
+        self._unknown: dict[str, str] = {}
+
+    def __getitem__(self, label: str) -> Plan:
+        """The plan of a model or of what it is a proxy of. Raises `UnknownModelError`."""
+        plan = self._plans.get(label)
+        if plan is None:
+            model = self._model(label)
+            own = model._meta.label_lower
+            plan = self._plans.get(own) or Plan(model, self._specs.get(own), self)
+            self._plans[own] = self._plans[label] = plan
+        return plan
+
+    def all(self) -> Iterator[Plan]:
+        """The plans of every model of the project that the database and the schema fit."""
+        for model in apps.get_models():
+            try:
+                yield self[model._meta.label_lower]
+            except (UnknownModelError, SchemaError):
+                continue
+
+    def own_label(self, label: str) -> str:
+        """The label of the concrete model. Raises `UnknownModelError`."""
+        return str(self._model(label)._meta.label_lower)
+
+    def _model(self, label: str) -> Any:
+        if label not in self._unknown:
+            try:
+                model = apps.get_model(label)
+            except (LookupError, ValueError):
+                self._unknown[label] = f"no such model in this project{_similar(label)}"
+            else:
+                if model._meta.swapped:
+                    self._unknown[label] = f"it is swapped out for {model._meta.swapped}"
+                elif not router.allow_migrate_model(self._database, model):
+                    self._unknown[label] = f'it has no table in database "{self._database}"'
+                else:
+                    return concrete(model)
+        raise UnknownModelError(self._unknown[label])
+
+
+def _similar(label: str) -> str:
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    close = difflib.get_close_matches(label, labels, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def concrete(model: Any) -> Any:
+    """The model whose table a model uses: itself, or what it is a proxy of."""
+    return model._meta.concrete_model
+
+
+def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
+    """Label and field of every value that a record gives to the key or column of another."""
+    for plan in plans:
+        for part in plan.key.parts if plan.key else ():
+            yield from _stations(plan.model, part.path)
+        for column in plan.columns.values():
+            if column.reference and column.reference.to_field:
+                yield column.reference.target, column.reference.to_field
+
+
+def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
+    for hop, name in pairwise(path):
+        model = concrete(model._meta.get_field(hop).remote_field.model)
+        if name != model._meta.pk.name or model._meta.pk.remote_field:
+            yield model._meta.label_lower, name
+
+
+def _pk_kind(pk: Any) -> PkKind:
+    if not pk.concrete or pk.column is None:
+        return PkKind.COMPOSITE
+    if pk.remote_field:
+        return PkKind.RELATION
+    return PkKind.AUTO if isinstance(pk, AutoField) else PkKind.OWN
+
+
+def _reference(
+    field: Field[Any, Any], relation: schemas.Relation | None, plans: Plans
+) -> Reference | None:
+    if field.remote_field:
+        target = field.target_field
+        if not target.primary_key:
+            return Reference(concrete(target.model)._meta.label_lower, target.name)
+        return Reference(concrete(field.remote_field.model)._meta.label_lower, None)
+    if relation is None:
+        return None
+    try:  # a plain column that holds keys all the same
+        return Reference(plans.own_label(relation.to), relation.to_field)
+    except UnknownModelError:
+        return None
+
+
+def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
+    specs = {}
+    for label, spec in schema.models.items():
+        try:
+            own = concrete(apps.get_model(label))._meta.label_lower
+        except (LookupError, ValueError):
+            continue
+        if own == label or own not in specs:
+            specs[own] = spec
+    return specs
+
+
+def _key_form(label: str, model: Any, spec: schemas.Model | None) -> KeyForm | None:
+    if spec is None or spec.natural_key is None:
+        return None
+    parts: list[KeyPart] = []
+
+    def shape_of(key: list[schemas.KeyPart]) -> list[Any]:
+        """`None` for a part, a list for a list; the parts are gathered on the way."""
+        shape: list[Any] = []
+        for part in key:
+            if isinstance(part, list):
+                shape.append(shape_of(part))
+            else:
+                shape.append(None)
+                parts.append(_key_part(label, model, part, spec))
+        return shape
+
+    return KeyForm(shape_of(spec.natural_key), parts)
+
+
+def _key_part(label: str, model: Any, part: str, spec: schemas.Model) -> KeyPart:
+    hops, field, transform = schemas.parse_path(part)
+    try:
+        path, end = _walk(model, (*hops, field))
+    except FieldDoesNotExist as error:
+        raise SchemaError(
+            f'"{part}" does not lead to a field of this project: {error}',
+            place=f"models.{label}.natural_key",
+            remedy="make the schema anew from the project",
+        ) from None
+    return KeyPart(path, end, transform, spec)
+
+
+def _walk(model: Any, names: tuple[str, ...]) -> tuple[Path, Any]:
+    """The path with `pk` and inherited names spelled out, down to a plain field."""
+    path: list[str] = []
+    remaining = list(names)
+    while remaining:
+        name = remaining.pop(0)
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        owner = concrete(field.model)
+        if owner is not concrete(model):
+            link = model._meta.get_ancestor_link(owner)
+            path.append(link.name)
+            model = concrete(link.remote_field.model)
+            remaining.insert(0, name)
+            continue
+        path.append(field.name)
+        if not remaining and field.remote_field:
+            remaining.append("pk")
+        if remaining:
+            if not field.remote_field:
+                raise FieldDoesNotExist(f'"{field.name}" is not a relation')
+            model = concrete(field.remote_field.model)
+    return tuple(path), field
+
+
+def _nested(items: Iterator[Any], shape: list[Any]) -> list[Any]:
+    return [next(items) if inner is None else _nested(items, inner) for inner in shape]
+
+
+def _flat(value: Any, shape: list[Any]) -> list[Any]:
+    if not isinstance(value, list) or len(value) != len(shape):
+        raise KeyShapeError(f"a list of {len(shape)} was expected")
+    items: list[Any] = []
+    for item, inner in zip(value, shape, strict=True):
+        if inner is None:
+            items.append(item)
+        else:
+            items += _flat(item, inner)
+    return items

@@ -1,0 +1,192 @@
+"""The rows of one model: those that the backup holds, and those that are in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
+from functools import cached_property
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from django.db import connections
+from django.db.models import QuerySet
+
+from fastnk.django.plan import Key, ManyColumn, Plan
+from fastnk.django.values import REFUSALS, comparable, converted
+
+BATCH = 1000
+"""Rows that are held and sent at once, where the database takes as many parameters."""
+
+T = TypeVar("T")
+
+
+class Fate(Enum):
+    """What becomes of a record's row."""
+
+    CREATED = auto()
+    RENUMBERED = auto()
+    """Created under another pk than in the backup."""
+    MATCHED = auto()
+    """It is an existing row."""
+    UNCHANGED = auto()
+    """It is an existing row, and nothing in it differs."""
+
+    @property
+    def exists(self) -> bool:
+        return self in (Fate.MATCHED, Fate.UNCHANGED)
+
+
+class Missing(Enum):
+    PK = auto()
+    """The row is new and its pk will be reserved before anything is written."""
+    MATCH = auto()
+    """Which row it is depends on which rows others are."""
+    VALUE = auto()
+    """The record does not have the field."""
+    UNIQUE = auto()
+    """More than one row has the key."""
+
+
+class BackupRows:
+    """What must be known of a model's records while others are read: one entry per record."""
+
+    def __init__(self, plan: Plan, kept_fields: Iterable[str]) -> None:
+        self.plan = plan
+        self.record_numbers: list[int] = []
+        self.keys: list[Key | None] = []
+        """The natural key as the backup spells it; `None` where it has none or cannot be made."""
+        self.old_pks: list[Any] = []
+        """The pk in the backup, comparable; `None` where the record has none."""
+        self.uniques: list[Any] = []
+        """The value of the column that identifies rows without natural key."""
+        self.pks: list[Any] = []
+        """The pk in the target, `Missing.PK` or `Missing.MATCH`."""
+        self.fates: list[Fate] = []
+        self.by_key: dict[Key, int] = {}
+        self.by_old_pk: dict[Any, int] = {}
+        self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
+        """The fields that other records look through, as they stand in the backup."""
+        self._by_value: dict[str, dict[Any, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.record_numbers)
+
+    def by_value(self, name: str) -> dict[Any, int]:
+        """The rows by the comparable value of a field that others refer to."""
+        rows = self._by_value.get(name)
+        if rows is None:
+            rows = self._by_value[name] = {}
+            field = self.plan.model._meta.get_field(name)
+            for number, value in enumerate(self.values[name]):
+                if value is not Missing.VALUE and value is not None:
+                    try:
+                        rows[comparable(converted(field, value))] = number
+                    except REFUSALS:
+                        continue  # the check of the record itself reports it
+        return rows
+
+    @property
+    def lost_pks(self) -> bool:
+        """Whether the backup names rows of this model without their pks."""
+        return len(self.by_old_pk) < len(self)
+
+
+class InBackup(NamedTuple):
+    """A row that the backup holds."""
+
+    rows: BackupRows
+    number: int
+
+    @property
+    def pk(self) -> Any:
+        return self.rows.pks[self.number]
+
+
+class InDatabase(NamedTuple):
+    """A row that only the database holds."""
+
+    plan: Plan
+    pk: Any
+
+
+class ExistingRows:
+    """What the database holds of one model before the restore. Read when asked for, in bulk."""
+
+    def __init__(self, plan: Plan, database: str) -> None:
+        self.plan = plan
+        self._database = database
+        self._columns: dict[str, dict[Any, Any]] = {}
+        self._by_value: dict[str, dict[Any, Any]] = {}
+
+    @property
+    def query(self) -> QuerySet[Any]:
+        """All rows: no manager of the model has a say."""
+        return QuerySet(self.plan.model, using=self._database).order_by()
+
+    @cached_property
+    def pks(self) -> dict[Any, Any]:
+        """Comparable pk to pk."""
+        return {comparable(pk): pk for pk in self.query.values_list("pk", flat=True).iterator()}
+
+    @cached_property
+    def by_key(self) -> dict[Key, Any]:
+        """Natural key to pk, or to `Missing.UNIQUE`."""
+        form = self.plan.key
+        lookups = [part.lookup for part in form.parts] if form else []
+        rows = self.query.values_list("pk", *lookups).iterator()
+        return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+
+    def by_value(self, lookup: str) -> dict[Any, Any]:
+        """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
+        if lookup not in self._by_value:
+            rows = self.query.values_list(lookup, "pk").iterator()
+            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in rows)
+        return self._by_value[lookup]
+
+    def value(self, pk: Any, lookup: str) -> Any:
+        """The value at the end of a lookup path from an existing row."""
+        if lookup not in self._columns:
+            rows = self.query.values_list("pk", lookup).iterator()
+            self._columns[lookup] = {comparable(pk): value for pk, value in rows}
+        return self._columns[lookup][comparable(pk)]
+
+    def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The pk and the named columns of every row."""
+        return iter(self.query.values_list("pk", *names).iterator())
+
+    def some(self, pks: Sequence[Any], names: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
+        """The named columns of the rows with these pks, by comparable pk."""
+        return {
+            comparable(pk): values
+            for chunk in chunks(pks, self._parameters)
+            for pk, *values in self.query.filter(pk__in=chunk).values_list("pk", *names)
+        }
+
+    def links(self, column: ManyColumn, pks: Sequence[Any]) -> dict[Any, dict[Any, Any]]:
+        """Per comparable pk what a many-to-many field holds: comparable target pk to link's pk."""
+        links: dict[Any, dict[Any, Any]] = {comparable(pk): {} for pk in pks}
+        through = QuerySet(column.through, using=self._database).order_by()
+        names = (column.source_name, column.target_name, "pk")
+        for chunk in chunks(pks, self._parameters):
+            rows = through.filter(**{f"{column.source_name}__in": chunk}).values_list(*names)
+            for source, target, link in rows:
+                links[comparable(source)][comparable(target)] = link
+        return links
+
+    @property
+    def _parameters(self) -> int:
+        return min(BATCH, connections[self._database].features.max_query_params or BATCH)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _index(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    index: dict[Any, Any] = {}
+    for value, pk in pairs:
+        index[value] = Missing.UNIQUE if value in index else pk
+    return index

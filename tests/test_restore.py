@@ -1,0 +1,969 @@
+"""Restores into real databases: what is there afterwards, and what is refused before."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core import serializers
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+import fastnk
+from fastnk.django.loader import Loader
+from fastnk.django.report import ModelCounts, RestoreReport
+from fastnk.errors import (
+    BackupSyntaxError,
+    FindingsError,
+    LockedError,
+    RestoreError,
+    SchemaError,
+    SourceError,
+    UsageError,
+)
+from fastnk.restore import read_records
+from fastnk.schema import Model, Schema
+from fastnk.source import Source
+from tests import zoo as backups
+from tests.project.zoo import models as zoo
+from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
+
+STYLES = {
+    "legacy": backups.legacy,
+    "fastnk": backups.lossless,
+    "django": backups.django_natural,
+}
+
+
+@cache
+def dumped(style: str, alias: str) -> str:
+    return json.dumps(STYLES[style](alias))
+
+
+@pytest.fixture(scope="session")
+def old(renew: Callable[[str], str]) -> str:
+    """The alias of the full zoo; tests only read it."""
+    alias = renew("old")
+    backups.fill(alias)
+    return alias
+
+
+@pytest.fixture(params=STYLES)
+def backup(request: pytest.FixtureRequest, old: str) -> list[Record]:
+    """The full zoo in each style, without what Django's own style cannot hold."""
+    records = json.loads(dumped(request.param, old))
+    return without_lost_pks(records) if request.param == "django" else records
+
+
+def without_lost_pks(records: list[Record]) -> list[Record]:
+    for record in records:
+        if record["model"] == "zoo.animal":
+            record["fields"]["status"] = None
+    return [record for record in records if record["model"] not in backups.DJANGO_LOSES]
+
+
+def load(
+    alias: str,
+    records: Any,
+    schema: Schema = SCHEMA,
+    *,
+    name: str | None = None,
+    dry_run: bool = False,
+) -> RestoreReport:
+    return Loader(schema, alias, dry_run=dry_run).load(records, name)
+
+
+def record(model: str, pk: Any = None, /, **fields: Any) -> Record:
+    return {"model": model, "pk": pk, "fields": fields}
+
+
+def keyed(model: str, *key: Any, **fields: Any) -> Record:
+    return {"model": model, "natural_key": list(key), "fields": fields}
+
+
+def keeper(name: str, **fields: Any) -> Record:
+    times = {"joined": "2001-02-03T04:05:06.789Z", "seen": "2001-02-03T04:05:06.789Z"}
+    return keyed("zoo.keeper", name, name=name, **times | fields)
+
+
+def told_of(records: list[Record], contents: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a database holds of the models in a backup."""
+    models = {record["model"] for record in records}
+    return {label: told for label, told in contents.items() if label in models}
+
+
+def refused(alias: str, records: Any, **options: Any) -> list[tuple[str, int | None, str | None]]:
+    """Code, record and field of the findings; nothing was written."""
+    before = tables(alias)
+    with pytest.raises(FindingsError) as caught:
+        load(alias, records, **options)
+    assert tables(alias) == before
+    assert caught.value.total == len(caught.value.findings)
+    return [
+        (finding.code, finding.place.record, finding.place.field)
+        for finding in caught.value.findings
+    ]
+
+
+def counts(report: RestoreReport) -> tuple[int, int, int, int]:
+    return report.created, report.updated, report.unchanged, report.renumbered
+
+
+# The whole zoo
+
+
+def test_into_an_empty_database_gives_the_old_one(old: str, new: str, backup: list[Record]) -> None:
+    report = load(new, backup)
+    expected = told_of(backup, by_keys(old))
+    if not any(record["model"] == "zoo.status" for record in backup):
+        expected = without_status(expected)
+    assert told_of(backup, by_keys(new)) == expected
+    assert report.records == len(backup)
+    assert report.renumbered == 0
+    assert report.generic_kept == 0
+
+
+def without_status(told: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {
+        label: [text.replace("'status': ('WELL',)", "'status': None") for text in texts]
+        for label, texts in told.items()
+    }
+
+
+def test_over_rows_that_own_the_pks(old: str, new: str, backup: list[Record]) -> None:
+    backups.soil(new)
+    before = by_keys(new)
+    report = load(new, backup)
+    wanted, found = told_of(backup, by_keys(old)), by_keys(new)
+    if not any(record["model"] == "zoo.status" for record in backup):
+        wanted = without_status(wanted)
+    missing = {label: Counter(told) - Counter(found[label]) for label, told in wanted.items()}
+    assert not {label: texts for label, texts in missing.items() if texts}
+    for label, told in found.items():
+        created = report.models[label].created if label in report.models else 0
+        assert len(told) == len(before[label]) + created, label
+    assert report.renumbered == (8 if "zoo.sticker" in report.models else 6)
+    assert report.models["zoo.keeper"].created == 3
+    assert report.models["zoo.keeper"].updated == 1
+
+
+def test_twice_changes_nothing_the_second_time(new: str, backup: list[Record]) -> None:
+    load(new, backup)
+    before = tables(new)
+    again = load(new, backup)
+    assert counts(again) == (0, 0, len(backup), 0)
+    assert tables(new) == before
+
+
+def test_twice_over_rows_that_own_the_pks(new: str, backup: list[Record]) -> None:
+    backups.soil(new)
+    load(new, backup)
+    before = tables(new)
+    again = load(new, backup)
+    assert counts(again) == (0, 0, len(backup), 0)
+    assert tables(new) == before
+
+
+def test_dry_run_counts_the_same_and_writes_nothing(new: str, backup: list[Record]) -> None:
+    backups.soil(new)
+    before = tables(new)
+    sequences = positions(new)
+    planned = load(new, backup, dry_run=True)
+    assert tables(new) == before
+    assert positions(new) == sequences
+    done = load(new, backup)
+    assert planned.dry_run
+    assert not done.dry_run
+    assert planned.models == done.models
+    assert planned.generic_kept == done.generic_kept
+
+
+def positions(alias: str) -> Any:
+    """Where the sequences of a database stand; SQLite keeps them in a table."""
+    if connections[alias].vendor != "postgresql":
+        return None
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT sequencename, last_value FROM pg_sequences ORDER BY 1")
+        return cursor.fetchall()
+
+
+def test_natural_dumps_of_both_databases_are_equal(old: str, new: str) -> None:
+    backups.soil(new)
+    load(new, json.loads(dumped("fastnk", old)))
+    models = [User, Group, zoo.Keeper, zoo.Species, zoo.Status, zoo.Enclosure, zoo.Passport]
+
+    def natural(alias: str, model: Any) -> dict[str, Any]:
+        text = serializers.serialize(
+            "json",
+            rows(model, alias),
+            use_natural_foreign_keys=True,
+            use_natural_primary_keys=True,
+        )
+        return {json.dumps(one["fields"]): one for one in json.loads(text)}
+
+    for model in models:
+        assert natural(old, model).items() <= natural(new, model).items()
+
+
+def test_records_in_any_order(old: str, new: str, backup: list[Record]) -> None:
+    backups.soil(new)
+    report = load(new, backup[::-1])
+    wanted, found = told_of(backup, by_keys(old)), by_keys(new)
+    if not any(record["model"] == "zoo.status" for record in backup):
+        wanted = without_status(wanted)
+    missing = {label: Counter(told) - Counter(found[label]) for label, told in wanted.items()}
+    assert not {label: texts for label, texts in missing.items() if texts}
+    assert counts(load(new, backup)) == (0, 0, report.records, 0)
+
+
+def test_ordinary_rows_can_be_created_afterwards(old: str, new: str) -> None:
+    backups.soil(new)
+    load(new, json.loads(dumped("legacy", old)))
+    highest = max(rows(zoo.Tag, new).values_list("pk", flat=True))
+    assert zoo.Tag.objects.using(new).create(label="next").pk > highest
+    zoo.Species.objects.using(new).create(code="ELE", latin="loxodonta")
+    zoo.Event.objects.using(new).create(uuid=UUID(int=7), text="next")
+    tiger = zoo.Animal.objects.using(new).get(name="Tig")
+    tiger.tags.add(*rows(zoo.Tag, new))
+    assert tiger.tags.count() == rows(zoo.Tag, new).count()
+
+
+def test_receivers_of_signals_are_not_called(old: str, new: str) -> None:
+    load(new, json.loads(dumped("legacy", old)))
+    assert rows(zoo.Keeper, new).count() == 4
+    assert not rows(zoo.Memo, new).filter(text__startswith="welcome").exists()
+
+
+def test_report_names_the_database(old: str, new: str, engine: str) -> None:
+    report = load(new, json.loads(dumped("legacy", old)))
+    assert report.database == new
+    assert report.engine == {"sqlite": "sqlite", "postgres": "postgresql"}[engine]
+    assert "new" in report.name
+    assert report.as_dict()["created"] == report.created == 50
+
+
+# Whose row it is
+
+
+def test_natural_key_decides_whatever_the_pk_says(new: str) -> None:
+    put(new, zoo.Sensor, id=UUID(int=5), serial="S1")
+    reading = record("zoo.reading", str(UUID(int=8)), sensor=["S1"], celsius=1.5)
+    sensor = keyed("zoo.sensor", "S1", serial="S1")
+    report = load(new, [sensor, reading])
+    assert counts(report) == (1, 0, 1, 0)
+    assert rows(zoo.Reading, new).get().sensor_id == UUID(int=5)
+
+
+def test_keys_are_compared_to_the_letter(new: str) -> None:
+    load(new, [keeper("anna"), keeper("Anna"), keeper("Anna "), keeper("Ännä"), keeper("A\u0308")])
+    assert rows(zoo.Keeper, new).count() == 5
+
+
+def test_only_what_differs_is_updated(new: str) -> None:
+    load(new, [keeper("Anna", hired="1999-01-01"), keeper("Bela")])
+    rows(zoo.Keeper, new).filter(name="Anna").update(hired=date(2020, 2, 2))
+    with CaptureQueriesContext(
+        connections[new],
+    ) as queries:
+        report = load(new, [keeper("Anna", hired="1999-01-01"), keeper("Bela")])
+    assert counts(report) == (0, 1, 1, 0)
+    (update,) = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+    assert "hired" in update
+    assert "joined" not in update
+    assert rows(zoo.Keeper, new).get(name="Anna").hired == date(1999, 1, 1)
+
+
+def test_fields_that_the_record_does_not_have_are_left_alone(new: str) -> None:
+    load(new, [keeper("Anna", hired="1999-01-01")])
+    report = load(new, [keyed("zoo.keeper", "Anna", name="Anna")])
+    assert counts(report) == (0, 0, 1, 0)
+    assert rows(zoo.Keeper, new).get().hired == date(1999, 1, 1)
+
+
+def test_new_rows_get_defaults_for_fields_that_the_record_does_not_have(new: str) -> None:
+    load(new, [keyed("zoo.keeper", "Anna", name="Anna"), keyed("zoo.sensor", "S", serial="S")])
+    assert rows(zoo.Keeper, new).get().joined.year >= 2024
+    assert rows(zoo.Sensor, new).get().pk.version == 4
+
+
+def test_pk_without_key_is_kept_where_it_is_free(new: str) -> None:
+    load(new, [record("zoo.tag", 77, label="a"), record("zoo.memo", 5, text="b", tags=[77])])
+    assert rows(zoo.Tag, new).get().pk == 77
+    assert list(rows(zoo.Memo, new).get().tags.values_list("pk", flat=True)) == [77]
+
+
+def test_pk_without_key_moves_where_it_is_taken_and_references_follow(new: str) -> None:
+    put(new, zoo.Tag, id=77, label="other")
+    memo = record("zoo.memo", 5, text="b", tags=[77])
+    visit = record("zoo.visit", 6, tag=77, day="2020-01-01", guests=1)
+    report = load(new, [memo, visit, record("zoo.tag", 77, label="a")])
+    moved = rows(zoo.Tag, new).get(label="a").pk
+    assert moved != 77
+    assert report.models["zoo.tag"].renumbered == 1
+    assert list(rows(zoo.Memo, new).get().tags.values_list("pk", flat=True)) == [moved]
+    assert rows(zoo.Visit, new).get().tag_id == moved
+
+
+def test_new_pks_stay_clear_of_those_that_rows_bring_along(new: str) -> None:
+    put(new, zoo.Tag, id=1, label="taken")
+    load(new, [record("zoo.tag", pk, label=f"tag {pk}") for pk in range(1, 9)])
+    assert rows(zoo.Tag, new).count() == 9
+    assert zoo.Tag.objects.using(new).create(label="next").pk > 8
+
+
+def test_same_content_under_another_pk_is_the_row(new: str) -> None:
+    put(new, zoo.Tag, id=1, label="other")
+    put(new, zoo.Tag, id=2, label="a")
+    report = load(new, [record("zoo.tag", 1, label="a"), record("zoo.memo", 1, text="", tags=[1])])
+    assert report.models["zoo.tag"].unchanged == 1
+    assert list(rows(zoo.Memo, new).get().tags.values_list("pk", flat=True)) == [2]
+
+
+def test_content_is_more_than_columns(new: str) -> None:
+    put(new, zoo.Tag, id=1, label="a")
+    put(new, zoo.Tag, id=2, label="b")
+    put(new, zoo.Memo, id=1, text="same", tags=[1])
+    load(new, [record("zoo.tag", 2, label="b"), record("zoo.memo", 1, text="same", tags=[2])])
+    held = [list(memo.tags.values_list("pk", flat=True)) for memo in rows(zoo.Memo, new)]
+    assert held == [[1], [2]]
+
+
+def test_twins_are_two_rows(new: str) -> None:
+    put(new, zoo.Tag, id=1, label="other")
+    put(new, zoo.Tag, id=2, label="other")
+    twins = [record("zoo.tag", 1, label="a"), record("zoo.tag", 2, label="a")]
+    assert counts(load(new, twins)) == (2, 0, 0, 2)
+    assert counts(load(new, twins)) == (0, 0, 2, 0)
+    assert rows(zoo.Tag, new).filter(label="a").count() == 2
+
+
+def test_long_chain_without_keys(new: str) -> None:
+    put(new, zoo.Memo, id=1, text="other")
+    chain = [record("zoo.memo", pk, text="same", parent=pk - 1 or None) for pk in range(1, 3001)]
+    assert counts(load(new, chain))[:3] == (3000, 0, 0)
+    assert counts(load(new, chain)) == (0, 0, 3000, 0)
+
+
+def test_row_of_another_record_is_left_to_it(new: str) -> None:
+    """All existing rows are the backup's, one pk further; but for one none may be doubled."""
+    for pk, label in enumerate(["other", "a", "b", "c"], start=1):
+        put(new, zoo.Tag, id=pk, label=label)
+    shifted = [record("zoo.tag", pk, label=label) for pk, label in enumerate("abc", start=1)]
+    assert counts(load(new, shifted)) == (0, 0, 3, 0)
+    twins = [record("zoo.tag", 2, label="b"), record("zoo.tag", 3, label="b")]
+    assert counts(load(new, twins)) == (1, 0, 1, 1)
+    assert counts(load(new, twins)) == (0, 0, 2, 0)
+
+
+def test_circles_of_rows_without_keys(new: str) -> None:
+    for pk, name in ((1, "other"), (2, "b"), (3, "a")):
+        with transaction.atomic(using=new):
+            put(new, zoo.Swing, id=pk, name=name, rope_id=pk)
+            put(new, zoo.Rope, id=pk, length=5, swing_id=pk)
+    records = [
+        record("zoo.swing", 1, name="a", rope=1),
+        record("zoo.rope", 1, length=5, swing=1),
+        record("zoo.swing", 2, name="b", rope=2),
+        record("zoo.rope", 2, length=5, swing=2),
+    ]
+    assert counts(load(new, records)) == (0, 0, 4, 0)
+    records[1]["fields"]["length"] = 6
+    assert counts(load(new, records)) == (2, 0, 2, 2)
+    assert counts(load(new, records)) == (0, 0, 4, 0)
+    held = rows(zoo.Rope, new).values_list("length", "swing__name", "swing__rope__length")
+    assert sorted(held) == [(5, "a", 5), (5, "b", 5), (5, "other", 5), (6, "a", 6)]
+
+
+def test_circle_through_a_many_to_many_field(new: str) -> None:
+    """The schema may know a model without the key that Django sees."""
+    schema = Schema.of({"zoo.animal": Model()})
+    backups.put_enclosure(new)
+    leo = {"species_id": "LEO", "enclosure_id": 1, "habits": {}}
+    for pk, name in ((1, "x"), (2, "c"), (3, "b"), (4, "a")):
+        put(new, zoo.Animal, id=pk, name=name, **leo)
+    friends = {1: ("a", [2]), 2: ("b", [1, 3]), 3: ("c", [2])}
+    animals = [
+        record("zoo.animal", pk, species="LEO", enclosure=1, name=name, friends=others)
+        for pk, (name, others) in friends.items()
+    ]
+    for source, target in ((2, 3), (3, 2), (3, 4), (4, 3)):
+        zoo.Animal.friends.through.objects.using(new).create(
+            from_animal_id=source, to_animal_id=target
+        )
+    assert counts(load(new, animals, schema)) == (0, 0, 3, 0)
+
+
+def test_one_to_one_relation_tells_rows_without_key(new: str) -> None:
+    put(new, zoo.Keeper, id=8, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    put(new, zoo.Keeper, id=9, name="Anna", joined=backups.NOW, seen=backups.NOW)
+    put(new, zoo.Portrait, id=1, keeper_id=8, text="same")
+    put(new, zoo.Portrait, id=2, keeper_id=9, text="before")
+    portraits = [
+        record("zoo.portrait", 1, keeper=["Anna"], text="after"),
+        record("zoo.portrait", 2, keeper=["Bela"], text="same"),
+    ]
+    report = load(new, [*portraits, keeper("Anna"), keeper("Bela")])
+    assert report.models["zoo.portrait"] == ModelCounts(created=1, updated=1, renumbered=1)
+    told = dict(rows(zoo.Portrait, new).values_list("keeper__name", "text"))
+    assert told == {"Zoe": "same", "Anna": "after", "Bela": "same"}
+
+
+def test_unique_column_tells_rows_without_key(new: str) -> None:
+    put(new, zoo.Event, id=3, uuid=UUID(int=1), text="before")
+    put(new, zoo.Event, id=4, uuid=UUID(int=2), text="other")
+    report = load(new, [record("zoo.event", 4, uuid=str(UUID(int=1)), text="after")])
+    assert counts(report) == (0, 1, 0, 0)
+    assert rows(zoo.Event, new).get(pk=3).text == "after"
+    assert rows(zoo.Event, new).get(pk=4).text == "other"
+
+
+def test_pk_of_the_application_tells_rows_without_key(new: str) -> None:
+    schema = Schema.of({"zoo.status": Model(pk="code")})
+    put(new, zoo.Status, code="WELL", title="before")
+    records = [record("zoo.status", "WELL", title="after"), record("zoo.status", "ILL", title="x")]
+    assert counts(load(new, records, schema)) == (1, 1, 0, 0)
+    assert rows(zoo.Status, new).get(code="WELL").title == "after"
+
+
+def test_ids_of_rows_that_only_the_database_has(new: str) -> None:
+    put(new, zoo.Tag, id=3, label="there")
+    load(new, [record("zoo.memo", 1, text="", tags=[3]), keeper("Anna")])
+    assert list(rows(zoo.Memo, new).get().tags.values_list("pk", flat=True)) == [3]
+
+
+def test_keys_of_rows_that_only_the_database_has(new: str) -> None:
+    load(new, [keeper("Anna")])
+    load(new, [keeper("Bela", mentor=["Anna"])])
+    assert rows(zoo.Keeper, new).get(name="Bela").mentor.name == "Anna"
+
+
+def test_key_that_passes_through_rows_of_the_database(new: str) -> None:
+    backups.put_enclosure(new)
+    animal = record("zoo.animal", species="LEO", enclosure=1, name="Leo", habits={})
+    passport = keyed("zoo.passport", "P", number="P", animal=["leo", "north", "Leo"])
+    load(new, [animal, passport])
+    assert rows(zoo.Passport, new).get().animal.name == "Leo"
+    assert counts(load(new, [animal, passport])) == (0, 0, 2, 0)
+
+
+def test_records_of_a_proxy_are_those_of_its_model(new: str) -> None:
+    friendly = keeper("Anna") | {"model": "zoo.friendlykeeper"}
+    report = load(new, [friendly, keeper("Bela", mentor=["Anna"])])
+    assert report.models["zoo.keeper"].created == 2
+
+
+def test_rows_hidden_by_managers_are_found(new: str) -> None:
+    put(new, zoo.Secret, id=1, name="low", hidden=True)
+    report = load(new, [keyed("zoo.secret", "low", name="low", hidden=True)])
+    assert counts(report) == (0, 0, 1, 0)
+
+
+# What the rows hold
+
+
+def test_values_are_those_of_the_backup(old: str, new: str) -> None:
+    load(new, json.loads(dumped("fastnk", old)))
+    leo = rows(zoo.Animal, new).get(name="Leo", enclosure__name="north")
+    assert leo.weight == Decimal("190.50")
+    assert leo.chart == [1, {"a": None}]
+    assert leo.habits == {"sleeps": [18, 1.5, True, None]}
+    assert leo.nap == timedelta(hours=3, microseconds=7)
+    assert leo.photo.name == "leo.jpg"
+    assert bytes(leo.print) == b"\x00\xff"
+    anna = rows(zoo.Keeper, new).get(name="Anna")
+    assert anna.joined == anna.seen == datetime(2001, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
+
+
+def test_every_type_of_value_is_updated(old: str, new: str) -> None:
+    backup = json.loads(dumped("fastnk", old))
+    load(new, backup)
+    before = by_keys(new)
+    animals = rows(zoo.Animal, new).filter(name="Leo", enclosure__name="north")
+    plain = {"status_id": None, "weight": None, "chart": {"x": [True]}, "habits": []}
+    others = {"born": None, "nap": timedelta(days=9), "photo": "other.jpg", "print": b""}
+    assert animals.update(**plain, **others) == 1
+    rows(zoo.Reading, new).update(celsius=-1.5)
+    rows(zoo.Secret, new).update(hidden=False)
+    rows(zoo.Keeper, new).update(mentor=None, hired=None, joined=backups.NOW)
+    assert by_keys(new) != before
+    assert load(new, backup).updated == 7
+    assert by_keys(new) == before
+
+
+def test_generated_columns_are_left_to_the_database(new: str) -> None:
+    rope = record("zoo.rope", 1, length=5, swing=1, twice=999)
+    records = [rope, record("zoo.swing", 1, name="x", rope=1)]
+    load(new, records)
+    assert rows(zoo.Rope, new).get().twice == 10
+    assert counts(load(new, records)) == (0, 0, 2, 0)
+
+
+def test_time_that_the_backup_cut_short_is_no_change(new: str) -> None:
+    exact = datetime(2001, 2, 3, 4, 5, 6, 789123, tzinfo=UTC)
+    put(new, zoo.Keeper, id=1, name="Anna", joined=exact, seen=exact)
+    assert counts(load(new, [keeper("Anna")])) == (0, 0, 1, 0)
+    assert rows(zoo.Keeper, new).get().joined == exact
+
+
+def test_null_in_json_and_null_in_the_column(new: str) -> None:
+    backups.put_enclosure(new)
+    fields = {"species": ["leo"], "enclosure": ["north"], "name": "Leo"}
+    animal = keyed("zoo.animal", "leo", "north", "Leo", **fields, habits=None, chart=None)
+    load(new, [animal])
+    nulls = rows(zoo.Animal, new).filter(habits__isnull=False, chart__isnull=True)
+    assert nulls.get().habits is None
+    rows(zoo.Animal, new).update(habits={"a": 1})
+    assert counts(load(new, [animal])) == (0, 1, 0, 0)
+    assert nulls.get().habits is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_change"),
+    [(1, True, True), (1, 1.0, False), ({"a": [0]}, {"a": [False]}, True), ("1", 1, True)],
+)
+def test_json_says_the_same_or_not(new: str, before: Any, after: Any, is_change: bool) -> None:
+    backups.put_enclosure(new)
+    put(new, zoo.Animal, id=1, species_id="LEO", enclosure_id=1, name="Leo", habits=before)
+    report = load(new, [keyed("zoo.animal", "leo", "north", "Leo", habits=after)])
+    assert report.updated == is_change
+    assert type(rows(zoo.Animal, new).get().habits) is type(after if is_change else before)
+
+
+def test_many_to_many_gets_and_loses_links(new: str) -> None:
+    for pk in (1, 2, 3):
+        put(new, zoo.Tag, id=pk, label=str(pk))
+    put(new, zoo.Memo, id=9, text="other")
+    put(new, zoo.Keeper, id=1, name="Anna", joined=backups.NOW, seen=backups.NOW)
+    backups.put_enclosure(new)
+    leo = {"species_id": "LEO", "enclosure_id": 1, "name": "Leo", "habits": {}}
+    put(new, zoo.Animal, id=1, **leo, tags=[1, 2])
+    animal = keyed("zoo.animal", "leo", "north", "Leo", tags=[2, 3, 3], keepers=[["Anna"]])
+    assert counts(load(new, [animal])) == (0, 1, 0, 0)
+    restored = rows(zoo.Animal, new).get()
+    assert set(restored.tags.values_list("pk", flat=True)) == {2, 3}
+    assert restored.keepers.get().name == "Anna"
+    assert counts(load(new, [animal])) == (0, 0, 1, 0)
+
+
+def test_generic_references_follow_or_are_counted(new: str) -> None:
+    put(new, zoo.Tag, id=5, label="other")
+    kind = ["zoo", "tag"]
+    stickers = [
+        record("zoo.sticker", 1, text="moved", content_type=kind, object_id="5"),
+        record("zoo.sticker", 2, text="loose", content_type=kind, object_id="99"),
+        record("zoo.sticker", 3, text="key", content_type=["zoo", "keeper"], object_id=["Anna"]),
+    ]
+    report = load(new, [*stickers, record("zoo.tag", 5, label="a"), keeper("Anna")])
+    held = dict(rows(zoo.Sticker, new).values_list("text", "object_id"))
+    assert held["moved"] == str(rows(zoo.Tag, new).get(label="a").pk)
+    assert held["key"] == str(rows(zoo.Keeper, new).get().pk)
+    assert held["loose"] == "99"
+    assert report.generic_kept == 1
+
+
+def test_content_types_that_are_new_can_be_referred_to(new: str) -> None:
+    fields = {"app_label": "gone", "model": "model"}
+    kind = {"model": "contenttypes.contenttype", "natural_key": ["gone", "model"], "fields": fields}
+    sticker = record("zoo.sticker", 1, text="", content_type=["gone", "model"], object_id="1")
+    load(new, [sticker, kind])
+    assert rows(zoo.Sticker, new).get().content_type.app_label == "gone"
+
+
+# What is refused before anything is written
+
+
+def test_every_dangling_reference_is_listed(new: str) -> None:
+    records = [
+        keeper("Anna", mentor=["Nobody"]),
+        record("zoo.memo", 1, text="", parent=99, tags=[98, 97]),
+        record("zoo.animal", species="NO", enclosure=["none"], name="", habits={}),
+        record("zoo.sticker", 1, text="", content_type=["zoo", "keeper"], object_id=["Nobody"]),
+        record("zoo.diet", ["no", "such", "animal"], food=""),
+    ]
+    assert refused(new, records) == [
+        ("FNK410", 1, "mentor"),
+        ("FNK410", 2, "parent"),
+        ("FNK410", 2, "tags"),
+        ("FNK410", 2, "tags"),
+        ("FNK410", 3, "species"),
+        ("FNK410", 3, "enclosure"),
+        ("FNK410", 4, "object_id"),
+        ("FNK410", 5, "animal"),
+    ]
+
+
+def test_id_is_not_guessed_where_the_backup_holds_keys(new: str) -> None:
+    put(new, zoo.Keeper, id=7, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    records = [keeper("Anna"), record("zoo.memo", 1, text="", keeper=7)]
+    assert refused(new, records) == [("FNK410", 2, "keeper")]
+
+
+def test_unknown_models_and_fields(new: str) -> None:
+    records = [
+        record("zoo.keper", 1, name="x"),
+        record("zoo.tag", 1, label="x", colour="red"),
+        record("nowhere.tag", 1),
+    ]
+    assert refused(new, records) == [
+        ("FNK411", 1, None),
+        ("FNK412", 2, "colour"),
+        ("FNK411", 3, None),
+    ]
+    with pytest.raises(FindingsError, match=r'did you mean "zoo\.keeper"'):
+        load(new, records)
+
+
+def test_values_that_fields_refuse(new: str) -> None:
+    records = [
+        keeper("Anna", hired="soon"),
+        keeper("Bela", seen=None),
+        record("zoo.event", 1, uuid="no uuid", text=""),
+        record("zoo.memo", 1, text="", tags=3),
+        record("zoo.tag", "x", label=""),
+    ]
+    assert refused(new, records) == [
+        ("FNK413", 1, "hired"),
+        ("FNK413", 2, "seen"),
+        ("FNK413", 3, "uuid"),
+        ("FNK413", 4, "tags"),
+        ("FNK413", 5, "id"),
+    ]
+
+
+def test_key_that_two_rows_of_the_database_have(new: str) -> None:
+    schema = Schema.of({"zoo.tag": Model(natural_key=["label"])})
+    put(new, zoo.Tag, id=1, label="a")
+    put(new, zoo.Tag, id=2, label="a")
+    records = [keyed("zoo.tag", "a", label="a"), record("zoo.memo", 1, text="", tags=[["a"]])]
+    assert refused(new, records[:1], schema=schema) == [("FNK414", 1, None)]
+    assert refused(new, records[1:], schema=schema) == [("FNK414", 1, "tags")]
+
+
+def test_null_in_a_key_matches_the_one_row_that_has_it(new: str) -> None:
+    schema = Schema.of({"zoo.keeper": Model(natural_key=["hired"])})
+    load(new, [keeper("Anna")])
+    anna = keeper("Anna") | {"natural_key": [None]}
+    assert counts(load(new, [anna], schema)) == (0, 0, 1, 0)
+    load(new, [keeper("Bela")])
+    assert refused(new, [anna], schema=schema) == [("FNK414", 1, None)]
+
+
+def test_records_that_are_the_same_row(new: str) -> None:
+    put(new, zoo.Event, id=1, uuid=UUID(int=1), text="")
+    records = [
+        keeper("Anna"),
+        keeper("Anna"),
+        record("zoo.tag", 5, label="a"),
+        record("zoo.tag", "5", label="b"),
+        record("zoo.event", 1, uuid=str(UUID(int=1)), text=""),
+        record("zoo.event", 2, uuid=str(UUID(int=1)), text=""),
+    ]
+    assert refused(new, records) == [
+        ("FNK415", 2, None),
+        ("FNK415", 4, None),
+        ("FNK415", 6, None),
+    ]
+
+
+def test_keys_and_pks_that_cannot_be_had(new: str) -> None:
+    put(new, zoo.Status, code="A", title="")
+    by_title = Schema.of({"zoo.status": Model(pk="code", natural_key=["title"])})
+    assert refused(new, [keyed("zoo.keeper", "too", "many")]) == [("FNK416", 1, None)]
+    assert refused(new, [keyed("zoo.tag", "a", label="a")]) == [("FNK416", 1, None)]
+    assert refused(new, [record("zoo.status", title="x")]) == [("FNK417", 1, None)]
+    assert refused(new, [record("zoo.diet", food="x")]) == [("FNK417", 1, None)]
+    shift = record("zoo.shift", [1, "2020-01-01"], keeper=1, day="2020-01-01")
+    put(new, zoo.Keeper, id=1, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    assert refused(new, [shift]) == [("FNK417", 1, None)]
+    taken = record("zoo.status", "A", title="other")
+    assert refused(new, [taken], schema=by_title) == [("FNK417", 1, None)]
+
+
+def test_lossy_dump_of_django_is_refused_not_guessed(old: str, new: str) -> None:
+    found = refused(new, backups.django_natural(old))
+    assert {code for code, _, _ in found} == {"FNK410", "FNK417"}
+
+
+def test_findings_name_the_place(new: str) -> None:
+    records = [keeper("Anna"), record("zoo.memo", 17, text="", parent=99)]
+    with pytest.raises(FindingsError) as caught:
+        load(new, records, name="backup.json")
+    assert str(caught.value).splitlines() == [
+        "FNK300 refused because of 1 finding; nothing was written",
+        "  FNK410 no such row of zoo.memo in the backup or the database (99)",
+        "    at backup.json, record 2, zoo.memo pk 17, field parent",
+        "  try: mend the backup or the database, then restore again",
+    ]
+
+
+@pytest.mark.parametrize("broken", [[1], [{"fields": {}}], [{"model": "zoo.tag", "fields": []}]])
+def test_what_is_no_record(new: str, broken: list[Any]) -> None:
+    with pytest.raises(BackupSyntaxError, match="not a record") as caught:
+        load(new, [keeper("Anna"), *broken])
+    assert caught.value.place.record == 2
+    assert not rows(zoo.Keeper, new).exists()
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_backup_that_changes_while_it_is_read(new: str, change: int) -> None:
+    lengths = iter([2, 2 + change])
+    with pytest.raises(SourceError, match="changed"):
+        load(new, lambda: [keeper(str(number)) for number in range(next(lengths))])
+    assert not rows(zoo.Keeper, new).exists()
+
+
+def test_schema_of_another_project(new: str) -> None:
+    schema = Schema.of({"zoo.tag": Model(natural_key=["name"])})
+    with pytest.raises(SchemaError, match=r"zoo\.tag"):
+        load(new, [record("zoo.tag", 1, label="x")], schema)
+    other_model = record("zoo.vehicle", 1, plate="A-1")
+    assert load(new, [other_model], schema).created == 1
+
+
+# All or nothing
+
+
+def test_clash_in_the_last_row_leaves_everything_as_it_was(old: str, new: str) -> None:
+    backups.soil(new)
+    before = tables(new)
+    animal = ["panthera leo", "north", "Leo"]
+    clash = keyed("zoo.passport", "P2", number="P2", animal=animal)
+    with pytest.raises(RestoreError, match=r"zoo\.passport.*rolled back") as caught:
+        load(new, [*json.loads(dumped("fastnk", old)), clash])
+    assert caught.value.exit_code == 1
+    assert tables(new) == before
+    load(new, json.loads(dumped("fastnk", old)))
+
+
+def test_constraint_that_fails_in_the_end_leaves_everything_as_it_was(new: str) -> None:
+    backups.put_enclosure(new)
+    put(new, zoo.Animal, id=1, species_id="LEO", enclosure_id=1, name="Leo", habits={})
+    before = tables(new)
+    renamed = keyed("zoo.species", "leo", latin="leo", code="NEW")
+    with pytest.raises(RestoreError, match=r"(?i)foreign key"):
+        load(new, [keeper("Anna"), renamed])
+    assert tables(new) == before
+
+
+def test_value_that_only_the_database_refuses(new: str) -> None:
+    before = tables(new)
+    huge = {"model": "zoo.rope", "pk": 1, "fields": {"length": 10**30, "swing": 1}}
+    swing = record("zoo.swing", 1, name="x", rope=1)
+    with pytest.raises(RestoreError, match=r"zoo\.rope"):
+        load(new, [keeper("Anna"), swing, huge])
+    assert tables(new) == before
+
+
+def test_error_of_the_source_half_way(new: str) -> None:
+    passes = iter(range(3))
+
+    def records() -> Iterator[Record]:
+        is_last = next(passes) == 2
+        yield from (record("zoo.tag", pk, label="") for pk in range(1, 2002))
+        if is_last:
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        load(new, records)
+    assert not rows(zoo.Tag, new).exists()
+
+
+def test_second_restore_at_the_same_time_is_locked_out(new: str) -> None:
+    outcomes: list[BaseException | RestoreReport] = []
+
+    def second() -> None:
+        try:
+            outcomes.append(load(new, [keeper("Bela")]))
+        except RestoreError as error:
+            outcomes.append(error)
+        finally:
+            connections[new].close()
+
+    def first() -> Iterator[Record]:
+        if not outcomes:
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+        yield keeper("Anna")
+
+    load(new, first)
+    (outcome,) = outcomes
+    assert isinstance(outcome, LockedError)
+    assert outcome.exit_code == 6
+    assert [keeper.name for keeper in rows(zoo.Keeper, new)] == ["Anna"]
+    assert load(new, [keeper("Bela")]).created == 1
+
+
+def test_database_without_tables(new: str) -> None:
+    connection = connections[new]
+    with connection.schema_editor() as editor:
+        for table in connection.introspection.table_names():
+            cascade = " CASCADE" if connection.vendor == "postgresql" else ""
+            editor.execute(f"DROP TABLE {connection.ops.quote_name(table)}{cascade}")
+    with pytest.raises(RestoreError, match="no tables") as caught:
+        load(new, [keeper("Anna")])
+    assert "migrate" in str(caught.value)
+
+
+def test_database_without_one_of_the_tables(new: str) -> None:
+    with connections[new].schema_editor() as editor:
+        editor.delete_model(zoo.Event)
+    with pytest.raises(RestoreError, match="zoo_event"):
+        load(new, [keeper("Anna"), record("zoo.event", 1, uuid=str(UUID(int=1)), text="")])
+    assert not rows(zoo.Keeper, new).exists()
+
+
+def test_alias_that_the_project_does_not_have() -> None:
+    with pytest.raises(UsageError, match='no database "elsewhere"'):
+        Loader(SCHEMA, "elsewhere")
+
+
+def test_queries_do_not_grow_with_rows(new: str) -> None:
+    def queries(count: int) -> int:
+        names = [f"{count} {number}" for number in range(count)]
+        keepers = [keeper(name, mentor=[names[0]]) for name in names]
+        tags = [record("zoo.tag", count * 10 + n, label=name) for n, name in enumerate(names)]
+        with CaptureQueriesContext(connections[new]) as captured:
+            load(new, [*keepers, *tags])
+            load(new, [*keepers, *tags])
+        return len(captured)
+
+    assert queries(20) == queries(40)
+
+
+# The unified restore
+
+
+def plain(records: list[Record]) -> list[Record]:
+    """What conversion keeps whole: ids in relation fields only."""
+    return [one for one in records if one["model"] not in ("zoo.diet", "zoo.sticker")]
+
+
+@pytest.fixture
+def legacy_file(old: str, tmp_path: Path) -> Path:
+    path = tmp_path / "backup.json"
+    path.write_text(json.dumps(plain(json.loads(dumped("legacy", old)))))
+    return path
+
+
+def test_unified_restore_of_every_format(old: str, new: str, legacy_file: Path) -> None:
+    natural = legacy_file.with_name("natural.json")
+    fastnk.convert(legacy_file, natural, SCHEMA)
+    mixed = legacy_file.with_name("mixed.jsonl")
+    pairs = zip(json.loads(legacy_file.read_text()), json.loads(natural.read_text()), strict=True)
+    lines = [pair[0] if pair[0]["model"] == "zoo.keeper" else pair[1] for pair in pairs]
+    mixed.write_text("\n".join(map(json.dumps, lines)))
+    formats = ("legacy_database_ids", "enhanced_natural_keys", "mixed")
+    manager = fastnk.UnifiedRestoreManager(SCHEMA, database=new)
+    for path, format_ in zip((legacy_file, natural, mixed), formats, strict=True):
+        report = manager.restore_any_format(path)
+        assert report.format == format_
+        assert (report.conversion is None) == (format_ == "enhanced_natural_keys")
+        assert counts(report)[1:] in ((0, report.unchanged, 0), (0, 0, 0))
+    assert report.created == 0
+    expected = {label: told for label, told in by_keys(old).items() if label in report.models}
+    assert told_of(lines, by_keys(new)) == told_of(lines, expected)
+
+
+def test_target_is_known_before(new: str, engine: str) -> None:
+    target = fastnk.UnifiedRestoreManager(SCHEMA, database=new).target
+    assert target.database == new
+    expected = {"sqlite": "(sqlite /", "postgres": "(postgresql postgres_new at /"}
+    assert expected[engine] in str(target)
+    with pytest.raises(UsageError, match="elsewhere"):
+        fastnk.UnifiedRestoreManager(SCHEMA, database="elsewhere")
+
+
+def test_unified_restore_of_bytes_and_streams(new: str, legacy_file: Path) -> None:
+    data = legacy_file.read_bytes()
+    assert fastnk.restore(data, SCHEMA, database=new).created == 46
+    with legacy_file.open("rb") as stream:
+        assert fastnk.restore(stream, SCHEMA, database=new).created == 0
+    natural = fastnk.LegacyBackupConverter(SCHEMA).convert_bytes(data)
+    assert fastnk.restore(io.BytesIO(natural), SCHEMA, database=new).created == 0
+
+
+def test_unified_restore_with_a_schema_file_and_more_keys(new: str, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    SCHEMA.save(schema)
+    keys = [record("zoo.keeper", 5, name="Anna")]
+    backup = [record("zoo.keeper", 6, name="Bela", mentor=5)]
+    backup[0]["fields"] |= {"joined": "2001-01-01T00:00:00Z", "seen": "2001-01-01T00:00:00Z"}
+    load(new, [keeper("Anna")])
+    with pytest.raises(FindingsError):
+        fastnk.restore(json.dumps(backup).encode(), schema, database=new)
+    fastnk.restore(
+        json.dumps(backup).encode(), schema, database=new, keys=[json.dumps(keys).encode()]
+    )
+    assert rows(zoo.Keeper, new).get(name="Bela").mentor.name == "Anna"
+
+
+def test_unified_restore_with_the_schema_of_the_project(new: str) -> None:
+    backup = json.dumps([keeper("Anna"), keeper("Bela", mentor=["Anna"])]).encode()
+    report = fastnk.restore(backup, database=new, settings="tests.project.settings", dry_run=True)
+    assert report.models["zoo.keeper"].created == 2
+    assert not rows(zoo.Keeper, new).exists()
+
+
+def test_unified_restore_of_a_damaged_backup(new: str, legacy_file: Path) -> None:
+    data = legacy_file.read_bytes()[:-1]
+    with pytest.raises(BackupSyntaxError):
+        fastnk.restore(data, SCHEMA, database=new)
+    assert not rows(zoo.Keeper, new).exists()
+    report = fastnk.restore(data, SCHEMA, database=new, salvage=True)
+    assert report.created == 46
+    assert report.conversion.salvaged
+
+
+@pytest.mark.parametrize("tail", [b'[{"model": "zoo.tag", "fields": {}', b"[{]", b'["\xff"]'])
+def test_natural_backup_that_is_not_json_to_its_end(new: str, tail: bytes) -> None:
+    head = json.dumps(keeper("Anna")).encode()
+    data = b"[" + b",".join([head] * 2) + b"," + tail[1:]
+    with pytest.raises(BackupSyntaxError):
+        fastnk.restore(data, SCHEMA, database=new)
+    assert not rows(zoo.Keeper, new).exists()
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 1 << 18])
+@pytest.mark.parametrize(
+    "text", ['[{"a": 1.5}, {"b": []}]', ' \n[ {"a":1.5},{"b":[]}]\n', '\n{"a": 1.5}\n{"b": []}\n']
+)
+def test_reading_of_records(text: str, block_size: int) -> None:
+    with Source(text.encode(), block_size) as source:
+        assert list(read_records(source)) == [{"a": 1.5}, {"b": []}]
+        assert list(read_records(source)) == [{"a": 1.5}, {"b": []}]
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1.5}, {"b"', '[{"a": 1.5}] {}', '{"a": 1}\n{'])
+def test_reading_of_what_is_not_json(text: str) -> None:
+    with Source(text.encode()) as source, pytest.raises(BackupSyntaxError):
+        list(read_records(source))
+
+
+def test_restore_without_django() -> None:
+    script = """
+import sys
+sys.modules["django"] = None
+import fastnk
+try:
+    fastnk.restore(b"[]")
+except fastnk.FastnkError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("MissingExtraError FNK102 a restore needs Django")
