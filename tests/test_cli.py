@@ -70,8 +70,9 @@ def test_findings_are_shown_up_to_twenty_and_reported_whole(
     assert convert(backup, tmp_path / "out.json", schema, "--report", str(report)) == 4
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("FNK301 ") == 20
-    assert "and 5 more" in captured.err
+    assert captured.err.count("\n  FNK301 ") == 20
+    assert "and 5 more; in all\n" in captured.err
+    assert "25  FNK301 no record has this id: users.user.manager\n" in captured.err
     error = json.loads(report.read_text())["error"]
     assert error["total"] == len(error["findings"]) == 25
     first = error["findings"][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -894,6 +895,11 @@ def test_unified_restore_of_bytes_and_streams(new: str, legacy_file: Path) -> No
         assert fastnk.restore(stream, SCHEMA, database=new).created == 0
     natural = fastnk.LegacyBackupConverter(SCHEMA).convert_bytes(data)
     assert fastnk.restore(io.BytesIO(natural), SCHEMA, database=new).created == 0
+    out, into = os.pipe()
+    with os.fdopen(out, "rb") as stream:
+        with os.fdopen(into, "wb") as writer:
+            writer.write(natural)
+        assert fastnk.restore(stream, SCHEMA, database=new).created == 0
 
 
 def test_unified_restore_with_a_schema_file_and_more_keys(new: str, tmp_path: Path) -> None:

@@ -366,12 +366,17 @@ class _Conversion:
         if not self._findings:
             return
         self._findings.sort(key=lambda finding: (finding.place.path or "", finding.place.offset))
-        codes = sorted({int(finding.code[3:]) for finding in self._findings})
+        raise FindingsError(self._findings, total=len(self._findings), remedy=self._remedy())
+
+    def _remedy(self) -> str:
+        codes = {int(finding.code[3:]) for finding in self._findings}
         options = sorted({"--" + _CODES[code][1].replace("_", "-") for code in codes})
         remedy = f"allow them with {', '.join(options)}"
+        if 302 in codes and not any(known for _, known, *_ in self._indexer.model_counts()):
+            return "give the schema of this system: it knows none of the models in this backup"
         if 301 in codes:
-            remedy = f"name backups that hold the missing records with --keys, or {remedy}"
-        raise FindingsError(self._findings, total=len(self._findings), remedy=remedy)
+            return f"name backups that hold the missing records with --keys, or {remedy}"
+        return remedy
 
 
 # ---- the schema in the form that the core needs ---------------------------------------------

@@ -165,9 +165,24 @@ class FindingsError(FastnkError):
         shown = [str(finding) for finding in self.findings[:MAX_SHOWN]]
         more = self.total - len(shown)
         if more:
-            shown.append(f"and {more:,} more")
+            shown += [f"and {more:,} more; in all", *self._summary()]
         head, *rest = super().__str__().split("\n")
         return "\n".join([head, *(f"  {line}" for line in shown), *rest])
+
+    def _summary(self) -> list[str]:
+        """How often each kind of finding occurs in each field of each model, the most first."""
+        counts: dict[tuple[str, ...], int] = {}
+        for finding in self.findings:
+            place = finding.place
+            where = ".".join(filter(None, (place.model, place.field)))
+            kind = (finding.code, finding.what, where)
+            counts[kind] = counts.get(kind, 0) + 1
+        kinds = sorted(counts.items(), key=lambda item: -item[1])
+        lines = [
+            f"{count:>9,}  {code} {what}: {where}"
+            for (code, what, where), count in kinds[:MAX_SHOWN]
+        ]
+        return lines if len(kinds) <= MAX_SHOWN else [*lines, "        …"]
 
     def as_dict(self) -> dict[str, Any]:
         findings = [finding.as_dict() for finding in self.findings]

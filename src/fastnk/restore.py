@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from fastnk.convert import LegacyBackupConverter, Policies, Progress
@@ -96,9 +95,9 @@ class UnifiedRestoreManager:
             raise
 
     def _convert_and_load(self, backup: Backup) -> RestoreReport:
-        with tempfile.TemporaryDirectory(prefix="fastnk-") as folder:
-            natural = Path(folder, "natural.json")
+        with tempfile.TemporaryFile() as natural:  # without a name: a killed process leaves nothing
             conversion = self._converter.convert_to_natural_keys(backup, natural)
+            natural.seek(0)
             with Source(natural) as source:
                 report = self._load(source, backup)
         report.conversion = conversion
