@@ -17,6 +17,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytest.importorskip("orjson")
+
 from benchmarks import __main__ as bench
 from benchmarks import generate, report
 from benchmarks.rivals.rewrite import Rewriter
