@@ -307,7 +307,23 @@ class _Conversion:
                 continue
             ids = value if relation.many and isinstance(value, list) else [value]
             names += [name for id_ in ids if self.is_unresolved(relation, id_)]
+        for name, relation in self.relations_by_pk(record).items():
+            if self.has_key(relation.to) and self.is_unresolved(relation, record["pk"]):
+                names.append(name)
         return names
+
+    def relations_by_pk(self, record: Record) -> dict[str, Relation]:
+        """The relation that the pk of a record is, where the output has to hold it elsewhere: a
+        parent link among the fields, another one among the references."""
+        model = self.schema.models[record["model"]]
+        relation = model.relations.get(model.pk)
+        if relation is None or record.get("pk") is None or "natural_key" in record:
+            return {}
+        if relation.parent_link:
+            return {} if model.pk in record["fields"] else {model.pk: relation}
+        if self.style == "django" or "references" in record:
+            return {}
+        return {model.pk: relation}
 
     def is_unresolved(self, relation: Relation, value: Any) -> bool:
         if value is None or isinstance(value, list):
@@ -351,12 +367,54 @@ class _Conversion:
         out: Record = {}
         for name, value in record.items():
             if name == "fields":
-                out[name] = self.converted_fields(record)
-            elif name != "pk" or key is None:
-                out[name] = value
-            elif self.style == "fastnk":
-                out["natural_key"] = key
+                if references := self.references(record):
+                    out["references"] = references
+                out[name] = {**self.parent_link(record), **self.converted_fields(record)}
+                continue
+            if name == "pk" and key is not None:
+                if self.style == "fastnk":
+                    out["natural_key"] = key
+                if self.style == "django" or not self.schema.models[record["model"]].keep_pk:
+                    continue
+            out[name] = value
         return out
+
+    def parent_link(self, record: Record) -> dict[str, Any]:
+        return {
+            name: self.reference(relation, record["pk"])
+            if self.has_key(relation.to)
+            else record["pk"]
+            for name, relation in self.relations_by_pk(record).items()
+            if relation.parent_link
+        }
+
+    def references(self, record: Record) -> dict[str, Any]:
+        """What neither the natural key nor the fields hold: a pk that is a foreign key, and the
+        targets of generic relations."""
+        if self.style == "django" or "references" in record:
+            return {}
+        found: dict[str, Any] = {}
+        for name, relation in self.relations_by_pk(record).items():
+            if not relation.parent_link and self.has_key(relation.to):
+                found[name] = self.reference(relation, record["pk"])
+        for generic in self.schema.models[record["model"]].generic_relations.values():
+            type_, id_ = (
+                record["fields"].get(n) for n in (generic.content_type, generic.object_id)
+            )
+            if type_ is not None and id_ is not None and not isinstance(id_, list):
+                types = self.relation(record["model"], generic.content_type)
+                found[generic.object_id] = self.generic_key(types, type_, id_)
+        return {name: key for name, key in found.items() if isinstance(key, list)}
+
+    def generic_key(self, types: Relation, type_: Any, id_: Any) -> list[Any] | None:
+        if not isinstance(type_, list):
+            row = self.row(types, type_)
+            type_ = row and [row["fields"]["app_label"], row["fields"]["model"]]
+        label = ".".join(type_ or [])
+        if label not in self.schema.models or not self.has_key(label):
+            return None
+        row = self.row(Relation(label), id_)
+        return row and self.key_or_none(row)
 
     def converted_fields(self, record: Record) -> Record:
         relations = self.schema.models[record["model"]].relations

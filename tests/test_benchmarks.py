@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,14 +18,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-pytest.importorskip("orjson")
-
 from benchmarks import __main__ as bench
 from benchmarks import generate, report
 from benchmarks.rivals.rewrite import Rewriter
 from fastnk.schema import Schema, flat_parts, parse_path
 from tests import oracle
 
+pytestmark = pytest.mark.skipif(find_spec("orjson") is None, reason="orjson is not installed")
 ROOT = Path(__file__).resolve().parent.parent
 CONVERTERS = ("fastnk", *bench.PYTHON_RIVALS)
 Record = dict[str, Any]

@@ -26,7 +26,7 @@ from fastnk.errors import (
     SourceError,
     UsageError,
 )
-from fastnk.schema import Model, Relation, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema
 from tests import jsontext, oracle
 from tests.jsontext import Node
 from tests.strategies import (
@@ -197,7 +197,7 @@ class Pattern:
         """All members of a record, with the gaps between them."""
         taken_out = "pk" in node.value and "pk" not in out and "natural_key" not in out
         members = [
-            self.member(key, value, out)
+            self.member(node, key, value, out)
             for key, value in node.members
             if not (taken_out and key.value == "pk")
         ]
@@ -217,20 +217,35 @@ class Pattern:
             found += [re.escape(self.text[end:start]), pattern]
         return "".join(found)
 
-    def member(self, key: Node, value: Node, out: oracle.Record) -> str:
+    def member(self, node: Node, key: Node, value: Node, out: oracle.Record) -> str:
         gap = re.escape(self.text[key.end : value.start])
         if key.value == "pk" and "pk" not in out:
             return '"natural_key": ' + spelled(out["natural_key"])
         literal = re.escape(self.text[key.start : key.end]) + gap
         if key.value == "fields":
-            return literal + self.fields(value, out)
+            return self.references(node, out) + literal + self.fields(value, out)
+        if key.value == "pk" and "natural_key" in out and "natural_key" not in node.value:
+            literal = f'"natural_key": {spelled(out["natural_key"])}, {literal}'
         return literal + re.escape(self.text[value.start : value.end])
+
+    def references(self, node: Node, out: oracle.Record) -> str:
+        """What stands in front of the fields where the record itself could not hold it."""
+        if "references" not in out or "references" in node.value:
+            return ""
+        members = [f'"{name}": {spelled(key)}' for name, key in out["references"].items()]
+        return f'"references": \\{{{", ".join(members)}\\}}, '
 
     def fields(self, node: Node, out: oracle.Record) -> str:
         model = self.schema.models.get(out["model"])
         relations = {} if model is None else model.relations
+        names = {key.value for key, _ in node.members}
+        added = [
+            f'"{name}": {spelled(value)}{", " if node.members else ""}'
+            for name, value in out["fields"].items()
+            if name not in names
+        ]
         if not node.members:
-            return re.escape(self.text[node.start : node.end])
+            return re.escape(self.text[node.start : node.end - 1]) + "".join(added) + r"\}"
         patterns = [
             re.escape(self.text[key.start : value.start])
             + (self.relation if key.value in relations else self.plain)(
@@ -241,7 +256,7 @@ class Pattern:
         first, last = node.members[0][0], node.members[-1][1]
         opening = re.escape(self.text[node.start : first.start])
         closing = re.escape(self.text[last.end : node.end])
-        return opening + self.joined(node, patterns) + closing
+        return opening + "".join(added) + self.joined(node, patterns) + closing
 
     def plain(self, node: Node, _out: Any) -> str:
         return re.escape(self.text[node.start : node.end])
@@ -357,7 +372,23 @@ def test_report_counts_what_was_done(
         if one["model"] in case.schema.models
         for name in case.schema.models[one["model"]].relations
         if name in one["fields"]
-    )
+    ) + sum(len(other.get("references", ())) for _, other in pairs)
+
+
+def test_generic_relations_that_lead_nowhere_are_findings() -> None:
+    models, records, _ = SMALL_CASES["generic relations"]
+    backup = json.dumps(records).encode()
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(Schema.of(models)).convert_bytes(backup)
+    found = [
+        (one.code, one.place.record, one.place.field, one.value) for one in caught.value.findings
+    ]
+    assert found == [
+        ("FNK310", 6, "number", "1"),
+        ("FNK309", 7, "number", "404"),
+        ("FNK308", 8, "number", '["no", "model"]'),
+    ]
+    assert "--on-generic" in str(caught.value)
 
 
 def check_counts(applied: dict[str, int], case: Case) -> None:
@@ -463,6 +494,72 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
             record("w.w", 3, v=["bob", "L"]),
         ],
         {},
+    ),
+    "a pk that is a foreign key": (
+        {
+            "u.u": USER,
+            "v.v": Model(pk="u", natural_key=["x"], relations={"u": Relation("u.u")}),
+            "w.w": Model(pk="u", relations={"u": Relation("u.u")}),
+        },
+        [record("v.v", 1, x="X"), record("w.w", 1, y="Y"), record("w.w", 9), ANN],
+        {"on_unresolved": "keep"},
+    ),
+    "children of two generations": (
+        {
+            "u.u": USER,
+            "v.v": Model(
+                pk="u_ptr",
+                natural_key=["u_ptr__name"],
+                relations={"u_ptr": Relation("u.u", parent_link=True)},
+            ),
+            "w.w": Model(
+                pk="v_ptr",
+                natural_key=["v_ptr__u_ptr__name"],
+                relations={"v_ptr": Relation("v.v", parent_link=True)},
+            ),
+            "x.x": Model(pk="y_ptr", relations={"y_ptr": Relation("y.y", parent_link=True)}),
+            "y.y": Model(),
+        },
+        [
+            record("w.w", 1),
+            record("v.v", 1, hot=True),
+            ANN,
+            record("x.x", 7, a=1),
+            record("y.y", 7),
+            {"model": "v.v", "fields": {"u_ptr": ["bob"], "hot": None}},
+        ],
+        {},
+    ),
+    "a pk that is data": (
+        {"u.u": Model(pk="code", natural_key=["name"], keep_pk=True), "v.v": model(u="u.u")},
+        [record("u.u", "DRAFT", name="Draft"), record("v.v", 1, u="DRAFT")],
+        {},
+    ),
+    "generic relations": (
+        {
+            "contenttypes.contenttype": model("app_label", "model"),
+            "u.u": USER,
+            "y.y": Model(),
+            "v.v": Model(
+                relations={"kind": Relation("contenttypes.contenttype")},
+                generic_relations={"target": GenericRelation("kind", "number")},
+            ),
+        },
+        [
+            record("v.v", 1, kind=5, number="1"),
+            record("v.v", 2, number=1, kind=["u", "u"]),
+            record("v.v", 3, kind=None, number=None),
+            record("v.v", 4, kind=5, number=None),
+            record("v.v", 5, kind=5, number=["ann"]),
+            record("v.v", 6, kind=6, number=1),
+            record("v.v", 7, kind=5, number=404),
+            record("v.v", 8, kind=["no", "model"], number=1),
+            record("contenttypes.contenttype", 5, app_label="u", model="u"),
+            record("contenttypes.contenttype", 6, app_label="y", model="y"),
+            record("y.y", 1),
+            ANN,
+        ],
+        {"on_generic": "keep"},
     ),
     "null elements in a many relation": (
         {"u.u": USER, "v.v": model(us="*u.u")},

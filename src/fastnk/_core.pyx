@@ -411,11 +411,26 @@ cdef struct RelationPlan:
     int index            # NOWHERE: the target has no natural key, so ids stay
     bint many
 
+cdef struct GenericPlan:
+    Text name            # of the field with the id
+    int type_column      # of the record: holds the content type
+    int id_column        # of the record: holds the id
+    int model            # of content types
+    int index            # of that model: finds the content type's row
+    int app_column       # of that row
+    int name_column      # of that row
+
 cdef struct ModelPlan:
     Text label
     bint natural
-    int columns
+    bint keep_pk         # the pk is data that the natural key does not hold
+    bint parent_link     # the pk is the link to the parent in multi-table inheritance
+    int pk_relation      # NOWHERE where the pk refers to nothing
+    int columns          # noted of a record
+    int row_columns      # the first of them, which its row keeps
     int pk_column
+    int first_generic
+    int generics
     int first_field
     int fields
     int first_operation
@@ -439,8 +454,10 @@ cdef class Plan:
     Not seen by the garbage collector, like all that refers to it: it cannot be part of a cycle,
     and must not be cleared while an `Indexer` still frees what it describes.
 
-    `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `columns`,
-    `pk_column`, `fields` [(name, column, relation)] and `indexes` [column, -1 for the pk].
+    `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `keep_pk`,
+    `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
+    relation)], `indexes` [column, -1 for the pk] and `generics` [(name, type column, id column,
+    model, index, app column, name column)].
     `paths`: [(hops, column, transform)] with hops [(column, model, index, positions, transform)].
     `relations`: [(field name, model, index, many)].
     """
@@ -453,6 +470,7 @@ cdef class Plan:
     cdef int *operations
     cdef int *indexes
     cdef int *positions
+    cdef GenericPlan *generics
     cdef int model_count
     cdef int relation_count
     cdef list alive
@@ -479,7 +497,7 @@ cdef class Plan:
 
     cdef set_models(self, list models):
         cdef ModelPlan *m
-        cdef int field = 0, operation = 0, index = 0
+        cdef int field = 0, operation = 0, index = 0, generic = 0
         self.model_count = len(models)
         self.models = <ModelPlan *> _array(len(models), sizeof(ModelPlan))
         self.fields = <FieldPlan *> _array(
@@ -488,11 +506,17 @@ cdef class Plan:
             sum([len(model["natural"] or ()) for model in models]), sizeof(int))
         self.indexes = <int *> _array(
             sum([len(model["indexes"]) for model in models]), sizeof(int))
+        self.generics = <GenericPlan *> _array(
+            sum([len(model["generics"]) for model in models]), sizeof(GenericPlan))
         for i, model in enumerate(models):
             m = &self.models[i]
             m.label = self.keep(model["label"])
             m.natural = model["natural"] is not None
+            m.keep_pk = model["keep_pk"]
+            m.parent_link = model["parent_link"]
+            m.pk_relation = model["pk_relation"]
             m.columns = model["columns"]
+            m.row_columns = model["row_columns"]
             m.pk_column = model["pk_column"]
             m.first_field = field
             for name, column, relation in model["fields"]:
@@ -511,6 +535,14 @@ cdef class Plan:
                 self.indexes[index] = column
                 index += 1
             m.indexes = index - m.first_index
+            m.first_generic = generic
+            for name, *numbers in model["generics"]:
+                type_column, id_column, target, number, app_column, name_column = numbers
+                self.generics[generic] = GenericPlan(
+                    self.keep(name), type_column, id_column, target, number, app_column,
+                    name_column)
+                generic += 1
+            m.generics = generic - m.first_generic
 
     cdef set_paths(self, list paths):
         cdef int number = 0
@@ -540,6 +572,7 @@ cdef class Plan:
         free(self.hops)
         free(self.operations)
         free(self.positions)
+        free(self.generics)
         free(self.indexes)
 
 
@@ -549,7 +582,10 @@ cdef class Plan:
 # are relative to where the entry before ended:
 #
 #     RECORD   model, records since the last one, gap, separator, length, whether a pk, pk
-#     KEY      gap, length, columns           the pk member (or the key in its place)
+#     KEY      gap, length, columns           the pk member, in whose place the key comes
+#     BESIDE   gap, 0, columns                the key comes in front of the pk member
+#     PARENT   gap, 0, relation, more, id, pk in front of the fields: the link to the parent
+#     REFERENCES gap, 0, count, then of each: generic or relation, id, content type
 #     RELATION gap, length, relation, id      one id
 #     FIRST    gap, length, relation, id      the same, in a list of many
 #     LATER    gap, length, relation, id
@@ -559,6 +595,9 @@ cdef class Plan:
 cdef enum Entry:
     RECORD
     KEY
+    BESIDE
+    PARENT
+    REFERENCES
     RELATION
     FIRST
     LATER
@@ -582,14 +621,18 @@ cdef enum Code:
     NULL_KEY
     DUPLICATE_MEMBER
     NO_KEY
+    NO_CONTENT_TYPE
+    NO_GENERIC_TARGET
+    NO_GENERIC_KEY
 
 cdef enum:
     FIRST_CODE = 301
-    CODES = 7
+    CODES = 10
     MAX_UNKNOWN_MODELS = 10_000
 
 _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
-                 "on_null_key", "on_duplicate_member", "on_unresolved")
+                 "on_null_key", "on_duplicate_member", "on_unresolved", "on_generic",
+                 "on_generic", "on_generic")
 
 cdef struct Slot:
     size_t at
@@ -630,7 +673,12 @@ cdef struct Record:
     size_t start
     int model
     bint has_natural_key
+    bint has_references
+    bint has_parent_link
     bint has_fields
+    size_t fields_start  # of the member's name
+    size_t first_field   # or, where there is none, the closing brace
+    bint any_field
     Member pk            # start is 0 where there is none
     size_t fields_at     # as an index into the positions
     int fields_model     # that the fields were walked for
@@ -932,6 +980,7 @@ cdef class Indexer(Walker):
             if self.record.has_fields:
                 self.note_repeated(b"fields")
             self.record.has_fields = True
+            self.record.fields_start = member.start
             self.record.fields_at = w.at
             self.record.fields_model = self.record.model
             if self.record.model != NOWHERE:
@@ -949,6 +998,11 @@ cdef class Indexer(Walker):
             if self.record.has_natural_key:
                 self.note_repeated(b"natural_key")
             self.record.has_natural_key = True
+            return True
+        if is_word(name, b"references"):
+            if self.record.has_references:
+                self.note_repeated(b"references")
+            self.record.has_references = True
             return True
         return self.remember(&self.extras, name, NOWHERE)
 
@@ -1024,8 +1078,11 @@ cdef class Indexer(Walker):
         self.repeated_fields.length = 0
         if m.plan:
             memset(self.columns, 0, m.plan.columns * sizeof(Text))
+        self.record.has_parent_link = False
         w.at += 1
         more = peek(w) != c'}'
+        self.record.first_field = w.positions[w.at]
+        self.record.any_field = more
         while more:
             start = w.positions[w.at] + 1
             if not walk_name(w):
@@ -1083,6 +1140,8 @@ cdef class Indexer(Walker):
         if field == NOWHERE:
             return walk_value(w)
         plan = &self.plan.fields[field]
+        if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
+            self.record.has_parent_link = plan.relation != NOWHERE
         if plan.relation == NOWHERE:
             if not walk_value(w):
                 return False
@@ -1234,6 +1293,7 @@ cdef class Indexer(Walker):
         m = &self.models[self.record.model]
         if self.record.fields_model != self.record.model:
             w.at = self.record.fields_at
+            self.record.fields_model = self.record.model
             if not self.walk_fields(m):
                 return False
             w.at = at
@@ -1317,9 +1377,9 @@ cdef class Indexer(Walker):
 
     cdef bint append_columns(self, Buffer *buffer, ModelPlan *plan) noexcept nogil:
         cdef int i
-        if plan.pk_column != NOWHERE:
+        if plan.pk_column != NOWHERE and self.record.pk.end:
             self.columns[plan.pk_column] = self.pk_value()
-        for i in range(plan.columns):
+        for i in range(plan.row_columns):
             if not append_text(buffer, self.columns[i].data, self.columns[i].length):
                 return False
         return True
@@ -1347,7 +1407,7 @@ cdef class Indexer(Walker):
         slot = find_slot(index, rows, column, id, hash, &self.row_scratch)
         if slot[0]:
             other = rows + (slot[0] & PLACE_MASK) - 1
-            if self.keys_only and same_row(other, rows + place, m.plan.columns):
+            if self.keys_only and same_row(other, rows + place, m.plan.row_columns):
                 return True
             if not self.note_duplicate_pk(m, column, id):
                 return False
@@ -1372,13 +1432,10 @@ cdef class Indexer(Walker):
 
     cdef bint log_record(self, ModelState *m, size_t end) noexcept nogil:
         """Log the record's slots in the order of their places."""
-        cdef bint to_key = (m.plan != NULL and m.plan.natural and self.record.pk.end
-                            and not self.record.has_natural_key)
         cdef size_t i, count
         cdef const Slot *slots
-        if to_key:
-            if not (self.add_key_slot() and self.push(&self.slots, self.cuts.data, self.cuts.length)):
-                return False
+        if m.plan != NULL and not self.add_made_slots(m.plan):
+            return False
         count = self.slots.length // sizeof(Slot)
         if count == 0 and not self.log_all:
             return True
@@ -1392,14 +1449,81 @@ cdef class Indexer(Walker):
         self.walk.fault = MEMORY
         return False
 
-    cdef bint add_key_slot(self) noexcept nogil:
+    cdef bint add_made_slots(self, ModelPlan *plan) noexcept nogil:
+        """Slots of what the record does not hold yet: its key, a parent link, references."""
+        cdef bint by_pk = self.record.pk.end and not self.record.has_natural_key
+        if by_pk and plan.natural and not (
+                self.add_key_slot(plan) and self.push(&self.slots, self.cuts.data, self.cuts.length)):
+            return False
+        if by_pk and plan.parent_link and not self.record.has_parent_link and not self.add_slot(
+                PARENT, plan.pk_relation, self.record.first_field, self.record.first_field):
+            return False
+        return (self.django_style or self.record.has_references or self.count_references(plan) == 0
+                or self.add_slot(REFERENCES, NOWHERE, self.record.fields_start,
+                                 self.record.fields_start))
+
+    cdef bint add_key_slot(self, ModelPlan *plan) noexcept nogil:
         """What the key replaces: the pk member, and with it a comma where it just goes away."""
         cdef Member *pk = &self.record.pk
         if not self.django_style:
+            if plan.keep_pk:
+                return self.add_slot(BESIDE, NOWHERE, pk.start, pk.start)
             return self.add_slot(KEY, NOWHERE, pk.start, pk.end)
         if pk.following:
             return self.add_slot(KEY, NOWHERE, pk.start, pk.following)
         return self.add_slot(KEY, NOWHERE, pk.previous_end, pk.end)
+
+    cdef bint refers_by_pk(self, ModelPlan *plan) noexcept nogil:
+        """Whether the pk is a foreign key that neither `fields` nor Django's natural dump hold."""
+        return (plan.pk_relation != NOWHERE and not plan.parent_link
+                and self.plan.relations[plan.pk_relation].index != NOWHERE
+                and not self.record.has_natural_key and self.pk_value().length > 0)
+
+    cdef bint refers(self, const GenericPlan *generic) noexcept nogil:
+        """Whether the record uses that generic relation (and its id is no key already)."""
+        cdef Text id = self.columns[generic.id_column]
+        return not (is_null(id) or id.data[0] == c'['
+                    or is_null(self.columns[generic.type_column]))
+
+    cdef int count_references(self, ModelPlan *plan) noexcept nogil:
+        cdef int count = self.refers_by_pk(plan)
+        cdef int i
+        for i in range(plan.first_generic, plan.first_generic + plan.generics):
+            count += self.refers(&self.plan.generics[i])
+        return count
+
+    cdef bint append_references(self, ModelPlan *plan) noexcept nogil:
+        """Even numbers are relations, odd ones generic relations."""
+        cdef Buffer *log = &self.log
+        cdef GenericPlan *generic
+        cdef Text id, type_
+        cdef int i
+        if not append_number(log, self.count_references(plan)):
+            return False
+        if self.refers_by_pk(plan):
+            id = canonical(self.pk_value(), &self.scratch)
+            if id.data == NULL or not (append_number(log, 2 * plan.pk_relation)
+                                       and append_text(log, id.data, id.length)
+                                       and append_number(log, 0)):
+                return False
+        for i in range(plan.first_generic, plan.first_generic + plan.generics):
+            generic = &self.plan.generics[i]
+            if self.refers(generic):
+                id = canonical(self.columns[generic.id_column], &self.scratch)
+                type_ = self.columns[generic.type_column]
+                if id.data == NULL or not (append_number(log, 2 * i + 1)
+                                           and append_text(log, id.data, id.length)
+                                           and append_text(log, type_.data, type_.length)):
+                    return False
+        return True
+
+    cdef bint append_parent(self, int relation) noexcept nogil:
+        cdef Buffer *log = &self.log
+        cdef Text pk = self.pk_value()
+        cdef Text id = canonical(pk, &self.scratch)
+        return (id.data != NULL and append_number(log, relation)
+                and append_byte(log, self.record.any_field)
+                and append_text(log, id.data, id.length) and append_text(log, pk.data, pk.length))
 
     cdef bint append_entries(self, ModelState *m, const Slot *slots, size_t count,
                              size_t end) noexcept nogil:
@@ -1424,8 +1548,14 @@ cdef class Indexer(Walker):
                     and append_number(log, slots[i].length)):
                 return False
             self.log_end = self.consumed + slots[i].at + slots[i].length
-            if slots[i].entry == KEY:
+            if slots[i].entry == KEY or slots[i].entry == BESIDE:
                 if not self.append_columns(log, m.plan):
+                    return False
+            elif slots[i].entry == PARENT:
+                if not self.append_parent(slots[i].relation):
+                    return False
+            elif slots[i].entry == REFERENCES:
+                if not self.append_references(m.plan):
                     return False
             elif slots[i].entry == RELATION or slots[i].entry == FIRST or slots[i].entry == LATER:
                 id = canonical(self.span(slots[i].at, slots[i].at + slots[i].length), &self.scratch)
@@ -1506,6 +1636,13 @@ cdef take_findings(Indexer indexer, Buffer *notes):
 
 # ---- pass 2 -------------------------------------------------------------------------------
 
+cdef enum Reference:
+    WRITTEN
+    STAYS        # the row keeps its pk, so the id does
+    LOST         # there is no row with that id
+    FAILED       # without memory
+
+
 @cython.final
 @cython.no_gc
 cdef class Splicer:
@@ -1531,6 +1668,7 @@ cdef class Splicer:
     cdef int record_model
     cdef bint record_has_pk
     cdef Buffer record_pk
+    cdef Buffer label            # of the model that a generic relation leads to
     cdef bint in_dropped         # this record is left out
     cdef bint any_kept           # a record before this one was not left out
     cdef bint in_list            # something of this list has been written
@@ -1558,6 +1696,7 @@ cdef class Splicer:
         free(self.out.data)
         free(self.notes.data)
         free(self.record_pk.data)
+        free(self.label.data)
         free(self.newly_dropped.data)
 
     def push_log(self, bytes log, unsigned long long covered):
@@ -1636,8 +1775,12 @@ cdef class Splicer:
         else:
             start = before + read_number(&at)
             self.log_end = start + read_number(&at)
-            if entry == KEY:
-                good = self.read_key(&at, start)
+            if entry == KEY or entry == BESIDE:
+                good = self.read_key(&at, entry, start)
+            elif entry == PARENT:
+                good = self.read_parent(&at, start)
+            elif entry == REFERENCES:
+                good = self.read_references(&at, start)
             elif entry == CUT:
                 if not self.in_dropped and not self.keeps_pks():
                     self.replace(start, self.log_end)
@@ -1726,7 +1869,7 @@ cdef class Splicer:
 
     # -- the record's own key --
 
-    cdef bint read_key(self, const uint8_t **at, uint64_t start) noexcept nogil:
+    cdef bint read_key(self, const uint8_t **at, Entry entry, uint64_t start) noexcept nogil:
         """The pk member becomes the key, unless the record has to keep its pk."""
         cdef ModelPlan *plan = self.index.models[self.record_model].plan
         cdef const uint8_t *columns = at[0]
@@ -1734,7 +1877,7 @@ cdef class Splicer:
         cdef Text nothing = literal(b"")
         cdef Made made
         cdef int i
-        for i in range(plan.columns):
+        for i in range(plan.row_columns):
             read_text(at)
         if self.in_dropped or self.keeps_pks():
             return True
@@ -1754,6 +1897,8 @@ cdef class Splicer:
         if self.index.django_style:
             self.pending.length = 0
         elif not insert(&self.pending, b'"natural_key": ', 15):
+            return False
+        elif entry == BESIDE and not append(&self.pending, b", ", 2):
             return False
         self.keys_written += 1
         self.replace(start, self.log_end)
@@ -1848,41 +1993,163 @@ cdef class Splicer:
         row = m.table.rows.data + (slot & PLACE_MASK) - 1
         return NULL if row[0] & ROW_DROPPED else row
 
+    # -- what Django's natural dump adds or loses --
+
+    cdef bint read_parent(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """The link to the parent becomes the first field, as Django writes it."""
+        cdef int number = <int> read_number(at)
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef bint more = at[0][0]
+        cdef Text id, pk
+        cdef Reference outcome = STAYS
+        at[0] += 1
+        id = read_text(at)
+        pk = read_text(at)
+        if self.in_dropped:
+            return True
+        self.pending.length = 0
+        if not (append_byte(&self.pending, c'"')
+                and append(&self.pending, relation.name.data, relation.name.length)
+                and append(&self.pending, b'": ', 3)):
+            return False
+        if relation.index != NOWHERE:
+            outcome = self.put_reference(relation.model, relation.index, id)
+        if outcome == FAILED:
+            return False
+        if outcome == LOST and not self.note(UNRESOLVED, start, relation.name, id):
+            return False
+        if outcome != WRITTEN and not append(&self.pending, pk.data, pk.length):
+            return False
+        self.replace(start, start)
+        return not more or append(&self.pending, b", ", 2)
+
+    cdef bint read_references(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """What neither the natural key nor the fields hold goes into a member of its own."""
+        cdef int left = <int> read_number(at)
+        cdef bint any_made = False
+        cdef size_t before
+        cdef int number
+        cdef Text id, type_
+        cdef Reference outcome
+        self.pending.length = 0
+        if not append(&self.pending, b'"references": {', 15):
+            return False
+        while left:
+            left -= 1
+            number = <int> read_number(at)
+            id = read_text(at)
+            type_ = read_text(at)
+            if self.in_dropped:
+                continue
+            before = self.pending.length
+            outcome = self.put_named(number, id, type_, any_made, start)
+            if outcome == FAILED:
+                return False
+            if outcome == WRITTEN:
+                any_made = True
+            else:
+                self.pending.length = before
+        if not any_made:
+            self.pending.length = 0
+            return True
+        self.replace(start, start)
+        return append(&self.pending, b"}, ", 3)
+
+    cdef Reference put_named(self, int number, Text id, Text type_, bint comma,
+                             uint64_t start) noexcept nogil:
+        """Append `"name": key` for an entry of the references."""
+        cdef GenericPlan *generic = &self.index.plan.generics[number >> 1]
+        cdef RelationPlan *relation = &self.index.plan.relations[number >> 1]
+        cdef bint is_generic = number & 1
+        cdef Text name = generic.name if is_generic else relation.name
+        cdef Code code = NO_GENERIC_TARGET if is_generic else UNRESOLVED
+        cdef int model = self.generic_target(generic, type_) if is_generic else relation.model
+        cdef Reference outcome = LOST
+        if comma and not append(&self.pending, b", ", 2):
+            return FAILED
+        if not (append_byte(&self.pending, c'"') and append(&self.pending, name.data, name.length)
+                and append(&self.pending, b'": ', 3)):
+            return FAILED
+        if model == NOWHERE:
+            code = NO_CONTENT_TYPE
+            id = type_
+        elif not self.index.models[model].plan.natural:
+            code = NO_GENERIC_KEY
+        else:
+            outcome = self.put_reference(model, 0 if is_generic else relation.index, id)
+        if outcome == LOST and not self.note(code, start, name, id):
+            return FAILED
+        return outcome
+
+    cdef int generic_target(self, GenericPlan *generic, Text type_) noexcept nogil:
+        """The number of the model that a content type (an id, or its natural key) stands for."""
+        cdef const uint8_t *row
+        cdef Text app, name
+        cdef Buffer *label = &self.label
+        cdef int number
+        if type_.data[0] == c'[':
+            app = list_element(type_, 0)
+            name = list_element(type_, 1)
+        else:
+            type_ = canonical(type_, &self.index.scratch)
+            row = self.find_row(generic.model, generic.index, type_) if type_.data else NULL
+            if row == NULL:
+                return NOWHERE
+            app = column_of(row_columns(row), generic.app_column)
+            name = column_of(row_columns(row), generic.name_column)
+        label.length = 0
+        if app.length < 2 or name.length < 2 or not (
+                append(label, app.data + 1, app.length - 2) and append_byte(label, c'.')
+                and append(label, name.data + 1, name.length - 2)):
+            return NOWHERE
+        app.data = label.data
+        app.length = label.length
+        number = self.index.label_slot(app)[0] - 1
+        return number if number >= 0 and self.index.models[number].plan else NOWHERE
+
     # -- references --
+
+    cdef Reference put_reference(self, int model, int index, Text id) noexcept nogil:
+        """Append the key of the row with that id."""
+        cdef size_t before = self.pending.length
+        cdef const uint8_t *row
+        cdef Made made
+        if self.index.models[model].table.keeps_pks:
+            return STAYS
+        row = self.find_row(model, index, id)
+        if row == NULL:
+            return LOST
+        made = self.make_key(self.index.models[model].plan, row_columns(row), &self.pending)
+        if made == NO_MEMORY:
+            return FAILED
+        if made == WHOLE or (made == NULL_PART
+                             and self.index.policies[NULL_KEY - FIRST_CODE] == NULL_):
+            self.references_written += 1
+            return WRITTEN
+        self.pending.length = before
+        # A row of this backup keeps its pk, which is reported there; another one is no help.
+        return LOST if row[0] & ROW_OF_KEYS else STAYS
 
     cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t before,
                              uint64_t start) noexcept nogil:
         """An id becomes the key of its row, unless that row keeps its pk."""
         cdef int number = <int> read_number(at)
         cdef RelationPlan *relation = &self.index.plan.relations[number]
-        cdef ModelState *target = &self.index.models[relation.model]
         cdef Text id = read_text(at)
-        cdef const uint8_t *row
-        cdef Made made
+        cdef Reference outcome
         if self.in_dropped:
             return True
         if entry == FIRST:
             self.in_list = False
-        if target.table.keeps_pks:
-            return self.keep(entry, before, start)
-        row = self.find_row(relation.model, relation.index, id)
-        if row == NULL:
-            return self.meet_unresolved(entry, before, start, number, id)
         self.pending.length = 0
-        made = self.make_key(target.plan, row_columns(row), &self.pending)
-        if made == NO_MEMORY:
-            return False
-        if made == WHOLE or (made == NULL_PART
-                             and self.index.policies[NULL_KEY - FIRST_CODE] == NULL_):
-            self.references_written += 1
+        outcome = self.put_reference(relation.model, relation.index, id)
+        if outcome == LOST:
+            return self.meet_unresolved(entry, before, start, number, id)
+        if outcome == WRITTEN:
             self.replace(before if entry == LATER and not self.in_list else start, self.log_end)
             self.in_list = True
             return True
-        self.pending.length = 0
-        if row[0] & ROW_OF_KEYS:
-            return self.meet_unresolved(entry, before, start, number, id)
-        # The row is a record of this backup and keeps its pk, which is reported there.
-        return self.keep(entry, before, start)
+        return outcome == STAYS and self.keep(entry, before, start)
 
     cdef bint keep(self, Entry entry, uint64_t before, uint64_t start) noexcept nogil:
         if entry == LATER and not self.in_list:

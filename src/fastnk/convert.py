@@ -40,6 +40,8 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     """A natural key with a null in it: the model keeps its pks, or the key is written so."""
     on_duplicate_member: Literal["error", "keep"] = "error"
     """A member that stands twice in a record: keep both; the last one counts."""
+    on_generic: Literal["error", "keep"] = "error"
+    """A generic relation that leads to no natural key: keep its id."""
 
 
 _CODES: dict[int, tuple[str, str]] = {
@@ -50,6 +52,9 @@ _CODES: dict[int, tuple[str, str]] = {
     305: ("the natural key has a null part", "on_null_key"),
     306: ("a member stands twice in this record", "on_duplicate_member"),
     307: ("the natural key cannot be made: a record on its way is missing", "on_unresolved"),
+    308: ("no record has this content type, or the schema lacks its model", "on_generic"),
+    309: ("no record has this id (generic relation)", "on_generic"),
+    310: ("the target of this generic relation has no natural key", "on_generic"),
 }
 
 
@@ -399,38 +404,88 @@ class _Compiler:
         self._relations: list[tuple[bytes, int, int, bool]] = []
 
     def plan(self) -> Plan:
+        schema = self._schema
         operations = {
             label: None if model.natural_key is None else self._operations(label, model.natural_key)
-            for label, model in self._schema.models.items()
+            for label, model in schema.models.items()
         }
         relations = {
             label: {name: self._relation(label, name) for name in model.relations}
-            for label, model in self._schema.models.items()
+            for label, model in schema.models.items()
         }
+        self._index_generic_targets()
+        # The columns of generic relations come behind: rows need not keep what only the record
+        # itself has to show.
+        row_columns = {label: len(columns) for label, columns in self._columns.items()}
+        generics = {label: self._generics(label) for label in schema.models}
         models = [
-            self._model(label, operations[label], relations[label]) for label in self._numbers
+            {
+                **self._model(label, relations[label]),
+                "natural": operations[label],
+                "row_columns": row_columns[label],
+                "generics": generics[label],
+            }
+            for label in self._numbers
         ]
         return Plan(models, self._paths, self._relations)
 
-    def _model(
-        self, label: str, operations: list[int] | None, relations: dict[str, int]
-    ) -> dict[str, Any]:
+    def _model(self, label: str, relations: dict[str, int]) -> dict[str, Any]:
         columns = self._columns[label]
-        pk = self._schema.models[label].pk
+        model = self._schema.models[label]
+        pk = model.pk
+        pk_relation = model.relations.get(pk)
+        parent_link = pk_relation is not None and pk_relation.parent_link
         return {
             "label": label.encode(),
-            "natural": operations,
+            "keep_pk": model.keep_pk,
+            "parent_link": parent_link,
+            "pk_relation": relations.get(pk, _NOWHERE),
             "columns": len(columns),
             "pk_column": columns.get(pk, _NOWHERE),
             "fields": [
                 (name.encode(), columns.get(name, _NOWHERE), relations.get(name, _NOWHERE))
                 for name in dict.fromkeys([*columns, *relations])
-                if name != pk
+                if name != pk or parent_link
             ],
             "indexes": [
                 _NOWHERE if field == pk else columns[field] for field in self._indexes[label]
             ],
         }
+
+    def _index_generic_targets(self) -> None:
+        """A generic relation may lead to any model, by way of its content types."""
+        models = self._schema.models
+        types = {
+            model.relations[generic.content_type].to
+            for model in models.values()
+            for generic in model.generic_relations.values()
+        }
+        for label in types:
+            self._column(label, "app_label")
+            self._column(label, "model")
+        if types:
+            for label, model in models.items():
+                if model.natural_key is not None:
+                    self._index(label, None)
+
+    def _generics(self, label: str) -> list[tuple[bytes, int, int, int, int, int, int]]:
+        model = self._schema.models[label]
+        found = []
+        for generic in model.generic_relations.values():
+            relation = model.relations[generic.content_type]
+            types = relation.to
+            found.append(
+                (
+                    generic.object_id.encode(),
+                    self._column(label, generic.content_type),
+                    self._column(label, generic.object_id),
+                    self._numbers[types],
+                    self._index(types, relation.to_field),
+                    self._column(types, "app_label"),
+                    self._column(types, "model"),
+                )
+            )
+        return found
 
     def _relation(self, label: str, name: str) -> int:
         relation = self._schema.models[label].relations[name]

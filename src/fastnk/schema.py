@@ -32,6 +32,8 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """The field of the target whose value is held; `None` for its pk."""
     many: bool = False
     """Whether the field holds a list of keys (many-to-many)."""
+    parent_link: bool = False
+    """Whether this is the pk by which a row with a table of its own continues its parent's row."""
 
 
 class GenericRelation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +52,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """The parts of the natural key in order; `None` where the model has none."""
     relations: dict[str, Relation] = {}
     generic_relations: dict[str, GenericRelation] = {}
+    keep_pk: bool = False
+    """Whether the pk says something of its own: no database made it, no key holds it."""
 
     def __post_init__(self) -> None:
         if self.pk == "id":
@@ -163,6 +167,12 @@ def _check_model(schema: Schema, label: str, model: Model) -> None:
         )
     for field, relation in model.relations.items():
         _check_label(schema, relation.to, f"{place}.relations.{field}.to")
+        if relation.parent_link and (field != model.pk or relation.many or relation.to_field):
+            raise SchemaError(
+                f'"{field}" is not the pk of {label} and of its parent in one',
+                place=f"{place}.relations.{field}.parent_link",
+                remedy=f'leave it out; the pk of {label} is "{model.pk}"',
+            )
     for field, generic in model.generic_relations.items():
         if schema.target(label, generic.content_type) is None:
             raise SchemaError(
