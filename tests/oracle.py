@@ -247,11 +247,12 @@ class _Conversion:
     def part_of_key(self, key: list[Any], label: str, rest: str) -> Any:
         """The element of a natural key that stands where `rest` stands in the model's key."""
         model = self.schema.models[label]
-        found = _standing_at(model.natural_key or [], rest, key)
+        rest = _without_alias(rest, model.pk)
+        found = _standing_at(model.natural_key or [], rest, key, model.pk)
         if found:
             return found[0]
         path, _, transform = rest.partition("|")
-        found = _standing_at(model.natural_key or [], path, key)
+        found = _standing_at(model.natural_key or [], path, key, model.pk)
         if found:
             return transformed(found[0], transform or None)
         raise CannotMakeError
@@ -448,14 +449,20 @@ class _Conversion:
         return value if key is None else key
 
 
-def _standing_at(parts: Sequence[KeyPart], path: str, key: Any) -> list[Any]:
+def _without_alias(part: str, pk: str) -> str:
+    """`pk` and `pk|str` with the name of the pk field."""
+    path, bar, transform = part.partition("|")
+    return (pk if path == "pk" else path) + bar + transform
+
+
+def _standing_at(parts: Sequence[KeyPart], path: str, key: Any, pk: str) -> list[Any]:
     """The values in `key` at the places where `path` stands in `parts`."""
     if not isinstance(key, list):
         return []
     found: list[Any] = []
     for part, value in zip(parts, key, strict=False):
         if isinstance(part, list):
-            found += _standing_at(part, path, value)
-        elif part == path:
+            found += _standing_at(part, path, value, pk)
+        elif _without_alias(part, pk) == path:
             found.append(value)
     return found

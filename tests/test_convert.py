@@ -391,6 +391,31 @@ def test_generic_relations_that_lead_nowhere_are_findings() -> None:
     assert "--on-generic" in str(caught.value)
 
 
+@pytest.mark.parametrize(("style", "lost"), [("fastnk", []), ("django", ["s.state", "p.profile"])])
+def test_report_says_which_pks_the_style_has_no_place_for(style: str, lost: list[str]) -> None:
+    schema = Schema.of(
+        {
+            "u.u": USER,
+            "s.state": Model(pk="code", natural_key=["code"]),
+            "p.profile": Model(pk="u", natural_key=["u__name"], relations={"u": Relation("u.u")}),
+        }
+    )
+    backup = json.dumps([record("s.state", "DRAFT"), record("p.profile", 1), ANN]).encode()
+    report = LegacyBackupConverter(schema, style=style).convert_to_natural_keys(
+        backup, io.BytesIO()
+    )
+    assert report.pks_lost == lost
+
+
+def test_text_files_and_empty_blocks_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="bytes"):
+        LegacyBackupConverter(SCHEMA).convert_to_natural_keys(io.StringIO("[]"), io.BytesIO())
+    with pytest.raises(UsageError, match="bytes"):
+        LegacyBackupConverter(SCHEMA).convert_to_natural_keys(BACKUP, io.StringIO())
+    with pytest.raises(UsageError, match="0 bytes"):
+        LegacyBackupConverter(SCHEMA, block_size=0).convert_bytes(BACKUP)
+
+
 def check_counts(applied: dict[str, int], case: Case) -> None:
     """Every finding that a policy allowed is counted.
 
@@ -481,6 +506,11 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
         {"u.u": NESTED, "v.v": model("u__age", u="u.u")},
         [record("v.v", 1, u=[["n", ["f", "l"]]]), record("v.v", 2, u=[])],
         {"on_unresolved": "keep"},
+    ),
+    "the alias pk on the way": (
+        {"u.u": Model(natural_key=["id"]), "v.v": model("u__pk", u="u.u")},
+        [record("v.v", 1, u=[7]), record("v.v", 2, u=8), record("u.u", 8)],
+        {},
     ),
     "a natural value on the way": (
         {

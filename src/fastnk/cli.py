@@ -207,6 +207,8 @@ def _conversion_text(report: ConversionReport) -> str:
         lines.append(f"  salvaged: {report.salvaged}")
     if report.records_dropped:
         lines.append(f"  left out: {report.records_dropped:,} records")
+    if report.pks_lost:
+        lines.append(f"  this style has no place for the pks of: {', '.join(report.pks_lost)}")
     if report.models_keeping_pks:
         lines.append(f"  keep their pks: {', '.join(report.models_keeping_pks)}")
     for code, count in sorted(report.policies_applied.items()):

@@ -83,6 +83,8 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     references_written: int = 0
     """Ids in relation fields that became natural keys."""
     models: dict[str, ModelCounts] = {}
+    pks_lost: list[str] = []
+    """Models whose pk says something that the style `django` has no place for."""
     models_keeping_pks: list[str] = []
     """Models whose natural keys turned out not to identify their records."""
     policies_applied: dict[str, int] = {}
@@ -289,6 +291,18 @@ class _Conversion:
             label: ModelCounts(records, with_pk, with_key)
             for label, _, records, with_pk, with_key in indexer.model_counts()
         }
+        report.pks_lost = self._lost_pks()
+
+    def _lost_pks(self) -> list[str]:
+        """Models met whose pk is no mere number, where Django's natural dump leaves it out."""
+        if self._converter._style != "django":
+            return []
+        models = self._converter._schema.models
+        return [
+            label
+            for label, counts in self._report.models.items()
+            if counts.with_pk and (model := models.get(label)) and model.pk_says_something
+        ]
 
     def _take(self) -> None:
         """Move what the indexer has found since the last time out of the core."""
@@ -541,18 +555,25 @@ class _Compiler:
         """Where the rest of a path stands in the natural key of `label` (the number of the part,
         of the part in that part, …) and what is still to be done with what stands there."""
         parts = self._schema.models[label].natural_key or []
-        if transform is not None and (found := _place_of(f"{rest}|{transform}", parts)):
-            return found, None
-        return _place_of(rest, parts), transform
+        found = self._place_of(label, (rest, transform), parts)
+        if transform is not None and not found:
+            return self._place_of(label, (rest, None), parts), transform
+        return found, None
 
-
-def _place_of(path: str, parts: list[KeyPart]) -> list[int]:
-    for number, part in enumerate(parts):
-        if part == path:
-            return [number]
-        if isinstance(part, list) and (found := _place_of(path, part)):
-            return [number, *found]
-    return []
+    def _place_of(
+        self, label: str, wanted: tuple[str, str | None], parts: list[KeyPart]
+    ) -> list[int]:
+        path = self._schema.spelled_out(label, wanted[0])
+        for number, part in enumerate(parts):
+            if isinstance(part, list):
+                if found := self._place_of(label, wanted, part):
+                    return [number, *found]
+                continue
+            names, field, transform = parse_path(part)
+            own = self._schema.spelled_out(label, "__".join([*names, field]))
+            if (own, transform) == (path, wanted[1]):
+                return [number]
+        return []
 
 
 _NOWHERE = -1

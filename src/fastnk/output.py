@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
 import shutil
@@ -39,6 +40,8 @@ def open_sink(output: Output, *, force: bool, source: tuple[int, int] | None) ->
         path = Path(output)
         _refuse(path, force, source)
         return PathSink(path)
+    if isinstance(output, io.TextIOBase):
+        raise UsageError("an output is written as bytes", remedy='open it with "wb"')
     return StreamSink(output)
 
 

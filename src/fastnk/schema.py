@@ -60,6 +60,16 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
             # msgspec leaves out what is the default, not what is merely equal to it.
             msgspec.structs.force_setattr(self, "pk", "id")
 
+    @property
+    def pk_says_something(self) -> bool:
+        """Whether more is lost than a number when the natural key takes the place of the pk."""
+        if self.natural_key is None:
+            return False
+        relation = self.relations.get(self.pk)
+        if relation is not None:
+            return not relation.parent_link
+        return self.keep_pk or not {"pk", self.pk}.isdisjoint(flat_parts(self.natural_key))
+
 
 class KeyPath(NamedTuple):
     """One parsed key part: the relations to follow, the field at the end, a transform."""
@@ -133,6 +143,15 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The model that `field` of model `label` refers to; `None` for a plain field."""
         relation = self.models[label].relations.get(self.field_name(label, field))
         return None if relation is None else relation.to
+
+    def spelled_out(self, label: str, path: str) -> str:
+        """`path` with the names of pk fields in place of Django's alias `pk`."""
+        *hops, field = path.split("__")
+        names = []
+        for hop in hops:
+            names.append(self.field_name(label, hop))
+            label = self.models[label].relations[names[-1]].to
+        return "__".join([*names, self.field_name(label, field)])
 
     def field_name(self, label: str, field: str) -> str:
         """`field` with Django's alias `pk` replaced by the name of the pk field."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from fastnk._core import Splitter, checksum
-from fastnk.errors import SourceError
+from fastnk.errors import SourceError, UsageError
 
 Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -30,6 +30,8 @@ class Source:
     """
 
     def __init__(self, backup: Backup, block_size: int = BLOCK_SIZE) -> None:
+        if block_size < 1:
+            raise UsageError(f"a block of {block_size} bytes holds nothing")
         self.name = name_of(backup)
         self._block_size = block_size
         self._checksums: list[int] = []
@@ -135,6 +137,8 @@ def _open(backup: Backup) -> tuple[BinaryIO, int, bool]:
         return io.BytesIO(backup), 0, True
     if isinstance(backup, (str, os.PathLike)):
         return _open_path(Path(backup)), 0, True
+    if isinstance(backup, io.TextIOBase):
+        raise UsageError("a backup is read as bytes", remedy='open it with "rb"')
     if backup.seekable():
         return backup, backup.tell(), False
     return _spooled(backup), 0, True
