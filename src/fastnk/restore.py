@@ -117,15 +117,8 @@ def restore(
 
 
 def read_records(source: Source) -> Iterator[dict[str, Any]]:
-    """The records of a backup one after the other, each with its `references` among its fields.
-
-    Raises `BackupSyntaxError` and `SourceError`.
-    """
-    for text in split_records(source):
-        record = json.loads(text)
-        if references := record.pop("references", None):
-            record["fields"] |= references
-        yield record
+    """The records of a backup one after the other. Raises `BackupSyntaxError`, `SourceError`."""
+    return map(json.loads, split_records(source))
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

@@ -143,6 +143,9 @@ class Backup:
                     "not a record: an object with a model and fields was expected",
                     place=Place(record=number),
                 )
+            if references := data.get("references"):
+                # What the fields could not hold; it means more than an id that stands there.
+                data = {**data, "fields": data["fields"] | references}
             yield number, label, data
 
     def _enter(self, rows: BackupRows, number: int, data: dict[str, Any]) -> None:
