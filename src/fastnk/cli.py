@@ -116,6 +116,72 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
     )
 
 
+def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument(
+        "--example", metavar="NEW", help="a newer backup with natural keys, to learn from"
+    )
+    parser.add_argument(
+        "--keys",
+        metavar="MORE",
+        action="append",
+        default=[],
+        help="a further backup with records that BACKUP refers to; any number of times",
+    )
+    parser.add_argument(
+        "--minimum",
+        metavar="0..1",
+        type=float,
+        default=0.9,
+        help="how sure what goes into the schema must be (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the schema there, to be looked at"
+    )
+
+
+def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.infer import infer
+    from fastnk.proposal import COLUMNS
+
+    if not 0 <= options.minimum <= 1:
+        raise UsageError("--minimum is a number from 0 to 1")
+    proposal = infer(options.backup, options.example, keys=options.keys)
+    lines = table(COLUMNS, proposal.table())
+    lines += [f"note: {note}" for note in proposal.notes]
+    lines += [f"left out: {what}" for what in proposal.left_out(options.minimum)]
+    command = f"fastnk schema infer {options.backup} -o schema.json"
+    if options.output is not None:
+        proposal.schema(options.minimum).save(options.output)
+        lines.append(f"{options.output}: a guess; look at it before it is used")
+        command = f"fastnk schema check {options.output} {options.backup}"
+    return Outcome(proposal.document(options.minimum), "\n".join(lines), command)
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("schema", metavar="SCHEMA")
+    parser.add_argument("backup", metavar="BACKUP")
+    add_keys_argument(parser)
+
+
+def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.check import COLUMNS, check
+
+    report = check(options.schema, options.backup, options.keys)
+    verdict = "fits" if report.fits else f"does not fit, {len(report.misfits):,} misfits"
+    lines = [f"{options.schema} and {options.backup}, {report.records:,} records: {verdict}"]
+    if report.rows:
+        lines += table(COLUMNS, [row.cells() for row in report.rows])
+    allowed = sorted({row.option for row in report.misfits if row.option})
+    if allowed:
+        lines.append(f"allowed by: {', '.join(allowed)}")
+    command = f"fastnk convert {options.backup} natural.json --schema {options.schema}"
+    command += "".join(f" --keys {more}" for more in options.keys)
+    if report.fits:
+        return Outcome(report, "\n".join(lines), command)
+    return Outcome(report, "\n".join(lines), exit_code=FindingsError.exit_code)
+
+
 # ---- convert -----------------------------------------------------------------------------------
 
 
@@ -136,8 +202,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `convert` and `restore` have in common."""
+def add_keys_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keys",
         metavar="MORE",
@@ -145,6 +210,11 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a further backup that only supplies keys; any number of times",
     )
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `convert` and `restore` have in common."""
+    add_keys_argument(parser)
     parser.add_argument(
         "--salvage", action="store_true", help="keep the whole records of a backup that is cut off"
     )
@@ -318,8 +388,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_verb(verbs, "detect", "say what backups are", add_detect_arguments, run_detect)
-    schema = verbs.add_parser("schema", help="make a schema").add_subparsers(
-        metavar="SOURCE", required=True
+    schema = verbs.add_parser("schema", help="make or check a schema").add_subparsers(
+        metavar="WHAT", required=True
+    )
+    _add_verb(schema, "infer", "propose one from a backup", add_infer_arguments, run_schema_infer)
+    _add_verb(
+        schema, "check", "say whether it fits a backup", add_check_arguments, run_schema_check
     )
     _add_verb(schema, "django", "from a Django project", add_schema_arguments, run_schema_django)
     _add_verb(verbs, "convert", "turn ids into natural keys", add_convert_arguments, run_convert)
@@ -445,18 +519,16 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a table: the first column to the left, numbers to the right, nothing cut."""
-    cells = [[str(cell) for cell in head]]
-    cells += [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
+    """Lines of a table: text to the left, numbers to the right, nothing cut."""
+    cells = [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    columns = list(zip(head, *cells, strict=True))
+    aligned = [
+        [cell.rjust(width) if is_number else cell.ljust(width) for cell in column]
+        for column in columns
+        for width in [max(map(len, column))]
+        for is_number in [all(cell.replace(",", "").isdigit() for cell in column[1:])]
     ]
+    return ["  " + "  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
 
 
 def _talk(text: str) -> None:

@@ -1,0 +1,319 @@
+"""Do a schema and a backup fit? Told before any work, by a conversion into nowhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, Literal, cast, get_args
+
+import msgspec
+
+from fastnk.convert import LegacyBackupConverter, Policies
+from fastnk.errors import Finding, FindingsError, SourceError
+from fastnk.guess import guess_relations
+from fastnk.proposal import MINIMUM
+from fastnk.schema import Model, Schema, flat_parts, parse_path
+from fastnk.source import Backup, name_of
+from fastnk.survey import ModelSurvey, Survey, survey
+
+Severity = Literal["misfit", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+
+Kind = Literal[
+    "cut_off",
+    "unknown_model",
+    "absent_model",
+    "absent_relation_field",
+    "absent_key_field",
+    "unlisted_relation",
+    "finding",
+]
+
+MOST_VALUES = 5
+"""How many of the offending values a row shows."""
+
+POLICIES = {
+    "FNK301": "--on-unresolved",
+    "FNK302": "--on-unknown-model",
+    "FNK303": "--on-duplicate-pk",
+    "FNK304": "--on-duplicate-key",
+    "FNK305": "--on-null-key",
+    "FNK306": "--on-duplicate-member",
+    "FNK307": "--on-unresolved",
+}
+"""The option that allows each finding."""
+
+COLUMNS = ("severity", "code", "model", "field", "count", "what", "option")
+
+
+class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which schema and backup do or do not fit."""
+
+    severity: Severity
+    """`misfit`: a conversion refuses it, or a natural key cannot be made. `warning`: it will go
+    through, but the schema may be that of another version of the system."""
+    kind: Kind
+    what: str
+    model: str | None = None
+    field: str | None = None
+    count: int = 0
+    """Records, or values of a relation."""
+    code: str | None = None
+    """Of a finding that a conversion would report."""
+    option: str | None = None
+    """What allows it."""
+    values: list[str] = []
+    """Some of the values, as they stand in the backup."""
+    place: str | None = None
+    """Where the first one is."""
+
+    def cells(self) -> tuple[str, str, str, str, str, str, str]:
+        """The row under each of `COLUMNS`."""
+        values = f": {', '.join(self.values)}" if self.values else ""
+        return (
+            self.severity,
+            self.code or "",
+            self.model or "",
+            self.field or "",
+            f"{self.count:,}",
+            f"{self.what}{values}",
+            self.option or "",
+        )
+
+
+class CheckReport(msgspec.Struct, kw_only=True):
+    """Whether a schema and a backup fit, and why not."""
+
+    backup: str | None
+    fits: bool
+    """Whether there is no misfit: a conversion with default policies will go through."""
+    records: int
+    models: dict[str, int]
+    """Records of each model of the backup."""
+    rows: list[CheckRow]
+    """Misfits first."""
+
+    @property
+    def misfits(self) -> list[CheckRow]:
+        return [row for row in self.rows if row.severity == "misfit"]
+
+
+def check(
+    schema: Schema | str | os.PathLike[str], backup: Backup, keys: Iterable[Backup] = ()
+) -> CheckReport:
+    """Compare a schema (or the path of one) with a backup; nothing is written.
+
+    `keys` are further backups that a conversion would be given. Raises `SchemaError`,
+    `SourceError`, and `BackupSyntaxError` for what is no backup; one that is cut off is used up
+    to there.
+    """
+    if not isinstance(schema, Schema):
+        schema = Schema.load(schema)
+    with _readable_twice(backup) as (first, second):
+        held = survey(first)
+        findings = _findings(schema, second, tuple(keys))
+    rows = [
+        *(_cut_off(note) for note in held.cut_off),
+        *_models(schema, held),
+        *_absent_fields(schema, held),
+        *_finding_rows(findings),
+        *_unlisted_relations(schema, held),
+    ]
+    rows.sort(key=lambda row: SEVERITIES.index(row.severity))
+    return CheckReport(
+        backup=name_of(backup),
+        fits=all(row.severity != "misfit" for row in rows),
+        records=held.records,
+        models={label: model.records for label, model in sorted(held.models.items())},
+        rows=rows,
+    )
+
+
+@contextmanager
+def _readable_twice(backup: Backup) -> Iterator[tuple[Backup, Backup]]:
+    """A backup as two that can be read one after the other."""
+    if isinstance(backup, (bytes, bytearray, memoryview)):
+        yield backup, backup
+    elif isinstance(backup, (str, os.PathLike)):
+        path = Path(backup)
+        if not path.exists() or stat.S_ISREG(path.stat().st_mode):
+            yield backup, backup
+        else:  # a pipe, which is empty when it has been read
+            with path.open("rb") as stream, _copy(stream) as copy:
+                yield copy, cast(BinaryIO, _Rewound(copy, 0))
+    elif backup.seekable():
+        yield backup, cast(BinaryIO, _Rewound(backup, backup.tell()))
+    else:
+        with _copy(backup) as copy:
+            yield copy, cast(BinaryIO, _Rewound(copy, 0))
+
+
+@contextmanager
+def _copy(stream: BinaryIO) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as copy:
+        try:
+            shutil.copyfileobj(stream, copy)
+        except OSError as error:
+            raise SourceError(f"cannot read the backup: {error.strerror or error}") from error
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+class _Rewound:
+    """A file that says it stands where it stood before it was read."""
+
+    def __init__(self, file: IO[bytes], start: int) -> None:
+        self._file = file
+        self._start = start
+        self._asked = False
+
+    def tell(self) -> int:
+        position = self._file.tell() if self._asked else self._start
+        self._asked = True
+        return position
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+class _Nowhere(io.RawIOBase):
+    """Takes the output of a conversion that nobody wants."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return len(memoryview(data))  # type: ignore[arg-type]
+
+
+def _findings(schema: Schema, backup: Backup, keys: tuple[Backup, ...]) -> list[Finding]:
+    converter = LegacyBackupConverter(schema, keys=keys, policies=Policies(), salvage=True)
+    try:
+        converter.convert_to_natural_keys(backup, cast(BinaryIO, _Nowhere()))
+    except FindingsError as error:
+        return error.findings
+    return []
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+
+def _cut_off(note: str) -> CheckRow:
+    return CheckRow(
+        severity="misfit", kind="cut_off", what=note, count=1, code="FNK205", option="--salvage"
+    )
+
+
+def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
+    for label, model in sorted(held.models.items()):
+        if label not in schema.models:
+            yield CheckRow(
+                severity="misfit",
+                kind="unknown_model",
+                what="the schema does not know this model",
+                model=label,
+                count=model.records,
+                code="FNK302",
+                option=POLICIES["FNK302"],
+            )
+    for label in sorted(schema.models.keys() - held.models.keys()):
+        yield CheckRow(
+            severity="note",
+            kind="absent_model",
+            what="the backup has no record of this model",
+            model=label,
+        )
+
+
+def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
+    """Fields that the schema names and no record has. The pk is not among a record's fields."""
+    for label, model in sorted(schema.models.items()):
+        found = held.models.get(label)
+        if found is None:
+            continue
+        in_keys = _fields_in_key(schema, label)
+        of_generics = {
+            name
+            for one in model.generic_relations.values()
+            for name in msgspec.structs.astuple(one)
+        }
+        for field in sorted({*model.relations, *of_generics, *in_keys} - {model.pk, "pk"}):
+            if field not in found.columns:
+                is_key = field in in_keys
+                yield CheckRow(
+                    severity="misfit" if is_key else "warning",
+                    kind="absent_key_field" if is_key else "absent_relation_field",
+                    what=f"no record has this field, {'a key part' if is_key else 'a relation'}"
+                    " in the schema",
+                    model=label,
+                    field=field,
+                    count=found.records,
+                )
+
+
+def _fields_in_key(schema: Schema, label: str) -> set[str]:
+    """The fields of a model itself that its natural key begins with. What lies behind them is
+    looked at with the target's own records, where it has some."""
+    fields = set()
+    for part in flat_parts(schema.models[label].natural_key or []):
+        hops, field, _ = parse_path(part)
+        fields.add(hops[0] if hops else field)
+    return fields
+
+
+def _finding_rows(findings: list[Finding]) -> Iterator[CheckRow]:
+    """A row for each code, model and field; unknown models have rows already."""
+    groups: dict[tuple[str, str, str | None, str | None], list[Finding]] = {}
+    for one in findings:
+        if one.code != "FNK302":
+            place = one.place
+            groups.setdefault((one.code, one.what, place.model, place.field), []).append(one)
+    for (code, what, model, field), group in groups.items():
+        values = dict.fromkeys(one.value for one in group if one.value is not None)
+        shown = list(values)[:MOST_VALUES]
+        yield CheckRow(
+            severity="misfit",
+            kind="finding",
+            what=what,
+            model=model,
+            field=field,
+            count=len(group),
+            code=code,
+            option=POLICIES.get(code),
+            values=[*shown, "…"] if len(values) > MOST_VALUES else shown,
+            place=str(group[0].place),
+        )
+
+
+def _unlisted_relations(schema: Schema, held: Survey) -> Iterator[CheckRow]:
+    """Fields that are named after a model and hold ids of it, but are no relation to the schema."""
+    for one in guess_relations(held):
+        known = schema.models.get(one.model)
+        if known is None or one.field in _spoken_for(known):
+            continue
+        if one.named and one.values and one.confidence >= MINIMUM:
+            yield CheckRow(
+                severity="note",
+                kind="unlisted_relation",
+                what=f"looks like a relation to {one.to}, but is none in the schema"
+                f" ({'; '.join(one.evidence)})",
+                model=one.model,
+                field=one.field,
+                count=_values(held.models[one.model], one.field),
+            )
+
+
+def _spoken_for(model: Model) -> set[str]:
+    return {*model.relations, *(one.object_id for one in model.generic_relations.values())}
+
+
+def _values(model: ModelSurvey, field: str) -> int:
+    column = model.columns[field]
+    return column.count - column.nulls

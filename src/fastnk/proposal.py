@@ -1,0 +1,165 @@
+"""A proposed schema: each thing with how sure it is and why, for a person to check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from fastnk.schema import KeyPart, Model, Relation, Schema, flat_parts, parse_path
+
+MINIMUM = 0.9
+"""What a schema is made of unless another confidence is asked for."""
+
+COLUMNS = ("model", "what", "proposed", "confidence", "evidence")
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Another model that a relation may lead to."""
+
+    to: str
+    confidence: float
+
+
+class OtherKey(msgspec.Struct, frozen=True):
+    """Another natural key that a model may have."""
+
+    natural_key: list[KeyPart]
+    confidence: float
+
+
+class RelationProposal(msgspec.Struct, kw_only=True):
+    """A field that seems to hold ids of a model."""
+
+    model: str
+    field: str
+    to: str
+    to_field: str | None = None
+    many: bool = False
+    confidence: float
+    """From 0 to 1."""
+    named: bool = False
+    """Whether the field's name speaks for it."""
+    values: int = 0
+    """Different ids seen."""
+    evidence: list[str] = []
+    others: list[Target] = []
+
+    def cells(self) -> tuple[str, str]:
+        to = self.to if self.to_field is None else f"{self.to}.{self.to_field}"
+        others = "".join(f", or {other.to} ({other.confidence:.2f})" for other in self.others)
+        return self.field, f"{'many ' if self.many else ''}-> {to}{others}"
+
+
+class KeyProposal(msgspec.Struct, kw_only=True):
+    """What seems to identify the records of a model; `None` where it seems to have no key."""
+
+    model: str
+    natural_key: list[KeyPart] | None
+    confidence: float
+    evidence: list[str] = []
+    others: list[OtherKey] = []
+
+    def cells(self) -> tuple[str, str]:
+        others = "".join(
+            f", or {_spelled(other.natural_key)} ({other.confidence:.2f})" for other in self.others
+        )
+        return "natural key", f"{_spelled(self.natural_key)}{others}"
+
+
+class Proposal(msgspec.Struct, kw_only=True):
+    """What a backup, and perhaps an example, say of the schema. A guess: look at it first."""
+
+    backup: str | None
+    example: str | None
+    models: dict[str, int]
+    """Records of each model; 0 for one that is only referred to."""
+    relations: list[RelationProposal]
+    keys: list[KeyProposal]
+    notes: list[str]
+    """What else a person should know, in sentences."""
+
+    def table(self, minimum: float = 0.0) -> list[tuple[str, str, str, str, str]]:
+        """A row under each of `COLUMNS` for what is at least that sure: by model, keys first."""
+        things: list[KeyProposal | RelationProposal] = [*self.keys, *self.relations]
+        things.sort(key=lambda one: (one.model, isinstance(one, RelationProposal)))
+        return [
+            (one.model, *one.cells(), f"{one.confidence:.2f}", "; ".join(one.evidence))
+            for one in things
+            if one.confidence >= minimum
+        ]
+
+    def schema(self, minimum: float = MINIMUM) -> Schema:
+        """The schema of all models with what is at least that sure. A natural key that passes
+        through a relation that is not is left out; see `left_out`."""
+        return Schema.of(
+            {
+                label: Model(
+                    natural_key=self._key(label, minimum), relations=self._relations(label, minimum)
+                )
+                for label in sorted(self.models)
+            }
+        )
+
+    def left_out(self, minimum: float = MINIMUM) -> list[str]:
+        """What `schema` leaves out, in sentences."""
+        return [*self._relations_left_out(minimum), *self._keys_left_out(minimum)]
+
+    def document(self, minimum: float = MINIMUM) -> dict[str, Any]:
+        """All of it as data for JSON: the schema and what it rests on."""
+        return {
+            "backup": self.backup,
+            "example": self.example,
+            "minimum": minimum,
+            "schema": msgspec.to_builtins(self.schema(minimum)),
+            "relations": msgspec.to_builtins(self.relations),
+            "keys": msgspec.to_builtins(self.keys),
+            "notes": self.notes,
+            "left_out": self.left_out(minimum),
+        }
+
+    def _relations(self, label: str, minimum: float) -> dict[str, Relation]:
+        return {
+            one.field: Relation(to=one.to, to_field=one.to_field, many=one.many)
+            for one in self.relations
+            if one.model == label and one.confidence >= minimum
+        }
+
+    def _key(self, label: str, minimum: float) -> list[KeyPart] | None:
+        for one in self.keys:
+            if one.model == label and one.natural_key is not None and one.confidence >= minimum:
+                whole = all(
+                    self._leads_on(label, part, minimum) for part in flat_parts(one.natural_key)
+                )
+                return one.natural_key if whole else None
+        return None
+
+    def _leads_on(self, label: str, part: str, minimum: float) -> bool:
+        """Whether the relations that a path passes are all sure enough, and it ends at a field."""
+        hops, field, _ = parse_path(part)
+        for hop in hops:
+            relation = self._relations(label, minimum).get(hop)
+            if relation is None or relation.many:
+                return False
+            label = relation.to
+        return field not in self._relations(label, minimum)
+
+    def _relations_left_out(self, minimum: float) -> Iterator[str]:
+        for one in self.relations:
+            if one.named and one.values and one.confidence < minimum:
+                where = f"{one.model}.{one.field} -> {one.to}"
+                yield f"{where}: {one.confidence:.2f} is not sure enough"
+
+    def _keys_left_out(self, minimum: float) -> Iterator[str]:
+        for one in self.keys:
+            if one.natural_key is None or self._key(one.model, minimum) is not None:
+                continue
+            why = f"{one.confidence:.2f} is not sure enough"
+            if one.confidence >= minimum:
+                why = "a relation on its way is not sure enough"
+            yield f"the natural key {_spelled(one.natural_key)} of {one.model}: {why}"
+
+
+def _spelled(natural_key: list[KeyPart] | None) -> str:
+    return "none" if natural_key is None else ", ".join(flat_parts(natural_key))

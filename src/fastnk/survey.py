@@ -1,0 +1,440 @@
+"""What the fields of a backup hold, in few bytes per value: the ground that inference stands on.
+
+Values are not kept. An integer is kept as itself, a text as its hash, each in eight bytes, and of
+every field only those of the first `MAX_VALUES` records. Pks are kept of all records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from fastnk.errors import BackupSyntaxError
+from fastnk.profile import number_of
+from fastnk.source import Backup, Source, split_records
+
+MAX_VALUES = 200_000
+"""Of each field the values of so many records are kept, 1.6 MB; of lists so many elements."""
+
+MAX_KEY_TEXT = 120
+"""Characters; a longer text, or one of several lines, is prose and no key."""
+
+MAX_KEY_PARTS = 8
+"""A longer list is not a natural key."""
+
+NULL = -(1 << 63)
+"""What is kept for a null, and for a value that is neither an integer nor a text."""
+
+CUT_OFF = "FNK205"
+
+
+class Ids:
+    """A set of integers of 64 bits; integers that follow each other take no room."""
+
+    def __init__(self, values: Iterable[int] = ()) -> None:
+        self._starts = array("q")
+        self._ends = array("q")
+        self._before = array("q")
+        self._settled = True
+        for value in values:
+            self.add(value)
+
+    def add(self, value: int) -> None:
+        if self._ends and value == self._ends[-1] + 1:
+            self._ends[-1] = value
+        else:
+            self._starts.append(value)
+            self._ends.append(value)
+        self._settled = False
+
+    def __len__(self) -> int:
+        self._settle()
+        return self._before[-1] + self._ends[-1] - self._starts[-1] + 1 if self._ends else 0
+
+    def __contains__(self, value: int) -> bool:
+        self._settle()
+        run = bisect_right(self._starts, value) - 1
+        return run >= 0 and value <= self._ends[run]
+
+    @property
+    def highest(self) -> int | None:
+        self._settle()
+        return self._ends[-1] if self._ends else None
+
+    def density(self, low: int, high: int) -> float:
+        """Which share of the integers from `low` to `high` is in the set."""
+        return (self._up_to(high) - self._up_to(low - 1)) / (high - low + 1)
+
+    def _up_to(self, value: int) -> int:
+        """How many members are not greater than `value`."""
+        self._settle()
+        run = bisect_right(self._starts, value) - 1
+        if run < 0:
+            return 0
+        return self._before[run] + min(self._ends[run], value) - self._starts[run] + 1
+
+    def _settle(self) -> None:
+        """Put the runs in order, join those that touch, and count what stands before each."""
+        if self._settled:
+            return
+        runs = zip(self._starts, self._ends, strict=True)
+        starts, ends, before = array("q"), array("q"), array("q")
+        count = 0
+        for start, end in sorted(runs):
+            if ends and start <= ends[-1] + 1:
+                count += max(0, end - ends[-1])
+                ends[-1] = max(ends[-1], end)
+            else:
+                starts.append(start)
+                ends.append(end)
+                before.append(count)
+                count += end - start + 1
+        self._starts, self._ends, self._before = starts, ends, before
+        self._settled = True
+
+
+class Column:
+    """One field of a model: what kinds of values it holds, and the values as codes."""
+
+    __slots__ = (
+        "codes",
+        "count",
+        "elements",
+        "free",
+        "ints",
+        "lists",
+        "nulls",
+        "others",
+        "sample",
+        "texts",
+        "times",
+        "words",
+    )
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Records that have the field."""
+        self.nulls = 0
+        self.ints = 0
+        self.texts = 0
+        self.others = 0
+        """Booleans, fractions, objects, integers of more than 64 bits."""
+        self.free = 0
+        """Texts that are prose."""
+        self.times = 0
+        """Texts that are dates or times."""
+        self.words = 0
+        self.sample: str | None = None
+        """One of the texts."""
+        self.codes = array("q")
+        self.lists: Lists | None = None
+        self.elements = 0
+
+    def add(self, value: Any) -> None:
+        self.count += 1
+        kind = type(value)
+        code = NULL
+        if value is None:
+            self.nulls += 1
+        elif kind is str:
+            code = self._add_text(value)
+        elif kind is int and -(1 << 62) < value < 1 << 62:
+            self.ints += 1
+            code = value
+        elif kind is list:
+            if self.lists is None:
+                self.lists = Lists(len(self.codes))
+            self.lists.add(value)
+        else:
+            self.others += 1
+        if len(self.codes) < MAX_VALUES:
+            self.codes.append(code)
+            if self.lists is not None:
+                self.lists.keep_pace(len(self.codes))
+
+    def _add_text(self, value: str) -> int:
+        self.texts += 1
+        if len(value) > MAX_KEY_TEXT or "\n" in value:
+            self.free += 1
+            return hash(value)
+        if self.sample is None and value:
+            self.sample = value
+        self.words += value.count(" ") + 1
+        if value[4:5] == "-" and value[7:8] == "-" and value[:4].isdecimal():
+            self.times += 1
+            return hash(normal_time(value))
+        return hash(value)
+
+    @property
+    def kind(self) -> type | None:
+        """`int`, `str` or `list` where all values that are not null are of it; else `None`."""
+        lists = 0 if self.lists is None else self.lists.count
+        counts = {int: self.ints, str: self.texts, list: lists}
+        held = [kind for kind, count in counts.items() if count]
+        return held[0] if len(held) == 1 and not self.others else None
+
+    @property
+    def kind_of_ids(self) -> type | None:
+        """`int` or `str` where all values are of it, but for nulls and natural keys."""
+        with_keys = self.lists is not None and self.lists.key.looks_like_keys
+        if self.others or (self.lists is not None and not with_keys) or (self.ints and self.texts):
+            return None
+        return int if self.ints else str if self.texts else None
+
+    @property
+    def is_capped(self) -> bool:
+        return self.count > MAX_VALUES
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether it holds short texts that are no dates."""
+        return self.kind is str and not self.free and not self.times
+
+    def distinct(self) -> array[int]:
+        """The codes of the different values kept that are not null, in order."""
+        return array("q", sorted({*self.codes} - {NULL}))
+
+
+class Lists:
+    """The lists that a field holds: as ids of many, as one natural key, or as many of them."""
+
+    __slots__ = ("count", "elements", "empty", "key", "keys")
+
+    def __init__(self, behind: int) -> None:
+        self.count = 0
+        self.empty = 0
+        self.elements = Column()
+        """What the lists hold, list by list, where those are no lists themselves."""
+        self.key = Parts(behind)
+        """The parts where each list is one natural key."""
+        self.keys = Parts(0)
+        """The parts where each list holds natural keys."""
+
+    def add(self, value: list[Any]) -> None:
+        self.count += 1
+        self.empty += not value
+        nested = False
+        for element in value:
+            if type(element) is list:
+                nested = True
+                self.keys.add(element)
+            else:
+                self.elements.add(element)
+        if value and not nested:
+            self.key.add(value)
+
+    def keep_pace(self, length: int) -> None:
+        """Note that a record without a list went by."""
+        self.key.keep_pace(length)
+
+
+class Parts:
+    """Natural keys of one length, as one column for each part."""
+
+    __slots__ = ("columns", "count", "uneven")
+
+    def __init__(self, behind: int) -> None:
+        self.count = behind
+        """Records, those without a key included."""
+        self.uneven = False
+        self.columns: list[Column] | None = None
+
+    def add(self, key: list[Any]) -> None:
+        if self.uneven or len(key) > MAX_KEY_PARTS:
+            self.uneven = True
+            return
+        if self.columns is None:
+            self.columns = [Column() for _ in key]
+            for column in self.columns:
+                column.codes.extend(itertools.repeat(NULL, self.count))
+        if len(key) != len(self.columns):
+            self.uneven = True
+            return
+        self.count += 1
+        for column, part in zip(self.columns, key, strict=True):
+            column.add(part)
+
+    def keep_pace(self, length: int) -> None:
+        if self.count < length:
+            self.count += 1
+            for column in self.columns or ():
+                column.codes.append(NULL)
+
+    @property
+    def looks_like_keys(self) -> bool:
+        """Whether there are any, all of one length, with a text in them and no structure."""
+        if self.uneven or not self.columns:
+            return False
+        plain = all(not column.others and column.lists is None for column in self.columns)
+        return plain and any(column.texts for column in self.columns)
+
+    def distinct(self) -> set[tuple[int, ...]]:
+        """The different keys, as codes."""
+        rows = set(zip(*(column.codes for column in self.columns or ()), strict=False))
+        return {row for row in rows if any(code != NULL for code in row)}
+
+
+class ModelSurvey:
+    """What the records of one model hold."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.without_pk = 0
+        self.with_natural_key = 0
+        self.int_pks = Ids()
+        self.text_pks = Ids()
+        self.text_pk: str | None = None
+        """One of the pks that are texts."""
+        self.columns: dict[str, Column] = {}
+        self.natural_key = Column()
+
+    def add(self, record: dict[str, Any]) -> None:
+        self.records += 1
+        pk = record.get("pk")
+        if pk is None:
+            self.without_pk += 1
+        elif type(pk) is int and -(1 << 62) < pk < 1 << 62:
+            self.int_pks.add(pk)
+        elif type(pk) is str:
+            self.text_pk = pk
+            self.text_pks.add(hash(pk))
+        if "natural_key" in record:
+            self.with_natural_key += 1
+            self.natural_key.add(record["natural_key"])
+        for name, value in record["fields"].items():
+            column = self.columns.get(name)
+            if column is None:
+                column = self.columns[name] = Column()
+            column.add(value)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether a record shows that the model has a natural key."""
+        return bool(self.without_pk or self.with_natural_key)
+
+    def pks(self, kind: type | None) -> Ids | None:
+        """The pks of a kind, where the model has any."""
+        ids = {int: self.int_pks, str: self.text_pks}.get(kind or object)
+        return ids if ids else None
+
+    def always(self, name: str) -> bool:
+        """Whether every record has the field, and never as null."""
+        column = self.columns.get(name)
+        return column is not None and column.count == self.records and not column.nulls
+
+    def is_unique(self, names: Sequence[str]) -> bool:
+        """Whether these fields together differ in all records kept. Each must be in all."""
+        columns = [self.columns[name].codes for name in names]
+        return unique(columns)
+
+
+class Survey:
+    """What all records of some backups hold."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, ModelSurvey] = {}
+        self.records = 0
+        self.cut_off: list[str] = []
+        """A sentence for each backup that ends too early."""
+        self.unreadable: list[str] = []
+        """A sentence for each backup with records that are more than Python reads."""
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.cut_off, *self.unreadable]
+
+    def add(self, backup: Backup) -> None:
+        """Take a backup in. One that is cut off counts up to there, and a note says so.
+
+        Raises `BackupSyntaxError` for other faults, and `SourceError`.
+        """
+        before, unread = self.records, 0
+        with Source(backup) as source:
+            name = source.name or "the backup"
+            try:
+                for record in _records(source):
+                    if record is None:
+                        unread += 1
+                        continue
+                    model = self.models.get(record["model"])
+                    if model is None:
+                        model = self.models[record["model"]] = ModelSurvey()
+                    model.add(record)
+                    self.records += 1
+            except BackupSyntaxError as error:
+                if error.code != CUT_OFF or self.records == before:
+                    raise
+                self.cut_off.append(
+                    f"{name} is cut off at byte {error.offset:,}; its {self.records - before:,}"
+                    " whole records were used"
+                )
+        if unread:
+            self.unreadable.append(
+                f"{number_of(unread, 'record')} of {name} left out: more than Python reads"
+            )
+
+
+def survey(*backups: Backup) -> Survey:
+    """What the records of these backups hold. Raises as `Survey.add` does."""
+    whole = Survey()
+    for backup in backups:
+        whole.add(backup)
+    return whole
+
+
+def _records(source: Source) -> Iterator[dict[str, Any] | None]:
+    """Each record, or `None` for one that is right but more than Python reads."""
+    for text in split_records(source):
+        try:
+            yield json.loads(text)
+        except (ValueError, RecursionError):  # an integer of thousands of digits, deep nesting
+            yield None
+
+
+def unique(columns: Sequence[Sequence[int]]) -> bool:
+    """Whether no two rows of these columns are equal."""
+    seen: set[tuple[int, ...]] = set()
+    rows = 0
+    for row in zip(*columns, strict=False):
+        rows += 1
+        seen.add(row)
+        # Early looks spare the rest of columns that repeat themselves.
+        if rows % 1_000 == 0 and len(seen) < rows:
+            return False
+    return len(seen) == rows
+
+
+def contained(codes: Sequence[int], ids: Ids, most: int) -> float:
+    """Which share of `codes` is in `ids`; of very many only `most`, evenly spread, are tried."""
+    if not codes:
+        return 0.0
+    step = max(1, len(codes) // most)
+    tried = codes[::step]
+    return sum(code in ids for code in tried) / len(tried)
+
+
+def joined(first: array[int], second: array[int]) -> float:
+    """Which share of the sorted codes `first` is among the sorted codes `second`."""
+    if not first:
+        return 0.0
+    found = 0
+    for code in first:
+        place = bisect_left(second, code)
+        found += place < len(second) and second[place] == code
+    return found / len(first)
+
+
+def normal_time(text: str) -> str:
+    """A time as `datetime.isoformat()` spells it, from that or from what Django dumps."""
+    if text.endswith("Z"):
+        text = text[:-1] + "+00:00"
+    head, point, rest = text.partition(".")
+    if not point:
+        return text
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    fraction = digits.ljust(6, "0")
+    return head + ("" if set(fraction) == {"0"} else f".{fraction}") + rest[len(digits) :]

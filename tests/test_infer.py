@@ -1,0 +1,581 @@
+"""Schemas inferred from backups whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fastnk.errors import BackupSyntaxError, SchemaError, UsageError
+from fastnk.infer import infer
+from fastnk.naming import is_plain, matches, singular
+from fastnk.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
+from fastnk.schema import Relation, Schema
+from fastnk.survey import MAX_VALUES, Ids, contained, normal_time, survey
+
+Records = list[dict[str, Any]]
+
+
+def legacy(label: str, pk: Any, /, **fields: Any) -> dict[str, Any]:
+    return {"model": label, "pk": pk, "fields": fields}
+
+
+def natural(label: str, /, **fields: Any) -> dict[str, Any]:
+    return {"model": label, "fields": fields}
+
+
+def keyed(label: str, key: list[Any], /, **fields: Any) -> dict[str, Any]:
+    return {"model": label, "natural_key": key, "fields": fields}
+
+
+def dump(records: Records) -> bytes:
+    return json.dumps(records).encode()
+
+
+def users(count: int, first: int = 1, step: int = 1) -> Records:
+    return [
+        legacy("users.user", first + number * step, username=f"user{number}", password="x")
+        for number in range(count)
+    ]
+
+
+def relation(proposal: Proposal, label: str, field: str) -> RelationProposal:
+    found = [one for one in proposal.relations if (one.model, one.field) == (label, field)]
+    assert len(found) == 1, f"{len(found)} proposals for {label}.{field}"
+    return found[0]
+
+
+def proposed(proposal: Proposal, label: str) -> set[str]:
+    return {one.field for one in proposal.relations if one.model == label}
+
+
+def key(proposal: Proposal, label: str) -> KeyProposal:
+    return next(one for one in proposal.keys if one.model == label)
+
+
+# ---- relations ---------------------------------------------------------------------------------
+
+
+def test_a_field_named_after_a_model_that_has_all_its_ids() -> None:
+    records = users(20)
+    records += [legacy("docs.document", n, user=n, title=f"Paper {n}") for n in range(1, 15)]
+    found = relation(infer(dump(records)), "docs.document", "user")
+    assert (found.to, found.many, found.to_field) == ("users.user", False, None)
+    assert found.confidence >= 0.9
+    assert found.values == 14
+    assert "14 different values, all of the 20 pks of users.user" in found.evidence
+
+
+def test_ids_that_the_model_does_not_have_speak_against_it() -> None:
+    records = users(20) + [legacy("docs.document", n, user=n * 3) for n in range(1, 13)]
+    found = relation(infer(dump(records)), "docs.document", "user")
+    assert found.to == "users.user"
+    assert found.confidence < 0.5
+    assert any("50.0%" in sentence for sentence in found.evidence)
+
+
+def test_two_models_with_the_same_pks_and_one_of_them_named() -> None:
+    records = users(9)
+    records += [legacy("docs.folder", n, path=f"/{n}") for n in range(1, 10)]
+    records += [legacy("docs.paper", n, folder=1 + n % 9) for n in range(1, 30)]
+    found = relation(infer(dump(records)), "docs.paper", "folder")
+    assert found.to == "docs.folder"
+    assert found.confidence >= 0.9
+    assert "users.user" in {other.to for other in found.others}
+
+
+def test_two_models_with_the_same_pks_and_none_of_them_named() -> None:
+    records = users(9)
+    records += [legacy("docs.folder", n, path=f"/{n}") for n in range(1, 10)]
+    records += [legacy("docs.paper", n, holder=1 + n % 9) for n in range(1, 30)]
+    found = relation(infer(dump(records)), "docs.paper", "holder")
+    assert {found.to, *(other.to for other in found.others)} >= {"users.user", "docs.folder"}
+    assert found.confidence < 0.2
+
+
+def test_two_models_of_one_name_share_the_certainty_unless_one_is_of_the_same_app() -> None:
+    records = [legacy(f"{app}.label", n, text="x") for app in ("one", "two") for n in range(1, 9)]
+    records += [legacy("one.thing", n, label=1 + n % 8) for n in range(1, 20)]
+    records += [legacy("other.thing", n, label=1 + n % 8) for n in range(1, 20)]
+    proposal = infer(dump(records))
+    near = relation(proposal, "one.thing", "label")
+    assert (near.to, near.confidence >= 0.9) == ("one.label", True)
+    far = relation(proposal, "other.thing", "label")
+    assert {far.to, far.others[0].to} == {"one.label", "two.label"}
+    assert far.confidence == far.others[0].confidence < 0.6
+
+
+def test_a_plain_number_contained_by_accident_is_not_believed() -> None:
+    records = users(40)
+    records += [
+        legacy(
+            "docs.version", n, version_major=1 + n % 4, version_minor=n % 3 + 1, weightless=n % 7
+        )
+        for n in range(1, 40)
+    ]
+    records = [r for r in records if r["fields"].get("weightless") != 0]
+    proposal = infer(dump(records))
+    assert {"version_major", "version_minor"}.isdisjoint(proposed(proposal, "docs.version"))
+    assert relation(proposal, "docs.version", "weightless").confidence < 0.2
+    assert proposal.schema().models["docs.version"].relations == {}
+
+
+def test_a_field_without_a_name_is_believed_when_its_ids_are_scattered() -> None:
+    records = users(60, first=1_000, step=37)
+    records += [legacy("docs.paper", n, held=1_000 + 37 * (n % 50)) for n in range(1, 300)]
+    found = relation(infer(dump(records)), "docs.paper", "held")
+    assert (found.to, found.named) == ("users.user", False)
+    assert 0.7 < found.confidence < 0.9
+
+
+def test_a_counter_is_not_believed_to_be_a_relation() -> None:
+    records = [legacy("docs.paper", n, running=n) for n in range(1, 200)]
+    found = relation(infer(dump(records)), "docs.paper", "running")
+    assert found.confidence < 0.5
+    assert any("counter" in sentence for sentence in found.evidence)
+
+
+@pytest.mark.parametrize("field", ["created_by", "author", "owner", "last_editor", "approved_by"])
+def test_fields_that_speak_of_people(field: str) -> None:
+    records = users(5)
+    records += [legacy("docs.paper", n, **{field: 1 + n % 3}) for n in range(1, 10)]
+    found = relation(infer(dump(records)), "docs.paper", field)
+    assert (found.to, found.confidence >= 0.9) == ("users.user", True)
+
+
+def test_who_superseded_it_or_what_is_told_as_two_candidates() -> None:
+    records = users(5)
+    records += [legacy("docs.paper", n, superseded_by=1 + n % 3) for n in range(1, 10)]
+    found = relation(infer(dump(records)), "docs.paper", "superseded_by")
+    assert {found.to, found.others[0].to} == {"docs.paper", "users.user"}
+    assert found.confidence < 0.9
+
+
+def test_a_relation_to_the_same_model() -> None:
+    records = [
+        legacy("docs.folder", n, path=f"/{n}", parent=None if n < 3 else n // 2)
+        for n in range(1, 30)
+    ]
+    found = relation(infer(dump(records)), "docs.folder", "parent")
+    assert (found.to, found.confidence >= 0.7) == ("docs.folder", True)
+
+
+def test_pks_that_are_texts() -> None:
+    records = [legacy("flow.state", name, final=False) for name in ("DRAFT", "READY", "DONE")]
+    records += [
+        legacy("docs.paper", n, state=("DRAFT", "DONE")[n % 2], status=("DRAFT", "DONE")[n % 2])
+        for n in range(1, 10)
+    ]
+    proposal = infer(dump(records))
+    found = relation(proposal, "docs.paper", "state")
+    assert (found.to, found.to_field, found.confidence >= 0.9) == ("flow.state", None, True)
+    # The same words in a column of another name may be its own.
+    assert "status" not in proposed(proposal, "docs.paper")
+    assert key(proposal, "flow.state").natural_key == ["pk"]
+
+
+def test_a_relation_by_another_field_than_the_pk() -> None:
+    records = [legacy("docs.kind", n, code=code) for n, code in enumerate(("SOP", "WI", "POL"), 1)]
+    records += [legacy("docs.paper", n, kind=("SOP", "POL")[n % 2]) for n in range(1, 10)]
+    found = relation(infer(dump(records)), "docs.paper", "kind")
+    assert (found.to, found.to_field) == ("docs.kind", "code")
+    assert 0.7 < found.confidence < 0.9
+
+
+def test_lists_of_ids_are_many() -> None:
+    records = users(12)
+    records += [legacy("docs.paper", n, users=[n, n + 1] if n % 2 else []) for n in range(1, 9)]
+    found = relation(infer(dump(records)), "docs.paper", "users")
+    assert (found.to, found.many, found.confidence >= 0.9) == ("users.user", True, True)
+    schema = infer(dump(records)).schema()
+    assert schema.models["docs.paper"].relations == {"users": Relation(to="users.user", many=True)}
+
+
+def test_nulls_say_nothing_and_a_field_of_nulls_only_has_its_name() -> None:
+    records = users(5)
+    records += [legacy("docs.paper", n, user=None, owner=2 if n == 4 else None) for n in range(9)]
+    proposal = infer(dump(records))
+    assert relation(proposal, "docs.paper", "owner").confidence >= 0.9
+    nothing = relation(proposal, "docs.paper", "user")
+    assert nothing.values == 0
+    assert nothing.confidence < 0.6
+
+
+@pytest.mark.parametrize("value", [True, 1.5, {"user": 1}, "free text\nin lines", [["a", 1]]])
+def test_values_that_are_no_ids_are_no_relation(value: Any) -> None:
+    records = users(5) + [legacy("docs.paper", n, user=value) for n in range(1, 5)]
+    assert proposed(infer(dump(records)), "docs.paper") == set()
+
+
+def test_content_types_left_out_are_known_all_the_same() -> None:
+    records = [legacy("log.entry", n, content_type=7, object_id=n) for n in range(1, 5)]
+    proposal = infer(dump(records))
+    found = relation(proposal, "log.entry", "content_type")
+    assert (found.to, found.confidence >= 0.9) == ("contenttypes.contenttype", True)
+    assert any("no records of contenttypes" in sentence for sentence in found.evidence)
+    assert proposal.models["contenttypes.contenttype"] == 0
+    schema = proposal.schema()
+    assert schema.models["contenttypes.contenttype"].natural_key == ["app_label", "model"]
+    assert any("generic relation" in note for note in proposal.notes)
+
+
+def test_further_backups_supply_what_is_referred_to() -> None:
+    papers = [legacy("docs.paper", n, author=10 + n) for n in range(1, 9)]
+    proposal = infer(dump(papers), keys=[dump(users(9, first=11))])
+    assert relation(proposal, "docs.paper", "author").to == "users.user"
+    assert relation(infer(dump(users(9, first=11) + papers)), "docs.paper", "author").values == 8
+
+
+# ---- natural keys ------------------------------------------------------------------------------
+
+
+def test_a_code_is_preferred_to_other_unique_columns() -> None:
+    records = [
+        legacy(
+            "docs.kind", n, uuid=f"{n:08}-0000-0000-0000-000000000000", code=f"K{n}", hue=f"h{n}"
+        )
+        for n in range(1, 9)
+    ]
+    records += [legacy("docs.paper", n, kind=1 + n % 8) for n in range(1, 20)]
+    found = key(infer(dump(records)), "docs.kind")
+    assert found.natural_key == ["code"]
+    assert found.confidence >= 0.9
+    assert ["uuid"] in [other.natural_key for other in found.others]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b", "a"],
+        ["a", "b", None],
+        [f"a rather long description of thing number {n}" for n in range(3)],
+        ["2025-01-01", "2025-01-02", "2025-01-03"],
+        ["x\ny", "y\nz", "z\na"],
+        [1.5, 2.5, 3.5],
+    ],
+    ids=["repeated", "null", "prose", "dates", "lines", "fractions"],
+)
+def test_columns_that_are_no_natural_key(values: list[Any]) -> None:
+    records = [legacy("docs.kind", n, name=value) for n, value in enumerate(values, 1)]
+    assert infer(dump(records)).keys == []
+
+
+def test_a_column_that_some_records_lack_is_no_natural_key() -> None:
+    records = [legacy("docs.kind", 1, name="a"), legacy("docs.kind", 2), legacy("docs.kind", 3)]
+    assert infer(dump(records)).keys == []
+
+
+def test_one_record_gives_no_key() -> None:
+    assert infer(dump([legacy("docs.kind", 1, name="a")])).keys == []
+
+
+def test_a_key_of_several_columns_passes_through_the_key_of_the_target() -> None:
+    records = users(6) + [legacy("users.role", n, name=f"role{n}") for n in range(1, 5)]
+    pairs = [(user, role) for user in range(1, 7) for role in range(1, 5)]
+    records += [
+        legacy("users.userrole", n, user=user, role=role) for n, (user, role) in enumerate(pairs, 1)
+    ]
+    found = key(infer(dump(records)), "users.userrole")
+    assert found.natural_key == ["user__username", "role__name"]
+    assert 0.5 < found.confidence < 0.9
+
+
+def test_a_key_of_several_columns_never_ends_at_a_relation() -> None:
+    records = [legacy("docs.paper", n, text="same") for n in range(1, 6)] + users(5)
+    records += [legacy("docs.reading", n, user=1 + n % 5, paper=1 + n // 5) for n in range(0, 25)]
+    proposal = infer(dump(records))
+    assert "docs.reading" not in {one.model for one in proposal.keys}
+
+
+# ---- learning from an example ------------------------------------------------------------------
+
+OLD: Records = [
+    *users(6, first=100, step=7),
+    *[legacy("docs.document", n, number=f"D-{n}", holder=100 + 7 * (n % 6)) for n in range(1, 7)],
+    *[
+        legacy("docs.version", n, document=1 + (n - 1) // 2, major=n % 2, minor=0, note="x")
+        for n in range(1, 13)
+    ],
+    *[legacy("docs.reading", n, version=n, times=1) for n in range(1, 13)],
+    *[legacy("log.line", n, name=f"line{n}") for n in range(1, 4)],
+]
+
+
+def new_records(style: str) -> Records:
+    """The system of `OLD` some time later, with natural keys."""
+
+    def record(label: str, key: list[Any], **fields: Any) -> dict[str, Any]:
+        return natural(label, **fields) if style == "django" else keyed(label, key, **fields)
+
+    records = [
+        record("users.user", [f"user{n}"], username=f"user{n}", password="y") for n in range(8)
+    ]
+    records += [
+        record("docs.document", [f"E-{n}"], number=f"E-{n}", holder=[f"user{n % 7}"])
+        for n in range(9)
+    ]
+    versions = [(f"E-{n}", major, 0) for n in range(9) for major in (1, 2)]
+    records += [
+        record("docs.version", [*one], document=[one[0]], major=one[1], minor=one[2], note="y")
+        for one in versions
+    ]
+    records += [
+        legacy("docs.reading", n, version=[*one], times=1) for n, one in enumerate(versions)
+    ]
+    records += [legacy("log.line", n, name=f"line{n}") for n in range(1, 4)]
+    return records
+
+
+@pytest.mark.parametrize("style", ["django", "fastnk"])
+def test_composed_keys_and_unnamed_relations_are_learned(style: str) -> None:
+    proposal = infer(dump(OLD), dump(new_records(style)))
+    schema = proposal.schema(0.8)
+    assert schema.models["users.user"].natural_key == ["username"]
+    assert schema.models["docs.document"].natural_key == ["number"]
+    assert schema.models["docs.document"].relations == {"holder": Relation(to="users.user")}
+    assert schema.models["docs.version"].natural_key[0] == "document__number"
+    assert set(schema.models["docs.version"].natural_key) == {"document__number", "major", "minor"}
+    assert schema.models["docs.reading"].relations == {"version": Relation(to="docs.version")}
+    assert schema.models["docs.reading"].natural_key is None
+    assert key(proposal, "log.line").natural_key is None
+    assert "12 records of the backup" in key(proposal, "docs.version").evidence[-1]
+
+
+def test_keys_through_two_models_are_learned() -> None:
+    old = [
+        *OLD,
+        *[legacy("docs.page", n, version=1 + n // 3, sheet=n % 3) for n in range(36)],
+    ]
+    new = new_records("fastnk")
+    new += [
+        keyed("docs.page", [f"E-{n}", major, sheet], version=[f"E-{n}", major, 0], sheet=sheet)
+        for n in range(9)
+        for major in (1, 2)
+        for sheet in range(4, 7)
+    ]
+    found = key(infer(dump(old), dump(new)), "docs.page")
+    assert found.natural_key == ["version__document__number", "version__major", "sheet"]
+
+
+def test_transforms_are_learned() -> None:
+    old = [
+        legacy("log.entry", n, when=f"2025-01-0{n}T10:00:00.120Z", serial=n * 11)
+        for n in range(1, 6)
+    ]
+    new = [
+        keyed(
+            "log.entry",
+            [f"2025-02-0{n}T10:00:00.250000+00:00", str(n * 7), str(40 + n)],
+            when=f"2025-02-0{n}T10:00:00.250Z",
+            serial=n * 7,
+        )
+        for n in range(1, 6)
+    ]
+    found = key(infer(dump(old), dump(new)), "log.entry")
+    assert found.natural_key == ["when|isoformat", "serial|str", "pk|str"]
+    assert found.confidence < 0.9  # the last part is a guess: nothing holds the old ids
+
+
+def test_many_keys_are_learned() -> None:
+    old = [*OLD, *[legacy("docs.team", n, crew=[100, 107]) for n in range(1, 4)]]
+    new = [*new_records("django"), legacy("docs.team", 1, crew=[["user1"], ["user5"], ["user2"]])]
+    found = relation(infer(dump(old), dump(new)), "docs.team", "crew")
+    assert (found.to, found.many, found.confidence >= 0.9) == ("users.user", True, True)
+
+
+def test_a_pk_that_is_the_key_is_learned_from_the_old_pks() -> None:
+    states = ("DRAFT", "READY", "DONE")
+    old = [*[legacy("flow.state", state, label=state.title()) for state in states]]
+    old += [legacy("flow.step", n, state=states[n % 3]) for n in range(1, 9)]
+    new = [natural("flow.state", label=state.title()) for state in states]
+    new += [legacy("flow.step", n, state=[states[n % 3]]) for n in range(1, 9)]
+    proposal = infer(dump(old), dump(new))
+    assert key(proposal, "flow.state").natural_key == ["pk"]
+    assert relation(proposal, "flow.step", "state").confidence >= 0.9
+
+
+def test_a_learned_key_that_the_backup_breaks_is_doubted() -> None:
+    old = [*OLD, legacy("docs.document", 99, number="D-1", holder=100)]
+    found = key(infer(dump(old), dump(new_records("fastnk"))), "docs.document")
+    assert found.natural_key == ["number"]
+    assert found.confidence < 0.9
+    assert "but it is not unique in the backup" in found.evidence
+
+
+def test_ids_that_contradict_the_example_lower_the_confidence() -> None:
+    old = [r for r in OLD if r["model"] != "docs.document"]
+    old += [legacy("docs.document", n, number=f"D-{n}", holder=5_000 + n) for n in range(1, 7)]
+    found = relation(infer(dump(old), dump(new_records("django"))), "docs.document", "holder")
+    assert found.to == "users.user"
+    assert found.confidence < 0.7
+
+
+def test_a_mixed_backup_teaches_itself() -> None:
+    new = [
+        keyed("users.user", [f"user{n}"], username=f"user{n}", password="z") for n in range(6, 9)
+    ]
+    records = [*OLD, *new, keyed("docs.document", ["D-8"], number="D-8", holder=["user7"])]
+    proposal = infer(dump(records))
+    assert key(proposal, "users.user").natural_key == ["username"]
+    assert relation(proposal, "docs.document", "holder").confidence >= 0.9
+    assert any("natural keys itself" in note for note in proposal.notes)
+
+
+def test_an_example_without_natural_keys_is_refused() -> None:
+    with pytest.raises(UsageError, match="no natural keys"):
+        infer(dump(OLD), dump(OLD))
+
+
+# ---- the proposal ------------------------------------------------------------------------------
+
+
+def test_table_says_everything_with_its_evidence() -> None:
+    table = infer(dump(OLD)).table()
+    assert all(len(row) == len(COLUMNS) for row in table)
+    holder = next(row for row in table if row[:2] == ("docs.document", "holder"))
+    assert holder[2].startswith("-> users.user")
+    assert float(holder[3]) > 0
+    assert "of the 6 pks of users.user" in holder[4]
+    sure = infer(dump(OLD)).table(0.9)
+    assert sure == [row for row in table if float(row[3]) >= 0.9]
+    assert 0 < len(sure) < len(table)
+
+
+def test_schema_holds_only_what_is_sure_enough_and_can_be_saved() -> None:
+    proposal = infer(dump(OLD), dump(new_records("fastnk")))
+    for minimum in (0.0, 0.3, 0.5, 0.8, 0.9, 0.99, 1.0):
+        schema = proposal.schema(minimum)
+        assert Schema.loads(schema.dumps()) == schema
+        assert schema.models.keys() == proposal.models.keys()
+    strict = proposal.schema(1.01)
+    assert all(not model.relations and not model.natural_key for model in strict.models.values())
+
+
+def test_a_key_whose_relation_is_not_sure_is_left_out_and_told() -> None:
+    proposal = infer(dump(OLD), dump(new_records("fastnk")))
+    way = relation(proposal, "docs.version", "document")
+    way.confidence = 0.2
+    assert proposal.schema(0.5).models["docs.version"].natural_key is None
+    told = [sentence for sentence in proposal.left_out(0.5) if "docs.version" in sentence]
+    assert any("a relation on its way" in sentence for sentence in told)
+
+
+def test_document_is_ready_for_json() -> None:
+    document = json.loads(json.dumps(infer(dump(OLD)).document()))
+    Schema.loads(json.dumps(document["schema"]))
+    assert {"relations", "keys", "notes", "left_out", "minimum"} <= document.keys()
+
+
+# ---- input -------------------------------------------------------------------------------------
+
+
+def test_a_backup_that_is_cut_off_is_used_up_to_there() -> None:
+    whole = dump(OLD)
+    proposal = infer(whole[:-40])
+    assert any("cut off at byte" in note for note in proposal.notes)
+    assert sum(proposal.models.values()) == len(OLD) - 1
+
+
+@pytest.mark.parametrize("backup", [b"", b"{", b"[1]", b"[]", b"log line\n["])
+def test_what_is_no_backup_is_refused(backup: bytes) -> None:
+    with pytest.raises(BackupSyntaxError):
+        infer(backup)
+
+
+def test_odd_models_and_numbers_are_no_trouble() -> None:
+    records = [legacy("docs.paper", n, size=10**30, far=-(2**63), state="\ud800") for n in (1, 2)]
+    text = dump(records)[:-1] + b', {"model": "a.b", "pk": 1, "fields": {"n": ' + b"9" * 5_000
+    proposal = infer(text + b"}}]")
+    assert proposal.models == {"docs.paper": 2}
+    assert any("1 record of the backup left out" in note for note in proposal.notes)
+
+
+def test_values_beyond_the_cap_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastnk.survey.MAX_VALUES", 5)
+    records = [legacy("docs.paper", n, user=n) for n in range(1, 21)]
+    held = survey(dump(records)).models["docs.paper"]
+    assert len(held.columns["user"].codes) == 5
+    assert held.columns["user"].count == held.records == len(held.int_pks) == 20
+
+
+def test_a_capped_field_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("survey", "guess"):
+        monkeypatch.setattr(f"fastnk.{module}.MAX_VALUES", 5)
+    records = users(30) + [legacy("docs.paper", n, user=n) for n in range(1, 21)]
+    found = relation(infer(dump(records)), "docs.paper", "user")
+    assert any("of the first 5" in sentence for sentence in found.evidence)
+    assert MAX_VALUES > 5
+
+
+# ---- parts -------------------------------------------------------------------------------------
+
+
+def test_ids_are_a_set() -> None:
+    for values in ([1, 2, 3], [3, 2, 1, 2], [10, 11, 5, 6, 7, 6, 11, 12], [], [-5, 7, -4]):
+        ids = Ids(values)
+        assert len(ids) == len(set(values))
+        for value in range(-10, 15):
+            assert (value in ids) == (value in values)
+        assert ids.density(-10, 14) == pytest.approx(len(set(values)) / 25)
+        assert ids.highest == max(values, default=None)
+    assert contained([1, 2, 3, 4], Ids([2, 4, 6]), 10) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dumped", "spelled"),
+    [
+        ("2025-01-02T03:04:05Z", "2025-01-02T03:04:05+00:00"),
+        ("2025-01-02T03:04:05.678Z", "2025-01-02T03:04:05.678000+00:00"),
+        ("2025-01-02T03:04:05.000Z", "2025-01-02T03:04:05+00:00"),
+        ("2025-01-02T03:04:05.678+01:00", "2025-01-02T03:04:05.678000+01:00"),
+        ("2025-01-02", "2025-01-02"),
+    ],
+)
+def test_times_are_compared_as_isoformat(dumped: str, spelled: str) -> None:
+    assert normal_time(dumped) == normal_time(spelled) == spelled
+
+
+@pytest.mark.parametrize(
+    ("field", "to"),
+    [
+        ("document", "docs.document"),
+        ("parent_document", "docs.document"),
+        ("documents", "docs.document"),
+        ("document_id", "docs.document"),
+        ("document_type", "docs.documenttype"),
+        ("docs_document", "docs.document"),
+        ("from_state", "flow.documentstate"),
+        ("cron", "beat.cronschedule"),
+        ("categories", "docs.category"),
+    ],
+)
+def test_names(field: str, to: str) -> None:
+    labels = ["docs.document", "docs.documenttype", "flow.documentstate", "beat.cronschedule"]
+    found = matches("x.y", field, [*labels, "docs.category"], None)
+    assert [match.to for match in found] == [to]
+
+
+@pytest.mark.parametrize("field", ["", "_", "__", "id", "on", "major"])
+def test_names_that_say_nothing(field: str) -> None:
+    assert matches("x.y", field, ["docs.document", "docs.major_event"], "users.user") == []
+
+
+def test_words() -> None:
+    assert is_plain("version_major")
+    assert not is_plain("document")
+    words = ("categories", "users", "boxes", "status", "class", "access")
+    assert [singular(word) for word in words] == [
+        "category",
+        "user",
+        "box",
+        "status",
+        "class",
+        "access",
+    ]
+
+
+def test_labels_that_no_schema_can_hold_are_told_by_the_schema() -> None:
+    proposal = infer(dump([legacy("nodot", 1, name="a")]))
+    with pytest.raises(SchemaError, match="nodot"):
+        proposal.schema()
