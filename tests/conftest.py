@@ -20,7 +20,7 @@ if find_spec("django"):
     settings.DATABASES.update(databases.settings())
     django.setup()
 else:  # the core is tested where nothing else is installed
-    collect_ignore += ["test_demo.py", "test_introspect.py", "test_restore.py"]
+    collect_ignore += ["test_demo.py", "test_exact.py", "test_introspect.py", "test_restore.py"]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from fastnk.django.introspect import (
     schema_from_apps,
     schema_from_project,
 )
-from fastnk.errors import UsageError
+from fastnk.errors import SchemaError, UsageError
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 
 SETTINGS = "tests.project.settings"
@@ -42,7 +42,13 @@ from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.test.utils import isolate_apps  # noqa: E402
 
-from fastnk.django.tracing import MAX_HOPS, TraceError, trace_natural_key  # noqa: E402
+from fastnk.django.samples import sample_value  # noqa: E402
+from fastnk.django.tracing import (  # noqa: E402
+    MAX_HOPS,
+    SAMPLES,
+    TraceError,
+    trace_natural_key,
+)
 from tests.oracle import natural_key_of  # noqa: E402
 from tests.project.traced import models as traced  # noqa: E402
 
@@ -150,12 +156,73 @@ def test_child_with_a_table_of_its_own(schema: Schema) -> None:
     """It holds the link to its parent; what it inherits is in the parent's record."""
     restaurant = schema.models["traced.restaurant"]
     assert restaurant.pk == "place_ptr"
-    assert restaurant.relations == {"place_ptr": Relation(to="traced.place")}
+    assert restaurant.relations == {"place_ptr": Relation(to="traced.place", parent_link=True)}
     assert restaurant.generic_relations == {}
 
 
 def test_relation_to_a_proxy_is_one_to_its_model(schema: Schema) -> None:
     assert schema.models["traced.dinner"].relations["writer"] == Relation(to="traced.account")
+
+
+def test_link_to_a_parent_is_known_by_being_the_pk(schema: Schema) -> None:
+    links = {
+        f"{label}.{name}"
+        for label, model in schema.models.items()
+        for name, relation in model.relations.items()
+        if relation.parent_link and label.startswith(("traced.", "exact."))
+    }
+    assert links == {
+        "exact.amphibian.boat_ptr",
+        "exact.bistro.restaurant_ptr",
+        "exact.cart.vehicle_ptr",
+        "exact.coach.cart_ptr",
+        "exact.lorry.truck_ptr",
+        "exact.moon.planet",
+        "exact.restaurant.place_ptr",
+        "exact.shop.place_ptr",
+        "exact.truck.vehicle_ptr",
+        "traced.bistro.restaurant_ptr",
+        "traced.restaurant.place_ptr",
+    }
+    assert schema.models["exact.landmark"].relations == {"place": Relation(to="exact.place")}
+    assert schema.models["exact.amphibian"].relations["car_ptr"] == Relation(to="exact.car")
+
+
+@pytest.mark.parametrize(
+    ("label", "keeps"),
+    [
+        ("exact.currency", True),  # a text, and not in the key
+        ("exact.device", True),
+        ("exact.floor", True),
+        ("exact.landmark", True),
+        ("exact.lock", True),  # the id of a row that has nothing else
+        ("exact.country", False),  # the key is the pk
+        ("exact.keyhole", False),
+        ("exact.room", False),  # the database numbers it
+        ("exact.passport", False),  # the row that it means has a natural key
+        ("exact.rank", False),
+        ("exact.moon", False),  # the fields hold it
+        ("exact.truck", False),
+        ("exact.firmware", False),  # no natural key replaces it
+    ],
+)
+def test_pk_that_is_kept(schema: Schema, label: str, keeps: bool) -> None:
+    assert schema.models[label].keep_pk is keeps
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        Relation(to="a.b", parent_link=True, many=True),
+        Relation(to="a.b", parent_link=True, to_field="code"),
+    ],
+)
+def test_parent_link_is_the_pk_alone(relation: Relation) -> None:
+    with pytest.raises(SchemaError, match=r"models\.a\.c\.relations\.b_ptr\.parent_link"):
+        Schema.of({"a.b": Model(), "a.c": Model(pk="b_ptr", relations={"b_ptr": relation})})
+    link = Relation(to="a.b", parent_link=True)
+    with pytest.raises(SchemaError, match=r'the pk of a\.c is "id"'):
+        Schema.of({"a.b": Model(), "a.c": Model(relations={"b_ptr": link})})
 
 
 def test_composite_pk(schema: Schema) -> None:
@@ -434,6 +501,70 @@ def test_keys_that_need_each_other_are_refused() -> None:
     for model in (Egg, Hen):
         with pytest.raises(TraceError, match=r'more than 16 relations \("(hen|egg)__(egg|hen)__'):
             trace_natural_key(model)
+
+
+LOOKS_THAT_CANNOT_BE_REFUSED: list[Callable[[Any], Any]] = [
+    lambda s: (s.code,) if type(s.code) is str else (s.number,),
+    lambda s: (s.id,) if type(s.number) is not int else (s.code,),
+    lambda s: (s.role.name,) if type(s.parent.when) is datetime else (s.id,),
+    lambda s: (s.code, *([s.number] if type(s.number) is int else [])),
+    lambda s: (s.code, s.number if type(s.maybe) is str else s.maybe),
+]
+
+
+@pytest.mark.parametrize("method", LOOKS_THAT_CANNOT_BE_REFUSED)
+def test_trace_that_the_method_contradicts(method: Callable[[Any], Any]) -> None:
+    with pytest.raises(TraceError, match="does not hand on what it was traced to"):
+        trace(method)
+
+
+def fails_on_values(sample: Any) -> Any:
+    if type(sample.code) is str:
+        raise ValueError("not like this")
+    return (sample.code,)
+
+
+def test_method_that_fails_on_values() -> None:
+    with pytest.raises(TraceError, match="raises ValueError for a sample record: not like this"):
+        trace(fails_on_values)
+
+
+def test_sample_values_have_the_types_of_a_database() -> None:
+    values = {
+        field.name: sample_value(field, field.name, 0)
+        for model in (traced.Sample, traced.Texts, traced.AuditTrail)
+        for field in model._meta.fields
+        if not field.is_relation
+    }
+    kinds = {name: type(value).__name__ for name, value in values.items()}
+    assert kinds == {
+        "id": "int",
+        "code": "str",
+        "maybe": "str",
+        "number": "int",
+        "ratio": "float",
+        "when": "datetime",
+        "time": "time",
+        "lasts": "NoneType",
+        "facts": "NoneType",
+        "blob": "NoneType",
+        "secret": "str",
+        "text": "str",
+        "flag": "bool",
+        "price": "Decimal",
+        "day": "date",
+        "address": "str",
+        "email": "str",
+        "uuid": "UUID",
+        "timestamp": "datetime",
+        "object_id": "int",
+    }
+    assert values["timestamp"].tzinfo is UTC
+
+
+def test_sample_values_of_choices() -> None:
+    number = traced.Sample._meta.get_field("number")
+    assert {sample_value(number, "number", n) for n in range(SAMPLES)} == {1, 2}
 
 
 def test_project_that_is_set_up_already() -> None:

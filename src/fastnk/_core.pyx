@@ -710,15 +710,26 @@ cdef inline int follow_shape(const uint8_t **shape, const uint8_t *end, Text nam
     return field if same(read_text(shape), name) else -2
 
 
-cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns) noexcept nogil:
-    """Whether two rows hold the same, wherever they come from."""
+cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns, int pk_column,
+                   Buffer *scratch, Buffer *other_scratch) noexcept nogil:
+    """Whether two rows say the same, wherever they come from and however it is spelled.
+
+    A row that is converted already does not contradict one that is not: it may have no pk any
+    more, and keys in place of ids.
+    """
+    cdef bint without_pk = (a[0] | b[0]) & ROW_WITHOUT_PK
+    cdef Text x, y
     cdef int i
-    if not same(row_pk(a), row_pk(b)):
+    if not (without_pk or same(row_pk(a), row_pk(b))):
         return False
     a = row_columns(a)
     b = row_columns(b)
     for i in range(columns):
-        if not same(read_text(&a), read_text(&b)):
+        x = canonical(read_text(&a), scratch)
+        y = canonical(read_text(&b), other_scratch)
+        if without_pk and i == pk_column:
+            continue
+        if is_list(x) == is_list(y) and not same(x, y):
             return False
     return True
 
@@ -764,6 +775,7 @@ cdef class Indexer(Walker):
     cdef Buffer decoded
     cdef Buffer scratch
     cdef Buffer row_scratch
+    cdef Buffer id_scratch
     cdef Buffer log
     cdef Buffer notes            # findings, not yet taken
     cdef Buffer dropped          # numbers of the records to leave out, ascending
@@ -819,6 +831,7 @@ cdef class Indexer(Walker):
         free(self.decoded.data)
         free(self.scratch.data)
         free(self.row_scratch.data)
+        free(self.id_scratch.data)
         free(self.log.data)
         free(self.notes.data)
         free(self.dropped.data)
@@ -1396,7 +1409,7 @@ cdef class Indexer(Walker):
         cdef Text id
         if not has_id(rows + place, column):
             return True
-        id = row_id(rows + place, column, &self.scratch)
+        id = row_id(rows + place, column, &self.id_scratch)
         if id.data == NULL:
             self.walk.fault = MEMORY
             return False
@@ -1407,7 +1420,8 @@ cdef class Indexer(Walker):
         slot = find_slot(index, rows, column, id, hash, &self.row_scratch)
         if slot[0]:
             other = rows + (slot[0] & PLACE_MASK) - 1
-            if self.keys_only and same_row(other, rows + place, m.plan.row_columns):
+            if self.keys_only and same_row(other, rows + place, m.plan.row_columns,
+                                           m.plan.pk_column, &self.scratch, &self.row_scratch):
                 return True
             if not self.note_duplicate_pk(m, column, id):
                 return False

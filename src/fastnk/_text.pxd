@@ -103,6 +103,10 @@ cdef inline bint same(Text a, Text b) noexcept nogil:
     return a.length == b.length and (a.length == 0 or memcmp(a.data, b.data, a.length) == 0)
 
 
+cdef inline bint is_list(Text value) noexcept nogil:
+    return value.length > 0 and value.data[0] == c'['
+
+
 cdef inline bint is_null(Text value) noexcept nogil:
     """Absent, or JSON's null."""
     return value.length == 0 or value.data[0] == c'n'

@@ -326,13 +326,14 @@ class _Conversion:
         self._report.complete = False
 
     def _index_keys(self) -> None:
-        for backup in self._converter._keys:
+        for number, backup in enumerate(self._converter._keys, start=1):
             with Source(backup, self._converter._block_size) as source:
-                self._indexer.start_keys(source.name)
+                name = source.name or f"keys {number}"
+                self._indexer.start_keys(name)
                 for block in self._blocks("keys", source):
                     self._indexer.feed(block)
                 self._indexer.finish()
-                self._find(self._indexer.take_findings(), source.name)
+                self._find(self._indexer.take_findings(), name)
 
     def _splice(self) -> None:
         """Write the output; again from the start when a record is dropped or a model keeps its

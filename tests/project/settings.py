@@ -9,6 +9,7 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "tests.project.zoo",
     "tests.project.traced",
+    "tests.project.exact",
 ]
 # Every table by syncdb: the test apps then need no migrations and may refer to auth.
 MIGRATION_MODULES = {"contenttypes": None, "auth": None}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from django.apps import apps
+from django.db import models
+from django.db.models.fields import AutoFieldMixin
 
 from fastnk.errors import SchemaError
 from fastnk.schema import GenericRelation, Relation
@@ -31,7 +34,9 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
         if field.concrete and field.is_relation and is_saved(field):
             to = _target_label(field)
             to_field = None if field.target_field.primary_key else field.target_field.name
-            relations[field.name] = Relation(to=to, to_field=to_field)
+            relations[field.name] = Relation(
+                to=to, to_field=to_field, parent_link=_is_parent_link_as_pk(field)
+            )
     for field in model._meta.local_many_to_many:
         if field.serialize and field.remote_field.through._meta.auto_created:
             relations[field.name] = Relation(to=_target_label(field), many=True)
@@ -50,6 +55,39 @@ def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
         for field in model._meta.private_fields
         if isinstance(field, GenericForeignKey) and {field.ct_field, field.fk_field} <= local
     }
+
+
+def relations_to_proxies(written: Iterable[type[Any]]) -> Iterator[Any]:
+    """The fields of `written` that refer to a proxy: its method makes the keys they hold."""
+    for model in written:
+        for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
+            if field.is_relation and field.serialize and target_of(field)._meta.proxy:
+                yield field
+
+
+def loses_its_pk(model: type[Any], key: Iterable[str], has_key: Callable[[str], bool]) -> bool:
+    """Whether a record of `model` that has `key` for a pk no longer says what its pk was.
+
+    Of a pk that the database numbered nothing is lost. `key` is given as its paths; `has_key` says
+    of a model's label whether it has a natural key.
+    """
+    pk = model._meta.pk
+    if isinstance(pk, (AutoFieldMixin, *_COMPOSITE)):
+        return False
+    spellings = {"pk", pk.name}
+    if pk.is_relation:
+        if _is_parent_link_as_pk(pk) or has_key(_target_label(pk)):
+            return False
+        spellings.add(f"{pk.name}__{pk.target_field.name}")
+    return spellings.isdisjoint(key)
+
+
+_COMPOSITE = (models.CompositePrimaryKey,) if hasattr(models, "CompositePrimaryKey") else ()
+"""Its columns are among the fields of the record."""
+
+
+def _is_parent_link_as_pk(field: Any) -> bool:
+    return bool(field.primary_key and field.remote_field.parent_link)
 
 
 def is_saved(field: Any) -> bool:
@@ -72,5 +110,10 @@ def target_of(field: Any) -> type[Any]:
     )
 
 
+def concrete_label(model: type[Any]) -> str:
+    """The label of `model`, or of the model with the table that a proxy stands for."""
+    return str(model._meta.concrete_model._meta.label_lower)
+
+
 def _target_label(field: Any) -> str:
-    return str(target_of(field)._meta.concrete_model._meta.label_lower)
+    return concrete_label(target_of(field))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fastnk.errors import MissingExtraError, SchemaError, UsageError
-from fastnk.schema import Model, Schema
+from fastnk.schema import KeyPart, Model, Schema, flat_parts
 
 OnUntraceable = Callable[[str, str], None]
 """Called with the label of a model and with what its `natural_key` method does."""
@@ -60,25 +60,77 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
             "Django is not set up", remedy="call django.setup() before, or name the settings"
         )
     from fastnk.django.describe import generic_relations_of, models_in_backups, relations_of
+
+    written = {model._meta.label_lower: model for model in models_in_backups()}
+    keys, reasons = _trace(written)
+    _hand_over(reasons, on_untraceable)
+    return Schema.of(
+        {
+            label: Model(
+                pk=model._meta.pk.name,
+                natural_key=keys[label],
+                relations=relations_of(model),
+                generic_relations=generic_relations_of(model),
+                keep_pk=_keeps_pk(model, keys),
+            )
+            for label, model in written.items()
+        }
+    )
+
+
+_Keys = dict[str, list[KeyPart] | None]
+
+
+def _trace(written: dict[str, type[Any]]) -> tuple[_Keys, dict[str, str]]:
+    """The key of each model, and of those that cannot be traced the reason."""
     from fastnk.django.tracing import TraceError, trace_natural_key
 
-    models: dict[str, Model] = {}
+    keys: _Keys = {}
     reasons: dict[str, str] = {}
-    for model in models_in_backups():
-        label = model._meta.label_lower
+    for label, model in written.items():
         try:
-            key = trace_natural_key(model)
+            keys[label] = trace_natural_key(model)
         except TraceError as error:
-            key = None
+            keys[label] = None
             reasons[label] = str(error)
-        models[label] = Model(
-            pk=model._meta.pk.name,
-            natural_key=key,
-            relations=relations_of(model),
-            generic_relations=generic_relations_of(model),
+    for label, reason in _keys_that_proxies_change(written, keys):
+        keys[label] = None
+        reasons.setdefault(label, reason)
+    return keys, reasons
+
+
+def _keys_that_proxies_change(
+    written: dict[str, type[Any]], keys: _Keys
+) -> Iterator[tuple[str, str]]:
+    """The models that are referred to through a proxy with another key than theirs.
+
+    Django writes the proxy's key there, and the model's key on the record: they never meet.
+    """
+    from fastnk.django.describe import concrete_label, relations_to_proxies, target_of
+    from fastnk.django.tracing import TraceError, trace_natural_key
+
+    for field in relations_to_proxies(written.values()):
+        proxy = target_of(field)
+        label = concrete_label(proxy)
+        who = (
+            f'{proxy._meta.label}, the proxy that "{field.name}" of {field.model._meta.label_lower}'
         )
-    _hand_over(reasons, on_untraceable)
-    return Schema.of(models)
+        try:
+            same = trace_natural_key(proxy) == keys[label]
+        except TraceError as error:
+            yield label, f"is not that of {who} refers to, which {error}"
+        else:
+            if not same:
+                yield label, f"makes another key than that of {who} refers to"
+
+
+def _keeps_pk(model: type[Any], keys: _Keys) -> bool:
+    from fastnk.django.describe import loses_its_pk
+
+    key = keys[model._meta.label_lower]
+    return key is not None and loses_its_pk(
+        model, flat_parts(key), lambda label: keys[label] is not None
+    )
 
 
 def _hand_over(reasons: dict[str, str], on_untraceable: OnUntraceable | None) -> None:

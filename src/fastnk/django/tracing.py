@@ -2,7 +2,9 @@
 
 The stand-in is an instance of the model whose fields hold opaque values that remember their path.
 Whatever hands them on unchanged works, because it is real Python on a real instance; whatever
-looks at one is refused, because it may do otherwise for another record. Imports Django.
+looks at one is refused, because it may do otherwise for another record. What is found is then held
+beside the method itself on sample records: it may look in ways that cannot be refused, as `type()`.
+Imports Django.
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ from django.db import connections, models
 from django.db.models.base import ModelState
 
 from fastnk.django.describe import is_saved, target_of
+from fastnk.django.samples import sample_value
 from fastnk.errors import shorten
 from fastnk.schema import KeyPart
 
 MAX_HOPS = 16
 """A key that follows more relations than this takes in all ancestors of a tree."""
+
+SAMPLES = 4
+"""How many sample records a traced key has to hold for."""
 
 _SAME_IN_KEY_AND_FIELD = (
     models.BooleanField,
@@ -67,6 +73,8 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     for null in run.nullable:
         if not _holds_without(model, key, null):
             raise TraceError(f'makes another key where "{null}" is null')
+    for number in range(SAMPLES):
+        _check_on_sample(model, key, number)
     return key
 
 
@@ -89,6 +97,10 @@ class _Run:
         with self._without_database():
             return _stand_in(model, (), self).natural_key()
 
+    def value(self, origin: _Origin) -> Any:
+        """What a field holds in this run."""
+        return _Value(origin)
+
     @contextmanager
     def _without_database(self) -> Iterator[None]:
         def refuse_query(*_: Any) -> NoReturn:
@@ -98,6 +110,21 @@ class _Run:
             for connection in connections.all():
                 wrappers.enter_context(connection.execute_wrapper(refuse_query))
             yield
+
+
+class _SampleRun(_Run):
+    """One execution on a sample record."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+        self.values: dict[str, Any] = {}
+        """All that the record, and those it refers to as far as they were asked for, hold."""
+
+    def value(self, origin: _Origin) -> Any:
+        value = sample_value(origin.field, origin.path, self._number)
+        self.values[origin.path] = value
+        return value
 
 
 class _Origin(NamedTuple):
@@ -240,12 +267,12 @@ class _RelatedStandIns(dict[str, Any]):
         return self[name]
 
 
-def _value(model: type[Any], field: Any, prefix: tuple[str, ...], run: _Run) -> _Value:
+def _value(model: type[Any], field: Any, prefix: tuple[str, ...], run: _Run) -> Any:
     plain = field
     while plain.is_relation:
         plain = plain.target_field
     path = "__".join((*prefix, *_value_route(model, field)))
-    return _Value(_Origin(path, plain, is_saved(field), run))
+    return run.value(_Origin(path, plain, is_saved(field), run))
 
 
 def _route(model: type[Any], field: Any) -> tuple[str, ...]:
@@ -338,3 +365,37 @@ def _agrees(part: KeyPart, value: Any, null: str) -> bool:
     if path == null and transform == "str":
         return bool(value == "None")
     return value is None and (path == null or path.startswith(f"{null}__"))
+
+
+def _check_on_sample(model: type[Any], key: list[KeyPart], number: int) -> None:
+    run = _SampleRun(number)
+    try:
+        result = run.natural_key_of(model)
+    except Exception as error:
+        message = f"raises {type(error).__name__} for a sample record: {shorten(str(error))}"
+        raise TraceError(run.refusal or message) from error
+    if not _same(_on_sample(key, run.values), result):
+        raise TraceError(
+            f"does not hand on what it was traced to for a sample record: {shorten(repr(result))}"
+        )
+
+
+def _on_sample(part: KeyPart, values: dict[str, Any]) -> Any:
+    """What a key part gives for the record that holds `values`."""
+    if isinstance(part, list):
+        return [_on_sample(inner, values) for inner in part]
+    path, _, transform = part.partition("|")
+    value = values.get(path)
+    if transform == "isoformat" and value is not None:
+        return value.isoformat()
+    return str(value) if transform else value
+
+
+def _same(expected: Any, result: Any) -> bool:
+    if isinstance(expected, list):
+        return (
+            isinstance(result, tuple | list)
+            and len(result) == len(expected)
+            and all(_same(*pair) for pair in zip(expected, result, strict=True))
+        )
+    return type(expected) is type(result) and bool(expected == result)

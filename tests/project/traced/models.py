@@ -220,7 +220,7 @@ class Dinner(models.Model):
     membership = models.ForeignKey(Document.roles.through, models.CASCADE, related_name="+")
 
     def natural_key(self) -> Key:
-        return (self.place.name, self.place_id, self.writer.natural_key()[1])
+        return (self.place.name, self.place_id, self.writer.natural_key()[0])
 
 
 class Account(AbstractBaseUser):
@@ -231,13 +231,13 @@ class Account(AbstractBaseUser):
 
 
 class Writer(Account):
-    """A proxy with a key of its own: without records, and not in a schema."""
+    """A proxy that spells its model's key in its own way: without records, not in a schema."""
 
     class Meta:
         proxy = True
 
     def natural_key(self) -> Key:
-        return (self.pk, self.get_username())
+        return (self.email,)
 
 
 class Seat(models.Model):

@@ -1,0 +1,149 @@
+"""Natural keys that no path describes. Their app is installed for single tests only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db import models
+
+Key = tuple[Any, ...]
+
+
+class Edition(models.Model):
+    """Abstract: what the methods below make keys of."""
+
+    code = models.CharField(max_length=40, unique=True)
+    year = models.IntegerField(default=2024)
+    at = models.DateTimeField(null=True)
+    lasts = models.DurationField(null=True)
+    facts = models.JSONField(default=dict)
+    shift = models.CharField(max_length=1, choices=[("D", "by day")], default="D")
+
+    class Meta:
+        abstract = True
+
+
+class Formatted(Edition):
+    def natural_key(self) -> Key:
+        return (f"{self.code}-{self.year:04}",)
+
+
+class Percent(Edition):
+    def natural_key(self) -> Key:
+        return ("%s-%d" % (self.code, self.year),)  # noqa: UP031
+
+
+class Format(Edition):
+    def natural_key(self) -> Key:
+        return ("{}/{}".format(self.code, self.year),)  # noqa: UP032
+
+
+class Joined(Edition):
+    def natural_key(self) -> Key:
+        return (self.code + "-" + str(self.year),)
+
+
+class Sliced(Edition):
+    def natural_key(self) -> Key:
+        return (self.code[:3], self.code[3:])
+
+
+class Lowered(Edition):
+    def natural_key(self) -> Key:
+        return (self.code.lower(),)
+
+
+class Spelled(Edition):
+    def natural_key(self) -> Key:
+        return (self.code, str(self.at))
+
+
+class Lasting(Edition):
+    def natural_key(self) -> Key:
+        return (self.code, self.lasts)
+
+
+class Structured(Edition):
+    def natural_key(self) -> Key:
+        return (self.code, self.facts)
+
+
+class Labelled(Edition):
+    def natural_key(self) -> Key:
+        return (self.code, self.get_shift_display())
+
+
+class Branching(Edition):
+    def natural_key(self) -> Key:
+        return (self.code,) if self.year > 2000 else (self.code, self.year)
+
+
+class Typed(Edition):
+    """Looks at the type of a value in the one way that cannot be refused."""
+
+    def natural_key(self) -> Key:
+        return (self.code,) if type(self.code) is str else (self.year,)
+
+
+class Asking(Edition):
+    """Queries the database, and returns an instance besides."""
+
+    def natural_key(self) -> Key:
+        return (self.code, Group.objects.first())
+
+
+class Branch(models.Model):
+    """The names of all ancestors: a key of any length."""
+
+    name = models.CharField(max_length=40)
+    parent = models.ForeignKey("self", models.CASCADE, null=True)
+
+    def natural_key(self) -> Key:
+        return (*(self.parent.natural_key() if self.parent else ()), self.name)
+
+
+class Account(models.Model):
+    """The method of the model is plain; a proxy of it that is referred to has another."""
+
+    email = models.CharField(max_length=40, unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.email,)
+
+
+class Customer(Account):
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> Key:
+        return ("customer", self.email)
+
+
+class Order(models.Model):
+    customer = models.ForeignKey(Customer, models.CASCADE)
+
+
+class Plain(models.Model):
+    """Without a natural key, but a proxy of it that is referred to has one."""
+
+    name = models.CharField(max_length=40)
+
+
+class Fancy(Plain):
+    class Meta:
+        proxy = True
+
+    def natural_key(self) -> Key:
+        return (self.name,)
+
+
+class Party(models.Model):
+    guests = models.ManyToManyField(Fancy)
+
+
+class Seen(Account):
+    """A child whose own method is plain; below a model whose key is not."""
+
+    def natural_key(self) -> Key:
+        return (self.email, self.pk)
