@@ -24,6 +24,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 import fastnk
+from fastnk.cli import main
 from fastnk.convert import Policies
 from fastnk.django.loader import Loader
 from fastnk.django.report import ModelCounts, RestoreReport
@@ -976,3 +977,62 @@ except fastnk.FastnkError as error:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("MissingExtraError FNK102 a restore needs Django")
+
+
+# The command
+
+
+class Terminal(io.StringIO):
+    """Standard input with somebody in front of it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stdin", "more", "code"),
+    [
+        (io.StringIO("y\n"), [], 2),
+        (io.StringIO(""), ["--no-input"], 0),
+        (io.StringIO(""), ["--dry-run"], 0),
+        (Terminal("y\n"), [], 0),
+        (Terminal("\n"), [], 2),
+        (Terminal("no\n"), [], 2),
+    ],
+)
+def test_command_asks_before_it_writes(
+    new: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stdin: io.StringIO,
+    more: list[str],
+    code: int,
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    stdin.seek(0)
+    schema, backup = tmp_path / "schema.json", tmp_path / "backup.json"
+    SCHEMA.save(schema)
+    backup.write_text(json.dumps([keeper("Anna")]))
+    arguments = ["restore", str(backup), "--schema", str(schema), "--database", new, *more]
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert rows(zoo.Keeper, new).count() == (code == 0 and "--dry-run" not in more)
+    assert ("1 created" in captured.out) == (code == 0)
+    if "--dry-run" in more:
+        assert captured.out.startswith("dry run, nothing was written")
+    else:
+        assert captured.err.startswith(f'restore {backup} into database "{new}"')
+
+
+def test_command_reports_findings_with_exit_code_4(
+    new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema, backup = tmp_path / "schema.json", tmp_path / "backup.json"
+    SCHEMA.save(schema)
+    backup.write_text(json.dumps([keeper("Bela", mentor=["Nobody"])]))
+    arguments = ["restore", str(backup), "--schema", str(schema), "--database", new, "--no-input"]
+    assert main([*arguments, "--json"]) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert [finding["code"] for finding in error["findings"]] == ["FNK410"]
+    assert not rows(zoo.Keeper, new).exists()
