@@ -2,6 +2,7 @@
 
 - `fastnk.detect("backup.json")` says what a backup is;
 - `fastnk.convert("backup.json", "natural.json", "schema.json")` turns its ids into natural keys;
+- `fastnk.verify("backup.json", "natural.json", "schema.json")` proves that nothing was changed;
 - `fastnk.restore("natural.json")` loads it into the Django project that is set up.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastnk.errors import FastnkError, Finding, FindingsError, Place
     from fastnk.restore import RestoreReport, UnifiedRestoreManager, restore
     from fastnk.schema import Schema
+    from fastnk.verify import VerificationError, VerificationReport, verify
 
 __all__ = [
     "BackupFormatDetector",
@@ -32,9 +34,12 @@ __all__ = [
     "RestoreReport",
     "Schema",
     "UnifiedRestoreManager",
+    "VerificationError",
+    "VerificationReport",
     "convert",
     "detect",
     "restore",
+    "verify",
 ]
 
 _HOMES = {
@@ -43,6 +48,7 @@ _HOMES = {
     "errors": ("FastnkError", "Finding", "FindingsError", "Place"),
     "restore": ("RestoreReport", "UnifiedRestoreManager", "restore"),
     "schema": ("Schema",),
+    "verify": ("VerificationError", "VerificationReport", "verify"),
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnk.detect import DetectionReport
     from fastnk.progress import Progress
     from fastnk.restore import RestoreReport
+    from fastnk.verify import VerificationReport
 
 EXIT_CODES = """\
 exit codes:
@@ -286,6 +287,55 @@ def _conversion_text(report: ConversionReport) -> str:
     return "\n".join(lines)
 
 
+# ---- verify ------------------------------------------------------------------------------------
+
+
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument("converted", metavar="OUT", help="what was made of it")
+    parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
+    add_keys_argument(parser)
+    parser.add_argument(
+        "--salvage", action="store_true", help="a backup that is cut off ends at its last record"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+
+
+def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.verify import VerificationError, verify
+
+    report = verify(
+        options.backup,
+        options.converted,
+        options.schema,
+        keys=options.keys,
+        salvage=options.salvage,
+        progress=progress,
+    )
+    text = _verification_text(report)
+    if not report.faithful:
+        return Outcome(report, text, exit_code=VerificationError.exit_code)
+    command = f"fastnk restore {options.converted} --schema {options.schema}"
+    return Outcome(report, text, f"{command} --settings mysite.settings")
+
+
+def _verification_text(report: VerificationReport) -> str:
+    from fastnk.verify import VerificationError
+
+    verdict = "faithful: every record, value and reference is accounted for"
+    lines = [verdict if report.faithful else str(VerificationError(report))]
+    for name, one in (("backup", report.backup), ("converted", report.converted)):
+        lines.append(f"  {name}: {one.records:,} records, {one.bytes:,} bytes, sha256 {one.sha256}")
+    if report.cut_off_at is not None:
+        lines.append(f"  the backup is cut off at byte {report.cut_off_at:,}")
+    rows = [
+        (label, m.records, m.converted_records, m.keys, m.references, m.differences)
+        for label, m in report.models.items()
+    ]
+    head = ("model", "records", "converted", "keys", "references", "differences")
+    return "\n".join([*lines, *table(head, rows)])
+
+
 # ---- restore -----------------------------------------------------------------------------------
 
 
@@ -397,6 +447,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_verb(schema, "django", "from a Django project", add_schema_arguments, run_schema_django)
     _add_verb(verbs, "convert", "turn ids into natural keys", add_convert_arguments, run_convert)
+    _add_verb(
+        verbs, "verify", "prove that a conversion is faithful", add_verify_arguments, run_verify
+    )
     _add_verb(verbs, "restore", "load a backup of any format", add_restore_arguments, run_restore)
     _add_verb(verbs, "demo", "see the main job on a small system", add_demo_arguments, run_demo)
     return parser
