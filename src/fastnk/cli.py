@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ exit codes:
   3  done, with a loss that a policy or --salvage allowed
 """
 LOSS = 3
+PROJECT = ("--settings", "mysite.settings")
 
 
 class Outcome(NamedTuple):
@@ -40,7 +42,8 @@ class Outcome(NamedTuple):
     """For `--json`: anything that msgspec writes."""
     text: str
     """For people."""
-    next_command: str | None = None
+    next_command: Sequence[str] = ()
+    """The words that stand behind `fastnk` in the command to go on with."""
     exit_code: int = 0
 
 
@@ -63,9 +66,9 @@ def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
     first, report = next(iter(reports.items()))
     schema_name = options.schema or "schema.json"
     if report == "enhanced_natural_keys":
-        command = f"fastnk restore {first} --settings mysite.settings"
+        command = ["restore", first, *PROJECT]
     else:
-        command = f"fastnk convert {first} natural.json --schema {schema_name}"
+        command = ["convert", first, "natural.json", "--schema", schema_name]
     return Outcome(reports, text, command)
 
 
@@ -113,7 +116,7 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
     keyed = sum(model.natural_key is not None for model in schema.models.values())
     text = f"{options.output}: {len(schema.models)} models, {keyed} of them with a natural key"
     return Outcome(
-        data, text, f"fastnk convert backup.json natural.json --schema {options.output}", code
+        data, text, ["convert", "backup.json", "natural.json", "--schema", options.output], code
     )
 
 
@@ -151,11 +154,11 @@ def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome
     lines = table(COLUMNS, proposal.table())
     lines += [f"note: {note}" for note in proposal.notes]
     lines += [f"left out: {what}" for what in proposal.left_out(options.minimum)]
-    command = f"fastnk schema infer {options.backup} -o schema.json"
+    command = ["schema", "infer", options.backup, "-o", "schema.json"]
     if options.output is not None:
         proposal.schema(options.minimum).save(options.output)
         lines.append(f"{options.output}: a guess; look at it before it is used")
-        command = f"fastnk schema check {options.output} {options.backup}"
+        command = ["schema", "check", options.output, options.backup]
     return Outcome(proposal.document(options.minimum), "\n".join(lines), command)
 
 
@@ -176,9 +179,10 @@ def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome
     allowed = sorted({row.option for row in report.misfits if row.option})
     if allowed:
         lines.append(f"allowed by: {', '.join(allowed)}")
-    command = f"fastnk convert {options.backup} natural.json --schema {options.schema}"
-    command += "".join(f" --keys {more}" for more in options.keys)
     if report.fits:
+        command = ["convert", options.backup, "natural.json", "--schema", options.schema]
+        for more in options.keys:
+            command += ["--keys", more]
         return Outcome(report, "\n".join(lines), command)
     return Outcome(report, "\n".join(lines), exit_code=FindingsError.exit_code)
 
@@ -254,7 +258,7 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
     return Outcome(
         report,
         _conversion_text(report),
-        f"fastnk restore {options.output} --schema {options.schema} --settings mysite.settings",
+        ["restore", options.output, "--schema", options.schema, *PROJECT],
         0 if report.complete else LOSS,
     )
 
@@ -315,8 +319,8 @@ def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
     text = _verification_text(report)
     if not report.faithful:
         return Outcome(report, text, exit_code=VerificationError.exit_code)
-    command = f"fastnk restore {options.converted} --schema {options.schema}"
-    return Outcome(report, text, f"{command} --settings mysite.settings")
+    command = ["restore", options.converted, "--schema", options.schema, *PROJECT]
+    return Outcome(report, text, command)
 
 
 def _verification_text(report: VerificationReport) -> str:
@@ -365,12 +369,23 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
     if not options.dry_run:
         _confirm(f"{options.backup} into {manager.target}", options.no_input)
     report = manager.restore_any_format(options.backup)
-    command = None
-    if options.dry_run:
-        settings = f" --settings {options.settings}" if options.settings else ""
-        command = f"fastnk restore {options.backup}{settings} --database {options.database}"
+    command = ["restore", options.backup, *_given_again(options)] if options.dry_run else ()
     complete = report.conversion is None or report.conversion.complete
     return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
+
+
+def _given_again(options: argparse.Namespace) -> list[str]:
+    """The options of a restore as they were given, without `--dry-run`."""
+    words = ["--database", options.database]
+    for name in ("settings", "schema"):
+        if value := getattr(options, name):
+            words += [f"--{name}", value]
+    for more in options.keys:
+        words += ["--keys", more]
+    for name, word in vars(options).items():
+        if name.startswith("on_") and word != "error":
+            words += [f"--{name.replace('_', '-')}", word]
+    return [*words, "--salvage"] if options.salvage else words
 
 
 def _confirm(what: str, no_input: bool) -> None:
@@ -565,7 +580,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     if outcome.text:
         print(outcome.text)
     if outcome.next_command:
-        _talk(f"next: {outcome.next_command}")
+        _talk(f"next: {shlex.join(['fastnk', *outcome.next_command])}")
 
 
 # ---- tables and talk ---------------------------------------------------------------------------
