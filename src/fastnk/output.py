@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from fastnk._core import start_writeback
 from fastnk.errors import OutputError, UsageError
+
+WRITEBACK_BYTES = 8 << 20
+"""Bytes after which the disk begins to write, while the next ones are made."""
 
 Output = str | os.PathLike[str] | BinaryIO
 
@@ -70,6 +74,8 @@ class PathSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._written = 0
+        self._on_its_way = 0
         self._temporary: Path | None = None
         try:
             self._fd = self._create()
@@ -94,11 +100,18 @@ class PathSink:
         try:
             rest = memoryview(data)
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                length = os.write(self._fd, rest)
+                self._written += length
+                rest = rest[length:]
         except OSError as error:
             raise self._failed(error) from error
 
+        if self._written - self._on_its_way >= WRITEBACK_BYTES:
+            start_writeback(self._fd, self._on_its_way, self._written - self._on_its_way)
+            self._on_its_way = self._written
+
     def restart(self) -> None:
+        self._written = self._on_its_way = 0
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.ftruncate(self._fd, 0)
 
