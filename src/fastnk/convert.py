@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, Literal
 
 import msgspec
@@ -15,11 +15,9 @@ from fastnk._core import Indexer, Plan, Splicer
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
 from fastnk.output import Output, Sink, open_sink
 from fastnk.schema import KeyPart, Schema, parse_path
-from fastnk.source import BLOCK_SIZE, Backup, Source
+from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
 
 Style = Literal["fastnk", "django"]
-Progress = Callable[[str, int, int | None], None]
-"""Called with a phase, the bytes done and, where it is known, the bytes in all."""
 
 LOG_IN_MEMORY = 4 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
@@ -262,21 +260,10 @@ class _Conversion:
         yield
         self._report.seconds[name] = time.perf_counter() - started
 
-    def _blocks(self, phase: str, source: Source) -> Iterator[memoryview]:
-        """The source's blocks, with progress told after each."""
-        progress = self._converter._progress
-        total = None if progress is None else source.size
-        done = 0
-        for block in source.blocks():
-            yield block
-            done += len(block)
-            if progress is not None:
-                progress(phase, done, total)
-
     def _index(self) -> None:
         indexer, report = self._indexer, self._report
         try:
-            for block in self._blocks("index", self._source):
+            for block in self._source.watched("index", self._converter._progress):
                 report.bytes_read += len(block)
                 indexer.feed(block)
                 self._take()
@@ -330,7 +317,7 @@ class _Conversion:
             with Source(backup, self._converter._block_size) as source:
                 name = source.name or f"keys {number}"
                 self._indexer.start_keys(name)
-                for block in self._blocks("keys", source):
+                for block in source.watched("keys", self._converter._progress):
                     self._indexer.feed(block)
                 self._indexer.finish()
                 self._find(self._indexer.take_findings(), name)
@@ -345,7 +332,7 @@ class _Conversion:
             splicer = Splicer(self._indexer)
             parts = iter(self._log)
             position = 0
-            for block in self._blocks("splice", self._source):
+            for block in self._source.watched("splice", self._converter._progress):
                 position += len(block)
                 while splicer.covered < position and (part := next(parts, None)):
                     splicer.push_log(*part)

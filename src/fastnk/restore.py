@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -9,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from fastnk.convert import LegacyBackupConverter, Policies, Progress
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.detect import detect
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, MissingExtraError
 from fastnk.schema import Schema
-from fastnk.source import Backup, Source, name_of, split_records
+from fastnk.source import Backup, Progress, Source, name_of, split_records
 
 __all__ = [
     "ModelCounts",
@@ -60,6 +61,7 @@ class UnifiedRestoreManager:
         self._schema = _schema(schema)
         self._loader = Loader(self._schema, database, dry_run=dry_run)
         self._salvage = salvage
+        self._progress = progress
         self._converter = LegacyBackupConverter(
             self._schema, keys=keys, policies=policies, salvage=salvage, progress=progress
         )
@@ -104,7 +106,10 @@ class UnifiedRestoreManager:
         return report
 
     def _load(self, source: Source, backup: Backup) -> RestoreReport:
-        return self._loader.load(lambda: read_records(source), name_of(backup))
+        passes = itertools.count(1)
+        return self._loader.load(
+            lambda: read_records(source, f"load {next(passes)}", self._progress), name_of(backup)
+        )
 
 
 def restore(
@@ -116,9 +121,11 @@ def restore(
     return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
 
 
-def read_records(source: Source) -> Iterator[dict[str, Any]]:
+def read_records(
+    source: Source, phase: str = "read", progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
     """The records of a backup one after the other. Raises `BackupSyntaxError`, `SourceError`."""
-    return map(json.loads, split_records(source))
+    return map(json.loads, split_records(source, phase, progress))
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

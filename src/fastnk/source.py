@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -17,6 +17,9 @@ from fastnk._core import Splitter, checksum
 from fastnk.errors import SourceError, UsageError
 
 Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a phase, the bytes done and, where it is known, the bytes in all."""
 
 BLOCK_SIZE = 1 << 18
 """Bytes: what is read at once. It stays in the second-level cache of today's processors."""
@@ -92,6 +95,16 @@ class Source:
             raise self._changed()
         self._complete = True
 
+    def watched(self, phase: str, progress: Progress | None) -> Iterator[memoryview]:
+        """The blocks, with progress told after each."""
+        total = None if progress is None else self.size
+        done = 0
+        for block in self.blocks():
+            yield block
+            done += len(block)
+            if progress is not None:
+                progress(phase, done, total)
+
     def _check(self, number: int, block: memoryview) -> None:
         found = checksum(block)
         if number < len(self._checksums):
@@ -110,13 +123,15 @@ class Source:
         )
 
 
-def split_records(source: Source) -> Iterator[bytes]:
+def split_records(
+    source: Source, phase: str = "read", progress: Progress | None = None
+) -> Iterator[bytes]:
     """Each record of a backup as it stands there, in bounded memory.
 
     Raises `BackupSyntaxError` at the first fault, and `SourceError`.
     """
     splitter = Splitter(source.name)
-    for block in source.blocks():
+    for block in source.watched(phase, progress):
         splitter.feed(block)
         yield from splitter.take()
     splitter.finish()
