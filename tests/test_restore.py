@@ -41,6 +41,7 @@ from fastnk.restore import read_records
 from fastnk.schema import Model, Schema
 from fastnk.source import Source
 from tests import zoo as backups
+from tests.project.exact.models import Snack
 from tests.project.zoo import models as zoo
 from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
 
@@ -575,6 +576,22 @@ def test_generic_references_follow_or_are_counted(new: str) -> None:
     assert held["key"] == str(rows(zoo.Keeper, new).get().pk)
     assert held["loose"] == "99"
     assert report.generic_kept == 1
+
+
+def test_rows_whose_pk_is_a_relation_can_be_referred_to(new: str) -> None:
+    """By the old id, which stands beside the reference that says what it means now."""
+    User(id=9, username="other").save(using=new)
+    backup = [
+        record("exact.snack", 5, diet=9),
+        record("exact.diet", 9, food="hay"),
+        record("exact.profile", 9, biography="long"),
+        record("auth.user", 9, username="anna", groups=[], user_permissions=[]),
+    ]
+    manager = fastnk.UnifiedRestoreManager(database=new)
+    assert manager.restore_any_format(json.dumps(backup).encode()).created == 4
+    snack = rows(Snack, new).get()
+    assert snack.diet.profile.user.username == "anna"
+    assert manager.restore_any_format(json.dumps(backup).encode()).created == 0
 
 
 def test_content_types_that_are_new_can_be_referred_to(new: str) -> None:

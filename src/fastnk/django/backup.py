@@ -230,7 +230,9 @@ class Backup:
 
     def _old_pk(self, record: Record) -> Any:
         """The comparable pk in the backup: beside the fields, among them, or in the key."""
-        plan, value = record.plan, record.pk
+        plan, value = record.plan, record.data.get("pk")
+        if value is None:
+            value = record.pk
         if value is None:
             key = record.row.rows.keys[record.row.number]
             position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
