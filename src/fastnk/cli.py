@@ -94,6 +94,13 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", help="where to write it, else it is shown"
     )
     parser.add_argument(
+        "--at",
+        metavar="APP.MIGRATION",
+        action="append",
+        default=[],
+        help="as it was at this migration, of which the beginning is enough; once for each app",
+    )
+    parser.add_argument(
         "--skip-untraceable",
         action="store_true",
         help="leave natural keys out whose method cannot be traced, and say which",
@@ -105,7 +112,7 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
 
     skipped: dict[str, str] = {}
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
-    schema = schema_from_project(options.settings, on_untraceable)
+    schema = schema_from_project(options.settings, on_untraceable, options.at)
     data = {"schema": schema, "skipped": skipped, "output": options.output}
     code = LOSS if skipped else 0
     for label, reason in skipped.items():

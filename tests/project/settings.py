@@ -10,6 +10,7 @@ INSTALLED_APPS = [
     "tests.project.zoo",
     "tests.project.traced",
     "tests.project.exact",
+    "tests.project.history",
 ]
 # Every table by syncdb: the test apps then need no migrations and may refer to auth.
 MIGRATION_MODULES = {"contenttypes": None, "auth": None}

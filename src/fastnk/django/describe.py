@@ -13,12 +13,14 @@ from fastnk.errors import SchemaError
 from fastnk.schema import GenericRelation, Relation
 
 
-def models_in_backups() -> list[type[Any]]:
-    """The models that `dumpdata` writes, sorted by label.
+def models_in_backups(every: Iterable[type[Any]] | None = None) -> list[type[Any]]:
+    """The models that `dumpdata` writes, sorted by label; of `every` model, or of the live ones.
 
     And the through models, which it leaves out, that a relation of one of them points at.
     """
-    every = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+    if every is None:
+        every = apps.get_models(include_auto_created=True)
+    every = [model for model in every if not model._meta.proxy]
     written = [model for model in every if not model._meta.auto_created]
     pointed_at = {relation.to for model in written for relation in relations_of(model).values()}
     return sorted(

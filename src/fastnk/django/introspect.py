@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,17 @@ class UntraceableKeyError(SchemaError):
         lines = [f"\n    {label}: natural_key() {reason}" for label, reason in reasons.items()]
         super().__init__(
             f"cannot tell what these natural keys are made of:{''.join(lines)}",
-            remedy='write each by hand in the schema: "natural_key": ["title", "author__name"]',
+            remedy='write each by hand in the schema: "natural_key": ["title", "author__name"]; '
+            "--skip-untraceable leaves them out",
         )
 
     def as_dict(self) -> dict[str, Any]:
         return {**super().as_dict(), "models": self.reasons}
 
 
-def schema_from_project(settings: str, on_untraceable: OnUntraceable | None = None) -> Schema:
+def schema_from_project(
+    settings: str, on_untraceable: OnUntraceable | None = None, at: Sequence[str] = ()
+) -> Schema:
     """The schema of the Django project with the settings module `settings`.
 
     Sets Django up as `manage.py` in the current folder would. Raises `MissingExtraError` without
@@ -42,15 +45,20 @@ def schema_from_project(settings: str, on_untraceable: OnUntraceable | None = No
     """
     _require_django()
     set_up(settings)
-    return schema_from_apps(on_untraceable)
+    return schema_from_apps(on_untraceable, at)
 
 
-def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
+def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[str] = ()) -> Schema:
     """The schema of the Django project that is set up in this process.
+
+    With `at`, a sequence of `app.migration` (a prefix of the name that one migration has is
+    enough), the schema as it was there; other apps are as late as these allow. The database is not
+    asked. Natural keys are today's: one whose fields were not all there, or whose model is gone,
+    counts as one that cannot be traced.
 
     A natural key that cannot be traced raises `UntraceableKeyError`, which names all of them.
     With `on_untraceable`, which is called for each, those models have no natural key instead.
-    Raises `UsageError` where Django is not set up.
+    Raises `UsageError` where Django is not set up, and for an `at` that names no migration.
     """
     _require_django()
     from django.apps import apps
@@ -59,10 +67,13 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
         raise UsageError(
             "Django is not set up", remedy="call django.setup() before, or name the settings"
         )
-    from fastnk.django.describe import generic_relations_of, models_in_backups, relations_of
+    if isinstance(at, str):
+        raise UsageError(f'"{at}" is not a sequence of points', remedy=f'at=["{at}"]')
+    from fastnk.django.describe import models_in_backups, relations_of
+    from fastnk.django.history import generic_relations_then
 
-    written = {model._meta.label_lower: model for model in models_in_backups()}
-    keys, reasons = _trace(written)
+    live = _by_label(models_in_backups())
+    written, keys, reasons = _written(live, at)
     _hand_over(reasons, on_untraceable)
     return Schema.of(
         {
@@ -70,7 +81,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
                 pk=model._meta.pk.name,
                 natural_key=keys[label],
                 relations=relations_of(model),
-                generic_relations=generic_relations_of(model),
+                generic_relations=generic_relations_then(model, live.get(label)),
                 keep_pk=_keeps_pk(model, keys),
             )
             for label, model in written.items()
@@ -78,35 +89,50 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None) -> Schema:
     )
 
 
+_Models = dict[str, type[Any]]
 _Keys = dict[str, list[KeyPart] | None]
 
 
-def _trace(written: dict[str, type[Any]]) -> tuple[_Keys, dict[str, str]]:
+def _by_label(models: Iterable[type[Any]]) -> _Models:
+    return {model._meta.label_lower: model for model in models}
+
+
+def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str, str]]:
+    """The models in a backup made at `at`, their keys, and of keys not known the reason."""
+    from fastnk.django.history import keys_then, models_at
+
+    written = _by_label(models_at(at)) if at else live
+    keys, reasons = _trace(live)
+    if at:
+        keys, reasons = keys_then(written, live, keys, reasons)
+    for label, reason in _keys_that_proxies_change(written, keys):
+        keys[label] = None
+        reasons.setdefault(label, reason)
+    return written, keys, reasons
+
+
+def _trace(live: _Models) -> tuple[_Keys, dict[str, str]]:
     """The key of each model, and of those that cannot be traced the reason."""
     from fastnk.django.tracing import TraceError, trace_natural_key
 
     keys: _Keys = {}
     reasons: dict[str, str] = {}
-    for label, model in written.items():
+    for label, model in live.items():
         try:
             keys[label] = trace_natural_key(model)
         except TraceError as error:
             keys[label] = None
             reasons[label] = str(error)
-    for label, reason in _keys_that_proxies_change(written, keys):
-        keys[label] = None
-        reasons.setdefault(label, reason)
     return keys, reasons
 
 
-def _keys_that_proxies_change(
-    written: dict[str, type[Any]], keys: _Keys
-) -> Iterator[tuple[str, str]]:
+def _keys_that_proxies_change(written: _Models, keys: _Keys) -> Iterator[tuple[str, str]]:
     """The models that are referred to through a proxy with another key than theirs.
 
     Django writes the proxy's key there, and the model's key on the record: they never meet.
     """
     from fastnk.django.describe import concrete_label, relations_to_proxies, target_of
+    from fastnk.django.history import live_counterpart
     from fastnk.django.tracing import TraceError, trace_natural_key
 
     for field in relations_to_proxies(written.values()):
@@ -115,8 +141,13 @@ def _keys_that_proxies_change(
         who = (
             f'{proxy._meta.label}, the proxy that "{field.name}" of {field.model._meta.label_lower}'
         )
+        # A model out of the migrations has no methods.
+        live = live_counterpart(proxy)
+        if live is None:
+            yield label, f"is not known to be that of {who} referred to, which is gone"
+            continue
         try:
-            same = trace_natural_key(proxy) == keys[label]
+            same = trace_natural_key(live) == keys[label]
         except TraceError as error:
             yield label, f"is not that of {who} refers to, which {error}"
         else:

@@ -1,0 +1,1 @@
+"""An app whose migrations wait for those of another; installed by the tests that want it."""
