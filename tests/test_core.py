@@ -13,7 +13,8 @@ import pytest
 
 from fastnk import _core
 from fastnk.convert import LegacyBackupConverter
-from fastnk.schema import Schema
+from fastnk.errors import FindingsError
+from fastnk.schema import Model, Schema
 from tests.strategies import BLOCK_SIZES
 
 VARIANTS = _core.variants()
@@ -194,3 +195,34 @@ def test_several_conversions_at_once() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(convert, range(4)))
+
+
+PK_ORDERS = {
+    "ascending": [*range(50)],
+    "descending": [*range(50, 0, -1)],
+    "again at the end": [1, 2, 3, 3],
+    "again in a run": [1, 2, 3, 4, 2],
+    "again in a gap": [1, 5, 9, 4, 4, 7, 5],
+    "below zero": [-3, -2, -1, 0, 1, -2, "-0", 0],
+    "large": [10**17, 10**18 - 1, 10**18, 10**30, 10**18, 10**17, 10**30, -(10**18)],
+    "spelled like numbers": [7, "7", "07", "07", "+7", 7.0, 7.0, "7 ", ""],
+    "texts between": ["a", 1, "b", 2, "a", 2, 3],
+}
+
+
+@pytest.mark.parametrize("pks", PK_ORDERS.values(), ids=PK_ORDERS.keys())
+@pytest.mark.parametrize("label", ["users.user", "alone.alone"])
+def test_every_second_record_with_a_pk_is_found(label: str, pks: list[Any]) -> None:
+    """Whether something refers to the model, so that its rows are kept, or nothing does."""
+    models = {**SCHEMA.models, "alone.alone": Model()}
+    records = [
+        {"model": label, "pk": pk, "fields": {"username": f"u{n}"}} for n, pk in enumerate(pks)
+    ]
+    texts = [pk if isinstance(pk, str) else json.dumps(pk) for pk in pks]
+    expected = [n + 1 for n, text in enumerate(texts) if text in texts[:n]]
+    found: list[tuple[str, int | None]] = []
+    try:
+        LegacyBackupConverter(Schema.of(models)).convert_bytes(as_bytes(records))
+    except FindingsError as error:
+        found = [(one.code, one.place.record) for one in error.findings]
+    assert found == [("FNK303", number) for number in expected]

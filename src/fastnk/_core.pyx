@@ -676,7 +676,7 @@ cdef struct ModelState:
     ModelPlan *plan      # NULL: not in the schema
     Text label
     Table table
-    KeySet pks           # where the table has no index to find a second record with one pk
+    PkSet pks            # where the table has no index to find a second record with one pk
     Buffer shape         # the names of a record's fields, each as number of the field and text
     uint64_t records
     uint64_t with_pk
@@ -840,7 +840,8 @@ cdef class Indexer(Walker):
                 free(<void *> self.models[i].label.data)
             free(self.models[i].table.indexes)
             free(self.models[i].table.rows.data)
-            free(self.models[i].pks.slots)
+            free(self.models[i].pks.runs)
+            free(self.models[i].pks.others.slots)
             free(self.models[i].shape.data)
         free(self.models)
         free(self.labels)
@@ -1351,7 +1352,7 @@ cdef class Indexer(Walker):
         if index_count(m):
             if not self.store_row(m):
                 return False
-        elif pk.length and not self.keys_only and not self.enter_pk(m, pk):
+        elif pk.length and not self.keys_only and not self.note_pk(m, pk):
             return False
         return self.keys_only or self.log_record(m, w.value_end)
 
@@ -1380,10 +1381,10 @@ cdef class Indexer(Walker):
                 return False
         return self.note(UNKNOWN_MODEL, self.record.start, literal(b""), m.label)
 
-    cdef bint enter_pk(self, ModelState *m, Text pk) noexcept nogil:
+    cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
         cdef Entered entered
         pk = canonical(pk, &self.scratch)
-        entered = enter_key(&m.pks, pk, self.seed)
+        entered = enter_pk(&m.pks, pk, self.seed)
         if entered == PRESENT:
             return self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
         if entered == NOT_ENTERED:
@@ -1641,7 +1642,8 @@ cdef class Indexer(Walker):
         cdef int i, k
         for i in range(self.model_count):
             total += self.models[i].table.rows.length
-            total += self.models[i].pks.size * sizeof(Fingerprint)
+            total += self.models[i].pks.room * sizeof(Run)
+            total += self.models[i].pks.others.size * sizeof(Fingerprint)
             for k in range(index_count(&self.models[i])):
                 total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
         return total

@@ -1,8 +1,8 @@
 """The key map: rows, the indexes that find them, and the set that knows a key when it comes twice.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
 
 from fastnk._text cimport Buffer, Text, canonical, hash_text, is_null, read_text, same
 
@@ -170,3 +170,78 @@ cdef inline Entered enter_key(KeySet *keys, Text key, const uint64_t *seed) noex
     slot[0] = fingerprint
     keys.used += 1
     return NEW
+
+
+# The pks of a model, where only the fact counts that one occurs twice. Dumps are in the order of
+# the pks, so they are kept as ascending runs of consecutive integers; what does not fit is kept
+# as a hash.
+
+cdef struct Run:
+    int64_t first
+    int64_t last
+
+cdef struct PkSet:
+    Run *runs
+    size_t count
+    size_t room
+    KeySet others        # not integers, or below the end of the runs when they came
+
+
+cdef inline bint read_integer(Text text, int64_t *value) noexcept nogil:
+    """Whether `text` is an integer in its one plain spelling, of at most 18 digits."""
+    cdef const uint8_t *p = text.data
+    cdef const uint8_t *end = text.data + text.length
+    cdef bint negative = p < end and p[0] == c'-'
+    p += negative
+    if p == end or end - p > 18 or (p[0] == c'0' and (negative or end - p > 1)):
+        return False
+    value[0] = 0
+    while p < end:
+        if not c'0' <= p[0] <= c'9':
+            return False
+        value[0] = 10 * value[0] + (p[0] - c'0')
+        p += 1
+    if negative:
+        value[0] = -value[0]
+    return True
+
+
+cdef inline bint in_runs(const PkSet *pks, int64_t value) noexcept nogil:
+    cdef size_t low = 0
+    cdef size_t high = pks.count
+    cdef size_t middle
+    while low < high:
+        middle = (low + high) // 2
+        if value < pks.runs[middle].first:
+            high = middle
+        elif value > pks.runs[middle].last:
+            low = middle + 1
+        else:
+            return True
+    return False
+
+
+cdef inline Entered append_to_runs(PkSet *pks, int64_t value) noexcept nogil:
+    cdef Run *runs
+    if pks.count and pks.runs[pks.count - 1].last + 1 == value:
+        pks.runs[pks.count - 1].last = value
+        return NEW
+    if pks.count == pks.room:
+        pks.room = 2 * pks.room if pks.room else 8
+        runs = <Run *> realloc(pks.runs, pks.room * sizeof(Run))
+        if runs == NULL:
+            return NOT_ENTERED
+        pks.runs = runs
+    pks.runs[pks.count].first = pks.runs[pks.count].last = value
+    pks.count += 1
+    return NEW
+
+
+cdef inline Entered enter_pk(PkSet *pks, Text pk, const uint64_t *seed) noexcept nogil:
+    cdef int64_t value
+    if pk.data != NULL and read_integer(pk, &value):
+        if pks.count == 0 or value > pks.runs[pks.count - 1].last:
+            return append_to_runs(pks, value)
+        if in_runs(pks, value):
+            return PRESENT
+    return enter_key(&pks.others, pk, seed)
