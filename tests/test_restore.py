@@ -890,11 +890,24 @@ def test_unified_restore_of_every_format(old: str, new: str, legacy_file: Path) 
     for path, format_ in zip((legacy_file, natural, mixed), formats, strict=True):
         report = manager.restore_any_format(path)
         assert report.format == format_
-        assert (report.conversion is None) == (format_ == "enhanced_natural_keys")
+        is_natural = format_ == "enhanced_natural_keys"
+        assert (report.conversion.keys_written == 0) == is_natural
         assert counts(report)[1:] in ((0, report.unchanged, 0), (0, 0, 0))
     assert report.created == 0
     expected = {label: told for label, told in by_keys(old).items() if label in report.models}
     assert told_of(lines, by_keys(new)) == told_of(lines, expected)
+
+
+def test_id_behind_a_natural_head_is_not_taken_for_one_of_the_target(new: str) -> None:
+    load(new, [keeper("Anna")])
+    pk = rows(zoo.Keeper, new).get().pk
+    head = [keeper(f"keeper {n}") for n in range(20_000)]
+    backup = json.dumps([*head, keeper("Bela", mentor=pk)]).encode()
+    assert fastnk.detect(backup, SCHEMA) == "enhanced_natural_keys"
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(backup, SCHEMA, database=new)
+    assert [(one.code, one.place.field) for one in caught.value.findings] == [("FNK301", "mentor")]
+    assert rows(zoo.Keeper, new).count() == 1
 
 
 def test_target_is_known_before(new: str, engine: str) -> None:
@@ -913,13 +926,13 @@ def test_unified_restore_of_bytes_and_streams(new: str, legacy_file: Path) -> No
     with legacy_file.open("rb") as stream:
         assert manager.restore_any_format(stream).created == 0
     natural = fastnk.LegacyBackupConverter(SCHEMA, policies=KEEP_GENERIC).convert_bytes(data)
-    assert fastnk.restore(io.BytesIO(natural), SCHEMA, database=new).created == 0
+    assert manager.restore_any_format(io.BytesIO(natural)).created == 0
     out, into = os.pipe()
     with os.fdopen(out, "rb") as stream, os.fdopen(into, "wb") as end:
         # Of its own, because a pipe holds less than the backup.
         writer = threading.Thread(target=lambda: (end.write(natural), end.close()))
         writer.start()
-        assert fastnk.restore(stream, SCHEMA, database=new).created == 0
+        assert manager.restore_any_format(stream).created == 0
     writer.join()
 
 

@@ -1,4 +1,4 @@
-"""The one restore for every backup: detect what it is, convert it when needed, load it."""
+"""The one restore for every backup: detect what it is, convert it, load it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ __all__ = [
     "read_records",
     "restore",
 ]
-
-NATURAL = "enhanced_natural_keys"
 
 
 class UnifiedRestoreManager:
@@ -79,31 +77,25 @@ class UnifiedRestoreManager:
         conversion raises. The database is then as it was.
         """
         found = self._format(backup)
-        if found == NATURAL and not self._salvage:
-            with Source(backup) as source:
-                report = self._load(source, backup)
-        else:
-            report = self._convert_and_load(backup)
-        report.format = found
-        return report
-
-    def _format(self, backup: Backup) -> str | None:
-        """What the head of the backup says; the loader copes where the rest is different."""
-        try:
-            return detect(backup, self._schema).format
-        except BackupSyntaxError:
-            if self._salvage:
-                return None
-            raise
-
-    def _convert_and_load(self, backup: Backup) -> RestoreReport:
+        # Whatever the head looks like: an id further down must not be taken for one of the target.
+        # What is natural passes through unchanged.
         with tempfile.TemporaryFile() as natural:  # without a name: a killed process leaves nothing
             conversion = self._converter.convert_to_natural_keys(backup, natural)
             natural.seek(0)
             with Source(natural) as source:
                 report = self._load(source, backup)
         report.conversion = conversion
+        report.format = found
         return report
+
+    def _format(self, backup: Backup) -> str | None:
+        """What the head of the backup says."""
+        try:
+            return detect(backup, self._schema).format
+        except BackupSyntaxError:
+            if self._salvage:
+                return None
+            raise
 
     def _load(self, source: Source, backup: Backup) -> RestoreReport:
         passes = itertools.count(1)
