@@ -13,9 +13,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, UsageError
+from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from fastnk.convert import ConversionReport
@@ -435,7 +436,6 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_demo(options: argparse.Namespace, progress: Progress) -> Outcome:
     import io
-    from pathlib import Path
 
     from fastnk import demo
 
@@ -520,7 +520,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _talk("terminated; nothing was changed")
         return 143
     progress.close()
-    _write_report(options, outcome)
+    outcome = _written_report(options, outcome)
     _print(outcome, options.json)
     return outcome.exit_code
 
@@ -566,11 +566,17 @@ def _failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
     return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
 
 
-def _write_report(options: argparse.Namespace, outcome: Outcome) -> None:
-    if getattr(options, "report", None):
-        from pathlib import Path
-
-        Path(options.report).write_bytes(_as_json(outcome))
+def _written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
+    """Write the report where it was asked for; a report that cannot be written is a failure."""
+    path = getattr(options, "report", None)
+    if path is None:
+        return outcome
+    try:
+        Path(path).write_bytes(_as_json(outcome))
+    except OSError as error:
+        _talk(str(OutputError(f"cannot write the report {path}: {error.strerror}")))
+        return outcome._replace(exit_code=outcome.exit_code or OutputError.exit_code)
+    return outcome
 
 
 def _as_json(outcome: Outcome) -> bytes:
