@@ -96,6 +96,18 @@ def test_findings_are_shown_up_to_twenty_and_reported_whole(
     ]
 
 
+def test_report_that_cannot_be_written_is_a_failure(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup, report = write(tmp_path / "b.json", USERS), str(tmp_path / "no" / "report.json")
+    assert convert(backup, tmp_path / "out.json", schema, "--report", report) == 1
+    captured = capsys.readouterr()
+    assert "FNK130 cannot write the report" in captured.err
+    assert "2 records" in captured.out
+    bad = write(tmp_path / "bad.json", dangling(1))
+    assert convert(bad, tmp_path / "bad.out", schema, "--report", report) == 4
+
+
 @pytest.mark.parametrize(("policy", "left"), [("keep", [10_010]), ("null", [None]), ("drop", [])])
 def test_policy_that_loses_something_exits_with_3(
     tmp_path: Path, schema: Path, policy: str, left: list[Any]
