@@ -614,7 +614,8 @@ cdef class Plan:
 #     RELATION gap, length, relation, id      one id
 #     FIRST    gap, length, relation, id      the same, in a list of many
 #     LATER    gap, length, relation, id
-#     KEPT     gap, length, whether first     something in such a list that stays
+#     FIRST_KEPT gap, length                  something in such a list that stays
+#     KEPT     gap, length
 #     CUT      gap, length                    a pk member that a later one overrules
 
 cdef enum Entry:
@@ -681,11 +682,6 @@ cdef struct ModelState:
     uint64_t records
     uint64_t with_pk
     uint64_t with_natural_key
-
-cdef struct RelationCount:
-    uint64_t ids
-    uint64_t keys
-    uint64_t nulls
 
 cdef struct Member:
     size_t previous_end  # of the member before, 0 where there is none
@@ -780,7 +776,6 @@ cdef class Indexer(Walker):
     cdef int model_room
     cdef int *labels             # open addressing: number of the model plus one
     cdef size_t labels_size
-    cdef RelationCount *relation_counts
     cdef Text *columns           # of the record at hand
     cdef size_t *occurrences     # per relation: the last one in the record at hand
     cdef uint64_t seed[2 * SEED_WORDS]
@@ -819,7 +814,6 @@ cdef class Indexer(Walker):
         for i, policy in enumerate(_POLICY_NAMES):
             self.policies[i] = _POLICIES[(policies or {}).get(policy, "error")]
             self.log_all |= self.policies[i] == DROP
-        self.relation_counts = <RelationCount *> _array(plan.relation_count, sizeof(RelationCount))
         self.occurrences = <size_t *> _array(plan.relation_count, sizeof(size_t))
         self.columns = <Text *> _array(
             max([plan.models[i].columns for i in range(plan.model_count)], default=0), sizeof(Text))
@@ -845,7 +839,6 @@ cdef class Indexer(Walker):
             free(self.models[i].shape.data)
         free(self.models)
         free(self.labels)
-        free(self.relation_counts)
         free(self.columns)
         free(self.occurrences)
         free(self.slots.data)
@@ -1179,13 +1172,14 @@ cdef class Indexer(Walker):
         if field == NOWHERE:
             return walk_value(w)
         plan = &self.plan.fields[field]
-        if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
-            self.record.has_parent_link = plan.relation != NOWHERE
         if plan.relation == NOWHERE:
             if not walk_value(w):
                 return False
-        elif not self.walk_relation(plan.relation):
-            return False
+        else:
+            if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
+                self.record.has_parent_link = True
+            if not self.walk_relation(plan.relation):
+                return False
         if plan.column != NOWHERE:
             self.columns[plan.column] = self.span(start, w.value_end)
         return True
@@ -1196,29 +1190,21 @@ cdef class Indexer(Walker):
         cdef size_t start = w.positions[w.at]
         cdef uint8_t c = peek(w)
         self.occurrences[number] = self.names.length
+        if relation.index == NOWHERE:
+            return walk_value(w)
         if c == c'[' and relation.many:
             return self.walk_many(number)
-        if not walk_value(w):
-            return False
-        if c == c'n':
-            self.relation_counts[number].nulls += 1
-        elif c == c'[':
-            self.relation_counts[number].keys += 1
-        else:
-            self.relation_counts[number].ids += 1
-            if relation.index != NOWHERE:
-                return self.add_slot(RELATION, number, start, w.value_end)
-        return True
+        # A null stays, and so does a list: it is a key already.
+        return walk_value(w) and (c == c'n' or c == c'['
+                                  or self.add_slot(RELATION, number, start, w.value_end))
 
     cdef bint walk_many(self, int number) noexcept nogil:
         """A list of ids, of keys, or of both."""
         cdef Walk *w = &self.walk
-        cdef RelationCount *count = &self.relation_counts[number]
-        cdef bint listed = self.plan.relations[number].index != NOWHERE
         cdef bint first = True
+        cdef bint any_id = False
         cdef bint good
         cdef size_t slots = self.slots.length
-        cdef uint64_t ids = count.ids
         cdef size_t start
         cdef uint8_t c
         w.at += 1
@@ -1228,11 +1214,9 @@ cdef class Indexer(Walker):
             if not walk_value(w):
                 return False
             if c == c'[' or c == c'n':
-                count.keys += c == c'['
-                count.nulls += c == c'n'
                 good = self.add_slot(FIRST_KEPT if first else KEPT, number, start, w.value_end)
             else:
-                count.ids += 1
+                any_id = True
                 good = self.add_slot(FIRST if first else LATER, number, start, w.value_end)
             if not good:
                 return False
@@ -1246,7 +1230,7 @@ cdef class Indexer(Walker):
                 return fail_here(w, VALUE)
         w.value_end = w.positions[w.at] + 1
         w.at += 1
-        if not listed or count.ids == ids:
+        if not any_id:
             self.slots.length = slots
         return True
 
@@ -1625,11 +1609,6 @@ cdef class Indexer(Walker):
         return [(self.label(i), self.models[i].plan != NULL, self.models[i].records,
                  self.models[i].with_pk, self.models[i].with_natural_key)
                 for i in range(self.model_count) if self.models[i].records]
-
-    def relations_met(self):
-        """Per relation of the plan: (ids, keys, nulls)."""
-        return [(self.relation_counts[i].ids, self.relation_counts[i].keys,
-                 self.relation_counts[i].nulls) for i in range(self.plan.relation_count)]
 
     def policy_counts(self):
         """How often each policy was applied, by code."""

@@ -133,13 +133,7 @@ def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--example", metavar="NEW", help="a newer backup with natural keys, to learn from"
     )
-    parser.add_argument(
-        "--keys",
-        metavar="MORE",
-        action="append",
-        default=[],
-        help="a further backup with records that BACKUP refers to; any number of times",
-    )
+    add_keys_argument(parser)
     parser.add_argument(
         "--minimum",
         metavar="0..1",

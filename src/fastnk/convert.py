@@ -13,7 +13,7 @@ import msgspec
 
 from fastnk._core import Indexer, Plan, Splicer
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
-from fastnk.output import Output, Sink, open_sink
+from fastnk.output import Output, Sink, TemporarySink, open_sink
 from fastnk.schema import KeyPart, Schema, parse_path
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
 
@@ -125,7 +125,9 @@ class LegacyBackupConverter:
         self._block_size = block_size
         self._progress = progress
 
-    def convert_to_natural_keys(self, backup: Backup, output: Output) -> ConversionReport:
+    def convert_to_natural_keys(
+        self, backup: Backup, output: Output | TemporarySink
+    ) -> ConversionReport:
         """Convert `backup` (path, bytes or binary file) into `output` (path or binary file).
 
         The output appears only when it is complete. Raises `BackupSyntaxError` for a damaged
@@ -362,11 +364,11 @@ class _Conversion:
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
-        policies = self._converter._policies
+        null_keys_are_written = self._converter._policies.on_null_key == "null"
         applied = self._report.policies_applied
         for code, count in counts.items():
             applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
-            if (getattr(policies, _CODES[code][1]) != "null" and code != 306) or code in (301, 307):
+            if code != 306 and not (code == 305 and null_keys_are_written):
                 self._report.complete = False
 
     def _refuse_findings(self) -> None:

@@ -20,8 +20,7 @@ from fastnk.errors import SourceError, UsageError
 from fastnk.profile import Format, InferredProfile, ModelReport, SchemaProfile, number_of
 from fastnk.records import RecordReader, Shape
 from fastnk.schema import Schema
-
-Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+from fastnk.source import Backup, name_of
 
 HEAD_BYTES = 1 << 20
 """How much of a backup is looked at unless all of it is asked for: some thousand records, read
@@ -153,13 +152,13 @@ def _opened(backup: Backup, full: bool) -> Iterator[_Source]:
     elif backup.seekable():
         position = backup.tell()
         try:
-            with _reading(_name(backup)):
-                yield _Source(backup, _name(backup), True)
+            with _reading(name_of(backup)):
+                yield _Source(backup, name_of(backup), True)
         finally:
             backup.seek(position)
     else:
         head = _peek(backup, full)
-        yield _Source(io.BytesIO(head), _name(backup), not head)
+        yield _Source(io.BytesIO(head), name_of(backup), not head)
 
 
 @contextmanager
@@ -176,16 +175,11 @@ def _peek(stream: BinaryIO, full: bool) -> bytes:
         what = "be read to its end" if full else "show its head"
         raise SourceError(
             f"a stream that is not seekable cannot {what} and be read again",
-            place=_name(stream),
+            place=name_of(stream),
             remedy="save it to a file",
         )
     head: bytes = peek(HEAD_BYTES)
     return head[:HEAD_BYTES]
-
-
-def _name(stream: BinaryIO) -> str | None:
-    name = getattr(stream, "name", None)
-    return name if isinstance(name, str) else None
 
 
 def _chunks(stream: BinaryIO, most: int | None) -> Iterator[bytes]:

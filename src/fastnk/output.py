@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from fastnk._core import start_writeback
 from fastnk.errors import OutputError, UsageError
@@ -36,7 +36,9 @@ class Sink(Protocol):
     def discard(self) -> None: ...
 
 
-def open_sink(output: Output, *, force: bool, source: tuple[int, int] | None) -> Sink:
+def open_sink(
+    output: Output | TemporarySink, *, force: bool, source: tuple[int, int] | None
+) -> Sink:
     """The sink for `output`. Raises `UsageError` where it must not be written: it exists and
     `force` is not set, or it is the file with the identity `source`; `OutputError` where it
     cannot."""
@@ -44,6 +46,8 @@ def open_sink(output: Output, *, force: bool, source: tuple[int, int] | None) ->
         path = Path(output)
         _refuse(path, force, source)
         return PathSink(path)
+    if isinstance(output, TemporarySink):
+        return output
     if isinstance(output, io.TextIOBase):
         raise UsageError("an output is written as bytes", remedy='open it with "wb"')
     return StreamSink(output)
@@ -166,30 +170,39 @@ def _folder(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-class StreamSink:
-    """A file object; it gets the bytes when they are complete, until then a temporary file has
-    them."""
+class TemporarySink:
+    """Keeps the output to itself: `file` is at its start once the output is complete."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._file = tempfile.SpooledTemporaryFile(max_size=8 << 20)
+    def __init__(self) -> None:
+        self.file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=8 << 20))
 
     def write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
+        self.file.write(data)
 
     def restart(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        self.file.seek(0)
+        self.file.truncate()
 
     def commit(self) -> None:
-        self._file.seek(0)
+        self.file.seek(0)
+
+    def discard(self) -> None:
+        self.file.close()
+
+
+class StreamSink(TemporarySink):
+    """A file object; it gets the bytes when they are complete."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def commit(self) -> None:
+        super().commit()
         try:
-            shutil.copyfileobj(self._file, self._stream)
+            shutil.copyfileobj(self.file, self._stream)
             self._stream.flush()
         except OSError as error:
             raise OutputError(f"cannot write the output: {error.strerror or error}") from error
         finally:
             self.discard()
-
-    def discard(self) -> None:
-        self._file.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +13,7 @@ from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.detect import detect
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, MissingExtraError
+from fastnk.output import TemporarySink
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, Source, name_of, split_records
 
@@ -79,11 +79,10 @@ class UnifiedRestoreManager:
         found = self._format(backup)
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
-        with tempfile.TemporaryFile() as natural:  # without a name: a killed process leaves nothing
-            conversion = self._converter.convert_to_natural_keys(backup, natural)
-            natural.seek(0)
-            with Source(natural) as source:
-                report = self._load(source, backup)
+        natural = TemporarySink()
+        conversion = self._converter.convert_to_natural_keys(backup, natural)
+        with natural.file, Source(natural.file) as source:
+            report = self._load(source, backup)
         report.conversion = conversion
         report.format = found
         return report
