@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, BinaryIO, Literal, cast, get_args
+from typing import BinaryIO, Literal, cast, get_args
 
 import msgspec
 
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import Finding, FindingsError, SourceError
+from fastnk.errors import Finding, FindingsError
 from fastnk.guess import guess_relations
 from fastnk.proposal import MINIMUM
 from fastnk.schema import Model, Schema, flat_parts, parse_path
-from fastnk.source import Backup, name_of
+from fastnk.source import Backup, name_of, rereadable
 from fastnk.survey import ModelSurvey, Survey, survey
 
 Severity = Literal["misfit", "warning", "note"]
@@ -116,9 +111,9 @@ def check(
     """
     if not isinstance(schema, Schema):
         schema = Schema.load(schema)
-    with _readable_twice(backup) as (first, second):
-        held = survey(first)
-        findings = _findings(schema, second, tuple(keys))
+    with rereadable(backup) as file:
+        held = survey(file)
+        findings = _findings(schema, file, tuple(keys))
     rows = [
         *(_cut_off(note) for note in held.cut_off),
         *_models(schema, held),
@@ -134,53 +129,6 @@ def check(
         models={label: model.records for label, model in sorted(held.models.items())},
         rows=rows,
     )
-
-
-@contextmanager
-def _readable_twice(backup: Backup) -> Iterator[tuple[Backup, Backup]]:
-    """A backup as two that can be read one after the other."""
-    if isinstance(backup, (bytes, bytearray, memoryview)):
-        yield backup, backup
-    elif isinstance(backup, (str, os.PathLike)):
-        path = Path(backup)
-        if not path.exists() or stat.S_ISREG(path.stat().st_mode):
-            yield backup, backup
-        else:  # a pipe, which is empty when it has been read
-            with path.open("rb") as stream, _copy(stream) as copy:
-                yield copy, cast(BinaryIO, _Rewound(copy, 0))
-    elif backup.seekable():
-        yield backup, cast(BinaryIO, _Rewound(backup, backup.tell()))
-    else:
-        with _copy(backup) as copy:
-            yield copy, cast(BinaryIO, _Rewound(copy, 0))
-
-
-@contextmanager
-def _copy(stream: BinaryIO) -> Iterator[BinaryIO]:
-    with tempfile.TemporaryFile() as copy:
-        try:
-            shutil.copyfileobj(stream, copy)
-        except OSError as error:
-            raise SourceError(f"cannot read the backup: {error.strerror or error}") from error
-        copy.seek(0)
-        yield cast(BinaryIO, copy)
-
-
-class _Rewound:
-    """A file that says it stands where it stood before it was read."""
-
-    def __init__(self, file: IO[bytes], start: int) -> None:
-        self._file = file
-        self._start = start
-        self._asked = False
-
-    def tell(self) -> int:
-        position = self._file.tell() if self._asked else self._start
-        self._asked = True
-        return position
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._file, name)
 
 
 class _Nowhere(io.RawIOBase):

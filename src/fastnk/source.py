@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -53,9 +54,8 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened here; a file object of the caller stays open."""
-        if self._owned:
-            self._file.close()
+        """Close what was opened here; a file object of the caller is put back where it stood."""
+        _give_back(self._file, self._start, self._owned)
 
     @property
     def size(self) -> int | None:
@@ -143,7 +143,24 @@ def name_of(backup: Backup) -> str | None:
     if isinstance(backup, (str, os.PathLike)):
         return os.fspath(backup)
     name = getattr(backup, "name", None)
-    return name if isinstance(name, str) else None
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+
+
+@contextlib.contextmanager
+def rereadable(backup: Backup) -> Iterator[BinaryIO]:
+    """`backup` as a file that any number of `Source`s can read one after the other."""
+    file, start, owned = _open(backup)
+    try:
+        yield file
+    finally:
+        _give_back(file, start, owned)
+
+
+def _give_back(file: BinaryIO, start: int, owned: bool) -> None:
+    if owned:
+        file.close()
+    else:
+        file.seek(start)
 
 
 def _open(backup: Backup) -> tuple[BinaryIO, int, bool]:
@@ -176,6 +193,7 @@ def _spooled(stream: BinaryIO) -> BinaryIO:
     copy = tempfile.TemporaryFile()
     try:
         shutil.copyfileobj(stream, copy)
+        copy.seek(0)
     except BaseException:
         copy.close()
         raise
