@@ -121,7 +121,7 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
     if options.output is None:
         return Outcome(data, schema.dumps().decode().rstrip(), exit_code=code)
     schema.save(options.output)
-    keyed = sum(model.natural_key is not None for model in schema.models.values())
+    keyed = sum(model.has_natural_key for model in schema.models.values())
     text = f"{options.output}: {len(schema.models)} models, {keyed} of them with a natural key"
     return Outcome(
         data, text, ["convert", "backup.json", "natural.json", "--schema", options.output], code

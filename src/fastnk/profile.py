@@ -190,7 +190,7 @@ class SchemaProfile(Profile):
 
     def _keyed(self, label: str) -> bool | None:
         model = self._schema.models.get(label)
-        return None if model is None else model.natural_key is not None
+        return None if model is None else model.has_natural_key
 
     def _notes(self, marks: _Marks) -> Iterator[str]:
         unknown = Counter(

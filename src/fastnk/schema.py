@@ -19,6 +19,10 @@ VERSION = 1
 TRANSFORMS = ("str", "isoformat")
 """What may stand after `|` in a key part: Python's `str()` and `datetime.isoformat()`."""
 
+ELEMENTS = "[]"
+"""The step of an embedded path that goes to each element of a list."""
+MAX_EMBEDDED_STEPS = 32
+
 KeyPart = str | list[Any]
 """A path (`document__document_number`, `id|str`), or a list of key parts for a nested key."""
 
@@ -34,13 +38,30 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """Whether the field holds a list of keys (many-to-many)."""
     parent_link: bool = False
     """Whether this is the pk by which a row with a table of its own continues its parent's row."""
+    natural_key: list[KeyPart] | None = None
+    """The key that Django writes here, where a proxy makes another one than its model does."""
+    natural_key_method: str | None = None
+    """The method that makes it, where no parts can tell."""
 
 
-class GenericRelation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GenericRelation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A pair of fields that together refer to a record of any model."""
 
-    content_type: str
     object_id: str
+    """The field that holds the id."""
+    content_type: str | None = None
+    """The relation to the content type of the record, or else"""
+    label: str | None = None
+    """a field that holds the label of its model as text."""
+    labels: dict[str, str] = {}
+    """What that text may be besides a label: text to label."""
+
+
+class Embedded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A place inside a JSON or text field that holds keys of another model."""
+
+    to: str
+    to_field: str | None = None
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -49,9 +70,14 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     pk: str = "id"
     """The name of the pk field. A pk that is a relation is listed in `relations` too."""
     natural_key: list[KeyPart] | None = None
-    """The parts of the natural key in order; `None` where the model has none."""
+    """The parts of the natural key in order; `None` where the model has none, or a method does."""
+    natural_key_method: str | None = None
+    """The method that makes the natural key where no parts can tell: `app.models.Book.natural_key`.
+    It is called on instances made of the backup's records."""
     relations: dict[str, Relation] = {}
     generic_relations: dict[str, GenericRelation] = {}
+    embedded: dict[str, Embedded] = {}
+    """By path: `old_values.author`, `items[].document`, `author` for a field that is the id."""
     keep_pk: bool = False
     """Whether the pk says something of its own: no database made it, no key holds it."""
 
@@ -61,14 +87,18 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
             msgspec.structs.force_setattr(self, "pk", "id")
 
     @property
+    def has_natural_key(self) -> bool:
+        return self.natural_key is not None or self.natural_key_method is not None
+
+    @property
     def pk_says_something(self) -> bool:
         """Whether more is lost than a number when the natural key takes the place of the pk."""
-        if self.natural_key is None:
+        if not self.has_natural_key:
             return False
         relation = self.relations.get(self.pk)
         if relation is not None:
             return not relation.parent_link
-        return self.keep_pk or not {"pk", self.pk}.isdisjoint(flat_parts(self.natural_key))
+        return self.keep_pk or not {"pk", self.pk}.isdisjoint(flat_parts(self.natural_key or ()))
 
 
 class KeyPath(NamedTuple):
@@ -165,6 +195,18 @@ def parse_path(part: str) -> KeyPath:
     return KeyPath(tuple(hops), field, transform or None)
 
 
+def embedded_steps(path: str) -> list[str]:
+    """Take `items[].document` apart: `items`, `[]`, `document`. Checks nothing but the form."""
+    return [step for member in path.split(".") for step in _member_steps(member)]
+
+
+def _member_steps(member: str) -> list[str]:
+    name = member
+    while name.endswith(ELEMENTS):
+        name = name.removesuffix(ELEMENTS)
+    return [name, *[ELEMENTS] * ((len(member) - len(name)) // len(ELEMENTS))]
+
+
 def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
     """The paths of a natural key in order, nested lists flattened."""
     for part in parts:
@@ -185,28 +227,82 @@ def _check_model(schema: Schema, label: str, model: Model) -> None:
             remedy='write "app.model", the model in lower case',
         )
     for field, relation in model.relations.items():
-        _check_label(schema, relation.to, f"{place}.relations.{field}.to")
-        if relation.parent_link and (field != model.pk or relation.many or relation.to_field):
-            raise SchemaError(
-                f'"{field}" is not the pk of {label} and of its parent in one',
-                place=f"{place}.relations.{field}.parent_link",
-                remedy=f'leave it out; the pk of {label} is "{model.pk}"',
-            )
-    for field, generic in model.generic_relations.items():
-        if schema.target(label, generic.content_type) is None:
-            raise SchemaError(
-                f'"{generic.content_type}" is not a relation of {label}',
-                place=f"{place}.generic_relations.{field}.content_type",
-                remedy="list it in relations, to the content type model",
-            )
-    if model.natural_key is not None:
-        if not model.natural_key:
-            raise SchemaError(
-                "an empty natural key identifies nothing",
-                place=f"{place}.natural_key",
-                remedy="name its parts, or leave natural_key out",
-            )
-        _check_parts(schema, label, model.natural_key, f"{place}.natural_key")
+        _check_relation(schema, model, field, relation, f"{place}.relations.{field}")
+    for name, generic in model.generic_relations.items():
+        _check_generic(schema, label, generic, f"{place}.generic_relations.{name}")
+    for path, embedded in model.embedded.items():
+        here = f"{place}.embedded.{path}"
+        _check_label(schema, embedded.to, f"{here}.to")
+        _check_embedded_path(model, path, here)
+    _check_key(schema, label, model, place)
+
+
+def _check_relation(
+    schema: Schema, model: Model, field: str, relation: Relation, place: str
+) -> None:
+    _check_label(schema, relation.to, f"{place}.to")
+    if relation.parent_link and (field != model.pk or relation.many or relation.to_field):
+        raise SchemaError(
+            f'"{field}" is not the pk of the model and of its parent in one',
+            place=f"{place}.parent_link",
+            remedy=f'leave it out; the pk is "{model.pk}"',
+        )
+    _check_key(schema, relation.to, relation, place)
+
+
+def _check_generic(schema: Schema, label: str, generic: GenericRelation, place: str) -> None:
+    if (generic.content_type is None) == (generic.label is None):
+        raise SchemaError(
+            "a generic relation has a content type or a label, one of them",
+            place=place,
+            remedy='write {"content_type": "content_type", "object_id": "object_id"}',
+        )
+    if generic.content_type is not None and schema.target(label, generic.content_type) is None:
+        raise SchemaError(
+            f'"{generic.content_type}" is not a relation of {label}',
+            place=f"{place}.content_type",
+            remedy='list it in relations, to the content type model; a field that holds "app.model"'
+            " as text is a label",
+        )
+    for text, target in generic.labels.items():
+        _check_label(schema, target, f"{place}.labels.{text}")
+
+
+def _check_key(schema: Schema, label: str, holder: Model | Relation, place: str) -> None:
+    """The natural key of `label` that stands in `holder`."""
+    if holder.natural_key is None:
+        return
+    if holder.natural_key_method is not None:
+        raise SchemaError(
+            "a natural key is made of its parts or by a method, not both",
+            place=f"{place}.natural_key_method",
+            remedy="leave one of them out",
+        )
+    if not holder.natural_key:
+        raise SchemaError(
+            "an empty natural key identifies nothing",
+            place=f"{place}.natural_key",
+            remedy="name its parts, or leave natural_key out",
+        )
+    _check_parts(schema, label, holder.natural_key, f"{place}.natural_key")
+
+
+def _check_embedded_path(model: Model, path: str, place: str) -> None:
+    steps = embedded_steps(path)
+    if not all(steps) or steps[0] == ELEMENTS:
+        raise SchemaError(
+            f'"{path}" is not a path into a field',
+            place=place,
+            remedy='write "field.member", "field[].member" or "field"',
+        )
+    if len(steps) > MAX_EMBEDDED_STEPS:
+        raise SchemaError(
+            f"a path into a field has at most {MAX_EMBEDDED_STEPS} steps", place=place
+        )
+    if steps[0] in model.relations or steps[0] in ("pk", model.pk):
+        raise SchemaError(
+            f'"{steps[0]}" holds an id of its own', place=place, remedy="list it in relations only"
+        )
 
 
 def _check_parts(schema: Schema, label: str, parts: list[KeyPart], place: str) -> None:
@@ -273,6 +369,7 @@ _NAMED: dict[str, Any] = {
     "models": Model,
     "relations": Relation,
     "generic_relations": GenericRelation,
+    "embedded": Embedded,
 }
 """The members whose own members have names of the user's choice, and what those hold."""
 
