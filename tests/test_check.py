@@ -98,7 +98,9 @@ def test_pk_is_no_absent_field() -> None:
 def test_fields_of_generic_relations_are_looked_for() -> None:
     line = Model(
         relations={"content_type": Relation(to="contenttypes.contenttype")},
-        generic_relations={"target": GenericRelation("content_type", "object_id")},
+        generic_relations={
+            "target": GenericRelation(content_type="content_type", object_id="object_id")
+        },
     )
     schema = Schema.of({"log.line": line, "contenttypes.contenttype": Model()})
     report = check(schema, dump([record("log.line", 1, content_type=1)]))

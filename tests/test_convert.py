@@ -572,7 +572,9 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
             "y.y": Model(),
             "v.v": Model(
                 relations={"kind": Relation("contenttypes.contenttype")},
-                generic_relations={"target": GenericRelation("kind", "number")},
+                generic_relations={
+                    "target": GenericRelation(content_type="kind", object_id="number")
+                },
             ),
         },
         [

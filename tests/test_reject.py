@@ -14,8 +14,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fastnk._core import Indexer
-from fastnk.convert import LegacyBackupConverter, Policies, compile_plan
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import BackupSyntaxError, FindingsError
+from fastnk.planning import Planner
 from fastnk.schema import Schema
 from tests.strategies import BLOCK_SIZES, KEEP, BackupData, Spelling, backups, spellings
 
@@ -440,7 +441,7 @@ def test_record_larger_than_the_limit(block_size: int) -> None:
 
 
 def index(text: bytes, block_size: int, max_record: int) -> None:
-    indexer = Indexer(compile_plan(SCHEMA), policies=KEEP, max_record=max_record)
+    indexer = Indexer(Planner(SCHEMA).plan(), policies=KEEP, max_record=max_record)
     for start in range(0, len(text), block_size):
         indexer.feed(text[start : start + block_size])
     indexer.finish()

@@ -38,7 +38,8 @@ class Plan:
         cls,
         models: list[dict[str, Any]],
         paths: list[tuple[list[Any], int, str | None]],
-        relations: list[tuple[bytes, int, int, bool]],
+        relations: list[tuple[bytes, int, int, bool, bool, list[int]]],
+        steps: list[tuple[bytes, int, int, range]],
     ) -> Self: ...
 
 @final

@@ -409,14 +409,15 @@ cdef enum:
     OPEN = -1
     CLOSE = -2
 
-_TRANSFORMS = {None: PLAIN, "str": STR, "isoformat": ISOFORMAT}
+_TRANSFORMS = {None: PLAIN, "str": STR, "isoformat": ISOFORMAT, "key": WHOLE_KEY}
 
 cdef struct Hop:
     int column           # of the row: holds the id
     int model            # that it leads to
     int index            # of that model: finds the row
     int first_position   # where the rest of the path stands in that model's natural key: the
-    int positions        # number of the part, of the part in that part, …; none: nowhere
+    int positions        # number of the part, of the part in that part, …; none: nowhere;
+                         # NOWHERE: the id is no relation, and so never a key
     Transform transform  # to apply to that part
 
 cdef struct PathPlan:
@@ -429,21 +430,41 @@ cdef struct FieldPlan:
     Text name
     int column
     int relation
+    int step             # NOWHERE, or the first of the paths to ids inside the field
+
+cdef struct KeyPlan:
+    int first_operation
+    int operations
 
 cdef struct RelationPlan:
     Text name
     int model
     int index            # NOWHERE: the target has no natural key, so ids stay
     bint many
+    bint embedded        # the name is a path into a field
+    KeyPlan key          # that is written: the target's, or in Django's dump that of a proxy
+
+cdef struct StepPlan:    # of the paths into a field
+    Text name            # of a member
+    int relation         # of an id that stands here, or NOWHERE
+    int elements         # the step to the elements of a list, or NOWHERE
+    int first_member     # the steps to members of an object
+    int members
 
 cdef struct GenericPlan:
     Text name            # of the field with the id
-    int type_column      # of the record: holds the content type
+    int type_column      # of the record: holds the content type, or a label as text
     int id_column        # of the record: holds the id
-    int model            # of content types
+    int model            # of content types; NOWHERE where there is a label
     int index            # of that model: finds the content type's row
     int app_column       # of that row
     int name_column      # of that row
+    int first_label      # texts that stand for labels
+    int labels
+
+cdef struct LabelPlan:
+    Text text
+    int model
 
 cdef struct ModelPlan:
     Text label
@@ -458,8 +479,7 @@ cdef struct ModelPlan:
     int generics
     int first_field
     int fields
-    int first_operation
-    int operations
+    KeyPlan key
     int first_index
     int indexes
 
@@ -481,10 +501,11 @@ cdef class Plan:
 
     `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `keep_pk`,
     `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
-    relation)], `indexes` [column, -1 for the pk] and `generics` [(name, type column, id column,
-    model, index, app column, name column)].
+    relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, type column,
+    id column, model, index, app column, name column, [(text, model)])].
     `paths`: [(hops, column, transform)] with hops [(column, model, index, positions, transform)].
-    `relations`: [(field name, model, index, many)].
+    `relations`: [(field name, model, index, many, embedded, operations)].
+    `steps`: [(name, relation, elements, members)], members being a range of steps.
     """
 
     cdef ModelPlan *models
@@ -496,21 +517,41 @@ cdef class Plan:
     cdef int *indexes
     cdef int *positions
     cdef GenericPlan *generics
+    cdef LabelPlan *labels
+    cdef StepPlan *steps
     cdef int model_count
     cdef int relation_count
+    cdef int operation_count
     cdef list alive
 
-    def __cinit__(self, list models, list paths, list relations):
+    def __cinit__(self, list models, list paths, list relations, list steps):
         self.alive = []
+        self.operations = <int *> _array(
+            sum([len(model["natural"] or ()) for model in models])
+            + sum([len(operations) for *_, operations in relations]), sizeof(int))
         self.set_models(models)
         self.set_paths(paths)
+        self.set_relations(relations)
+        self.steps = <StepPlan *> _array(len(steps), sizeof(StepPlan))
+        for i, (name, relation, elements, members) in enumerate(steps):
+            self.steps[i] = StepPlan(self.keep(name), relation, elements, members.start,
+                                     len(members))
+
+    cdef KeyPlan key_plan(self, operations):
+        cdef KeyPlan plan
+        plan.first_operation = self.operation_count
+        plan.operations = len(operations)
+        for code in operations:
+            self.operations[self.operation_count] = code
+            self.operation_count += 1
+        return plan
+
+    cdef set_relations(self, list relations):
         self.relations = <RelationPlan *> _array(len(relations), sizeof(RelationPlan))
         self.relation_count = len(relations)
-        for i, (name, model, index, many) in enumerate(relations):
-            self.relations[i].name = self.keep(name)
-            self.relations[i].model = model
-            self.relations[i].index = index
-            self.relations[i].many = many
+        for i, (name, model, index, many, embedded, operations) in enumerate(relations):
+            self.relations[i] = RelationPlan(self.keep(name), model, index, many, embedded,
+                                             self.key_plan(operations))
 
     cdef Text keep(self, bytes text):
         """A view of `text`, which lives as long as the plan."""
@@ -522,17 +563,18 @@ cdef class Plan:
 
     cdef set_models(self, list models):
         cdef ModelPlan *m
-        cdef int field = 0, operation = 0, index = 0, generic = 0
+        cdef int field = 0, index = 0, generic = 0, word = 0
         self.model_count = len(models)
         self.models = <ModelPlan *> _array(len(models), sizeof(ModelPlan))
         self.fields = <FieldPlan *> _array(
             sum([len(model["fields"]) for model in models]), sizeof(FieldPlan))
-        self.operations = <int *> _array(
-            sum([len(model["natural"] or ()) for model in models]), sizeof(int))
         self.indexes = <int *> _array(
             sum([len(model["indexes"]) for model in models]), sizeof(int))
         self.generics = <GenericPlan *> _array(
             sum([len(model["generics"]) for model in models]), sizeof(GenericPlan))
+        self.labels = <LabelPlan *> _array(
+            sum([len(words) for model in models for *_, words in model["generics"]]),
+            sizeof(LabelPlan))
         for i, model in enumerate(models):
             m = &self.models[i]
             m.label = self.keep(model["label"])
@@ -544,17 +586,11 @@ cdef class Plan:
             m.row_columns = model["row_columns"]
             m.pk_column = model["pk_column"]
             m.first_field = field
-            for name, column, relation in model["fields"]:
-                self.fields[field].name = self.keep(name)
-                self.fields[field].column = column
-                self.fields[field].relation = relation
+            for name, column, relation, step in model["fields"]:
+                self.fields[field] = FieldPlan(self.keep(name), column, relation, step)
                 field += 1
             m.fields = field - m.first_field
-            m.first_operation = operation
-            for code in model["natural"] or ():
-                self.operations[operation] = code
-                operation += 1
-            m.operations = operation - m.first_operation
+            m.key = self.key_plan(model["natural"] or ())
             m.first_index = index
             for column in model["indexes"]:
                 self.indexes[index] = column
@@ -562,18 +598,21 @@ cdef class Plan:
             m.indexes = index - m.first_index
             m.first_generic = generic
             for name, *numbers in model["generics"]:
-                type_column, id_column, target, number, app_column, name_column = numbers
+                type_column, id_column, target, number, app_column, name_column, labels = numbers
                 self.generics[generic] = GenericPlan(
                     self.keep(name), type_column, id_column, target, number, app_column,
-                    name_column)
+                    name_column, word, len(labels))
                 generic += 1
+                for text, labelled in labels:
+                    self.labels[word] = LabelPlan(self.keep(text), labelled)
+                    word += 1
             m.generics = generic - m.first_generic
 
     cdef set_paths(self, list paths):
         cdef int number = 0
         cdef int position = 0
         self.positions = <int *> _array(
-            sum([len(hop[3]) for hops, _, _ in paths for hop in hops]), sizeof(int))
+            sum([len(hop[3] or ()) for hops, _, _ in paths for hop in hops]), sizeof(int))
         self.paths = <PathPlan *> _array(len(paths), sizeof(PathPlan))
         self.hops = <Hop *> _array(sum([len(hops) for hops, _, _ in paths]), sizeof(Hop))
         for i, (hops, column, transform) in enumerate(paths):
@@ -582,10 +621,11 @@ cdef class Plan:
             self.paths[i].column = column
             self.paths[i].transform = _TRANSFORMS[transform]
             for hop_column, model, index, positions, part_transform in hops:
-                self.hops[number] = Hop(hop_column, model, index, position, len(positions),
+                self.hops[number] = Hop(hop_column, model, index, position,
+                                        NOWHERE if positions is None else len(positions),
                                         _TRANSFORMS[part_transform])
                 number += 1
-                for place in positions:
+                for place in positions or ():
                     self.positions[position] = place
                     position += 1
 
@@ -598,6 +638,8 @@ cdef class Plan:
         free(self.operations)
         free(self.positions)
         free(self.generics)
+        free(self.labels)
+        free(self.steps)
         free(self.indexes)
 
 
@@ -612,6 +654,7 @@ cdef class Plan:
 #     PARENT   gap, 0, relation, more, id, pk in front of the fields: the link to the parent
 #     REFERENCES gap, 0, count, then of each: generic or relation, id, content type
 #     RELATION gap, length, relation, id      one id
+#     TEXT     gap, length, relation, id      one id, inside a string
 #     FIRST    gap, length, relation, id      the same, in a list of many
 #     LATER    gap, length, relation, id
 #     FIRST_KEPT gap, length                  something in such a list that stays
@@ -625,6 +668,7 @@ cdef enum Entry:
     PARENT
     REFERENCES
     RELATION
+    TEXT
     FIRST
     LATER
     FIRST_KEPT
@@ -650,15 +694,17 @@ cdef enum Code:
     NO_CONTENT_TYPE
     NO_GENERIC_TARGET
     NO_GENERIC_KEY
+    UNRESOLVED_INSIDE
+    NOT_JSON
 
 cdef enum:
     FIRST_CODE = 301
-    CODES = 10
+    CODES = 12
     MAX_UNKNOWN_MODELS = 10_000
 
 _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
                  "on_null_key", "on_duplicate_member", "on_unresolved", "on_generic",
-                 "on_generic", "on_generic")
+                 "on_generic", "on_generic", "on_embedded", "on_embedded")
 
 cdef struct Slot:
     size_t at
@@ -759,6 +805,14 @@ cdef inline int index_count(ModelState *m) noexcept nogil:
     return m.plan.indexes if m.plan else 0
 
 
+cdef inline bint may_be_id(Text value) noexcept nogil:
+    """A number, or a text that is not empty."""
+    cdef uint8_t c = value.data[0]
+    if c == c'-':
+        c = value.data[1]
+    return value.length > 2 if c == c'"' else c'0' <= c <= c'9'
+
+
 cdef int compare_slots(const void *a, const void *b) noexcept nogil:
     cdef size_t x = (<const Slot *> a).at
     cdef size_t y = (<const Slot *> b).at
@@ -792,6 +846,10 @@ cdef class Indexer(Walker):
     cdef Buffer repeated         # members of the record that stand in it more than once
     cdef Buffer repeated_fields  # the same of its fields
     cdef Buffer extras           # member names of the record itself that mean nothing to us
+    cdef Buffer not_json         # fields of the record whose text should be JSON: their slots
+    cdef Buffer inner            # the text of a field that holds JSON,
+    cdef Buffer inner_places     # where its bytes stand in the window,
+    cdef Buffer inner_positions  # and which of them the scan has listed
     cdef Buffer decoded
     cdef Buffer scratch
     cdef Buffer row_scratch
@@ -847,6 +905,10 @@ cdef class Indexer(Walker):
         free(self.extras.data)
         free(self.repeated.data)
         free(self.repeated_fields.data)
+        free(self.not_json.data)
+        free(self.inner.data)
+        free(self.inner_places.data)
+        free(self.inner_positions.data)
         free(self.decoded.data)
         free(self.scratch.data)
         free(self.row_scratch.data)
@@ -1108,6 +1170,7 @@ cdef class Indexer(Walker):
         self.names.length = 0
         self.slots.length = 0
         self.repeated_fields.length = 0
+        self.not_json.length = 0
         if m.plan:
             memset(self.columns, 0, m.plan.columns * sizeof(Text))
         self.record.has_parent_link = False
@@ -1172,14 +1235,16 @@ cdef class Indexer(Walker):
         if field == NOWHERE:
             return walk_value(w)
         plan = &self.plan.fields[field]
-        if plan.relation == NOWHERE:
-            if not walk_value(w):
-                return False
-        else:
+        if plan.relation != NOWHERE:
             if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
                 self.record.has_parent_link = True
             if not self.walk_relation(plan.relation):
                 return False
+        elif plan.step != NOWHERE and not self.keys_only:
+            if not self.walk_paths(field):
+                return False
+        elif not walk_value(w):
+            return False
         if plan.column != NOWHERE:
             self.columns[plan.column] = self.span(start, w.value_end)
         return True
@@ -1242,6 +1307,160 @@ cdef class Indexer(Walker):
         slot.relation = relation
         slot.occurrence = self.names.length
         return self.push(&self.slots, &slot, sizeof(Slot))
+
+    # -- ids inside a field --
+    #
+    # Paths lead to them. A text that holds JSON is decoded and walked in place of the window; what
+    # is found in it has its place in the window all the same.
+
+    cdef bint walk_paths(self, int field) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef FieldPlan *plan = &self.plan.fields[field]
+        cdef StepPlan *step = &self.plan.steps[plan.step]
+        cdef size_t start = w.positions[w.at]
+        if peek(w) != c'"':
+            return self.walk_step(plan.step)
+        if not walk_string(w):
+            return False
+        if w.value_end - start == 2:
+            return True
+        if step.members == 0 and step.elements == NOWHERE:
+            return self.add_embedded(TEXT, step.relation, start + 1, w.value_end - 1)
+        return self.walk_text(field, start + 1, w.value_end - 1)
+
+    cdef bint walk_step(self, int number) noexcept nogil:
+        """A value at which paths have arrived. Their lengths bound the recursion."""
+        cdef Walk *w = &self.walk
+        cdef StepPlan *step = &self.plan.steps[number]
+        cdef size_t start = w.positions[w.at]
+        cdef uint8_t c = peek(w)
+        if c == c'{' and step.members:
+            return self.walk_members(step)
+        if c == c'[' and step.elements != NOWHERE:
+            return self.walk_elements(step.elements)
+        if not walk_value(w):
+            return False
+        if step.relation == NOWHERE or not may_be_id(self.span(start, w.value_end)):
+            return True
+        return self.add_embedded(RELATION, step.relation, start, w.value_end)
+
+    cdef bint walk_members(self, StepPlan *step) noexcept nogil:
+        cdef Walk *w = &self.walk
+        cdef size_t start
+        cdef int member
+        w.at += 1
+        while peek(w) != c'}':
+            start = w.positions[w.at] + 1
+            if not walk_name(w):
+                return False
+            member = self.find_member(step, self.span(start, w.value_end - 1), w.escaped)
+            if not (walk_colon(w) and (walk_value(w) if member == NOWHERE
+                                       else self.walk_step(member))):
+                return False
+            if peek(w) == c'}':
+                break
+            if peek(w) != c',':
+                return fail_here(w, DELIMITER_OBJECT)
+            w.at += 1
+            if peek(w) == c'}':
+                return fail_here(w, MEMBER)
+        w.value_end = w.positions[w.at] + 1
+        w.at += 1
+        return True
+
+    cdef bint walk_elements(self, int step) noexcept nogil:
+        cdef Walk *w = &self.walk
+        w.at += 1
+        while peek(w) != c']':
+            if not self.walk_step(step):
+                return False
+            if peek(w) == c']':
+                break
+            if peek(w) != c',':
+                return fail_here(w, DELIMITER_ARRAY)
+            w.at += 1
+            if peek(w) == c']':
+                return fail_here(w, VALUE)
+        w.value_end = w.positions[w.at] + 1
+        w.at += 1
+        return True
+
+    cdef int find_member(self, StepPlan *step, Text name, bint escaped) noexcept nogil:
+        cdef int number
+        if escaped:
+            name = unescaped(name, &self.scratch, False)
+        for number in range(step.first_member, step.first_member + step.members):
+            if same(self.plan.steps[number].name, name):
+                return number
+        return NOWHERE
+
+    cdef bint walk_text(self, int field, size_t start, size_t end) noexcept nogil:
+        """The content of a string, from `start` to `end`, as JSON."""
+        cdef Walk outer = self.walk
+        cdef size_t before = self.slots.length
+        cdef bint found
+        if not self.scan_text(self.span(start, end)):
+            self.walk = outer
+            self.walk.fault = MEMORY
+            return False
+        found = (self.walk_step(self.plan.fields[field].step)
+                 and self.walk.positions[self.walk.at] == self.inner.length)
+        outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
+        self.walk = outer
+        if outer.fault == MEMORY:
+            return False
+        if found:
+            self.move_slots(before, start)
+            return True
+        self.slots.length = before
+        return self.push(&self.not_json, &field, sizeof(int))
+
+    cdef bint scan_text(self, Text text) noexcept nogil:
+        """Make the content of a string what is walked over. False only without memory."""
+        cdef fnk_scanned scanned
+        cdef uint32_t *positions
+        if not (decode_text(text, &self.inner, &self.inner_places)
+                and reserve(&self.inner, FNK_BLOCK)):
+            return False
+        self.inner_positions.length = 0
+        if not reserve(&self.inner_positions,
+                       (self.inner.length + FNK_BLOCK + 1) * sizeof(uint32_t)):
+            return False
+        memset(self.inner.data + self.inner.length, c' ', FNK_BLOCK)
+        positions = <uint32_t *> self.inner_positions.data
+        scanned = _scan(self.inner.data, self.inner.length, positions)
+        positions[scanned.count] = <uint32_t> scanned.end
+        self.walk.text = self.inner.data
+        self.walk.positions = positions
+        self.walk.at = 0
+        self.walk.end = scanned.end
+        self.walk.final = True
+        self.walk.fault = NONE
+        return True
+
+    cdef void move_slots(self, size_t first, size_t start) noexcept nogil:
+        """What was found in the decoded text stands in the window, from `start` on."""
+        cdef const uint32_t *places = <const uint32_t *> self.inner_places.data
+        cdef Slot *slot = <Slot *> (self.slots.data + first)
+        cdef Slot *end = <Slot *> (self.slots.data + self.slots.length)
+        while slot < end:
+            slot.entry = TEXT
+            slot.length = places[slot.at + slot.length] - places[slot.at]
+            slot.at = start + places[slot.at]
+            slot += 1
+
+    cdef bint add_embedded(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
+        self.occurrences[relation] = self.names.length
+        return self.add_slot(entry, relation, start, end)
+
+    cdef bint note_not_json(self) noexcept nogil:
+        cdef const int *field = <const int *> self.not_json.data
+        cdef size_t i
+        for i in range(self.not_json.length // sizeof(int)):
+            if not self.note(NOT_JSON, self.record.start, self.plan.fields[field[i]].name,
+                             literal(b"")):
+                return False
+        return True
 
     cdef bint learn_shape(self, ModelState *m) noexcept nogil:
         cdef const Name *name = <const Name *> self.names.data
@@ -1329,7 +1548,8 @@ cdef class Indexer(Walker):
             m.records += 1
             m.with_pk += pk.length > 0
             m.with_natural_key += self.record.has_natural_key
-            if not (self.note_all(&self.repeated) and self.note_all(&self.repeated_fields)):
+            if not (self.note_all(&self.repeated) and self.note_all(&self.repeated_fields)
+                    and self.note_not_json()):
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
@@ -1581,12 +1801,18 @@ cdef class Indexer(Walker):
             elif slots[i].entry == REFERENCES:
                 if not self.append_references(m.plan):
                     return False
-            elif slots[i].entry == RELATION or slots[i].entry == FIRST or slots[i].entry == LATER:
-                id = canonical(self.span(slots[i].at, slots[i].at + slots[i].length), &self.scratch)
+            elif RELATION <= slots[i].entry <= LATER:
+                id = self.slot_id(&slots[i])
                 if id.data == NULL or not (append_number(log, slots[i].relation)
                                            and append_text(log, id.data, id.length)):
                     return False
         return True
+
+    cdef Text slot_id(self, const Slot *slot) noexcept nogil:
+        cdef Text value = self.span(slot.at, slot.at + slot.length)
+        if slot.entry == TEXT:
+            value = unescaped(value, &self.id_scratch, False)
+        return canonical(value, &self.scratch)
 
     # -- for Python --
 
@@ -1902,7 +2128,7 @@ cdef class Splicer:
         if self.in_dropped or self.keeps_pks():
             return True
         self.pending.length = 0
-        made = self.make_key(plan, columns, &self.pending)
+        made = self.make_key(plan.key, columns, &self.pending)
         key.data = self.pending.data
         key.length = self.pending.length
         if made == NO_MEMORY:
@@ -1933,7 +2159,7 @@ cdef class Splicer:
             return self.note(DUPLICATE_KEY, start, literal(b""), key)
         return entered == NEW
 
-    cdef Made make_key(self, ModelPlan *plan, const uint8_t *columns, Buffer *out) noexcept nogil:
+    cdef Made make_key(self, KeyPlan plan, const uint8_t *columns, Buffer *out) noexcept nogil:
         """Append the key as JSON, each part as it stands in the record that it comes from."""
         cdef const int *operation = self.index.plan.operations + plan.first_operation
         cdef const int *end = operation + plan.operations
@@ -1971,7 +2197,7 @@ cdef class Splicer:
             value = column_of(columns, hop.column)
             if is_null(value):
                 return put_value(out, literal(b""), PLAIN, scratch)
-            if value.data[0] == c'[':
+            if value.data[0] == c'[' and hop.positions != NOWHERE:
                 # Already a natural key: the part stands in it, or cannot be had.
                 value = self.part_of(value, hop)
                 if value.length == 0:
@@ -2033,7 +2259,7 @@ cdef class Splicer:
                 and append(&self.pending, b'": ', 3)):
             return False
         if relation.index != NOWHERE:
-            outcome = self.put_reference(relation.model, relation.index, id)
+            outcome = self.put_reference(relation.model, relation.index, relation.key, id)
         if outcome == FAILED:
             return False
         if outcome == LOST and not self.note(UNRESOLVED, start, relation.name, id):
@@ -2095,18 +2321,22 @@ cdef class Splicer:
             id = type_
         elif not self.index.models[model].plan.natural:
             code = NO_GENERIC_KEY
+        elif is_generic:
+            outcome = self.put_reference(model, 0, self.index.models[model].plan.key, id)
         else:
-            outcome = self.put_reference(model, 0 if is_generic else relation.index, id)
+            outcome = self.put_reference(model, relation.index, relation.key, id)
         if outcome == LOST and not self.note(code, start, name, id):
             return FAILED
         return outcome
 
     cdef int generic_target(self, GenericPlan *generic, Text type_) noexcept nogil:
-        """The number of the model that a content type (an id, or its natural key) stands for."""
+        """The number of the model that a content type (an id, or its natural key) or a text
+        stands for."""
         cdef const uint8_t *row
         cdef Text app, name
         cdef Buffer *label = &self.label
-        cdef int number
+        if generic.model == NOWHERE:
+            return self.labelled(generic, canonical(type_, &self.index.scratch))
         if type_.data[0] == c'[':
             app = list_element(type_, 0)
             name = list_element(type_, 1)
@@ -2122,14 +2352,34 @@ cdef class Splicer:
                 append(label, app.data + 1, app.length - 2) and append_byte(label, c'.')
                 and append(label, name.data + 1, name.length - 2)):
             return NOWHERE
-        app.data = label.data
-        app.length = label.length
-        number = self.index.label_slot(app)[0] - 1
+        return self.known_model()
+
+    cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
+        """The number of the model that a text stands for."""
+        cdef LabelPlan *word = self.index.plan.labels + generic.first_label
+        cdef size_t i
+        for i in range(<size_t> generic.labels):
+            if same(word[i].text, text):
+                return word[i].model
+        self.label.length = 0
+        for i in range(text.length):
+            if not append_byte(&self.label, text.data[i] | 0x20 if c'A' <= text.data[i] <= c'Z'
+                               else text.data[i]):
+                return NOWHERE
+        return self.known_model()
+
+    cdef int known_model(self) noexcept nogil:
+        """The number of the model of the schema with the label at hand."""
+        cdef Text label
+        cdef int number
+        label.data = self.label.data
+        label.length = self.label.length
+        number = self.index.label_slot(label)[0] - 1
         return number if number >= 0 and self.index.models[number].plan else NOWHERE
 
     # -- references --
 
-    cdef Reference put_reference(self, int model, int index, Text id) noexcept nogil:
+    cdef Reference put_reference(self, int model, int index, KeyPlan key, Text id) noexcept nogil:
         """Append the key of the row with that id."""
         cdef size_t before = self.pending.length
         cdef const uint8_t *row
@@ -2139,7 +2389,7 @@ cdef class Splicer:
         row = self.find_row(model, index, id)
         if row == NULL:
             return LOST
-        made = self.make_key(self.index.models[model].plan, row_columns(row), &self.pending)
+        made = self.make_key(key, row_columns(row), &self.pending)
         if made == NO_MEMORY:
             return FAILED
         if made == WHOLE or (made == NULL_PART
@@ -2162,13 +2412,13 @@ cdef class Splicer:
         if entry == FIRST:
             self.in_list = False
         self.pending.length = 0
-        outcome = self.put_reference(relation.model, relation.index, id)
+        outcome = self.put_reference(relation.model, relation.index, relation.key, id)
         if outcome == LOST:
             return self.meet_unresolved(entry, before, start, number, id)
         if outcome == WRITTEN:
             self.replace(before if entry == LATER and not self.in_list else start, self.log_end)
             self.in_list = True
-            return True
+            return entry != TEXT or escape(&self.pending)
         return outcome == STAYS and self.keep(entry, before, start)
 
     cdef bint keep(self, Entry entry, uint64_t before, uint64_t start) noexcept nogil:
@@ -2179,10 +2429,11 @@ cdef class Splicer:
 
     cdef bint meet_unresolved(self, Entry entry, uint64_t before, uint64_t start, int number,
                               Text id) noexcept nogil:
-        cdef Text field = self.index.plan.relations[number].name
-        if not self.note(UNRESOLVED, start, field, id):
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
+        if not self.note(code, start, relation.name, id):
             return False
-        if self.index.policies[UNRESOLVED - FIRST_CODE] != NULL_:
+        if self.index.policies[code - FIRST_CODE] != NULL_:
             return self.keep(entry, before, start)
         if entry == RELATION:
             self.replace(start, self.log_end)
@@ -2227,6 +2478,29 @@ cdef bint insert(Buffer *buffer, const char *text, size_t length) noexcept nogil
     memmove(buffer.data + length, buffer.data, buffer.length)
     memcpy(buffer.data, text, length)
     buffer.length += length
+    return True
+
+
+cdef bint escape(Buffer *buffer) noexcept nogil:
+    """JSON becomes part of a string."""
+    cdef size_t length = buffer.length
+    cdef size_t i
+    cdef const uint8_t *text
+    for i in range(length):
+        buffer.length += buffer.data[i] == c'"' or buffer.data[i] == c'\\'
+    i = buffer.length
+    buffer.length = length
+    if not reserve(buffer, i - length):
+        return False
+    buffer.length = i
+    text = buffer.data + length
+    while text > buffer.data:
+        text -= 1
+        i -= 1
+        buffer.data[i] = text[0]
+        if text[0] == c'"' or text[0] == c'\\':
+            i -= 1
+            buffer.data[i] = c'\\'
     return True
 
 

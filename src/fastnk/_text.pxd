@@ -146,6 +146,35 @@ cdef inline uint8_t *put_code_point(uint8_t *out, uint32_t code) noexcept nogil:
     return out + 4
 
 
+cdef inline const uint8_t *read_escape(const uint8_t *p, const uint8_t *end,
+                                       uint32_t *code) noexcept nogil:
+    """The code point of the (valid) escape whose backslash is at `p`. Returns where it ends."""
+    cdef uint32_t low
+    cdef uint8_t c = p[1]
+    p += 2
+    if c == c'u':
+        code[0] = hex_four(p)
+        p += 4
+        if 0xD800 <= code[0] < 0xDC00 and end - p >= 6 and p[0] == c'\\' and p[1] == c'u':
+            low = hex_four(p + 2)
+            if 0xDC00 <= low < 0xE000:
+                code[0] = 0x10000 + ((code[0] - 0xD800) << 10) + (low - 0xDC00)
+                p += 6
+    elif c == c'b':
+        code[0] = 8
+    elif c == c'f':
+        code[0] = 12
+    elif c == c'n':
+        code[0] = 10
+    elif c == c'r':
+        code[0] = 13
+    elif c == c't':
+        code[0] = 9
+    else:
+        code[0] = c
+    return p
+
+
 cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept nogil:
     """Text with JSON's escapes decoded, in `scratch` where there are any.
 
@@ -155,7 +184,7 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
     cdef const uint8_t *p = text.data
     cdef const uint8_t *end = text.data + text.length
     cdef uint8_t *out
-    cdef uint32_t code, low
+    cdef uint32_t code
     cdef Text result
     if text.length == 0 or memchr(text.data, c'\\', text.length) == NULL:
         return text
@@ -171,26 +200,7 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
             out += 1
             p += 1
             continue
-        code = p[1]
-        p += 2
-        if code == c'u':
-            code = hex_four(p)
-            p += 4
-            if 0xD800 <= code < 0xDC00 and end - p >= 6 and p[0] == c'\\' and p[1] == c'u':
-                low = hex_four(p + 2)
-                if 0xDC00 <= low < 0xE000:
-                    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
-                    p += 6
-        elif code == c'b':
-            code = 8
-        elif code == c'f':
-            code = 12
-        elif code == c'n':
-            code = 10
-        elif code == c'r':
-            code = 13
-        elif code == c't':
-            code = 9
+        p = read_escape(p, end, &code)
         if reversible and (code < 0x20 or code == c'"' or code == c'\\'):
             out[0] = c'\\'
             out[1] = c'u'
@@ -203,6 +213,41 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
     result.data = scratch.data
     result.length = out - scratch.data
     return result
+
+
+cdef inline bint decode_text(Text text, Buffer *out, Buffer *places) noexcept nogil:
+    """The content of a JSON string in `out`, and in `places` where in `text` each of its bytes
+    comes from (`uint32_t`), with the length of `text` behind the last. False without memory."""
+    cdef const uint8_t *p = text.data
+    cdef const uint8_t *end = text.data + text.length
+    cdef const uint8_t *before
+    cdef uint32_t *place
+    cdef uint8_t *start
+    cdef uint8_t *at
+    cdef uint32_t code
+    out.length = places.length = 0
+    if not (reserve(out, text.length) and reserve(places, (text.length + 1) * sizeof(uint32_t))):
+        return False
+    at = out.data
+    place = <uint32_t *> places.data
+    while p < end:
+        before = p
+        start = at
+        if p[0] == c'\\':
+            p = read_escape(p, end, &code)
+            at = put_code_point(at, code)
+        else:
+            at[0] = p[0]
+            at += 1
+            p += 1
+        while start < at:
+            place[0] = <uint32_t> (before - text.data)
+            place += 1
+            start += 1
+    place[0] = <uint32_t> text.length
+    out.length = at - out.data
+    places.length = (out.length + 1) * sizeof(uint32_t)
+    return True
 
 
 cdef inline Text canonical(Text value, Buffer *scratch) noexcept nogil:

@@ -10,6 +10,7 @@ cdef enum Transform:
     PLAIN
     STR
     ISOFORMAT
+    WHOLE_KEY    # the value is a natural key
 
 cdef enum Made:
     WHOLE
@@ -98,11 +99,27 @@ cdef inline Made put_isoformat(Buffer *out, Text value) noexcept nogil:
     return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
 
 
+cdef inline Made put_key(Buffer *out, Text key) noexcept nogil:
+    """A whole natural key, made elsewhere."""
+    cdef int position = 0
+    cdef Text part = list_element(key, 0)
+    cdef bint null_part = False
+    while part.length:
+        null_part |= is_null(part)
+        position += 1
+        part = list_element(key, position)
+    if not append(out, key.data, key.length):
+        return NO_MEMORY
+    return NULL_PART if null_part else WHOLE
+
+
 cdef inline Made put_value(Buffer *out, Text value, Transform transform, Buffer *scratch) noexcept nogil:
     if value.length == 0 or (is_null(value) and transform != STR):
         return NULL_PART if append(out, b"null", 4) else NO_MEMORY
     if transform == STR:
         return put_str(out, value)
+    if transform == WHOLE_KEY:
+        return put_key(out, value)
     if transform == ISOFORMAT:
         value = unescaped(value, scratch, True)
         return NO_MEMORY if value.data == NULL else put_isoformat(out, value)

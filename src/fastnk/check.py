@@ -13,7 +13,7 @@ from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import Finding, FindingsError
 from fastnk.guess import guess_relations
 from fastnk.proposal import MINIMUM
-from fastnk.schema import Model, Schema, flat_parts, parse_path
+from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
 from fastnk.source import Backup, name_of, rereadable
 from fastnk.survey import ModelSurvey, Survey, survey
 
@@ -101,11 +101,15 @@ class CheckReport(msgspec.Struct, kw_only=True):
 
 
 def check(
-    schema: Schema | str | os.PathLike[str], backup: Backup, keys: Iterable[Backup] = ()
+    schema: Schema | str | os.PathLike[str],
+    backup: Backup,
+    keys: Iterable[Backup] = (),
+    *,
+    embedded: bool = False,
 ) -> CheckReport:
     """Compare a schema (or the path of one) with a backup; nothing is written.
 
-    `keys` are further backups that a conversion would be given. Raises `SchemaError`,
+    `keys` and `embedded` are what a conversion would be given. Raises `SchemaError`,
     `SourceError`, and `BackupSyntaxError` for what is no backup; one that is cut off is used up
     to there.
     """
@@ -113,7 +117,7 @@ def check(
         schema = Schema.load(schema)
     with rereadable(backup) as file:
         held = survey(file)
-        findings = _findings(schema, file, tuple(keys))
+        findings = _findings(schema, file, tuple(keys), embedded)
     rows = [
         *(_cut_off(note) for note in held.cut_off),
         *_models(schema, held),
@@ -141,8 +145,12 @@ class _Nowhere(io.RawIOBase):
         return len(memoryview(data))  # type: ignore[arg-type]
 
 
-def _findings(schema: Schema, backup: Backup, keys: tuple[Backup, ...]) -> list[Finding]:
-    converter = LegacyBackupConverter(schema, keys=keys, policies=Policies(), salvage=True)
+def _findings(
+    schema: Schema, backup: Backup, keys: tuple[Backup, ...], embedded: bool
+) -> list[Finding]:
+    converter = LegacyBackupConverter(
+        schema, keys=keys, policies=Policies(), embedded=embedded, salvage=True
+    )
     try:
         converter.convert_to_natural_keys(backup, cast(BinaryIO, _Nowhere()))
     except FindingsError as error:
@@ -190,9 +198,12 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
         of_generics = {
             name
             for one in model.generic_relations.values()
-            for name in msgspec.structs.astuple(one)
+            for name in (one.content_type, one.label, one.object_id)
+            if name is not None
         }
-        for field in sorted({*model.relations, *of_generics, *in_keys} - {model.pk, "pk"}):
+        embedded = {embedded_steps(path)[0] for path in model.embedded}
+        named = {*model.relations, *of_generics, *embedded, *in_keys} - {model.pk, "pk"}
+        for field in sorted(named):
             if field not in found.columns:
                 is_key = field in in_keys
                 yield CheckRow(

@@ -168,12 +168,15 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("schema", metavar="SCHEMA")
     parser.add_argument("backup", metavar="BACKUP")
     add_keys_argument(parser)
+    add_embedded_argument(parser)
+    add_methods_argument(parser)
 
 
 def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.check import COLUMNS, check
 
-    report = check(options.schema, options.backup, options.keys)
+    _set_up_project(options.settings)
+    report = check(options.schema, options.backup, options.keys, embedded=options.embedded)
     verdict = "fits" if report.fits else f"does not fit, {len(report.misfits):,} misfits"
     lines = [f"{options.schema} and {options.backup}, {report.records:,} records: {verdict}"]
     if report.rows:
@@ -183,8 +186,7 @@ def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome
         lines.append(f"allowed by: {', '.join(allowed)}")
     if report.fits:
         command = ["convert", options.backup, "natural.json", "--schema", options.schema]
-        for more in options.keys:
-            command += ["--keys", more]
+        command += _keys_again(options)
         return Outcome(report, "\n".join(lines), command)
     return Outcome(report, "\n".join(lines), exit_code=FindingsError.exit_code)
 
@@ -219,9 +221,43 @@ def add_keys_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_embedded_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--embedded",
+        action="store_true",
+        help="also the ids inside JSON fields and text that the schema declares",
+    )
+
+
+def add_methods_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings",
+        metavar="MODULE",
+        help="the project's settings module, where methods of the project make natural keys",
+    )
+
+
+def _set_up_project(settings: str | None) -> None:
+    if settings is not None:
+        from fastnk.django.introspect import set_up
+
+        set_up(settings)
+
+
+def _keys_again(options: argparse.Namespace) -> list[str]:
+    """What a command on the same backup needs to give the same keys."""
+    words = []
+    for more in options.keys:
+        words += ["--keys", more]
+    if options.embedded:
+        words.append("--embedded")
+    return words + (["--settings", options.settings] if options.settings else [])
+
+
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """What `convert` and `restore` have in common."""
     add_keys_argument(parser)
+    add_embedded_argument(parser)
     parser.add_argument(
         "--salvage", action="store_true", help="keep the whole records of a backup that is cut off"
     )
@@ -239,13 +275,20 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         default="fastnk",
         help="fastnk writes natural_key beside fields; django leaves it out, as dumpdata does",
     )
+    parser.add_argument(
+        "--order",
+        choices=("dependencies",),
+        help="records behind those they refer to, for plain loaddata",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_methods_argument(parser)
     add_conversion_arguments(parser)
 
 
 def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.convert import convert
 
+    _set_up_project(options.settings)
     report = convert(
         options.backup,
         options.output,
@@ -253,6 +296,8 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         keys=options.keys,
         policies=_policies(options),
         style=options.style,
+        embedded=options.embedded,
+        order=options.order,
         salvage=options.salvage,
         force=options.force,
         progress=progress,
@@ -288,6 +333,10 @@ def _conversion_text(report: ConversionReport) -> str:
         lines.append(f"  this style has no place for the pks of: {', '.join(report.pks_lost)}")
     if report.models_keeping_pks:
         lines.append(f"  keep their pks: {', '.join(report.models_keeping_pks)}")
+    if report.keys_called:
+        lines.append(f"  methods of the project made {report.keys_called:,} natural keys")
+    if report.forward_references:
+        lines.append(f"  point forward in any order: {report.forward_references:,} references")
     for code, count in sorted(report.policies_applied.items()):
         lines.append(f"  {code}: {count:,} times, as its policy allows")
     return "\n".join(lines)
@@ -301,6 +350,8 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("converted", metavar="OUT", help="what was made of it")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     add_keys_argument(parser)
+    add_embedded_argument(parser)
+    add_methods_argument(parser)
     parser.add_argument(
         "--salvage", action="store_true", help="a backup that is cut off ends at its last record"
     )
@@ -310,11 +361,13 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.verify import VerificationError, verify
 
+    _set_up_project(options.settings)
     report = verify(
         options.backup,
         options.converted,
         options.schema,
         keys=options.keys,
+        embedded=options.embedded,
         salvage=options.salvage,
         progress=progress,
     )
@@ -365,6 +418,7 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         dry_run=options.dry_run,
         policies=_policies(options),
         keys=options.keys,
+        embedded=options.embedded,
         salvage=options.salvage,
         progress=progress,
     )
@@ -379,11 +433,9 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
 def _given_again(options: argparse.Namespace) -> list[str]:
     """The options of a restore as they were given, without `--dry-run`."""
     words = ["--database", options.database]
-    for name in ("settings", "schema"):
-        if value := getattr(options, name):
-            words += [f"--{name}", value]
-    for more in options.keys:
-        words += ["--keys", more]
+    if options.schema:
+        words += ["--schema", options.schema]
+    words += _keys_again(options)
     for name, word in vars(options).items():
         if name.startswith("on_") and word != "error":
             words += [f"--{name.replace('_', '-')}", word]

@@ -11,13 +11,14 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from fastnk._core import Indexer, Plan, Splicer
+from fastnk._core import Indexer, Splicer
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
 from fastnk.output import Output, Sink, TemporarySink, open_sink
-from fastnk.schema import KeyPart, Schema, parse_path
+from fastnk.planning import Planner, Style
+from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
 
-Style = Literal["fastnk", "django"]
+Order = Literal["dependencies"]
 
 LOG_IN_MEMORY = 4 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
@@ -40,6 +41,8 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     """A member that stands twice in a record: keep both; the last one counts."""
     on_generic: Literal["error", "keep"] = "error"
     """A generic relation that leads to no natural key: keep its id."""
+    on_embedded: Literal["error", "keep"] = "error"
+    """An id inside a field that no record has, or a text that should be JSON: keep it."""
 
 
 _CODES: dict[int, tuple[str, str]] = {
@@ -53,6 +56,8 @@ _CODES: dict[int, tuple[str, str]] = {
     308: ("no record has this content type, or the schema lacks its model", "on_generic"),
     309: ("no record has this id (generic relation)", "on_generic"),
     310: ("the target of this generic relation has no natural key", "on_generic"),
+    311: ("no record has this id (inside a field)", "on_embedded"),
+    312: ("the text is not JSON, so its ids cannot be found", "on_embedded"),
 }
 
 
@@ -85,6 +90,10 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     """Models whose pk says something that the style `django` has no place for."""
     models_keeping_pks: list[str] = []
     """Models whose natural keys turned out not to identify their records."""
+    keys_called: int = 0
+    """Natural keys that methods of the project made, because no fields can tell them."""
+    forward_references: int | None = None
+    """With `order`: references that no order can make point backwards."""
     policies_applied: dict[str, int] = {}
     """How often, by the code of the finding."""
     salvaged: str | None = None
@@ -98,7 +107,10 @@ class LegacyBackupConverter:
     """Converts backups with one schema; prepared once, used any number of times.
 
     `keys` are further backups whose records only supply keys. `block_size` is how many bytes are
-    read at once. Raises `SchemaError` for a schema that cannot be loaded.
+    read at once. With `embedded`, the ids inside fields that the schema declares are converted,
+    too. With `order="dependencies"` a record comes behind those it refers to, wherever there is
+    such an order. Where the schema names methods that make natural keys, Django must be set up.
+    Raises `SchemaError` for a schema that cannot be loaded.
     """
 
     def __init__(
@@ -108,6 +120,8 @@ class LegacyBackupConverter:
         keys: Iterable[Backup] = (),
         policies: Policies | None = None,
         style: Style = "fastnk",
+        embedded: bool = False,
+        order: Order | None = None,
         salvage: bool = False,
         force: bool = False,
         block_size: int = BLOCK_SIZE,
@@ -116,10 +130,15 @@ class LegacyBackupConverter:
         if style not in ("fastnk", "django"):
             raise UsageError(f'no style "{style}"', remedy="fastnk or django")
         self._schema = schema if isinstance(schema, Schema) else Schema.load(schema)
-        self._plan = compile_plan(self._schema)
+        if order not in (None, "dependencies"):
+            raise UsageError(f'no order "{order}"', remedy="dependencies, or none")
+        planner = Planner(self._schema, style, embedded)
+        self._plan = planner.plan()
+        self._key_tables = planner.key_tables
         self._keys = tuple(keys)
         self._policies = policies or Policies()
         self._style: Style = style
+        self._order = order
         self._salvage = salvage
         self._force = force
         self._block_size = block_size
@@ -137,7 +156,7 @@ class LegacyBackupConverter:
         with Source(backup, self._block_size) as source:
             sink = open_sink(output, force=self._force, source=source.identity())
             try:
-                report = _Conversion(self, source, sink).run()
+                report = self._convert(source, sink)
                 if isinstance(output, (str, os.PathLike)):
                     report.output = os.fspath(output)
             except BaseException:
@@ -152,8 +171,24 @@ class LegacyBackupConverter:
         """Convert a backup in memory. Raises as `convert_to_natural_keys` does."""
         with Source(data, self._block_size) as source:
             sink = MemorySink()
-            _Conversion(self, source, sink).run()
+            self._convert(source, sink)
             return sink.value()
+
+    def _convert(self, source: Source, sink: Sink) -> ConversionReport:
+        if self._order is None:
+            return _Conversion(self, source, sink).run()
+        from fastnk.order import arrange
+
+        unordered = TemporarySink()
+        with unordered.file:
+            report = _Conversion(self, source, unordered).run()
+            unordered.commit()
+            started = time.perf_counter()
+            with Source(unordered.file, self._block_size) as converted:
+                arrangement = arrange(converted, sink, self._schema)
+        report.forward_references = arrangement.forward_references
+        report.seconds["order"] = time.perf_counter() - started
+        return report
 
 
 def convert(
@@ -239,6 +274,7 @@ class _Conversion:
         )
         self._log = SlotLog()
         self._findings: list[Finding] = []
+        self._unmade: dict[tuple[str, str], str] = {}
         self._tail = b""
         self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
 
@@ -248,6 +284,9 @@ class _Conversion:
                 self._index()
             with self._phase("keys"):
                 self._index_keys()
+            if self._converter._key_tables:
+                with self._phase("methods"):
+                    self._call_methods()
             with self._phase("splice"):
                 self._splice()
         finally:
@@ -324,6 +363,33 @@ class _Conversion:
                 self._indexer.finish()
                 self._find(self._indexer.take_findings(), name)
 
+    def _call_methods(self) -> None:
+        """Have the project's methods make the keys that no fields can tell."""
+        tables = self._converter._key_tables
+        if not self._converter._keys and not any(
+            label in self._report.models for label, _ in tables
+        ):
+            return
+        from fastnk.django.calling import called_keys
+
+        self._indexer.start_keys("natural keys from methods")
+        with contextlib.ExitStack() as stack:
+            backups = [self._source]
+            for keys in self._converter._keys:
+                backups.append(stack.enter_context(Source(keys, self._converter._block_size)))
+            for made in called_keys(self._converter._schema, backups):
+                table = tables.get((made.label, made.method))
+                if table is None:
+                    continue
+                if made.key is None:
+                    self._unmade[made.label, _plain_id(made.pk)] = made.reason or ""
+                    continue
+                record = f'{{"model": "{table}", "pk": {made.pk}, "fields": {{"key": {made.key}}}}}'
+                self._indexer.feed(record.encode())
+                self._report.keys_called += 1
+        if self._report.keys_called:
+            self._indexer.finish()
+
     def _splice(self) -> None:
         """Write the output; again from the start when a record is dropped or a model keeps its
         pks, because what was written before may refer to it."""
@@ -361,6 +427,8 @@ class _Conversion:
     def _find(self, found: list[CoreFinding], name: str | None = None) -> None:
         for code, offset, record, model, field, pk, value in found:
             place = Place(name or self._source.name, offset, record, model, pk, field)
+            if code == 307 and pk is not None:
+                value = self._unmade.get((model, pk), value)
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
@@ -388,185 +456,9 @@ class _Conversion:
         return remedy
 
 
-# ---- the schema in the form that the core needs ---------------------------------------------
+def _plain_id(pk: str) -> str:
+    """A pk as findings show it: of a string its content, else the JSON text."""
+    return str(msgspec.json.decode(pk)) if pk.startswith('"') else pk
 
 
-def compile_plan(schema: Schema) -> Plan:
-    """The core's plan for `schema`."""
-    return _Compiler(schema).plan()
-
-
-class _Compiler:
-    """Decides which columns and indexes every model's rows need."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-        self._numbers = {label: number for number, label in enumerate(schema.models)}
-        self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
-        self._indexes: dict[str, list[str]] = {label: [] for label in schema.models}
-        self._paths: list[tuple[list[Any], int, str | None]] = []
-        self._relations: list[tuple[bytes, int, int, bool]] = []
-
-    def plan(self) -> Plan:
-        schema = self._schema
-        operations = {
-            label: None if model.natural_key is None else self._operations(label, model.natural_key)
-            for label, model in schema.models.items()
-        }
-        relations = {
-            label: {name: self._relation(label, name) for name in model.relations}
-            for label, model in schema.models.items()
-        }
-        self._index_generic_targets()
-        # The columns of generic relations come behind: rows need not keep what only the record
-        # itself has to show.
-        row_columns = {label: len(columns) for label, columns in self._columns.items()}
-        generics = {label: self._generics(label) for label in schema.models}
-        models = [
-            {
-                **self._model(label, relations[label]),
-                "natural": operations[label],
-                "row_columns": row_columns[label],
-                "generics": generics[label],
-            }
-            for label in self._numbers
-        ]
-        return Plan(models, self._paths, self._relations)
-
-    def _model(self, label: str, relations: dict[str, int]) -> dict[str, Any]:
-        columns = self._columns[label]
-        model = self._schema.models[label]
-        pk = model.pk
-        pk_relation = model.relations.get(pk)
-        parent_link = pk_relation is not None and pk_relation.parent_link
-        return {
-            "label": label.encode(),
-            "keep_pk": model.keep_pk,
-            "parent_link": parent_link,
-            "pk_relation": relations.get(pk, _NOWHERE),
-            "columns": len(columns),
-            "pk_column": columns.get(pk, _NOWHERE),
-            "fields": [
-                (name.encode(), columns.get(name, _NOWHERE), relations.get(name, _NOWHERE))
-                for name in dict.fromkeys([*columns, *relations])
-                if name != pk or parent_link
-            ],
-            "indexes": [
-                _NOWHERE if field == pk else columns[field] for field in self._indexes[label]
-            ],
-        }
-
-    def _index_generic_targets(self) -> None:
-        """A generic relation may lead to any model, by way of its content types."""
-        models = self._schema.models
-        types = {
-            model.relations[generic.content_type].to
-            for model in models.values()
-            for generic in model.generic_relations.values()
-        }
-        for label in types:
-            self._column(label, "app_label")
-            self._column(label, "model")
-        if types:
-            for label, model in models.items():
-                if model.natural_key is not None:
-                    self._index(label, None)
-
-    def _generics(self, label: str) -> list[tuple[bytes, int, int, int, int, int, int]]:
-        model = self._schema.models[label]
-        found = []
-        for generic in model.generic_relations.values():
-            relation = model.relations[generic.content_type]
-            types = relation.to
-            found.append(
-                (
-                    generic.object_id.encode(),
-                    self._column(label, generic.content_type),
-                    self._column(label, generic.object_id),
-                    self._numbers[types],
-                    self._index(types, relation.to_field),
-                    self._column(types, "app_label"),
-                    self._column(types, "model"),
-                )
-            )
-        return found
-
-    def _relation(self, label: str, name: str) -> int:
-        relation = self._schema.models[label].relations[name]
-        index = _NOWHERE
-        if self._schema.models[relation.to].natural_key is not None:
-            index = self._index(relation.to, relation.to_field)
-        target = self._numbers[relation.to]
-        self._relations.append((name.encode(), target, index, relation.many))
-        return len(self._relations) - 1
-
-    def _index(self, label: str, field: str | None) -> int:
-        """The number of the index that finds rows of `label` by `field`; the pk's is always 0."""
-        indexes = self._indexes[label]
-        pk = self._schema.models[label].pk
-        if not indexes:
-            indexes.append(pk)
-        field = pk if field is None else self._schema.field_name(label, field)
-        if field not in indexes:
-            self._column(label, field)
-            indexes.append(field)
-        return indexes.index(field)
-
-    def _column(self, label: str, field: str) -> int:
-        columns = self._columns[label]
-        return columns.setdefault(self._schema.field_name(label, field), len(columns))
-
-    def _operations(self, label: str, parts: list[KeyPart]) -> list[int]:
-        operations = [_OPEN]
-        for part in parts:
-            if isinstance(part, str):
-                operations.append(self._path(label, part))
-            else:
-                operations += self._operations(label, part)
-        return [*operations, _CLOSE]
-
-    def _path(self, label: str, part: str) -> int:
-        names, field, transform = parse_path(part)
-        hops = []
-        for number, name in enumerate(names):
-            column = self._column(label, name)
-            relation = self._schema.models[label].relations[self._schema.field_name(label, name)]
-            index = self._index(relation.to, relation.to_field)
-            label = relation.to
-            rest = "__".join([*names[number + 1 :], field])
-            positions, rest_transform = self._positions(label, rest, transform)
-            hops.append((column, self._numbers[label], index, positions, rest_transform))
-        self._paths.append((hops, self._column(label, field), transform))
-        return len(self._paths) - 1
-
-    def _positions(
-        self, label: str, rest: str, transform: str | None
-    ) -> tuple[list[int], str | None]:
-        """Where the rest of a path stands in the natural key of `label` (the number of the part,
-        of the part in that part, …) and what is still to be done with what stands there."""
-        parts = self._schema.models[label].natural_key or []
-        found = self._place_of(label, (rest, transform), parts)
-        if transform is not None and not found:
-            return self._place_of(label, (rest, None), parts), transform
-        return found, None
-
-    def _place_of(
-        self, label: str, wanted: tuple[str, str | None], parts: list[KeyPart]
-    ) -> list[int]:
-        path = self._schema.spelled_out(label, wanted[0])
-        for number, part in enumerate(parts):
-            if isinstance(part, list):
-                if found := self._place_of(label, wanted, part):
-                    return [number, *found]
-                continue
-            names, field, transform = parse_path(part)
-            own = self._schema.spelled_out(label, "__".join([*names, field]))
-            if (own, transform) == (path, wanted[1]):
-                return [number]
-        return []
-
-
-_NOWHERE = -1
-_OPEN = -1
-_CLOSE = -2
 CoreFinding = tuple[int, int, int, str, str | None, str | None, str | None]

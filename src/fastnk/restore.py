@@ -47,6 +47,7 @@ class UnifiedRestoreManager:
         dry_run: bool = False,
         policies: Policies | None = None,
         keys: Iterable[Backup] = (),
+        embedded: bool = False,
         salvage: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -61,7 +62,12 @@ class UnifiedRestoreManager:
         self._salvage = salvage
         self._progress = progress
         self._converter = LegacyBackupConverter(
-            self._schema, keys=keys, policies=policies, salvage=salvage, progress=progress
+            self._schema,
+            keys=keys,
+            policies=policies,
+            embedded=embedded,
+            salvage=salvage,
+            progress=progress,
         )
 
     @property

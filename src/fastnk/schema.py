@@ -44,7 +44,9 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """The method that makes it, where no parts can tell."""
 
 
-class GenericRelation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class GenericRelation(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """A pair of fields that together refer to a record of any model."""
 
     object_id: str

@@ -1,0 +1,300 @@
+"""The schema in the form that the core needs: which columns to keep, which ids lead where."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Literal
+
+import msgspec
+
+from fastnk._core import Plan
+from fastnk.schema import (
+    ELEMENTS,
+    GenericRelation,
+    KeyPart,
+    Model,
+    Relation,
+    Schema,
+    embedded_steps,
+    parse_path,
+)
+
+Style = Literal["fastnk", "django"]
+
+
+class Planner:
+    """Decides which columns and indexes every model's rows need."""
+
+    def __init__(self, schema: Schema, style: Style = "fastnk", embedded: bool = False) -> None:
+        self._schema = schema
+        self._style = style
+        self._embedded = embedded
+        self._numbers = {label: number for number, label in enumerate(schema.models)}
+        self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
+        self._indexes: dict[str, list[str]] = {label: [] for label in schema.models}
+        self._paths: list[tuple[list[Any], int, str | None]] = []
+        self._relations: list[_PlannedRelation] = []
+        self._steps: list[tuple[bytes, int, int, range]] = []
+        self.key_tables: dict[tuple[str, str], str] = {}
+        """The labels of the tables that hold the keys which methods make, by model and method."""
+
+    def plan(self) -> Plan:
+        """The schema in the form that the core needs."""
+        schema = self._schema
+        operations = {label: self._key(label, model) for label, model in schema.models.items()}
+        relations = {
+            label: {name: self._relation(label, name) for name in model.relations}
+            for label, model in schema.models.items()
+        }
+        steps = {label: self._embedded_fields(model) for label, model in schema.models.items()}
+        self._index_generic_targets()
+        # The columns of generic relations come behind: rows need not keep what only the record
+        # itself has to show.
+        row_columns = {label: len(columns) for label, columns in self._columns.items()}
+        generics = {label: self._generics(label) for label in schema.models}
+        models = [
+            {
+                **self._model(label, relations[label], steps[label]),
+                "natural": operations[label],
+                "row_columns": row_columns[label],
+                "generics": generics[label],
+            }
+            for label in schema.models
+        ]
+        models += [_key_table(label) for label in self.key_tables.values()]
+        return Plan(models, self._paths, self._relations, self._steps)
+
+    def _model(
+        self, label: str, relations: dict[str, int], steps: dict[str, int]
+    ) -> dict[str, Any]:
+        columns = self._columns[label]
+        model = self._schema.models[label]
+        pk = model.pk
+        pk_relation = model.relations.get(pk)
+        parent_link = pk_relation is not None and pk_relation.parent_link
+        return {
+            "label": label.encode(),
+            "keep_pk": model.keep_pk,
+            "parent_link": parent_link,
+            "pk_relation": relations.get(pk, _NOWHERE),
+            "columns": len(columns),
+            "pk_column": columns.get(pk, _NOWHERE),
+            "fields": [
+                (
+                    name.encode(),
+                    columns.get(name, _NOWHERE),
+                    relations.get(name, _NOWHERE),
+                    steps.get(name, _NOWHERE),
+                )
+                for name in dict.fromkeys([*columns, *relations, *steps])
+                if name != pk or parent_link
+            ],
+            "indexes": [
+                _NOWHERE if field == pk else columns[field] for field in self._indexes[label]
+            ],
+        }
+
+    def _key(self, label: str, holder: Model | Relation) -> list[int] | None:
+        """The operations that make the natural key of `label` which `holder` describes."""
+        if holder.natural_key_method is not None:
+            return [self._called(label, holder.natural_key_method)]
+        if holder.natural_key is not None:
+            return self._operations(label, holder.natural_key)
+        return None
+
+    def _called(self, label: str, method: str) -> int:
+        """The path to a key that a method has made: by the pk, into a table of such keys."""
+        # A name that no backup can foresee.
+        name = self.key_tables.setdefault((label, method), f"{label} {secrets.token_hex(8)}")
+        table = self._numbers.setdefault(name, len(self._numbers))
+        hop = (self._column(label, "pk"), table, 0, None, None)
+        self._paths.append(([hop], 0, "key"))
+        return len(self._paths) - 1
+
+    def _embedded_fields(self, model: Model) -> dict[str, int]:
+        """The first step of the paths into each field."""
+        if not self._embedded:
+            return {}
+        tree = _PathTree()
+        for path, embedded in model.embedded.items():
+            target = self._schema.models[embedded.to]
+            key = self._key(embedded.to, target)
+            if key is not None:
+                index = self._index(embedded.to, embedded.to_field)
+                number = self._numbers[embedded.to]
+                self._relations.append((path.encode(), number, index, False, True, key))
+                tree.add(embedded_steps(path), len(self._relations) - 1)
+        return dict(zip(tree.branches, self._plan_steps(tree.branches), strict=True))
+
+    def _plan_steps(self, branches: dict[str, _PathTree]) -> range:
+        """The numbers of these steps, which stand one behind the other."""
+        first = len(self._steps)
+        numbers = range(first, first + len(branches))
+        self._steps += [(b"", _NOWHERE, _NOWHERE, range(0))] * len(branches)
+        for number, (name, tree) in zip(numbers, branches.items(), strict=True):
+            members = dict(tree.branches)
+            elements = members.pop(ELEMENTS, None)
+            self._steps[number] = (
+                name.encode(),
+                tree.relation,
+                _NOWHERE if elements is None else self._plan_steps({ELEMENTS: elements}).start,
+                self._plan_steps(members),
+            )
+        return numbers
+
+    def _index_generic_targets(self) -> None:
+        """A generic relation may lead to any model, by way of its content types."""
+        models = self._schema.models
+        types = {
+            model.relations[generic.content_type].to
+            for model in models.values()
+            for generic in model.generic_relations.values()
+            if generic.content_type is not None
+        }
+        for label in types:
+            self._column(label, "app_label")
+            self._column(label, "model")
+        if any(model.generic_relations for model in models.values()):
+            for label, model in models.items():
+                if model.has_natural_key:
+                    self._index(label, None)
+
+    def _generics(self, label: str) -> list[tuple[Any, ...]]:
+        model = self._schema.models[label]
+        return [
+            (
+                generic.object_id.encode(),
+                self._column(label, generic.content_type or generic.label or ""),
+                self._column(label, generic.object_id),
+                *self._content_type(model, generic),
+                [(text.encode(), self._numbers[to]) for text, to in generic.labels.items()],
+            )
+            for generic in model.generic_relations.values()
+        ]
+
+    def _content_type(self, model: Model, generic: GenericRelation) -> tuple[int, int, int, int]:
+        """The model of the content types, the index that finds one, and what it is made of."""
+        if generic.content_type is None:
+            return (_NOWHERE,) * 4
+        relation = model.relations[generic.content_type]
+        types = relation.to
+        return (
+            self._numbers[types],
+            self._index(types, relation.to_field),
+            self._column(types, "app_label"),
+            self._column(types, "model"),
+        )
+
+    def _relation(self, label: str, name: str) -> int:
+        relation = self._schema.models[label].relations[name]
+        index = _NOWHERE
+        # A key that only a proxy has is what Django writes; no record could be found by it.
+        key = self._key(relation.to, relation) if self._style == "django" else None
+        if key is None:
+            key = self._key(relation.to, self._schema.models[relation.to])
+        if key is not None:
+            index = self._index(relation.to, relation.to_field)
+        target = self._numbers[relation.to]
+        self._relations.append((name.encode(), target, index, relation.many, False, key or []))
+        return len(self._relations) - 1
+
+    def _index(self, label: str, field: str | None) -> int:
+        """The number of the index that finds rows of `label` by `field`; the pk's is always 0."""
+        indexes = self._indexes[label]
+        pk = self._schema.models[label].pk
+        if not indexes:
+            indexes.append(pk)
+        field = pk if field is None else self._schema.field_name(label, field)
+        if field not in indexes:
+            self._column(label, field)
+            indexes.append(field)
+        return indexes.index(field)
+
+    def _column(self, label: str, field: str) -> int:
+        columns = self._columns[label]
+        return columns.setdefault(self._schema.field_name(label, field), len(columns))
+
+    def _operations(self, label: str, parts: list[KeyPart]) -> list[int]:
+        operations = [_OPEN]
+        for part in parts:
+            if isinstance(part, str):
+                operations.append(self._path(label, part))
+            else:
+                operations += self._operations(label, part)
+        return [*operations, _CLOSE]
+
+    def _path(self, label: str, part: str) -> int:
+        names, field, transform = parse_path(part)
+        hops = []
+        for number, name in enumerate(names):
+            column = self._column(label, name)
+            relation = self._schema.models[label].relations[self._schema.field_name(label, name)]
+            index = self._index(relation.to, relation.to_field)
+            label = relation.to
+            rest = "__".join([*names[number + 1 :], field])
+            positions, rest_transform = self._positions(label, rest, transform)
+            hops.append((column, self._numbers[label], index, positions, rest_transform))
+        self._paths.append((hops, self._column(label, field), transform))
+        return len(self._paths) - 1
+
+    def _positions(
+        self, label: str, rest: str, transform: str | None
+    ) -> tuple[list[int], str | None]:
+        """Where the rest of a path stands in the natural key of `label` (the number of the part,
+        of the part in that part, …) and what is still to be done with what stands there."""
+        parts = self._schema.models[label].natural_key or []
+        found = self._place_of(label, (rest, transform), parts)
+        if transform is not None and not found:
+            return self._place_of(label, (rest, None), parts), transform
+        return found, None
+
+    def _place_of(
+        self, label: str, wanted: tuple[str, str | None], parts: list[KeyPart]
+    ) -> list[int]:
+        path = self._schema.spelled_out(label, wanted[0])
+        for number, part in enumerate(parts):
+            if isinstance(part, list):
+                if found := self._place_of(label, wanted, part):
+                    return [number, *found]
+                continue
+            names, field, transform = parse_path(part)
+            own = self._schema.spelled_out(label, "__".join([*names, field]))
+            if (own, transform) == (path, wanted[1]):
+                return [number]
+        return []
+
+
+class _PathTree(msgspec.Struct):
+    """Paths into fields, by their steps."""
+
+    branches: dict[str, _PathTree] = {}
+    relation: int = -1
+
+    def add(self, steps: list[str], relation: int) -> None:
+        tree = self
+        for step in steps:
+            tree = tree.branches.setdefault(step, _PathTree())
+        tree.relation = relation
+
+
+def _key_table(label: str) -> dict[str, Any]:
+    """The table of the keys that a method has made: by pk, the key as a whole."""
+    return {
+        "label": label.encode(),
+        "keep_pk": False,
+        "parent_link": False,
+        "pk_relation": _NOWHERE,
+        "columns": 1,
+        "row_columns": 1,
+        "pk_column": _NOWHERE,
+        "fields": [(b"key", 0, _NOWHERE, _NOWHERE)],
+        "indexes": [_NOWHERE],
+        "natural": None,
+        "generics": [],
+    }
+
+
+_PlannedRelation = tuple[bytes, int, int, bool, bool, list[int]]
+_NOWHERE = -1
+_OPEN = -1
+_CLOSE = -2
