@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fastnk.schema import KeyPart, Relation, Schema, parse_path
+from fastnk.schema import (
+    ELEMENTS,
+    GenericRelation,
+    KeyPart,
+    Model,
+    Relation,
+    Schema,
+    embedded_steps,
+    parse_path,
+)
+from tests import jsontext
+from tests.jsontext import Node
 
 Record = dict[str, Any]
+Called = Mapping[tuple[str, str, str], list[Any]]
+"""What methods have made: by label, method and the JSON text of the pk."""
 
 UNRESOLVED = "FNK301"
 UNKNOWN_MODEL = "FNK302"
@@ -24,6 +37,11 @@ DUPLICATE_KEY = "FNK304"
 NULL_KEY = "FNK305"
 DUPLICATE_MEMBER = "FNK306"
 UNMADE_KEY = "FNK307"
+NO_CONTENT_TYPE = "FNK308"
+NO_GENERIC_TARGET = "FNK309"
+NO_GENERIC_KEY = "FNK310"
+UNRESOLVED_INSIDE = "FNK311"
+NOT_JSON = "FNK312"
 
 KEY_FINDINGS = (DUPLICATE_KEY, NULL_KEY)
 
@@ -35,6 +53,11 @@ POLICY_OF = {
     NULL_KEY: "on_null_key",
     DUPLICATE_MEMBER: "on_duplicate_member",
     UNMADE_KEY: "on_unresolved",
+    NO_CONTENT_TYPE: "on_generic",
+    NO_GENERIC_TARGET: "on_generic",
+    NO_GENERIC_KEY: "on_generic",
+    UNRESOLVED_INSIDE: "on_embedded",
+    NOT_JSON: "on_embedded",
 }
 
 
@@ -57,6 +80,8 @@ class Result:
     keeping_models: set[str]
     """The models that keep their pks. They are then as models without a natural key are:
     nothing more is found in their keys or in references to them."""
+    spliced: Callable[[Record, str, str], str] = field(repr=False)
+    """The JSON text of a field (record, name, text) with keys in place of the ids inside."""
 
     @property
     def refused(self) -> list[Found]:
@@ -79,15 +104,23 @@ def convert(
     keys: Sequence[Record] = (),
     policies: Mapping[str, str] | None = None,
     style: str = "fastnk",
+    embedded: bool = False,
+    called: Called | None = None,
 ) -> Result:
     """Convert `records`; with a finding under "error" the records are as under "keep"."""
-    conversion = _Conversion(list(records), schema, list(keys), policies or {}, style)
+    made = {
+        (label, method, canonical_id(json.loads(pk))): key
+        for (label, method, pk), key in (called or {}).items()
+    }
+    conversion = _Conversion(
+        list(records), schema, list(keys), policies or {}, style, embedded=embedded, called=made
+    )
     return conversion.run()
 
 
 def natural_key_of(record: Record, rows: Sequence[Record], schema: Schema) -> list[Any] | None:
     """The natural key of one record among `rows`; None if it has none, or has null parts."""
-    conversion = _Conversion(list(rows), schema, [], {}, "fastnk")
+    conversion = _Conversion(list(rows), schema)
     if record["model"] not in schema.models:
         return None
     try:
@@ -136,20 +169,120 @@ def as_isoformat(value: Any) -> Any:
     return text[: fraction.start()] + spelled + text[fraction.end() :]
 
 
+# Ids inside fields
+
+
+class NotJsonError(Exception):
+    """A text that paths lead into and that is not JSON."""
+
+
+@dataclass
+class Tree:
+    """The paths into a field (or the rest of them), by their first steps."""
+
+    path: str = ""
+    relation: Relation | None = None
+    """Where a path ends: what the id there refers to."""
+    steps: dict[str, Tree] = field(default_factory=dict)
+
+
+class Slot(NamedTuple):
+    """An id inside a field: where it stands in the JSON text of the field, and what it is."""
+
+    start: int
+    end: int
+    path: str
+    relation: Relation
+    id: Any
+    in_string: bool
+
+
+def slots(tree: Tree, text: str) -> list[Slot]:
+    """The ids in a field's JSON text; raises `NotJsonError` where it should hold a second one."""
+    node = jsontext.parse(text)[0]
+    if not isinstance(node.value, str):
+        return list(_slots_below(tree, node))
+    if node.value == "":
+        return []
+    inner = str(node.value)
+    places = _places(text)
+    if not tree.steps:
+        assert tree.relation is not None
+        whole = Slot(0, len(inner), tree.path, tree.relation, inner, False)
+        found = [] if _is_list(inner) else [whole]
+    else:
+        if _loaded(inner) is NotJsonError:
+            raise NotJsonError
+        found = list(_slots_below(tree, jsontext.parse(inner)[0]))
+    return [
+        one._replace(start=places[one.start], end=places[one.end], in_string=True) for one in found
+    ]
+
+
+def _slots_below(tree: Tree, node: Node) -> Iterator[Slot]:
+    if isinstance(node.value, dict):
+        for name, member in node.members:
+            if name.value in tree.steps and name.value != ELEMENTS:
+                yield from _slots_below(tree.steps[name.value], member)
+    elif isinstance(node.value, list):
+        for item in node.items:
+            if ELEMENTS in tree.steps:
+                yield from _slots_below(tree.steps[ELEMENTS], item)
+    elif tree.relation is not None and _may_be_id(node.value):
+        yield Slot(node.start, node.end, tree.path, tree.relation, node.value, False)
+
+
+def _may_be_id(value: Any) -> bool:
+    """A number, or a text that is not empty."""
+    text = canonical_id(value)
+    return bool(text) and (isinstance(value, str) or text not in ("NaN", "Infinity", "-Infinity"))
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return NotJsonError
+
+
+def _is_list(text: str) -> bool:
+    """A text that is a natural key already."""
+    return isinstance(_loaded(text), list)
+
+
+CHARACTER = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|.", re.DOTALL)
+
+
+def _places(text: str) -> list[int]:
+    """Where in a JSON string each of its characters stands, and where the last one ends."""
+    starts = [match.start() for match in CHARACTER.finditer(text, 1, len(text) - 1)]
+    return [*starts, len(text) - 1]
+
+
+def _escaped(text: str) -> str:
+    """JSON text as it stands in a string of JSON."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 class _Conversion:
     def __init__(
         self,
         records: list[Record],
         schema: Schema,
-        keys: list[Record],
-        policies: Mapping[str, str],
-        style: str,
+        keys: Sequence[Record] = (),
+        policies: Mapping[str, str] | None = None,
+        style: str = "fastnk",
+        *,
+        embedded: bool = False,
+        called: Mapping[tuple[str, str, str | None], list[Any]] | None = None,
     ) -> None:
         self.records = records
         self.schema = schema
         self.keys = keys
-        self.policies = policies
+        self.policies = policies or {}
         self.style = style
+        self.embedded = embedded
+        self.called = called or {}
         self.dropped: set[int] = set()
         self.keeping_models: set[str] = set()
 
@@ -163,7 +296,8 @@ class _Conversion:
             findings = self.find()
         numbers = [n for n, _ in self.numbered() if n not in self.dropped]
         converted = [self.converted(self.records[number - 1]) for number in numbers]
-        return Result(converted, numbers, [*causes, *findings], self.policies, self.keeping_models)
+        found = [*causes, *findings]
+        return Result(converted, numbers, found, self.policies, self.keeping_models, self.spliced)
 
     def policy(self, code: str) -> str:
         return self.policies.get(POLICY_OF[code], "error")
@@ -214,12 +348,30 @@ class _Conversion:
 
     def has_key(self, label: str) -> bool:
         """Whether natural keys stand for the records of a model in the output."""
-        keyed = self.schema.models[label].natural_key is not None
-        return keyed and label not in self.keeping_models
+        return self.schema.models[label].has_natural_key and label not in self.keeping_models
+
+    def is_rewritten(self, relation: Relation) -> bool:
+        """Whether natural keys stand in such a field in the output."""
+        if self.is_by_proxy(relation):
+            return relation.to not in self.keeping_models
+        return self.has_key(relation.to)
+
+    def is_by_proxy(self, relation: Relation) -> bool:
+        """Whether Django writes another key here than that of the target's own model."""
+        return self.style == "django" and bool(relation.natural_key or relation.natural_key_method)
 
     def natural_key(self, record: Record) -> list[Any]:
         """The natural key of a record; raises `CannotMakeError`."""
-        return self.parts(record, self.schema.models[record["model"]].natural_key or [])
+        return self.made(record, self.schema.models[record["model"]])
+
+    def made(self, record: Record, how: Model | Relation) -> list[Any]:
+        """The key of a record as `how` makes it; raises `CannotMakeError`."""
+        if how.natural_key_method is None:
+            return self.parts(record, how.natural_key or [])
+        place = (record["model"], how.natural_key_method, canonical_id(record.get("pk")))
+        if place not in self.called:
+            raise CannotMakeError
+        return self.called[place]
 
     def parts(self, record: Record, parts: Sequence[KeyPart]) -> list[Any]:
         return [
@@ -257,19 +409,22 @@ class _Conversion:
             return transformed(found[0], transform or None)
         raise CannotMakeError
 
-    def key_or_none(self, record: Record) -> list[Any] | None:
+    def key_or_none(self, record: Record, by_proxy: Relation | None = None) -> list[Any] | None:
         """The key that stands for a record in the output; None where its pk does."""
         try:
-            return self.natural_key(record)
+            key = self.made(record, by_proxy or self.schema.models[record["model"]])
         except CannotMakeError:
             return None
+        # Nulls in a model's own key are findings, and the whole model may keep its pks for them.
+        is_null = by_proxy is not None and None in leaves(key)
+        return None if is_null and self.policy(NULL_KEY) != "null" else key
 
     # Findings
 
     def find(self) -> list[Found]:
         findings: list[Found] = []
         seen_pks: set[tuple[str, str]] = set()
-        seen_keys: set[tuple[str, str]] = set()
+        seen_keys = self.standing_keys()
         for number, record in self.numbered():
             found = self.record_findings(number, record)
             findings += found
@@ -291,6 +446,10 @@ class _Conversion:
             return [*found, self.finding(UNKNOWN_MODEL, number, record, None)]
         for name in self.unresolved(record):
             found.append(self.finding(UNRESOLVED, number, record, name))
+        found += self.text_findings(number, record)
+        if number not in self.dropped:
+            found += self.generic_findings(number, record)
+            found += self.embedded_findings(number, record)
         if self.is_legacy(record):
             found += self.own_key_findings(number, record)
         return found
@@ -304,12 +463,12 @@ class _Conversion:
         names = []
         for name, relation in self.schema.models[record["model"]].relations.items():
             value = record["fields"].get(name)
-            if not self.has_key(relation.to):
+            if not self.is_rewritten(relation):
                 continue
             ids = value if relation.many and isinstance(value, list) else [value]
             names += [name for id_ in ids if self.is_unresolved(relation, id_)]
         for name, relation in self.relations_by_pk(record).items():
-            if self.has_key(relation.to) and self.is_unresolved(relation, record["pk"]):
+            if self.is_rewritten(relation) and self.is_unresolved(relation, record["pk"]):
                 names.append(name)
         return names
 
@@ -331,6 +490,36 @@ class _Conversion:
             return False
         return self.row(relation, value) is None
 
+    def generic_findings(self, number: int, record: Record) -> list[Found]:
+        found = []
+        for name, label, id_ in self.generics(record):
+            if label is None:
+                found.append(self.finding(NO_CONTENT_TYPE, number, record, name))
+            elif not self.schema.models[label].has_natural_key:
+                found.append(self.finding(NO_GENERIC_KEY, number, record, name))
+            elif self.has_key(label) and self.row(Relation(label), id_) is None:
+                found.append(self.finding(NO_GENERIC_TARGET, number, record, name))
+        return found
+
+    def text_findings(self, number: int, record: Record) -> list[Found]:
+        """Texts that paths lead into and that are not JSON."""
+        found = []
+        for name, tree in self.trees(record).items():
+            try:
+                slots(tree, jsontext.raw_of(record["fields"][name]))
+            except NotJsonError:
+                found.append(self.finding(NOT_JSON, number, record, name))
+        return found
+
+    def embedded_findings(self, number: int, record: Record) -> list[Found]:
+        """The ids inside fields that no record has."""
+        return [
+            self.finding(UNRESOLVED_INSIDE, number, record, slot.path)
+            for name in self.trees(record)
+            for slot in self.slots(record, name, jsontext.raw_of(record["fields"][name]))
+            if self.has_key(slot.relation.to) and self.row(slot.relation, slot.id) is None
+        ]
+
     def own_key_findings(self, number: int, record: Record) -> list[Found]:
         """At most one finding: a key that cannot be made has no null parts to speak of."""
         try:
@@ -349,15 +538,28 @@ class _Conversion:
         return [self.finding(DUPLICATE_PK, number, record, None)] if again else []
 
     def duplicate_key(self, number: int, record: Record, seen: set[tuple[str, str]]) -> list[Found]:
-        if not self.is_legacy(record):
+        made = self.made_key(record) if self.is_legacy(record) else None
+        if made is None:
             return []
-        try:
-            key = json.dumps(self.natural_key(record))
-        except CannotMakeError:
-            return []
-        again = (record["model"], key) in seen
-        seen.add((record["model"], key))
+        again = made in seen
+        seen.add(made)
         return [self.finding(DUPLICATE_KEY, number, record, None)] if again else []
+
+    def standing_keys(self) -> set[tuple[str, str]]:
+        """The keys of records that are natural already."""
+        keys = set()
+        for _, record in self.numbered():
+            if "natural_key" in record and self.has_key(record["model"]):
+                keys.add((record["model"], json.dumps(record["natural_key"])))
+            elif "pk" not in record and self.has_key(record["model"]):
+                keys.add(self.made_key(record))
+        return keys - {None}
+
+    def made_key(self, record: Record) -> tuple[str, str] | None:
+        try:
+            return record["model"], json.dumps(self.natural_key(record))
+        except CannotMakeError:
+            return None
 
     # Output
 
@@ -383,7 +585,7 @@ class _Conversion:
     def parent_link(self, record: Record) -> dict[str, Any]:
         return {
             name: self.reference(relation, record["pk"])
-            if self.has_key(relation.to)
+            if self.is_rewritten(relation)
             else record["pk"]
             for name, relation in self.relations_by_pk(record).items()
             if relation.parent_link
@@ -396,36 +598,99 @@ class _Conversion:
             return {}
         found: dict[str, Any] = {}
         for name, relation in self.relations_by_pk(record).items():
-            if not relation.parent_link and self.has_key(relation.to):
-                found[name] = self.reference(relation, record["pk"])
-        for generic in self.schema.models[record["model"]].generic_relations.values():
-            type_, id_ = (
-                record["fields"].get(n) for n in (generic.content_type, generic.object_id)
-            )
-            if type_ is not None and id_ is not None and not isinstance(id_, list):
-                types = self.relation(record["model"], generic.content_type)
-                found[generic.object_id] = self.generic_key(types, type_, id_)
+            if not relation.parent_link and self.schema.models[relation.to].natural_key is not None:
+                key = self.reference(relation, record["pk"])
+                if isinstance(key, list):
+                    found[name] = key
+                elif self.has_key(record["model"]):
+                    # Its key takes the place of the pk, so nothing else would hold the id.
+                    found[name] = record["pk"]
+        for name, label, id_ in self.generics(record):
+            row = self.row(Relation(label), id_) if label and self.has_key(label) else None
+            if row is not None:
+                found[name] = self.key_or_none(row)
         return {name: key for name, key in found.items() if isinstance(key, list)}
 
-    def generic_key(self, types: Relation, type_: Any, id_: Any) -> list[Any] | None:
+    def generics(self, record: Record) -> Iterator[tuple[str, str | None, Any]]:
+        """The generic relations whose ids the output holds as keys: the field of the id, the
+        label of the target's model where it can be told, the id."""
+        if self.style == "django" or "references" in record:
+            return
+        for generic in self.schema.models[record["model"]].generic_relations.values():
+            type_ = record["fields"].get(generic.content_type or generic.label)
+            id_ = record["fields"].get(generic.object_id)
+            if type_ is not None and id_ is not None and not isinstance(id_, list):
+                label = self.generic_target(record["model"], generic, type_)
+                yield generic.object_id, label if label in self.schema.models else None, id_
+
+    def generic_target(self, label: str, generic: GenericRelation, type_: Any) -> str | None:
+        if generic.content_type is None:
+            text = canonical_id(type_) or ""
+            models = {one.lower(): one for one in self.schema.models}
+            return generic.labels.get(text) or models.get(text.lower())
         if not isinstance(type_, list):
-            row = self.row(types, type_)
-            type_ = row and [row["fields"]["app_label"], row["fields"]["model"]]
-        label = ".".join(type_ or [])
-        if label not in self.schema.models or not self.has_key(label):
-            return None
-        row = self.row(Relation(label), id_)
-        return row and self.key_or_none(row)
+            row = self.row(self.relation(label, generic.content_type), type_)
+            type_ = [row["fields"].get("app_label"), row["fields"].get("model")] if row else []
+        return ".".join(type_) if all(isinstance(part, str) for part in type_) else None
+
+    # Ids inside fields
+
+    def trees(self, record: Record) -> dict[str, Tree]:
+        """The fields of a record that hold ids inside, with the paths to those."""
+        trees: dict[str, Tree] = {}
+        for path, embedded in self.schema.models[record["model"]].embedded.items():
+            name, *steps = embedded_steps(path)
+            keyed = self.schema.models[embedded.to].has_natural_key
+            if not self.embedded or not keyed or name not in record["fields"]:
+                continue
+            tree = trees.setdefault(name, Tree())
+            for step in steps:
+                tree = tree.steps.setdefault(step, Tree())
+            tree.path, tree.relation = path, Relation(embedded.to, embedded.to_field)
+        return trees
+
+    def slots(self, record: Record, name: str, text: str) -> list[Slot]:
+        """The ids in a field, given as JSON; none in a text that cannot be read."""
+        trees = self.trees(record)
+        try:
+            return slots(trees[name], text) if name in trees else []
+        except NotJsonError:
+            return []
+
+    def spliced(self, record: Record, name: str, text: str) -> str:
+        """The JSON text of a field with keys in place of the ids. All else stays as it is."""
+        pieces, at = [], 0
+        for slot in self.slots(record, name, text):
+            pieces += [text[at : slot.start], self.written(slot, text[slot.start : slot.end])]
+            at = slot.end
+        return "".join([*pieces, text[at:]])
+
+    def written(self, slot: Slot, id_: str) -> str:
+        """What stands in the place of an id; the id itself where it stays."""
+        row = self.row(slot.relation, slot.id) if self.has_key(slot.relation.to) else None
+        key = None if row is None else self.key_or_none(row)
+        if key is None:
+            return id_
+        text = jsontext.raw_of(key)
+        return _escaped(text) if slot.in_string else text
+
+    # Fields
 
     def converted_fields(self, record: Record) -> Record:
         relations = self.schema.models[record["model"]].relations
-        return {
-            name: self.relation_value(relations[name], value) if name in relations else value
-            for name, value in record["fields"].items()
-        }
+        trees = self.trees(record)
+        out = {}
+        for name, value in record["fields"].items():
+            out[name] = value
+            if name in relations:
+                out[name] = self.relation_value(relations[name], value)
+            elif name in trees:
+                text = self.spliced(record, name, jsontext.raw_of(value))
+                out[name] = jsontext.parse(text)[0].value
+        return out
 
     def relation_value(self, relation: Relation, value: Any) -> Any:
-        if not self.has_key(relation.to):
+        if not self.is_rewritten(relation):
             return value
         if relation.many and isinstance(value, list):
             return self.many_values(relation, value)
@@ -445,7 +710,7 @@ class _Conversion:
         row = self.row(relation, value)
         if row is None:
             return None if self.policy(UNRESOLVED) == "null" else value
-        key = self.key_or_none(row)
+        key = self.key_or_none(row, relation if self.is_by_proxy(relation) else None)
         return value if key is None else key
 
 

@@ -652,7 +652,7 @@ cdef class Plan:
 #     KEY      gap, length, columns           the pk member, in whose place the key comes
 #     BESIDE   gap, 0, columns                the key comes in front of the pk member
 #     PARENT   gap, 0, relation, more, id, pk in front of the fields: the link to the parent
-#     REFERENCES gap, 0, count, then of each: generic or relation, id, content type
+#     REFERENCES gap, 0, count, then of each: generic or relation, id, content type or pk
 #     RELATION gap, length, relation, id      one id
 #     TEXT     gap, length, relation, id      one id, inside a string
 #     FIRST    gap, length, relation, id      the same, in a list of many
@@ -660,6 +660,7 @@ cdef class Plan:
 #     FIRST_KEPT gap, length                  something in such a list that stays
 #     KEPT     gap, length
 #     CUT      gap, length                    a pk member that a later one overrules
+#     NATURAL  gap, 0, columns                no pk and no key: the fields are to make a key of
 
 cdef enum Entry:
     RECORD
@@ -674,6 +675,7 @@ cdef enum Entry:
     FIRST_KEPT
     KEPT
     CUT
+    NATURAL
 
 cdef enum Policy:
     ERROR
@@ -740,6 +742,8 @@ cdef struct Record:
     size_t start
     int model
     bint has_natural_key
+    size_t key_start     # of its value
+    size_t key_end
     bint has_references
     bint has_parent_link
     bint has_fields
@@ -856,12 +860,16 @@ cdef class Indexer(Walker):
     cdef Buffer id_scratch
     cdef Buffer log
     cdef Buffer notes            # findings, not yet taken
+    cdef Buffer pk_prints        # fingerprints, not yet taken
+    cdef Buffer key_prints
+    cdef KeySet expected         # the pks, or the keys, that occur more than once
     cdef Buffer dropped          # numbers of the records to leave out, ascending
     cdef uint64_t log_end        # where the last entry ended
     cdef uint64_t logged_record
 
     def __cinit__(self, Plan plan not None, *, name=None, dict policies=None,
-                  bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD):
+                  bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD,
+                  Indexer after=None):
         self.plan = plan
         self.name = name
         self.max_record = max_record
@@ -869,6 +877,9 @@ cdef class Indexer(Walker):
         self.last_model = NOWHERE
         seed = os.urandom(sizeof(self.seed))
         memcpy(self.seed, <const uint8_t *> seed, sizeof(self.seed))
+        if after is not None:
+            # Fingerprints of two runs are compared.
+            memcpy(self.seed, after.seed, sizeof(self.seed))
         for i, policy in enumerate(_POLICY_NAMES):
             self.policies[i] = _POLICIES[(policies or {}).get(policy, "error")]
             self.log_all |= self.policies[i] == DROP
@@ -893,7 +904,6 @@ cdef class Indexer(Walker):
             free(self.models[i].table.indexes)
             free(self.models[i].table.rows.data)
             free(self.models[i].pks.runs)
-            free(self.models[i].pks.others.slots)
             free(self.models[i].shape.data)
         free(self.models)
         free(self.labels)
@@ -915,6 +925,9 @@ cdef class Indexer(Walker):
         free(self.id_scratch.data)
         free(self.log.data)
         free(self.notes.data)
+        free(self.pk_prints.data)
+        free(self.key_prints.data)
+        free(self.expected.slots)
         free(self.dropped.data)
 
     def start_keys(self, name):
@@ -1092,6 +1105,8 @@ cdef class Indexer(Walker):
             if self.record.has_natural_key:
                 self.note_repeated(b"natural_key")
             self.record.has_natural_key = True
+            self.record.key_start = member.value
+            self.record.key_end = w.value_end
             return True
         if is_word(name, b"references"):
             if self.record.has_references:
@@ -1558,6 +1573,9 @@ cdef class Indexer(Walker):
                 return False
         elif pk.length and not self.keys_only and not self.note_pk(m, pk):
             return False
+        if (self.record.has_natural_key and m.plan and m.plan.natural and not self.keys_only
+                and not self.note_standing_key()):
+            return False
         return self.keys_only or self.log_record(m, w.value_end)
 
     cdef Text pk_value(self) noexcept nogil:
@@ -1587,13 +1605,35 @@ cdef class Indexer(Walker):
 
     cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
         cdef Entered entered
+        cdef Fingerprint fingerprint
         pk = canonical(pk, &self.scratch)
-        entered = enter_pk(&m.pks, pk, self.seed)
+        if pk.data == NULL:
+            self.walk.fault = MEMORY
+            return False
+        entered = enter_pk(&m.pks, pk)
+        if entered == ELSEWHERE:
+            fingerprint = fingerprint_of(pk, self.record.model, MADE, self.seed)
+            if not self.push(&self.pk_prints, &fingerprint, sizeof(Fingerprint)):
+                return False
+            if occurs_again(&self.expected, fingerprint):
+                entered = PRESENT
         if entered == PRESENT:
             return self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
         if entered == NOT_ENTERED:
             self.walk.fault = MEMORY
-        return entered == NEW
+            return False
+        return True
+
+    cdef bint note_standing_key(self) noexcept nogil:
+        """A key that stands in the record may be that of a record whose key is yet to be made."""
+        cdef Fingerprint fingerprint
+        cdef Text key = plain_json(self.span(self.record.key_start, self.record.key_end),
+                                   &self.scratch, &self.row_scratch)
+        if key.data == NULL:
+            self.walk.fault = MEMORY
+            return False
+        fingerprint = fingerprint_of(key, self.record.model, 0, self.seed)
+        return self.push(&self.key_prints, &fingerprint, sizeof(Fingerprint))
 
     cdef bint store_row(self, ModelState *m) noexcept nogil:
         """Append the row and enter it into the model's indexes."""
@@ -1696,6 +1736,9 @@ cdef class Indexer(Walker):
     cdef bint add_made_slots(self, ModelPlan *plan) noexcept nogil:
         """Slots of what the record does not hold yet: its key, a parent link, references."""
         cdef bint by_pk = self.record.pk.end and not self.record.has_natural_key
+        if plan.natural and not self.record.pk.end and not self.record.has_natural_key:
+            if not self.add_slot(NATURAL, NOWHERE, self.record.start, self.record.start):
+                return False
         if by_pk and plan.natural and not (
                 self.add_key_slot(plan) and self.push(&self.slots, self.cuts.data, self.cuts.length)):
             return False
@@ -1745,10 +1788,11 @@ cdef class Indexer(Walker):
         if not append_number(log, self.count_references(plan)):
             return False
         if self.refers_by_pk(plan):
-            id = canonical(self.pk_value(), &self.scratch)
+            type_ = self.pk_value()
+            id = canonical(type_, &self.scratch)
             if id.data == NULL or not (append_number(log, 2 * plan.pk_relation)
                                        and append_text(log, id.data, id.length)
-                                       and append_number(log, 0)):
+                                       and append_text(log, type_.data, type_.length)):
                 return False
         for i in range(plan.first_generic, plan.first_generic + plan.generics):
             generic = &self.plan.generics[i]
@@ -1792,7 +1836,7 @@ cdef class Indexer(Walker):
                     and append_number(log, slots[i].length)):
                 return False
             self.log_end = self.consumed + slots[i].at + slots[i].length
-            if slots[i].entry == KEY or slots[i].entry == BESIDE:
+            if slots[i].entry == KEY or slots[i].entry == BESIDE or slots[i].entry == NATURAL:
                 if not self.append_columns(log, m.plan):
                     return False
             elif slots[i].entry == PARENT:
@@ -1826,6 +1870,33 @@ cdef class Indexer(Walker):
         """The findings since the last call: (code, offset, record, model, field, pk, value)."""
         return take_findings(self, &self.notes)
 
+    def take_prints(self):
+        """The fingerprints since the last call, of pks and of keys that stand in records, for an
+        `Audit` each."""
+        prints = (self.pk_prints.data[:self.pk_prints.length],
+                  self.key_prints.data[:self.key_prints.length])
+        self.pk_prints.length = self.key_prints.length = 0
+        return prints
+
+    def expect(self, const uint8_t[::1] repeated):
+        """The fingerprints that occur more than once: of pks, before the first bytes are fed, or
+        of keys, before pass 2 is made."""
+        cdef const Fingerprint *key
+        cdef Fingerprint *slot
+        cdef size_t i
+        free(self.expected.slots)
+        memset(&self.expected, 0, sizeof(KeySet))
+        for i in range(<size_t> repeated.shape[0] // sizeof(Fingerprint)):
+            key = <const Fingerprint *> &repeated[0] + i
+            if not grow_keys(&self.expected):
+                raise MemoryError
+            slot = find_fingerprint(&self.expected, key[0])
+            if slot.low == 0:
+                slot[0] = key[0]
+                self.expected.used += 1
+            else:
+                slot.low &= key.low
+
     def label(self, int model):
         cdef Text label = self.models[model].label
         return label.data[:label.length].decode("utf-8", "replace")
@@ -1848,7 +1919,6 @@ cdef class Indexer(Walker):
         for i in range(self.model_count):
             total += self.models[i].table.rows.length
             total += self.models[i].pks.room * sizeof(Run)
-            total += self.models[i].pks.others.size * sizeof(Fingerprint)
             for k in range(index_count(&self.models[i])):
                 total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
         return total
@@ -1907,7 +1977,9 @@ cdef class Splicer:
     cdef Buffer pending          # to write between copying and skipping
     cdef Buffer out
     cdef Buffer notes
-    cdef KeySet *keys            # per model
+    cdef Buffer prints           # fingerprints of keys, not yet taken
+    cdef KeySet expected         # the keys that occur more than once
+    cdef Buffer plain            # a key in its one spelling
     cdef uint64_t counts[CODES]
     cdef uint64_t record         # its number
     cdef uint64_t record_start
@@ -1929,14 +2001,17 @@ cdef class Splicer:
 
     def __cinit__(self, Indexer index not None):
         self.index = index
-        self.keys = <KeySet *> _array(index.plan.model_count, sizeof(KeySet))
+        self.expected = index.expected
+        self.expected.slots = <Fingerprint *> _array(index.expected.size, sizeof(Fingerprint))
+        if index.expected.size:
+            memcpy(self.expected.slots, index.expected.slots,
+                   index.expected.size * sizeof(Fingerprint))
         self.any_kept = not index.log_all
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(self.index.plan.model_count):
-            free(self.keys[i].slots)
-        free(self.keys)
+        free(self.prints.data)
+        free(self.expected.slots)
+        free(self.plain.data)
         free(self.log.data)
         free(self.pending.data)
         free(self.out.data)
@@ -2023,6 +2098,8 @@ cdef class Splicer:
             self.log_end = start + read_number(&at)
             if entry == KEY or entry == BESIDE:
                 good = self.read_key(&at, entry, start)
+            elif entry == NATURAL:
+                good = self.read_natural(&at)
             elif entry == PARENT:
                 good = self.read_parent(&at, start)
             elif entry == REFERENCES:
@@ -2151,13 +2228,38 @@ cdef class Splicer:
         return True
 
     cdef bint audit(self, Text key, uint64_t start) noexcept nogil:
-        """A second record with this key is a finding."""
-        cdef Entered entered = enter_key(&self.keys[self.record_model],
-                                         unescaped(key, &self.index.scratch, True),
-                                         self.index.seed)
-        if entered == PRESENT:
+        """Another record with this key is a finding, as soon as it is known that there is one."""
+        cdef Fingerprint fingerprint
+        cdef Text plain = plain_json(key, &self.index.scratch, &self.plain)
+        if plain.data == NULL:
+            return False
+        fingerprint = fingerprint_of(plain, self.record_model, MADE, self.index.seed)
+        if occurs_again(&self.expected, fingerprint):
             return self.note(DUPLICATE_KEY, start, literal(b""), key)
-        return entered == NEW
+        return append(&self.prints, &fingerprint, sizeof(Fingerprint))
+
+    cdef bint read_natural(self, const uint8_t **at) noexcept nogil:
+        """A record with neither pk nor key, which has its key in its fields."""
+        cdef ModelPlan *plan = self.index.models[self.record_model].plan
+        cdef const uint8_t *columns = at[0]
+        cdef Fingerprint fingerprint
+        cdef Text key
+        cdef Made made
+        cdef int i
+        for i in range(plan.row_columns):
+            read_text(at)
+        self.pending.length = 0
+        made = self.make_key(plan.key, columns, &self.pending)
+        key.data = self.pending.data
+        key.length = self.pending.length
+        self.pending.length = 0
+        if made == NO_MEMORY or made == UNMADE or self.in_dropped:
+            return made != NO_MEMORY
+        key = plain_json(key, &self.index.scratch, &self.plain)
+        if key.data == NULL:
+            return False
+        fingerprint = fingerprint_of(key, self.record_model, 0, self.index.seed)
+        return append(&self.prints, &fingerprint, sizeof(Fingerprint))
 
     cdef Made make_key(self, KeyPlan plan, const uint8_t *columns, Buffer *out) noexcept nogil:
         """Append the key as JSON, each part as it stands in the record that it comes from."""
@@ -2327,7 +2429,11 @@ cdef class Splicer:
             outcome = self.put_reference(model, relation.index, relation.key, id)
         if outcome == LOST and not self.note(code, start, name, id):
             return FAILED
-        return outcome
+        if (is_generic or outcome == WRITTEN or outcome == FAILED or self.keeps_pks()
+                or not self.index.models[self.record_model].plan.natural):
+            return outcome
+        # The key takes the place of the pk, so nothing else would say what it refers to.
+        return WRITTEN if append(&self.pending, type_.data, type_.length) else FAILED
 
     cdef int generic_target(self, GenericPlan *generic, Text type_) noexcept nogil:
         """The number of the model that a content type (an id, or its natural key) or a text
@@ -2452,6 +2558,12 @@ cdef class Splicer:
             qsort(self.index.dropped.data, self.index.dropped.length // sizeof(uint64_t),
                   sizeof(uint64_t), compare_numbers)
 
+    def take_prints(self):
+        """The fingerprints of keys since the last call, for an `Audit`."""
+        prints = self.prints.data[:self.prints.length]
+        self.prints.length = 0
+        return prints
+
     def take_findings(self):
         """The findings since the last call, as `Indexer.take_findings` gives them."""
         return take_findings(self.index, &self.notes)
@@ -2508,3 +2620,51 @@ cdef int compare_numbers(const void *a, const void *b) noexcept nogil:
     cdef uint64_t x = (<const uint64_t *> a)[0]
     cdef uint64_t y = (<const uint64_t *> b)[0]
     return (x > y) - (x < y)
+
+
+# ---- the audit ----------------------------------------------------------------------------
+
+cdef enum:
+    PARTITIONS = 256
+
+
+def partition(const uint8_t[::1] prints):
+    """Fingerprints by their first byte: (bytes, the length of each part)."""
+    cdef size_t places[PARTITIONS]
+    cdef size_t count = prints.shape[0] // sizeof(Fingerprint)
+    cdef const Fingerprint *key = <const Fingerprint *> &prints[0] if count else NULL
+    cdef size_t place = 0
+    cdef size_t i
+    cdef Fingerprint *out
+    parted = bytearray(count * sizeof(Fingerprint))
+    out = <Fingerprint *> <uint8_t *> parted
+    memset(places, 0, sizeof(places))
+    for i in range(count):
+        places[key[i].high >> 56] += 1
+    sizes = [places[i] * sizeof(Fingerprint) for i in range(PARTITIONS)]
+    for i in range(PARTITIONS):
+        place += places[i]
+        places[i] = place - places[i]
+    for i in range(count):
+        out[places[key[i].high >> 56]] = key[i]
+        places[key[i].high >> 56] += 1
+    return parted, sizes
+
+
+def repeated(const uint8_t[::1] prints):
+    """The fingerprints among these that occur more than once."""
+    cdef KeySet seen
+    cdef Buffer found
+    cdef size_t length = prints.shape[0]
+    cdef const Fingerprint *key = <const Fingerprint *> &prints[0] if length else NULL
+    cdef bint good
+    memset(&seen, 0, sizeof(seen))
+    memset(&found, 0, sizeof(found))
+    with nogil:
+        good = append_repeated(&seen, key, key + length // sizeof(Fingerprint), &found)
+        free(seen.slots)
+    result = found.data[:found.length]
+    free(found.data)
+    if not good:
+        raise MemoryError
+    return result

@@ -1,10 +1,19 @@
-"""The key map: rows, the indexes that find them, and the set that knows a key when it comes twice.
-"""
+"""The key map: rows, the indexes that find them, and what tells that a key comes twice."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
-from fastnk._text cimport Buffer, Text, canonical, hash_text, is_null, read_text, same
+from fastnk._text cimport (
+    ODD,
+    Buffer,
+    Text,
+    append,
+    canonical,
+    hash_text,
+    is_null,
+    read_text,
+    same,
+)
 
 cdef enum:
     NOWHERE = -1
@@ -111,19 +120,22 @@ cdef inline bint grow_index(Index *index, Table *table, int column, const uint64
     free(old)
     return True
 
-# A set of keys, kept as 128 bits of hash each: enough to say that one occurs twice.
+# Keys and pks of which only the fact counts that one occurs twice, as 128 bits of hash each. One bit
+# tells the keys that pass 2 makes from those that stand in the backup already: when two of the
+# latter are equal, that is none of our business.
 
 cdef enum:
     SEED_WORDS = 3
 
-cdef enum Entered:
-    NEW
-    PRESENT
-    NOT_ENTERED          # without memory
+cdef extern from * nogil:
+    """
+    #define FNK_MADE 2ULL
+    """
+    const uint64_t MADE "FNK_MADE"
 
 cdef struct Fingerprint:
     uint64_t high
-    uint64_t low         # never 0 in a slot that is used
+    uint64_t low         # odd, so never 0 in a slot that is used
 
 cdef struct KeySet:
     Fingerprint *slots
@@ -131,15 +143,25 @@ cdef struct KeySet:
     size_t used
 
 
-cdef inline Fingerprint *find_fingerprint(KeySet *keys, Fingerprint key) noexcept nogil:
+cdef inline Fingerprint fingerprint_of(Text text, uint64_t model, uint64_t made,
+                                       const uint64_t *seed) noexcept nogil:
+    cdef Fingerprint fingerprint
+    fingerprint.high = hash_text(text, seed) + model * ODD
+    fingerprint.low = (hash_text(text, seed + SEED_WORDS) | 1) & ~MADE | made
+    return fingerprint
+
+
+cdef inline Fingerprint *find_fingerprint(const KeySet *keys, Fingerprint key) noexcept nogil:
+    """The slot of the key, or the free one where it belongs; there must be one."""
     cdef size_t at = key.high & (keys.size - 1)
     while keys.slots[at].low and (keys.slots[at].high != key.high
-                                  or keys.slots[at].low != key.low):
+                                  or (keys.slots[at].low ^ key.low) & ~MADE):
         at = (at + 1) & (keys.size - 1)
     return &keys.slots[at]
 
 
 cdef inline bint grow_keys(KeySet *keys) noexcept nogil:
+    """Room for one more."""
     cdef KeySet grown
     cdef size_t i
     if 4 * (keys.used + 1) <= 3 * keys.size:
@@ -157,24 +179,45 @@ cdef inline bint grow_keys(KeySet *keys) noexcept nogil:
     return True
 
 
-cdef inline Entered enter_key(KeySet *keys, Text key, const uint64_t *seed) noexcept nogil:
-    cdef Fingerprint fingerprint
+cdef inline bint append_repeated(KeySet *seen, const Fingerprint *key, const Fingerprint *end,
+                                 Buffer *repeated) noexcept nogil:
+    """Append every key that has occurred before, without the bit where one of the two stands
+    there already. False without memory."""
     cdef Fingerprint *slot
-    if key.data == NULL or not grow_keys(keys):
-        return NOT_ENTERED
-    fingerprint.high = hash_text(key, seed)
-    fingerprint.low = hash_text(key, seed + SEED_WORDS) | 1
-    slot = find_fingerprint(keys, fingerprint)
-    if slot.low:
-        return PRESENT
-    slot[0] = fingerprint
-    keys.used += 1
-    return NEW
+    cdef Fingerprint found
+    while key < end:
+        if not grow_keys(seen):
+            return False
+        slot = find_fingerprint(seen, key[0])
+        if slot.low == 0:
+            slot[0] = key[0]
+            seen.used += 1
+        elif (slot.low | key.low) & MADE:
+            found = key[0]
+            found.low &= slot.low | ~MADE
+            if not append(repeated, &found, sizeof(Fingerprint)):
+                return False
+        key += 1
+    return True
+
+
+cdef inline bint occurs_again(KeySet *repeated, Fingerprint key) noexcept nogil:
+    """Whether a key that this pass makes is known to occur more than once, and this is not the
+    first time."""
+    cdef Fingerprint *slot
+    cdef bint again
+    if repeated.size == 0:
+        return False
+    slot = find_fingerprint(repeated, key)
+    if slot.low == 0:
+        return False
+    again = not slot.low & MADE
+    slot.low &= ~MADE
+    return again
 
 
 # The pks of a model, where only the fact counts that one occurs twice. Dumps are in the order of
-# the pks, so they are kept as ascending runs of consecutive integers; what does not fit is kept
-# as a hash.
+# the pks, so they are kept as ascending runs of consecutive integers.
 
 cdef struct Run:
     int64_t first
@@ -184,7 +227,12 @@ cdef struct PkSet:
     Run *runs
     size_t count
     size_t room
-    KeySet others        # not integers, or below the end of the runs when they came
+
+cdef enum Entered:
+    NEW
+    PRESENT
+    ELSEWHERE            # not an integer, or below the end of the runs: not kept here
+    NOT_ENTERED          # without memory
 
 
 cdef inline bint read_integer(Text text, int64_t *value) noexcept nogil:
@@ -237,11 +285,10 @@ cdef inline Entered append_to_runs(PkSet *pks, int64_t value) noexcept nogil:
     return NEW
 
 
-cdef inline Entered enter_pk(PkSet *pks, Text pk, const uint64_t *seed) noexcept nogil:
+cdef inline Entered enter_pk(PkSet *pks, Text pk) noexcept nogil:
     cdef int64_t value
-    if pk.data != NULL and read_integer(pk, &value):
-        if pks.count == 0 or value > pks.runs[pks.count - 1].last:
-            return append_to_runs(pks, value)
-        if in_runs(pks, value):
-            return PRESENT
-    return enter_key(&pks.others, pk, seed)
+    if not read_integer(pk, &value):
+        return ELSEWHERE
+    if pks.count == 0 or value > pks.runs[pks.count - 1].last:
+        return append_to_runs(pks, value)
+    return PRESENT if in_runs(pks, value) else ELSEWHERE

@@ -215,6 +215,29 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
     return result
 
 
+cdef inline Text plain_json(Text value, Buffer *scratch, Buffer *plain) noexcept nogil:
+    """A JSON value in one spelling: without white space between its parts, and escaped as
+    `unescaped` does reversibly. `data` is NULL without memory."""
+    cdef Text text = unescaped(value, scratch, True)
+    cdef const uint8_t *p = text.data
+    cdef const uint8_t *end
+    cdef bint in_string = False
+    plain.length = 0
+    if text.data == NULL or not reserve(plain, text.length):
+        text.data = NULL
+        return text
+    end = p + text.length
+    while p < end:
+        in_string ^= p[0] == c'"'
+        if in_string or p[0] > c' ':
+            plain.data[plain.length] = p[0]
+            plain.length += 1
+        p += 1
+    text.data = plain.data
+    text.length = plain.length
+    return text
+
+
 cdef inline bint decode_text(Text text, Buffer *out, Buffer *places) noexcept nogil:
     """The content of a JSON string in `out`, and in `places` where in `text` each of its bytes
     comes from (`uint32_t`), with the length of `text` behind the last. False without memory."""

@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 import msgspec
 
 from fastnk._core import Indexer, Splicer
+from fastnk.audit import Audit
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
 from fastnk.output import Output, Sink, TemporarySink, open_sink
 from fastnk.planning import Planner, Style
@@ -49,7 +50,7 @@ _CODES: dict[int, tuple[str, str]] = {
     301: ("no record has this id", "on_unresolved"),
     302: ("the schema does not know this model", "on_unknown_model"),
     303: ("an earlier record has the same pk", "on_duplicate_pk"),
-    304: ("an earlier record has the same natural key", "on_duplicate_key"),
+    304: ("another record has the same natural key", "on_duplicate_key"),
     305: ("the natural key has a null part", "on_null_key"),
     306: ("a member stands twice in this record", "on_duplicate_member"),
     307: ("the natural key cannot be made: a record on its way is missing", "on_unresolved"),
@@ -266,22 +267,30 @@ class _Conversion:
         self._converter = converter
         self._source = source
         self._sink = sink
-        self._indexer = Indexer(
-            converter._plan,
-            name=source.name,
-            policies=msgspec.structs.asdict(converter._policies),
-            django_style=converter._style == "django",
-        )
+        self._indexer = self._make_indexer(None)
         self._log = SlotLog()
+        self._pks = Audit()
+        self._keys = Audit()
         self._findings: list[Finding] = []
         self._unmade: dict[tuple[str, str], str] = {}
         self._tail = b""
         self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
 
+    def _make_indexer(self, before: Indexer | None) -> Indexer:
+        return Indexer(
+            self._converter._plan,
+            name=self._source.name,
+            policies=msgspec.structs.asdict(self._converter._policies),
+            django_style=self._converter._style == "django",
+            after=before,
+        )
+
     def run(self) -> ConversionReport:
         try:
             with self._phase("index"):
                 self._index()
+                if repeated := self._pks.repeated():
+                    self._index_again(repeated)
             with self._phase("keys"):
                 self._index_keys()
             if self._converter._key_tables:
@@ -291,6 +300,8 @@ class _Conversion:
                 self._splice()
         finally:
             self._log.close()
+            self._pks.close()
+            self._keys.close()
         self._refuse_findings()
         self._report.key_map_bytes = self._indexer.key_map_bytes
         return self._report
@@ -301,8 +312,20 @@ class _Conversion:
         yield
         self._report.seconds[name] = time.perf_counter() - started
 
+    def _index_again(self, repeated: bytes) -> None:
+        """Now that it is known which pks occur twice, their places can be told."""
+        self._indexer = self._make_indexer(self._indexer)
+        self._indexer.expect(repeated)
+        self._log.close()
+        self._log = SlotLog()
+        self._keys.close()
+        self._keys = Audit()
+        self._findings.clear()
+        self._index()
+
     def _index(self) -> None:
         indexer, report = self._indexer, self._report
+        report.bytes_read = 0
         try:
             for block in self._source.watched("index", self._converter._progress):
                 report.bytes_read += len(block)
@@ -336,6 +359,9 @@ class _Conversion:
         """Move what the indexer has found since the last time out of the core."""
         # Not up to `consumed`: a record that is dropped takes the separator in front with it.
         self._log.append(self._indexer.take_log(), self._indexer.records_end)
+        pks, keys = self._indexer.take_prints()
+        self._pks.add(pks)
+        self._keys.add(keys)
         self._find(self._indexer.take_findings())
 
     def _salvage(self, error: BackupSyntaxError) -> None:
@@ -392,8 +418,10 @@ class _Conversion:
 
     def _splice(self) -> None:
         """Write the output; again from the start when a record is dropped or a model keeps its
-        pks, because what was written before may refer to it."""
+        pks, because what was written before may refer to it, and when keys turn out to occur
+        twice."""
         again = True
+        audited = False
         while again:
             self._sink.restart()
             self._report.bytes_written = 0
@@ -405,8 +433,14 @@ class _Conversion:
                 while splicer.covered < position and (part := next(parts, None)):
                     splicer.push_log(*part)
                 self._write(splicer.feed(block))
+                if not audited:
+                    self._keys.add(splicer.take_prints())
             splicer.finish()
             again = splicer.again
+            if not audited and (repeated := self._keys.repeated()):
+                self._indexer.expect(repeated)
+                again = True
+            audited = True
         self._write(self._tail)
         self._find(splicer.take_findings())
         self._count_policies(self._indexer.policy_counts())

@@ -1,0 +1,58 @@
+"""Finds what occurs more than once among any number of keys, in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from typing import IO
+
+from fastnk._core import partition, repeated
+
+IN_MEMORY = 4 << 20
+"""Bytes of fingerprints, 16 for each key, that stay in memory; more go to a temporary file."""
+
+
+class Audit:
+    """Takes fingerprints of keys as the core gives them."""
+
+    def __init__(self) -> None:
+        self._prints = bytearray()
+        self._file: IO[bytes] | None = None
+        self._parts: list[list[tuple[int, int]]] = []
+        """Of each time that memory was full, where in the file each part starts and ends."""
+
+    def add(self, prints: bytes) -> None:
+        self._prints += prints
+        if len(self._prints) > IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()
+        parted, sizes = partition(self._prints)
+        start = self._file.seek(0, 2)
+        self._file.write(parted)
+        places = itertools.accumulate(sizes, initial=start)
+        self._parts.append(list(itertools.pairwise(places)))
+        self._prints.clear()
+
+    def repeated(self) -> bytes:
+        """The fingerprints that occurred more than once."""
+        if self._file is None:
+            return repeated(self._prints)
+        self._spill()
+        found = [repeated(self._read(places)) for places in zip(*self._parts, strict=True)]
+        return b"".join(found)
+
+    def _read(self, places: tuple[tuple[int, int], ...]) -> bytearray:
+        """One part, of all times together."""
+        assert self._file is not None
+        part = bytearray()
+        for start, end in places:
+            self._file.seek(start)
+            part += self._file.read(end - start)
+        return part
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
