@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,12 +96,13 @@ class Case:
         dropping = self.policies.get("on_unresolved") == "drop"
         return dropping and not codes.isdisjoint(oracle.KEY_FINDINGS)
 
-    def converter(self, block_size: int) -> LegacyBackupConverter:
+    def converter(self, block_size: int, jobs: int = 3) -> LegacyBackupConverter:
         return LegacyBackupConverter(
             self.schema,
             keys=self.keys,
             policies=Policies(**self.policies),
             style=self.style,
+            jobs=jobs,
             block_size=block_size,
         )
 
@@ -298,6 +300,32 @@ def spelled(value: Any) -> str:
 
 block_sizes = st.sampled_from(BLOCK_SIZES)
 variants = st.sampled_from(VARIANTS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_segments() -> Iterator[None]:
+    """Threads share small backups, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[LegacyBackupConverter.__module__], "SEGMENT_SIZE", 64)
+        yield
+
+
+@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes)
+def test_any_number_of_jobs_gives_the_same(
+    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str, block_size: int
+) -> None:
+    case = Case(data, spelling, policies, style)
+    outcomes = []
+    for jobs in (1, 2, 5):
+        output = io.BytesIO()
+        try:
+            report = case.converter(block_size, jobs).convert_to_natural_keys(case.backup, output)
+        except FindingsError as error:
+            outcomes.append((findings_of(error.findings), None))
+        else:
+            report.seconds = {}
+            outcomes.append((report, output.getvalue()))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 @given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, variants)

@@ -864,8 +864,10 @@ cdef class Indexer(Walker):
     cdef Buffer key_prints
     cdef KeySet expected         # the pks, or the keys, that occur more than once
     cdef Buffer dropped          # numbers of the records to leave out, ascending
-    cdef uint64_t log_end        # where the last entry ended
-    cdef uint64_t logged_record
+    cdef readonly unsigned long long log_end
+    """Where the last entry of the log ended."""
+    cdef readonly unsigned long long logged_record
+    """The number of the last record in the log."""
 
     def __cinit__(self, Plan plan not None, *, name=None, dict policies=None,
                   bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD,
@@ -1861,7 +1863,7 @@ cdef class Indexer(Walker):
     # -- for Python --
 
     def take_log(self):
-        """The log since the last call; it is complete up to `consumed`."""
+        """The log since the last call; it is complete up to `records_end`."""
         log = self.log.data[:self.log.length]
         self.log.length = 0
         return log
@@ -1910,6 +1912,16 @@ cdef class Indexer(Walker):
     def policy_counts(self):
         """How often each policy was applied, by code."""
         return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
+
+    @property
+    def dropped_records(self):
+        """How many records are left out."""
+        return self.dropped.length // sizeof(uint64_t)
+
+    def models_with_pks(self):
+        """The labels of the models that keep their pks because their keys identify nothing."""
+        return [self.label(i) for i in range(self.plan.model_count)
+                if self.models[i].table.keeps_pks]
 
     @property
     def key_map_bytes(self):
@@ -1965,6 +1977,8 @@ cdef class Splicer:
     """Pass 2: copies the bytes that pass 1 has seen and follows its log.
 
     Each step of the log is at most: copy up to a place, write something, skip up to a place.
+    Several may work on one index at once, each in a thread; what they find out changes it only
+    when the pass is over.
     """
 
     cdef Indexer index
@@ -1980,6 +1994,10 @@ cdef class Splicer:
     cdef Buffer prints           # fingerprints of keys, not yet taken
     cdef KeySet expected         # the keys that occur more than once
     cdef Buffer plain            # a key in its one spelling
+    cdef Buffer scratch
+    cdef Buffer row_scratch
+    cdef uint64_t next_counts[CODES]     # what the index is told when the pass is over
+    cdef bint *keeping           # per model: whether it turned out to need its pks
     cdef uint64_t counts[CODES]
     cdef uint64_t record         # its number
     cdef uint64_t record_start
@@ -1992,8 +2010,7 @@ cdef class Splicer:
     cdef bint in_list            # something of this list has been written
     cdef size_t next_dropped     # as an index into index.dropped
     cdef Buffer newly_dropped
-    cdef readonly unsigned long long covered
-    """Up to here the log is known."""
+    cdef uint64_t covered        # up to here the log is known
     cdef readonly unsigned long long keys_written
     cdef readonly unsigned long long references_written
     cdef readonly bint again
@@ -2007,8 +2024,12 @@ cdef class Splicer:
             memcpy(self.expected.slots, index.expected.slots,
                    index.expected.size * sizeof(Fingerprint))
         self.any_kept = not index.log_all
+        self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
 
     def __dealloc__(self):
+        free(self.keeping)
+        free(self.scratch.data)
+        free(self.row_scratch.data)
         free(self.prints.data)
         free(self.expected.slots)
         free(self.plain.data)
@@ -2020,23 +2041,23 @@ cdef class Splicer:
         free(self.label.data)
         free(self.newly_dropped.data)
 
-    def push_log(self, bytes log, unsigned long long covered):
-        """The next part of the log, which then is complete up to `covered`."""
-        cdef const uint8_t *data = log
-        self.log.length -= self.log_at
-        if self.log_at:
-            memmove(self.log.data, self.log.data + self.log_at, self.log.length)
-        self.log_at = 0
-        if not append(&self.log, data, len(log)):
-            raise MemoryError
-        self.covered = covered
+    def splice(self, const uint8_t[::1] data, unsigned long long start, const uint8_t[::1] log,
+               unsigned long long log_end, unsigned long long record):
+        """What becomes of a piece of the input: a view that is valid until the next call.
 
-    def feed(self, const uint8_t[::1] data):
-        """Take the next bytes of the input, give the next of the output: a view that is valid
-        until the next call. The log must be known up to the end of `data`."""
+        `data` stands at `start` in the input and ends where a record ends, or with the input.
+        `log` is what pass 1 has logged of it; the entry before ended at `log_end`, in the record
+        with the number `record`.
+        """
         cdef bint good = True
         cdef size_t length = data.shape[0]
-        self.out.length = 0
+        self.log.length = self.log_at = self.out.length = 0
+        self.log_end = log_end
+        self.record = record
+        self.position = self.copy_to = self.skip_to = start
+        self.covered = start + length
+        if log.shape[0] and not append(&self.log, &log[0], log.shape[0]):
+            raise MemoryError
         if length:
             with nogil:
                 good = self.run(&data[0], length)
@@ -2159,7 +2180,6 @@ cdef class Splicer:
             last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
             if last == self.record:
                 return True
-        self.again = True
         if index_count(m) and self.record_has_pk:
             row = self.find_row(self.record_model, 0, self.pk())
             if row:
@@ -2175,19 +2195,19 @@ cdef class Splicer:
     cdef bint note(self, Code code, uint64_t at, Text field, Text value) noexcept nogil:
         """Apply the policy of `code`: count it, or note a finding."""
         cdef Policy policy = <Policy> self.index.policies[code - FIRST_CODE]
-        cdef uint64_t *count = self.counts
+        cdef bint keeps_pks = policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY)
         if policy == ERROR:
             return put_finding(&self.notes, code, at, self.record, self.record_model, field,
                                self.pk(), value)
-        if policy == DROP or (policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY)):
-            # The next pass will not meet this again: these counts add up.
-            count = self.index.counts
-        count[code - FIRST_CODE] += 1
+        if policy != DROP and not keeps_pks:
+            self.counts[code - FIRST_CODE] += 1
+            return True
+        # The next pass will not meet this again: these counts add up.
+        self.next_counts[code - FIRST_CODE] += 1
+        self.again = True
         if policy == DROP:
             return self.drop_record()
-        if count != self.counts:
-            self.index.models[self.record_model].table.keeps_pks = True
-            self.again = True
+        self.keeping[self.record_model] = True
         return True
 
     # -- the record's own key --
@@ -2230,7 +2250,7 @@ cdef class Splicer:
     cdef bint audit(self, Text key, uint64_t start) noexcept nogil:
         """Another record with this key is a finding, as soon as it is known that there is one."""
         cdef Fingerprint fingerprint
-        cdef Text plain = plain_json(key, &self.index.scratch, &self.plain)
+        cdef Text plain = plain_json(key, &self.scratch, &self.plain)
         if plain.data == NULL:
             return False
         fingerprint = fingerprint_of(plain, self.record_model, MADE, self.index.seed)
@@ -2255,7 +2275,7 @@ cdef class Splicer:
         self.pending.length = 0
         if made == NO_MEMORY or made == UNMADE or self.in_dropped:
             return made != NO_MEMORY
-        key = plain_json(key, &self.index.scratch, &self.plain)
+        key = plain_json(key, &self.scratch, &self.plain)
         if key.data == NULL:
             return False
         fingerprint = fingerprint_of(key, self.record_model, 0, self.index.seed)
@@ -2292,7 +2312,7 @@ cdef class Splicer:
         """Follow the path from row to row."""
         cdef const Hop *hop = self.index.plan.hops + path.first_hop
         cdef const Hop *end = hop + path.hops
-        cdef Buffer *scratch = &self.index.scratch
+        cdef Buffer *scratch = &self.scratch
         cdef const uint8_t *row
         cdef Text value
         while hop < end:
@@ -2335,7 +2355,7 @@ cdef class Splicer:
         if index.size == 0:
             return NULL
         slot = find_slot(index, m.table.rows.data, column, id, hash_text(id, self.index.seed),
-                         &self.index.row_scratch)[0]
+                         &self.row_scratch)[0]
         if slot == 0:
             return NULL
         row = m.table.rows.data + (slot & PLACE_MASK) - 1
@@ -2442,12 +2462,12 @@ cdef class Splicer:
         cdef Text app, name
         cdef Buffer *label = &self.label
         if generic.model == NOWHERE:
-            return self.labelled(generic, canonical(type_, &self.index.scratch))
+            return self.labelled(generic, canonical(type_, &self.scratch))
         if type_.data[0] == c'[':
             app = list_element(type_, 0)
             name = list_element(type_, 1)
         else:
-            type_ = canonical(type_, &self.index.scratch)
+            type_ = canonical(type_, &self.scratch)
             row = self.find_row(generic.model, generic.index, type_) if type_.data else NULL
             if row == NULL:
                 return NOWHERE
@@ -2550,8 +2570,13 @@ cdef class Splicer:
     # -- for Python --
 
     def finish(self):
-        """The pass is over; the next one will leave out what this one has dropped."""
+        """The pass is over; the next one will leave out what this one has dropped, and keep the
+        pks of the models that turned out to need them."""
         cdef int i
+        for i in range(CODES):
+            self.index.counts[i] += self.next_counts[i]
+        for i in range(self.index.plan.model_count):
+            self.index.models[i].table.keeps_pks |= self.keeping[i]
         if self.newly_dropped.length:
             if not append(&self.index.dropped, self.newly_dropped.data, self.newly_dropped.length):
                 raise MemoryError
@@ -2572,15 +2597,6 @@ cdef class Splicer:
         """How often each policy was applied in this pass, by code."""
         return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
 
-    @property
-    def dropped(self):
-        """How many records are left out."""
-        return self.index.dropped.length // sizeof(uint64_t)
-
-    def models_with_pks(self):
-        """The labels of the models that keep their pks because their keys identify nothing."""
-        return [self.index.label(i) for i in range(self.index.plan.model_count)
-                if self.index.models[i].table.keeps_pks]
 
 
 cdef bint insert(Buffer *buffer, const char *text, size_t length) noexcept nogil:

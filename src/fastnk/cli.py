@@ -280,6 +280,9 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("dependencies",),
         help="records behind those they refer to, for plain loaddata",
     )
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_methods_argument(parser)
     add_conversion_arguments(parser)
@@ -298,6 +301,7 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         style=options.style,
         embedded=options.embedded,
         order=options.order,
+        jobs=options.jobs,
         salvage=options.salvage,
         force=options.force,
         progress=progress,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import os
 import tempfile
 import time
+from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -23,6 +27,10 @@ Order = Literal["dependencies"]
 
 LOG_IN_MEMORY = 4 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
+
+SEGMENT_SIZE = 1 << 20
+"""Bytes of the backup that a thread works on at once. Long enough that handing it over costs
+nothing, short enough that several stay in the cache."""
 
 
 class Policies(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +116,11 @@ class LegacyBackupConverter:
     """Converts backups with one schema; prepared once, used any number of times.
 
     `keys` are further backups whose records only supply keys. `block_size` is how many bytes are
-    read at once. With `embedded`, the ids inside fields that the schema declares are converted,
-    too. With `order="dependencies"` a record comes behind those it refers to, wherever there is
-    such an order. Where the schema names methods that make natural keys, Django must be set up.
+    read at once, `jobs` how many threads work at once, as many as there are processors without it;
+    the output is the same. With `embedded`, the ids inside fields that the schema declares are
+    converted, too. With `order="dependencies"` a record comes behind those it refers to, wherever
+    there is such an order. Where the schema names methods that make natural keys, Django must be
+    set up.
     Raises `SchemaError` for a schema that cannot be loaded.
     """
 
@@ -125,12 +135,15 @@ class LegacyBackupConverter:
         order: Order | None = None,
         salvage: bool = False,
         force: bool = False,
+        jobs: int | None = None,
         block_size: int = BLOCK_SIZE,
         progress: Progress | None = None,
     ) -> None:
         if style not in ("fastnk", "django"):
             raise UsageError(f'no style "{style}"', remedy="fastnk or django")
         self._schema = schema if isinstance(schema, Schema) else Schema.load(schema)
+        if jobs is not None and jobs < 1:
+            raise UsageError(f"{jobs} jobs get nothing done", remedy="1 or more")
         if order not in (None, "dependencies"):
             raise UsageError(f'no order "{order}"', remedy="dependencies, or none")
         planner = Planner(self._schema, style, embedded)
@@ -142,6 +155,7 @@ class LegacyBackupConverter:
         self._order = order
         self._salvage = salvage
         self._force = force
+        self._jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
         self._block_size = block_size
         self._progress = progress
 
@@ -224,40 +238,101 @@ class MemorySink:
         return b"".join(self._parts)
 
 
+class Segment(NamedTuple):
+    """A piece of the backup that ends where a record ends, and what pass 1 has logged of it."""
+
+    start: int
+    end: int
+    log_end: int
+    """Where the entry before the first one ended, and in which record."""
+    record: int
+    log: bytes
+
+
 class SlotLog:
-    """The log between the passes: parts in order, each with the offset that it covers up to."""
+    """The log between the passes, by segments of the backup."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[bytes, int]] = []
-        self._sizes: list[tuple[int, int]] = []
-        self._in_memory = 0
+        self._log = bytearray()
+        self._segment_log = bytearray()
+        self._last = (0, 0, 0)
+        self._numbers = array("Q")
         self._file: IO[bytes] | None = None
 
-    def append(self, part: bytes, covered: int) -> None:
-        self._parts.append((part, covered))
-        self._in_memory += len(part)
-        if self._in_memory > LOG_IN_MEMORY:
+    def append(self, log: bytes, end: int, log_end: int, record: int) -> None:
+        """What is logged up to `end`, where the log then stands at `log_end` and `record`."""
+        self._segment_log += log
+        if end - self._last[0] >= SEGMENT_SIZE:
+            self.close_segment(end, log_end, record)
+
+    def close_segment(self, end: int, log_end: int, record: int) -> None:
+        self._numbers.extend((*self._last, end, len(self._segment_log)))
+        self._last = end, log_end, record
+        self._log += self._segment_log
+        self._segment_log.clear()
+        if len(self._log) > LOG_IN_MEMORY:
             self._spill()
 
     def _spill(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile()
-        self._file.writelines(part for part, _ in self._parts)
-        self._sizes += [(len(part), covered) for part, covered in self._parts]
-        self._parts.clear()
-        self._in_memory = 0
+        self._file.write(self._log)
+        self._log.clear()
 
-    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+    def __iter__(self) -> Iterator[Segment]:
+        stream: IO[bytes] = io.BytesIO(self._log)
         if self._file is not None:
-            self._file.seek(0)
-            for size, covered in self._sizes:
-                yield self._file.read(size), covered
-            self._file.seek(0, os.SEEK_END)
-        yield from self._parts
+            self._spill()
+            stream = self._file
+            stream.seek(0)
+        for at in range(0, len(self._numbers), 5):
+            start, log_end, record, end, length = self._numbers[at : at + 5]
+            yield Segment(start, end, log_end, record, stream.read(length))
+
+    @property
+    def segments(self) -> int:
+        return len(self._numbers) // 5
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+class _Lane:
+    """What one thread needs to splice a segment after the other."""
+
+    def __init__(self, source: Source, indexer: Indexer) -> None:
+        self.splicer = Splicer(indexer)
+        self._source = source
+        self._buffer = bytearray()
+
+    def splice(self, segment: Segment) -> tuple[_Lane, Segment, memoryview]:
+        """The output of the segment, valid until the next one."""
+        data = self._source.read(segment.start, segment.end, self._buffer)
+        return (
+            self,
+            segment,
+            self.splicer.splice(data, segment.start, segment.log, segment.log_end, segment.record),
+        )
+
+
+def _spliced(
+    lanes: list[_Lane], segments: Iterable[Segment]
+) -> Iterator[tuple[_Lane, Segment, memoryview]]:
+    """The output of each segment in order; several are under way at once, one in each lane."""
+    if len(lanes) == 1:
+        yield from map(lanes[0].splice, segments)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    under_way: deque[Future[tuple[_Lane, Segment, memoryview]]] = deque()
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for lane, segment in zip(itertools.cycle(lanes), segments, strict=False):
+            if len(under_way) == len(lanes):
+                yield under_way.popleft().result()
+            under_way.append(pool.submit(lane.splice, segment))
+        while under_way:
+            yield under_way.popleft().result()
 
 
 class _Conversion:
@@ -333,9 +408,10 @@ class _Conversion:
                 self._take()
             indexer.finish()
             self._take()
-            self._log.append(b"", report.bytes_read)
+            self._log.close_segment(report.bytes_read, indexer.log_end, indexer.logged_record)
         except BackupSyntaxError as error:
             self._take()
+            self._log.close_segment(indexer.records_end, indexer.log_end, indexer.logged_record)
             self._salvage(error)
         report.records = indexer.records
         report.models = {
@@ -358,11 +434,14 @@ class _Conversion:
     def _take(self) -> None:
         """Move what the indexer has found since the last time out of the core."""
         # Not up to `consumed`: a record that is dropped takes the separator in front with it.
-        self._log.append(self._indexer.take_log(), self._indexer.records_end)
-        pks, keys = self._indexer.take_prints()
+        indexer = self._indexer
+        self._log.append(
+            indexer.take_log(), indexer.records_end, indexer.log_end, indexer.logged_record
+        )
+        pks, keys = indexer.take_prints()
         self._pks.add(pks)
         self._keys.add(keys)
-        self._find(self._indexer.take_findings())
+        self._find(indexer.take_findings())
 
     def _salvage(self, error: BackupSyntaxError) -> None:
         """Go on with the whole records before the place where the backup is cut off."""
@@ -420,38 +499,49 @@ class _Conversion:
         """Write the output; again from the start when a record is dropped or a model keeps its
         pks, because what was written before may refer to it, and when keys turn out to occur
         twice."""
-        again = True
         audited = False
-        while again:
-            self._sink.restart()
-            self._report.bytes_written = 0
-            splicer = Splicer(self._indexer)
-            parts = iter(self._log)
-            position = 0
-            for block in self._source.watched("splice", self._converter._progress):
-                position += len(block)
-                while splicer.covered < position and (part := next(parts, None)):
-                    splicer.push_log(*part)
-                self._write(splicer.feed(block))
-                if not audited:
-                    self._keys.add(splicer.take_prints())
-            splicer.finish()
-            again = splicer.again
+        while True:
+            splicers = self._splice_once(audited)
+            again = any(splicer.again for splicer in splicers)
             if not audited and (repeated := self._keys.repeated()):
                 self._indexer.expect(repeated)
                 again = True
             audited = True
+            if not again:
+                break
         self._write(self._tail)
-        self._find(splicer.take_findings())
         self._count_policies(self._indexer.policy_counts())
-        self._count_policies(splicer.policy_counts())
         report = self._report
-        report.keys_written = splicer.keys_written
-        report.references_written = splicer.references_written
-        report.records_dropped = splicer.dropped
-        report.models_keeping_pks = splicer.models_with_pks()
+        for splicer in splicers:
+            self._find(splicer.take_findings())
+            self._count_policies(splicer.policy_counts())
+            report.keys_written += splicer.keys_written
+            report.references_written += splicer.references_written
+        report.records_dropped = self._indexer.dropped_records
+        report.models_keeping_pks = self._indexer.models_with_pks()
         if report.records_dropped or report.models_keeping_pks:
             report.complete = False
+
+    def _splice_once(self, audited: bool) -> list[Splicer]:
+        self._sink.restart()
+        self._report.bytes_written = 0
+        lanes = [_Lane(self._source, self._indexer) for _ in range(self._jobs(audited))]
+        progress = self._converter._progress
+        for lane, segment, output in _spliced(lanes, self._log):
+            self._write(output)
+            if not audited:
+                self._keys.add(lane.splicer.take_prints())
+            if progress is not None:
+                progress("splice", segment.end, self._report.bytes_read)
+        splicers = [lane.splicer for lane in lanes]
+        for splicer in splicers:
+            splicer.finish()
+        return splicers
+
+    def _jobs(self, audited: bool) -> int:
+        """How many threads may splice: one where a record depends on what became of another."""
+        in_order = audited or "drop" in msgspec.structs.astuple(self._converter._policies)
+        return 1 if in_order or self._log.segments == 1 else self._converter._jobs
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:

@@ -9,6 +9,8 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -38,9 +40,10 @@ class Source:
             raise UsageError(f"a block of {block_size} bytes holds nothing")
         self.name = name_of(backup)
         self._block_size = block_size
-        self._checksums: list[int] = []
+        self._checksums = array("Q")
         self._complete = False
         self._file, self._start, self._owned = _open(backup)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +97,28 @@ class Source:
         if self._complete and number != len(self._checksums):
             raise self._changed()
         self._complete = True
+
+    def read(self, start: int, end: int, buffer: bytearray) -> memoryview:
+        """The bytes from `start` to `end`, in `buffer`, which grows as it must; for any thread.
+
+        Raises `SourceError` when reading fails, or when the bytes are not those of the first pass.
+        """
+        first, last = start // self._block_size, -(-end // self._block_size)
+        skipped = start - first * self._block_size
+        length = (last - first) * self._block_size
+        if len(buffer) < length:
+            buffer += bytes(length - len(buffer))
+        view = memoryview(buffer)[:length]
+        try:
+            with self._lock:
+                self._file.seek(self._start + first * self._block_size)
+                length = _fill(self._file, view)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
+        for number in range(first, last):
+            at = (number - first) * self._block_size
+            self._check(number, view[at : min(at + self._block_size, length)])
+        return view[skipped : skipped + end - start]
 
     def watched(self, phase: str, progress: Progress | None) -> Iterator[memoryview]:
         """The blocks, with progress told after each."""
