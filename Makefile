@@ -1,6 +1,8 @@
 # make demo | test | lint | bench: each sets up what it needs in .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+DJANGO42 := $(CURDIR)/.venv/django42
+DJANGO42_TESTS := $(patsubst %,tests/test_%.py,demo exact history introspect roundtrip)
 SOURCES := $(wildcard src/fastnk/*.pyx src/fastnk/*.pxd src/fastnk/*.h) setup.py pyproject.toml
 
 .PHONY: demo test lint bench clean
@@ -8,8 +10,9 @@ SOURCES := $(wildcard src/fastnk/*.pyx src/fastnk/*.pxd src/fastnk/*.h) setup.py
 demo: .venv/demo.ok
 	$(BIN)/fastnk demo
 
-test: .venv/test.ok
+test: .venv/test.ok .venv/django42.ok
 	$(BIN)/python -m pytest
+	PYTHONPATH="$(DJANGO42)" $(BIN)/python -m pytest $(DJANGO42_TESTS)
 
 lint: .venv/test.ok .venv/lint.ok
 	$(BIN)/ruff check .
@@ -34,6 +37,10 @@ clean:
 
 .venv/test.ok: .venv/demo.ok
 	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+.venv/django42.ok: .venv/pip.ok pyproject.toml
+	$(BIN)/python -m pip install --quiet --upgrade --target "$(DJANGO42)" --group django42
 	touch $@
 
 .venv/lint.ok: .venv/pip.ok pyproject.toml

@@ -6,8 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.apps import apps
@@ -19,15 +18,15 @@ from django.db import connections
 from django.db.models.fields import AutoFieldMixin
 from django.test.utils import override_settings
 
-from fastnk import LegacyBackupConverter, Policies
+from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
 from fastnk.django.introspect import UntraceableKeyError, schema_from_apps
 from fastnk.errors import FindingsError
 from fastnk.schema import Model, Schema, flat_parts
 from tests import databases
+from tests.conftest import Project
 from tests.project.exact import models as exact
 from tests.project.exact.kinds import KINDS, Specimen
 from tests.project.exact.rows import fill
-from tests.test_introspect import Project
 
 Record = dict[str, Any]
 ALIAS, BROKEN = "sqlite_old", "sqlite_new"
@@ -143,9 +142,12 @@ def test_natural_keys_are_those_of_the_methods(
 
 
 def live_key(row: Any) -> Any:
-    if not hasattr(row, "natural_key"):
-        return None
-    return read(json.dumps(row.natural_key(), cls=DjangoJSONEncoder))
+    return as_dumped(row.natural_key()) if hasattr(row, "natural_key") else None
+
+
+def as_dumped(value: Any) -> Any:
+    """What a backup holds for `value`."""
+    return json.loads(json.dumps(value, cls=DjangoJSONEncoder), parse_float=Spelled)
 
 
 def test_both_dumps_hold_every_model(legacy: str, natural: list[Record]) -> None:
@@ -206,7 +208,8 @@ def test_natural_dumps_of_django_stay(zoo: str, schema: Schema) -> None:
     with pytest.raises(FindingsError) as caught:
         LegacyBackupConverter(schema, policies=AS_DJANGO).convert_bytes(text)
     assert {(f.code, f.place.model, f.place.field) for f in caught.value.findings} == {
-        ("FNK301", "exact.diet", "profile")
+        ("FNK301", "exact.diet", "profile"),
+        ("FNK301", "exact.levy", "room"),
     }
     keep = Policies(on_generic="keep", on_unresolved="keep")
     assert LegacyBackupConverter(schema, policies=keep).convert_bytes(text) == text
@@ -274,11 +277,14 @@ def test_members_beside_the_fields(ours: dict[str, list[Record]]) -> None:
     }
     assert with_references == {
         "exact.note",  # generic relations
+        "exact.pin",
         "exact.sticker",
         "exact.diet",  # relations as pks
+        "exact.levy",
         "exact.passport",
         "exact.profile",
         "exact.rank",
+        "exact.tariff",
     }
     with_both = {
         label for label, records in ours.items() for r in records if {"pk", "natural_key"} <= {*r}
@@ -294,14 +300,16 @@ def test_members_beside_the_fields(ours: dict[str, list[Record]]) -> None:
 
 
 def test_generic_relations(ours: dict[str, list[Record]], zoo: str) -> None:
-    rows = [*exact.Note.objects.using(zoo).order_by("pk")]
-    rows += [*exact.Sticker.objects.using(zoo).order_by("pk")]
-    records = ours["exact.note"] + ours["exact.sticker"]
-    for row, record in zip(rows, records, strict=True):
-        name = "object_id" if isinstance(row, exact.Note) else "which"
-        assert record["fields"][name] == getattr(row, name)
-        has_key = row.target is not None and hasattr(row.target, "natural_key")
-        assert record.get("references") == ({name: live_key(row.target)} if has_key else None)
+    for model, name in GENERIC.items():
+        rows = model.objects.using(zoo).order_by("pk")
+        for row, record in zip(rows, ours[model._meta.label_lower], strict=True):
+            assert record["fields"][name] == as_dumped(getattr(row, name))
+            has_key = row.target is not None and hasattr(row.target, "natural_key")
+            assert record.get("references") == ({name: live_key(row.target)} if has_key else None)
+
+
+GENERIC = {exact.Note: "object_id", exact.Pin: "object_id", exact.Sticker: "which"}
+"""Models with a generic relation, and the field that holds the pk of what it refers to."""
 
 
 # ---- hidden rows ------------------------------------------------------------------------------
@@ -327,9 +335,8 @@ def test_row_that_the_default_manager_hides(zoo: str, schema: Schema) -> None:
 # ---- another user model -----------------------------------------------------------------------
 
 
-def test_swapped_user_model(tmp_path: Path) -> None:
+def test_swapped_user_model(project: Project) -> None:
     """In a process of its own: a project has one user model."""
-    project = Project(tmp_path)
     project.write(
         """
         INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "staff"]
@@ -507,16 +514,109 @@ def test_models_whose_keys_cannot_be_traced_keep_their_pks(untraced: Any, broken
     assert len(read(backup)) == 7
 
 
-# ---- every kind is there ----------------------------------------------------------------------
+# ---- what PostgreSQL alone has ------------------------------------------------------------------
+
+ARRAYS = "tests.project.arrays"
+UNTRACED_ARRAYS = {
+    "arrays.chain": 'counts or takes apart "stops"',
+    "arrays.head": 'counts or takes apart "stops"',
+    "arrays.route": 'returns "stops", a ArrayField, which may look different in a key and in '
+    "a field",
+    "arrays.span": 'returns "span", a IntegerRangeField, which may look different in a key and in '
+    "a field",
+    "arrays.tour": 'returns "route__stops", a ArrayField, which may look different in a key and in '
+    "a field",
+}
+
+
+class Arrays(NamedTuple):
+    """What there is of the app with arrays, which is installed while a database is filled."""
+
+    legacy: str
+    natural: dict[str, list[Record]]
+    schema: Schema
+    reasons: dict[str, str]
+    """Why keys are not traced."""
+    specimens: list[Specimen]
 
 
 @pytest.fixture(scope="module")
-def specimens(zoo: str) -> list[Specimen]:
-    """Every model of the zoo, proxies and those with keys that cannot be traced included."""
+def arrays(postgres: databases.Postgres) -> Arrays:
+    alias = "postgres_old"
+    postgres.renew(alias)
+    reasons: dict[str, str] = {}
+    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, ARRAYS]):
+        from tests.project.arrays.rows import fill as fill_arrays
+
+        databases.migrate(alias)
+        fill_arrays(alias)
+        return Arrays(
+            dumped("arrays", alias=alias),
+            by_model(read(dumped("arrays", alias=alias, **NATURAL))),
+            schema_from_apps(reasons.__setitem__),
+            reasons,
+            specimens_of(apps.get_app_config("arrays"), alias),
+        )
+
+
+@pytest.mark.parametrize("style", ["django", "fastnk"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_arrays_are_what_django_dumps(arrays: Arrays, spelling: str, style: str) -> None:
+    """But for keys made of arrays: those models keep their pks, and what refers to them its ids."""
+    ours = by_model(converted(SPELLINGS[spelling](json.loads(arrays.legacy)), arrays.schema, style))
+    for label, theirs in arrays.natural.items():
+        if label not in UNTRACED_ARRAYS:
+            assert by_value(list(map(as_in_django, ours[label]))) == by_value(theirs)
+
+
+def test_array_is_a_list_in_a_key_and_a_text_in_a_field(arrays: Arrays) -> None:
+    """Which is why a key made of one is not traced."""
+    (route,), (tour,) = arrays.natural["arrays.route"], arrays.natural["arrays.tour"]
+    assert tour["fields"]["route"] == ["north", json.loads(route["fields"]["stops"])]
+    assert arrays.reasons == UNTRACED_ARRAYS
+
+
+def test_models_whose_keys_are_made_of_arrays_keep_their_pks(arrays: Arrays) -> None:
+    before, after = by_model(read(arrays.legacy)), by_model(converted(arrays.legacy, arrays.schema))
+    for label in ("arrays.chain", "arrays.head", "arrays.span", "arrays.tour"):
+        assert after[label] == before[label]
+    (old,), (new,) = before["arrays.route"], after["arrays.route"]
+    assert new == {**old, "fields": {**old["fields"], "first": ["full"]}}
+
+
+@pytest.mark.parametrize("form", ["legacy", "converted"])
+def test_arrays_come_back(arrays: Arrays, postgres: databases.Postgres, form: str) -> None:
+    records = read(arrays.legacy)
+    if form == "converted":
+        records = converted(arrays.legacy, arrays.schema)
+    backup, alias = json.dumps(records).encode(), "postgres_new"
+    postgres.renew(alias)
+    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, ARRAYS]):
+        databases.migrate(alias)
+        manager = UnifiedRestoreManager(arrays.schema, database=alias)
+        assert manager.restore_any_format(backup).created == len(records)
+        assert by_model(read(dumped("arrays", alias=alias, **NATURAL))) == arrays.natural
+        assert manager.restore_any_format(backup).updated == 0
+
+
+# ---- every kind is there ----------------------------------------------------------------------
+
+
+def specimens_of(app: Any, alias: str) -> list[Specimen]:
+    """The models of an app with their rows in the database `alias`."""
     found = []
-    for model in [model for name in APPS for model in apps.get_app_config(name).get_models()]:
-        rows = list(model._base_manager.using(zoo))
+    for model in app.get_models():
+        rows = list(model._base_manager.using(alias))
         found.append(Specimen(model, rows, serializers.serialize("json", rows)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def specimens(zoo: str, arrays: Arrays) -> list[Specimen]:
+    """Every model of the zoo, proxies and those with keys that cannot be traced included."""
+    found = [*arrays.specimens]
+    for name in APPS:
+        found += specimens_of(apps.get_app_config(name), zoo)
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, UNTRACED]):
         models = apps.get_app_config("untraced").get_models()
         return found + [Specimen(model, [], "") for model in models]

@@ -38,10 +38,25 @@ from fastnk.errors import (
     UsageError,
 )
 from fastnk.restore import read_records
-from fastnk.schema import Model, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from tests import zoo as backups
-from tests.project.exact.models import Snack
+from tests.project.exact.models import (
+    Badge,
+    Beacon,
+    Crowd,
+    Desk,
+    Device,
+    Floor,
+    Keyhole,
+    Locker,
+    Person,
+    Profile,
+    Room,
+    Seat,
+    Snack,
+    Ticket,
+)
 from tests.project.zoo import models as zoo
 from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
 
@@ -594,6 +609,209 @@ def test_rows_whose_pk_is_a_relation_can_be_referred_to(new: str) -> None:
     assert manager.restore_any_format(json.dumps(backup).encode()).created == 0
 
 
+def shift(keeper: Any, day: str, old_keeper: int = 1) -> Record:
+    return record("zoo.shift", [old_keeper, day], keeper=keeper, day=day)
+
+
+def test_composite_pks_follow_the_rows_that_they_name(new: str) -> None:
+    put(new, zoo.Keeper, id=1, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    zoo.Shift.objects.using(new).create(keeper_id=1, day=date(2020, 1, 1))
+    records = [shift(["Anna"], "2020-01-01"), shift(["Zoe"], "2020-01-01", 2), keeper("Anna")]
+    assert counts(load(new, records)) == (2, 0, 1, 0)
+    anna = rows(zoo.Keeper, new).get(name="Anna").pk
+    days = [(1, date(2020, 1, 1)), (anna, date(2020, 1, 1))]
+    assert sorted(rows(zoo.Shift, new).values_list("keeper_id", "day")) == sorted(days)
+    assert counts(load(new, records)) == (0, 0, 3, 0)
+
+
+SEATS = Schema.of(
+    {
+        "exact.floor": Model(pk="level", natural_key=["name"]),
+        "exact.room": Model(
+            natural_key=["floor__name", "number"], relations={"floor": Relation("exact.floor")}
+        ),
+        "exact.seat": Model(
+            pk="pk",
+            relations={"room": Relation("exact.room"), "floor": Relation("exact.floor")},
+        ),
+        "exact.ticket": Model(pk="pk", natural_key=["barcode"]),
+    }
+)
+
+
+def test_rows_with_composite_pks_are_updated_in_bulk(new: str) -> None:
+    """So many that a database takes neither their pks nor a condition on each of them at once."""
+    floors = [
+        {**keyed("exact.floor", name, name=name), "pk": level} for level, name in enumerate("ab")
+    ]
+    room = keyed("exact.room", "a", "1", floor=["a"], number="1")
+
+    def seats(floor: str) -> list[Record]:
+        return [
+            record("exact.seat", [7, number], room=["a", "1"], number=number, floor=[floor])
+            for number in range(2500)
+        ]
+
+    assert counts(load(new, [*seats("a"), room, *floors], SEATS)) == (2503, 0, 0, 0)
+    assert counts(load(new, [*seats("b"), room, *floors], SEATS)) == (0, 2500, 3, 0)
+    assert rows(Seat, new).filter(floor__name="b").count() == 2500
+    assert counts(load(new, [*seats("b"), room, *floors], SEATS)) == (0, 0, 2503, 0)
+
+
+def ticket(block: str, number: int, barcode: str) -> Record:
+    return keyed("exact.ticket", barcode, block=block, number=number, barcode=barcode)
+
+
+def test_natural_key_decides_whatever_the_composite_pk_says(new: str) -> None:
+    load(new, [ticket("A", 1, "x"), ticket("A", 2, "y")], SEATS)
+    moved = [ticket("B", 1, "x"), ticket("B", 2, "y")]
+    assert counts(load(new, moved, SEATS)) == (0, 2, 0, 0)
+    pks = rows(Ticket, new).values_list("block", "number", "barcode")
+    assert sorted(pks) == [("B", 1, "x"), ("B", 2, "y")]
+    assert counts(load(new, moved, SEATS)) == (0, 0, 2, 0)
+
+
+def test_natural_key_with_foreign_pks_decides_whatever_the_composite_pk_says(new: str) -> None:
+    """Of rows that have no more than pks, those pks tell rows apart."""
+    by_room = Model(
+        pk="pk",
+        natural_key=["room__id", "floor__level"],
+        relations={"room": Relation("exact.room"), "floor": Relation("exact.floor")},
+    )
+    schema = Schema.of({**SEATS.models, "exact.room": Model(), "exact.seat": by_room})
+    floor = {**keyed("exact.floor", "a", name="a"), "pk": 3}
+    room = record("exact.room", 7, number="1", floor=3)
+    put(new, Floor, level=5, name="a")
+    put(new, Floor, level=6, name="b")
+    put(new, Room, id=7, number="other", floor_id=6)
+    Seat.objects.using(new).create(room_id=7, number=1, floor_id=5)
+
+    def seat(number: int) -> Record:
+        return record("exact.seat", [7, number], room=7, number=number, floor=["a"])
+
+    assert counts(load(new, [seat(1), room, floor], schema)) == (2, 0, 1, 1)
+    moved = rows(Room, new).get(number="1").pk
+    assert rows(Seat, new).filter(room_id=moved, number=1, floor_id=5).count() == 1
+    assert counts(load(new, [seat(2), room, floor], schema)) == (0, 1, 2, 0)
+    assert sorted(rows(Seat, new).values_list("room_id", "number")) == [(7, 1), (moved, 2)]
+
+
+def test_composite_pks_that_cannot_be_had(new: str) -> None:
+    Ticket.objects.using(new).create(block="A", number=1, barcode="x")
+    put(new, zoo.Keeper, id=1, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    day = "2020-01-01"
+    no_day = record("zoo.shift", [1, day], keeper=1)
+    assert refused(new, [no_day]) == [("FNK417", 1, "day")]
+    assert refused(new, [shift(["Nobody"], day)]) == [("FNK410", 1, "keeper")]
+    assert refused(new, [shift(1, "tomorrow")]) == [("FNK413", 1, "pk"), ("FNK413", 1, "day")]
+    assert set(refused(new, [shift(1, day), shift(1, day)])) == {("FNK415", 2, None)}
+    twin = {**shift(["Zoe"], day), "pk": None}
+    assert refused(new, [shift(1, day), twin]) == [("FNK415", 2, None)]
+    too_short = {**shift(1, day), "pk": [1]}
+    assert refused(new, [too_short]) == [("FNK413", 1, "pk")]
+    assert refused(new, [ticket("A", 1, "y")], schema=SEATS) == [("FNK417", 1, None)]
+
+
+def test_pk_that_only_the_key_of_its_own_record_holds(new: str) -> None:
+    schema = Schema.of(
+        {
+            "exact.desk": Model(relations={"room": Relation("exact.room")}),
+            "exact.room": Model(relations={"floor": Relation("exact.floor")}),
+            "exact.floor": Model(pk="level", natural_key=["name"]),
+            "exact.keyhole": Model(
+                pk="desk", natural_key=["desk__id"], relations={"desk": Relation("exact.desk")}
+            ),
+        }
+    )
+    put(new, Floor, level=1, name="a")
+    put(new, Room, id=1, number="1", floor_id=1)
+    put(new, Room, id=2, number="2", floor_id=1)
+    put(new, Desk, id=5, room_id=1)
+    put(new, Keyhole, desk_id=5)
+    records = [keyed("exact.keyhole", 5), record("exact.desk", 5, room=2, next_to=5)]
+    assert counts(load(new, records, schema)) == (2, 0, 0, 1)
+    desk = rows(Desk, new).get(room_id=2).pk
+    assert sorted(rows(Keyhole, new).values_list("pk", flat=True)) == sorted([5, desk])
+    assert counts(load(new, records, schema)) == (0, 0, 2, 0)
+
+
+def test_key_that_holds_the_pk_of_a_row_that_has_another_in_the_target(new: str) -> None:
+    put(new, Device, id=UUID(int=7), serial="S")
+    schema = Schema.of(
+        {
+            "exact.device": Model(natural_key=["serial"]),
+            "exact.beacon": Model(
+                natural_key=["token", "device__id"], relations={"device": Relation("exact.device")}
+            ),
+        }
+    )
+    device = {**keyed("exact.device", "S", serial="S"), "pk": str(UUID(int=1))}
+    token = str(UUID(int=3))
+    beacon = keyed("exact.beacon", token, str(UUID(int=1)), token=token, device=["S"])
+    assert counts(load(new, [beacon, device], schema)) == (1, 0, 1, 0)
+    assert rows(Beacon, new).get().device_id == UUID(int=7)
+    assert counts(load(new, [beacon, device], schema)) == (0, 0, 2, 0)
+
+
+def test_links_that_are_records_themselves(new: str) -> None:
+    """`dumpdata` writes the table of a many-to-many field only if it is named."""
+    links = "exact.person_badges"
+    relations = {"person": Relation("exact.person"), "badge": Relation("exact.badge")}
+    schema = Schema.of(
+        {
+            "exact.person": Model(natural_key=["name"], relations={"badges": many("exact.badge")}),
+            "exact.badge": Model(natural_key=["code"]),
+            links: Model(relations=relations),
+            "exact.crowd": Model(relations={"tie": Relation(links)}),
+        }
+    )
+    badges = [keyed("exact.badge", code, code=code) for code in "ab"]
+    eve = keyed("exact.person", "Eve", name="Eve", badges=[["a"], ["b"]])
+    crowd, tie = record("exact.crowd", 1, tie=9), record(links, 9, person=["Eve"], badge=["b"])
+    assert refused(new, [*badges, eve, crowd], schema=schema) == [("FNK410", 4, "tie")]
+    assert counts(load(new, [*badges, eve, crowd, tie], schema)) == (5, 0, 0, 0)
+    assert [row.code for row in Person.objects.using(new).get().badges.order_by("code")] == [*"ab"]
+    assert rows(Crowd, new).get().tie.badge.code == "b"
+    assert counts(load(new, [*badges, eve, crowd, tie], schema)) == (0, 0, 5, 0)
+    Person.objects.using(new).get().badges.remove(rows(Badge, new).get(code="a"))
+    assert counts(load(new, [*badges, eve, crowd, tie], schema)) == (0, 1, 4, 0)
+    rows(Crowd, new).delete()
+    Person.objects.using(new).get().badges.clear()
+    assert counts(load(new, [*badges, eve, crowd, tie], schema)) == (2, 1, 2, 0)
+    assert [row.code for row in Person.objects.using(new).get().badges.order_by("code")] == [*"ab"]
+
+
+def many(label: str) -> Relation:
+    return Relation(label, many=True)
+
+
+def test_generic_references_by_a_label(new: str) -> None:
+    put(new, zoo.Tag, id=5, label="taken")
+    generic = GenericRelation(label="text", object_id="object_id", labels={"who": "zoo.keeper"})
+    kinds = {"content_type": Relation("contenttypes.contenttype")}
+    by_label = Model(relations=kinds, generic_relations={"thing": generic})
+    schema = Schema.of({**SCHEMA.models, "zoo.sticker": by_label})
+
+    def sticker(pk: int, text: str, object_id: Any) -> Record:
+        kind = ["zoo", "memo"]
+        return record("zoo.sticker", pk, content_type=kind, text=text, object_id=object_id)
+
+    records = [
+        sticker(1, "zoo.Tag", "5"),
+        sticker(2, "who", ["Anna"]),
+        sticker(3, "nothing", "5"),
+        record("zoo.tag", 5, label="loud"),
+        keeper("Anna"),
+    ]
+    assert load(new, records, schema).generic_kept == 1
+    found = dict(rows(zoo.Sticker, new).values_list("pk", "object_id"))
+    tag = rows(zoo.Tag, new).get(label="loud").pk
+    anna = rows(zoo.Keeper, new).get().pk
+    assert found == {1: str(tag), 2: str(anna), 3: "5"}
+    assert tag != 5
+    assert counts(load(new, records, schema)) == (0, 0, 5, 0)
+
+
 def test_content_types_that_are_new_can_be_referred_to(new: str) -> None:
     fields = {"app_label": "gone", "model": "model"}
     kind = {"model": "contenttypes.contenttype", "natural_key": ["gone", "model"], "fields": fields}
@@ -629,6 +847,29 @@ def test_id_is_not_guessed_where_the_backup_holds_keys(new: str) -> None:
     put(new, zoo.Keeper, id=7, name="Zoe", joined=backups.NOW, seen=backups.NOW)
     records = [keeper("Anna"), record("zoo.memo", 1, text="", keeper=7)]
     assert refused(new, records) == [("FNK410", 2, "keeper")]
+
+
+def test_id_is_not_guessed_where_what_it_refers_to_holds_a_key(new: str) -> None:
+    user, owner = Relation("auth.user"), Relation("exact.profile")
+    profile = Model(pk="user", natural_key=["user__username"], relations={"user": user})
+    schema = Schema.of(
+        {
+            "auth.user": Model(natural_key=["username"]),
+            "exact.profile": profile,
+            "exact.locker": Model(relations={"owner": owner}),
+            "exact.lockerkey": Model(relations={"locker": Relation("exact.locker", "owner")}),
+        }
+    )
+    for pk, name in ((1, "ann"), (2, "bob")):
+        User.objects.using(new).create(pk=pk, username=name)
+        put(new, Profile, user_id=pk, biography="")
+    put(new, Locker, id=9, owner_id=2, number=9)
+    locker = record("exact.locker", 5, owner=["ann"], number=5)
+    key = record("exact.lockerkey", 1, locker=2)
+    assert refused(new, [locker, key], schema=schema) == [("FNK410", 2, "locker")]
+    key = record("exact.lockerkey", 1, locker=1)
+    legacy = record("exact.locker", 5, owner=1, number=5)
+    assert counts(load(new, [legacy, key], schema)) == (2, 0, 0, 0)
 
 
 def test_unknown_models_and_fields(new: str) -> None:
@@ -705,9 +946,6 @@ def test_keys_and_pks_that_cannot_be_had(new: str) -> None:
     assert refused(new, [keyed("zoo.tag", "a", label="a")]) == [("FNK416", 1, None)]
     assert refused(new, [record("zoo.status", title="x")]) == [("FNK417", 1, None)]
     assert refused(new, [record("zoo.diet", food="x")]) == [("FNK417", 1, None)]
-    shift = record("zoo.shift", [1, "2020-01-01"], keeper=1, day="2020-01-01")
-    put(new, zoo.Keeper, id=1, name="Zoe", joined=backups.NOW, seen=backups.NOW)
-    assert refused(new, [shift]) == [("FNK417", 1, None)]
     taken = record("zoo.status", "A", title="other")
     assert refused(new, [taken], schema=by_title) == [("FNK417", 1, None)]
 

@@ -62,6 +62,7 @@ def reserve(connection: Any, model: Any, count: int, kept: Iterable[Any]) -> Ite
         return _drawn(connection, sequence, count, floor)
     if connection.vendor == "sqlite":
         floor = max(floor, _highest_ever(connection, model))
+        _number_from(connection, model, floor + count)
     return iter(range(floor + 1, floor + 1 + count))
 
 
@@ -92,10 +93,25 @@ def _drawn(connection: Any, sequence: str, count: int, floor: int) -> Iterator[A
 
 def _highest_ever(connection: Any, model: Any) -> int:
     """The highest pk that SQLite has given to a row of the table, deleted ones too."""
+    if not _has_sequences(connection):
+        return 0
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
-        if cursor.fetchone() is None:
-            return 0
         cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [model._meta.db_table])
         row = cursor.fetchone()
     return int(row[0]) if row else 0
+
+
+def _number_from(connection: Any, model: Any, highest: int) -> None:
+    """Make SQLite number rows that come without a pk after `highest`."""
+    if _has_sequences(connection):
+        table = model._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+            cursor.execute("INSERT INTO sqlite_sequence VALUES (%s, %s)", [table, highest])
+
+
+def _has_sequences(connection: Any) -> bool:
+    """Whether SQLite remembers pks; it does where any table is made to."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+        return cursor.fetchone() is not None

@@ -237,7 +237,7 @@ class Backup:
             key = record.row.rows.keys[record.row.number]
             position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
             return None if key is None or position is None else key[position]
-        if plan.pk_kind is PkKind.COMPOSITE or isinstance(value, list):
+        if isinstance(value, list) and plan.pk_kind is not PkKind.COMPOSITE:
             return None
         try:
             return plan.pk_value(value)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from fastnk.django.plan import KeyShapeError, Path, Plan, Plans, Reference, looked_through
+from fastnk.django.plan import (
+    Column,
+    KeyShapeError,
+    ManyColumn,
+    Path,
+    Plan,
+    Plans,
+    Reference,
+    looked_through,
+)
 from fastnk.django.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
 
@@ -30,6 +40,7 @@ class Directory:
         self._backup: dict[str, BackupRows] = {}
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
+        self._links: dict[str, set[tuple[Any, ...]]] = {}
         for label, name in looked_through(plans.all()):
             self._kept.setdefault(label, set()).add(name)
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
@@ -65,17 +76,41 @@ class Directory:
             raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
 
     def held(self, row: Row, reference: Reference) -> Any:
-        """What a column holds that refers to `row`: a value, or one of `Missing`."""
+        """What a column holds that refers to `row`: a value, or the row whose pk it is.
+
+        Raises `DanglingError` or a refusal.
+        """
         if reference.to_field is None:
-            return row.pk
+            return row
         plan = self.plans[reference.target]
+        column = plan.columns[reference.to_field]
         if isinstance(row, InBackup):
             value = row.rows.values[reference.to_field][row.number]
             if value is not Missing.VALUE:
-                return self._column_value(plan, reference.to_field, value)
+                if column.reference is None or value is None:
+                    return converted(column.field, value)
+                return self.held(self.find(column.reference, value), column.reference)
             if not row.rows.fates[row.number].exists:
                 raise DanglingError(f"the record has no {reference.to_field}")
-        return self.existing(plan).value(row.pk, plan.columns[reference.to_field].field.attname)
+        return self.existing(plan).value(row.pk, column.field.attname)
+
+    def links(self, column: ManyColumn) -> set[tuple[Any, ...]]:
+        """The links of a many-to-many field that are records themselves, by comparable pks.
+
+        To be asked once all pks are known.
+        """
+        plan = self.plans[column.through._meta.label_lower]
+        if plan.label not in self._links:
+            rows = self.backup(plan)
+            ends = [self._pks_at(rows, plan.columns[name]) for name in column.ends]
+            self._links[plan.label] = set(zip(*ends, strict=True))
+        return self._links[plan.label]
+
+    def _pks_at(self, rows: BackupRows, column: Column) -> Iterator[Any]:
+        """The comparable pks of what a relation refers to, record by record."""
+        for value in rows.values[column.field.name]:
+            if column.reference is not None:
+                yield comparable(self.find(column.reference, value).pk)
 
     def follow(self, row: Row, path: Path) -> Any:
         """The comparable value at the end of `path` from `row`, or the row whose pk it is.
@@ -122,6 +157,8 @@ class Directory:
         number = rows.by_value(name).get(wanted)
         if number is not None:
             return InBackup(rows, number)
+        if rows.holds_keys(name):
+            raise DanglingError(f"an id, but the backup has keys as {name} of {plan.label}")
         lookup = plan.columns[name].field.attname
         return self._in_database(plan, self.existing(plan).by_value(lookup), wanted)
 
@@ -138,16 +175,13 @@ class Directory:
     def _in_database(self, plan: Plan, index: dict[Any, Any], wanted: Any) -> InDatabase:
         pk = index.get(wanted)
         if pk is None:
-            raise DanglingError(f"no such row of {plan.label} in the backup or the database")
+            what = f"no such row of {plan.label} in the backup or the database"
+            if plan.model._meta.auto_created:
+                what += "; dumpdata leaves this table out unless it is named"
+            raise DanglingError(what)
         if pk is Missing.UNIQUE:
             raise DanglingError(f"more than one row of {plan.label} has this key", ambiguous=True)
         return InDatabase(plan, pk)
-
-    def _column_value(self, plan: Plan, name: str, value: Any) -> Any:
-        column = plan.columns[name]
-        if column.reference is None or value is None:
-            return converted(column.field, value)
-        return self.held(self.find(column.reference, value), column.reference)
 
     def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
         return comparable(converted(plan.columns[name].field, value))

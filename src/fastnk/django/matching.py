@@ -2,7 +2,7 @@
 
 A natural key decides; then a unique column; then a pk that the application gives. Where there is
 only a pk that the database made, the content does. Most records are decided at once. Those whose
-key or content holds pks of other rows wait until those are decided.
+key, pk or content holds pks of other rows wait until those are decided.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastnk.django.rows import Fate, InBackup, Missing
 from fastnk.django.translation import PkOf, Translator, settled
 from fastnk.django.values import REFUSALS, comparable, digest
 from fastnk.django.waiting import (
+    ByCompositePk,
     ByContent,
     ByForeignPk,
     ByRelation,
@@ -121,9 +122,13 @@ class Matcher:
         elif not self._is_claimed(row, pk):
             row.rows.pks[row.number] = pk
 
+    def create_under_new_pk(self, row: InBackup) -> None:
+        """Create a row whose pk will be known once others have theirs."""
+        row.rows.pks[row.number] = Missing.PK
+
     def share_pk(self, row: InBackup, other: InBackup) -> None:
         """Create a row with the pk that another new row will get."""
-        row.rows.pks[row.number] = Missing.PK
+        self.create_under_new_pk(row)
         self.shared_pks[row] = other
 
     def renumber(self, row: InBackup) -> None:
@@ -183,11 +188,9 @@ class Matcher:
     def _match_at_once(self, row: InBackup) -> None:
         rows, number = row
         plan, key = rows.plan, rows.keys[number]
-        if plan.pk_kind is PkKind.COMPOSITE:
-            self._refuse(row, codes.NO_PK, "composite primary keys cannot be restored")
-        elif _has_foreign_pk(row):
+        if _has_foreign_pk(row):
             return
-        elif key is not None:
+        if key is not None:
             self.match_by_key(row, key)
         elif rows.uniques[number] is not Missing.VALUE:
             self.match_by_unique(row, rows.uniques[number])
@@ -212,36 +215,50 @@ class Matcher:
             return None
         if plan.pk_kind is PkKind.RELATION:
             return self._by_relation(record)
+        if plan.pk_kind is PkKind.COMPOSITE:
+            return self._by_composite_pk(record)
         if _has_foreign_pk(row):
-            entry = self._by_foreign_pk(record)
-            if entry is not None:
-                return entry
+            parts = self._foreign_key_parts(record)
+            if parts is not None:
+                return ByForeignPk(row, parts)
             if plan.pk_kind is PkKind.OWN:
                 self._match_by_own_pk(row)
                 return None
         if plan.unique_relation is not None:
             target = self._quiet_translator.columns(record).get(plan.unique_relation)
             if target is not None:
-                part = target if isinstance(target, PkOf) else comparable(target)
-                return ByUniqueRelation(row, part)
+                return ByUniqueRelation(row, _part(target))
             self._keep_free_pk(row)
         return self._by_content(record) if row.pk is Missing.MATCH else None
 
     def _by_relation(self, record: Record) -> Waiting | None:
         target = self._translator.pk_relation(record)
         if target is None:
-            record.row.rows.pks[record.row.number] = Missing.PK
+            self.create_under_new_pk(record.row)
             return None
-        return ByRelation(record.row, target)
+        return ByRelation(record.row, _part(target))
 
-    def _by_foreign_pk(self, record: Record) -> Waiting | None:
-        """`None` where the key cannot be made."""
+    def _by_composite_pk(self, record: Record) -> Waiting | None:
+        columns = self._quiet_translator.columns(record)
+        names = [field.name for field in record.plan.pk_fields]
+        for name in names:
+            if name not in record.fields:
+                record.note(
+                    self._findings, codes.NO_PK, f"the record does not say its {name}", field=name
+                )
+        if any(columns.get(name) is None for name in names):
+            self.create_under_new_pk(record.row)
+            return None
+        key = self._foreign_key_parts(record) if _has_foreign_pk(record.row) else None
+        return ByCompositePk(record.row, [_part(columns[name]) for name in names], key)
+
+    def _foreign_key_parts(self, record: Record) -> list[Any] | None:
+        """The parts of a key that holds pks of other rows; `None` where it cannot be made."""
         key_parts = record.plan.key.parts if record.plan.key else []
         try:
-            parts = [self._key_part(record, *part) for part in enumerate(key_parts)]
+            return [self._key_part(record, *part) for part in enumerate(key_parts)]
         except (DanglingError, KeyShapeError, *REFUSALS):
             return None
-        return ByForeignPk(record.row, parts)
 
     def _key_part(self, record: Record, position: int, part: KeyPart) -> Any:
         """A part of the key as the target spells it: comparable, or the pk it will be."""
@@ -249,8 +266,7 @@ class Matcher:
         if key is not None and not part.is_foreign_pk:
             return key[position]
         if len(part.path) == 1:
-            value = self._quiet_translator.columns(record).get(part.path[0])
-            return value if isinstance(value, PkOf) else comparable(value)
+            return _part(self._quiet_translator.columns(record).get(part.path[0]))
         value = record.raw(part.path[0])
         if value is None:
             return None
@@ -310,6 +326,11 @@ class Matcher:
         for entry in waiting:
             if entry.row.pk is Missing.MATCH:
                 self._refuse(entry.row, codes.NO_KEY, "which row this is depends on itself")
+
+
+def _part(value: Any) -> Any:
+    """A part of a key or pk as `Waiting` takes it."""
+    return value if isinstance(value, PkOf) else comparable(value)
 
 
 def _is_awaited(value: Any) -> bool:

@@ -36,6 +36,7 @@ class PkKind(Enum):
     RELATION = auto()
     """The pk of another row."""
     COMPOSITE = auto()
+    """The values of several columns, some of which may be pks of other rows."""
 
 
 class Reference(NamedTuple):
@@ -65,13 +66,18 @@ class ManyColumn(NamedTuple):
         return self.field.remote_field.through
 
     @property
+    def ends(self) -> tuple[str, str]:
+        """The relations of the through table: to the row that has the field, to what it holds."""
+        return self.field.m2m_field_name(), self.field.m2m_reverse_field_name()
+
+    @property
     def source_name(self) -> str:
         """The column of the through table with the pk of the row that has the field."""
-        return str(self.through._meta.get_field(self.field.m2m_field_name()).attname)
+        return str(self.through._meta.get_field(self.ends[0]).attname)
 
     @property
     def target_name(self) -> str:
-        return str(self.through._meta.get_field(self.field.m2m_reverse_field_name()).attname)
+        return str(self.through._meta.get_field(self.ends[1]).attname)
 
 
 class KeyShapeError(Exception):
@@ -81,14 +87,13 @@ class KeyShapeError(Exception):
 class KeyPart:
     """One path of a natural key and the field whose values it gives."""
 
-    def __init__(self, path: Path, field: Any, transform: str | None, spec: schemas.Model) -> None:
+    def __init__(self, path: Path, field: Any, transform: str | None, is_foreign_pk: bool) -> None:
         self.path = path
         self.lookup = "__".join(path)
         self.field = field
-        is_pk = isinstance(field, AutoField)
-        self.is_own_pk = is_pk and len(path) == 1
-        object_ids = {(generic.object_id,) for generic in spec.generic_relations.values()}
-        self.is_foreign_pk = (is_pk and len(path) > 1) or path in object_ids
+        self.is_own_pk = isinstance(field, AutoField) and len(path) == 1
+        self.is_foreign_pk = is_foreign_pk
+        """Whether it is a pk of another row, which may be another one in the target."""
         self._is_text = isinstance(field, CharField | TextField)
         self._is_plain_text = type(field) in (CharField, TextField)
         self._transform = transform
@@ -134,6 +139,8 @@ class Plan:
         self.label: str = model._meta.label_lower
         self.pk: Any = model._meta.pk
         self.pk_kind = _pk_kind(self.pk)
+        is_composite = self.pk_kind is PkKind.COMPOSITE
+        self.pk_fields: list[Any] = list(self.pk.fields) if is_composite else [self.pk]
         relations = spec.relations if spec else {}
         self.columns: dict[str, Column] = {}
         self.generated: set[str] = set()
@@ -149,7 +156,7 @@ class Plan:
             if field.remote_field.through._meta.auto_created
         }
         self.generics = list(spec.generic_relations.values()) if spec else []
-        self.key = _key_form(self.label, model, spec)
+        self.key = _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
         """The column that identifies rows that have nothing else but a pk of the database."""
@@ -162,9 +169,21 @@ class Plan:
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
 
+    @property
+    def pk_path(self) -> Path:
+        """The path to the plain field whose value the pk is."""
+        return _walk(self.model, ("pk",))[0]
+
     def pk_value(self, value: Any) -> Any:
         """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
-        return comparable(converted(self.pk, value))
+        if self.pk_kind is not PkKind.COMPOSITE:
+            return comparable(converted(self.pk, value))
+        if not isinstance(value, list):
+            raise ValueError(f"a list of {len(self.pk_fields)} was expected")
+        return tuple(
+            comparable(converted(field, item))
+            for field, item in zip(self.pk_fields, value, strict=True)
+        )
 
     def _uniques(self) -> tuple[list[str], list[str]]:
         """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
@@ -210,6 +229,16 @@ class Plans:
             except (UnknownModelError, SchemaError):
                 continue
 
+    def may_change(self, field: Any) -> bool:
+        """Whether `field` is a pk that the same row need not have in the target."""
+        if isinstance(field, AutoField):
+            return True
+        spec = self._specs.get(concrete(field.model)._meta.label_lower)
+        if not field.primary_key or spec is None or spec.natural_key is None:
+            return False
+        parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key))
+        return all(part.hops or part.field not in ("pk", field.name) for part in parts)
+
     def own_label(self, label: str) -> str:
         """The label of the concrete model. Raises `UnknownModelError`."""
         return str(self._model(label)._meta.label_lower)
@@ -249,6 +278,9 @@ def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
         for column in plan.columns.values():
             if column.reference and column.reference.to_field:
                 yield column.reference.target, column.reference.to_field
+        for many in plan.many.values():
+            for end in many.ends:
+                yield many.through._meta.label_lower, end
 
 
 def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
@@ -294,8 +326,9 @@ def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
     return specs
 
 
-def _key_form(label: str, model: Any, spec: schemas.Model | None) -> KeyForm | None:
-    if spec is None or spec.natural_key is None:
+def _key_form(model: Any, spec: schemas.Model, plans: Plans) -> KeyForm | None:
+    natural_key = spec.natural_key or _key_of_links(model)
+    if natural_key is None:
         return None
     parts: list[KeyPart] = []
 
@@ -307,23 +340,34 @@ def _key_form(label: str, model: Any, spec: schemas.Model | None) -> KeyForm | N
                 shape.append(shape_of(part))
             else:
                 shape.append(None)
-                parts.append(_key_part(label, model, part, spec))
+                parts.append(_key_part(model, part, spec, plans))
         return shape
 
-    return KeyForm(shape_of(spec.natural_key), parts)
+    return KeyForm(shape_of(natural_key), parts)
 
 
-def _key_part(label: str, model: Any, part: str, spec: schemas.Model) -> KeyPart:
+def _key_of_links(model: Any) -> list[schemas.KeyPart] | None:
+    """What tells the rows of a table apart that Django made for a many-to-many field."""
+    if not model._meta.auto_created:
+        return None
+    return [
+        f"{field.name}__pk" for field in model._meta.local_concrete_fields if field.remote_field
+    ]
+
+
+def _key_part(model: Any, part: str, spec: schemas.Model, plans: Plans) -> KeyPart:
     hops, field, transform = schemas.parse_path(part)
     try:
         path, end = _walk(model, (*hops, field))
     except FieldDoesNotExist as error:
         raise SchemaError(
             f'"{part}" does not lead to a field of this project: {error}',
-            place=f"models.{label}.natural_key",
+            place=f"models.{model._meta.label_lower}.natural_key",
             remedy="make the schema anew from the project",
         ) from None
-    return KeyPart(path, end, transform, spec)
+    object_ids = {(generic.object_id,) for generic in spec.generic_relations.values()}
+    is_foreign_pk = path in object_ids or (len(path) > 1 and plans.may_change(end))
+    return KeyPart(path, end, transform, is_foreign_pk)
 
 
 def _walk(model: Any, names: tuple[str, ...]) -> tuple[Path, Any]:
@@ -342,7 +386,7 @@ def _walk(model: Any, names: tuple[str, ...]) -> tuple[Path, Any]:
             continue
         path.append(field.name)
         if not remaining and field.remote_field:
-            remaining.append("pk")
+            remaining.append(field.target_field.name)
         if remaining:
             if not field.remote_field:
                 raise FieldDoesNotExist(f'"{field.name}" is not a relation')

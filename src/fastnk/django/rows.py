@@ -16,6 +16,9 @@ from fastnk.django.values import REFUSALS, comparable, converted
 
 BATCH = 1000
 """Rows that are held and sent at once, where the database takes as many parameters."""
+COMPOSITE_BATCH = 500
+"""The same of rows that a statement names by composite pks: to a database without row values that
+is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
 
 T = TypeVar("T")
 
@@ -67,6 +70,7 @@ class BackupRows:
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
         """The fields that other records look through, as they stand in the backup."""
         self._by_value: dict[str, dict[Any, int]] = {}
+        self._with_keys: dict[str, bool] = {}
 
     def __len__(self) -> int:
         return len(self.record_numbers)
@@ -84,6 +88,12 @@ class BackupRows:
                     except REFUSALS:
                         continue  # the check of the record itself reports it
         return rows
+
+    def holds_keys(self, name: str) -> bool:
+        """Whether a field that others refer to holds natural keys in the place of ids."""
+        if name not in self._with_keys:
+            self._with_keys[name] = any(isinstance(value, list) for value in self.values[name])
+        return self._with_keys[name]
 
     @property
     def lost_pks(self) -> bool:
@@ -158,7 +168,7 @@ class ExistingRows:
         """The named columns of the rows with these pks, by comparable pk."""
         return {
             comparable(pk): values
-            for chunk in chunks(pks, self._parameters)
+            for chunk in chunks(pks, rows_per_statement(self.plan, self._database))
             for pk, *values in self.query.filter(pk__in=chunk).values_list("pk", *names)
         }
 
@@ -167,15 +177,19 @@ class ExistingRows:
         links: dict[Any, dict[Any, Any]] = {comparable(pk): {} for pk in pks}
         through = QuerySet(column.through, using=self._database).order_by()
         names = (column.source_name, column.target_name, "pk")
-        for chunk in chunks(pks, self._parameters):
+        for chunk in chunks(pks, rows_per_statement(self.plan, self._database)):
             rows = through.filter(**{f"{column.source_name}__in": chunk}).values_list(*names)
             for source, target, link in rows:
                 links[comparable(source)][comparable(target)] = link
         return links
 
-    @property
-    def _parameters(self) -> int:
-        return min(BATCH, connections[self._database].features.max_query_params or BATCH)
+
+def rows_per_statement(plan: Plan, database: str, values: int = 0) -> int:
+    """How many rows a statement takes that names them by pk, with so many other values for each."""
+    columns = len(plan.pk_fields)
+    size = BATCH if columns == 1 else COMPOSITE_BATCH
+    limit = connections[database].features.max_query_params
+    return size if limit is None else max(1, min(size, limit // (columns + values)))
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -9,7 +9,7 @@ from fastnk.django.backup import Record
 from fastnk.django.directory import DanglingError, Directory, Row, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Reference, UnknownModelError
-from fastnk.django.rows import InBackup, Missing
+from fastnk.django.rows import InBackup, InDatabase, Missing
 from fastnk.django.values import REFUSALS, converted
 from fastnk.schema import GenericRelation
 
@@ -86,18 +86,19 @@ class Translator:
             result[name] = [PkOf(row, pk) for row in dict.fromkeys(found) if row is not None]
         return result
 
-    def pk_relation(self, record: Record) -> PkOf | None:
-        """The row whose pk is the record's, for a model whose pk is a relation."""
-        plan = record.plan
-        reference = plan.columns[plan.pk.name].reference
+    def pk_relation(self, record: Record) -> Any:
+        """The pk of a record whose pk is a relation: a value or `PkOf`; `None` if it is unknown."""
+        name = record.plan.pk.name
+        column = record.plan.columns[name]
         value = record.pk
-        if value is None and reference is not None:
-            value = self._key_of_pk_relation(record, reference)
-        if value is None or reference is None:
-            record.note(self._findings, codes.NO_PK, f"the record does not say its {plan.pk.name}")
-            return None
-        row = self._find(record, plan.pk.name, reference, value)
-        return None if row is None else PkOf(row, plan.pk)
+        if value is None and column.reference is not None:
+            value = self._key_of_pk_relation(record, column.reference)
+        values: dict[str, Any] = {}
+        if value is None:
+            record.note(self._findings, codes.NO_PK, f"the record does not say its {name}")
+        else:
+            self._put(values, record, name, column, value)
+        return values.get(name)
 
     def _put(
         self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
@@ -108,12 +109,10 @@ class Translator:
                 self._refuse_null(record, name, column, values[name])
                 return
             row = self._find(record, name, column.reference, raw)
-            if row is None:
-                return
-            if column.reference.to_field is None:
-                values[name] = PkOf(row, column.field)
-            else:
-                values[name] = self._directory.held(row, column.reference)
+            if row is not None:
+                held = self._directory.held(row, column.reference)
+                is_row = isinstance(held, InBackup | InDatabase)
+                values[name] = PkOf(held, column.field) if is_row else held
         except REFUSALS as error:
             record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
         except DanglingError as error:
@@ -137,24 +136,27 @@ class Translator:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=value)
         return None
 
-    def _key_of_pk_relation(self, record: Record, reference: Reference) -> list[Any] | None:
-        """The key of the row whose pk is the record's, out of the record's own natural key."""
-        own, target = record.plan.key, self._directory.plans[reference.target].key
+    def _key_of_pk_relation(self, record: Record, reference: Reference) -> Any:
+        """What tells the row whose pk is the record's, out of the record's own natural key."""
+        own, target = record.plan.key, self._directory.plans[reference.target]
         key = record.row.rows.keys[record.row.number]
-        if own is None or target is None or key is None:
+        if own is None or key is None:
             return None
-        paths = [(record.plan.pk.name, *part.path) for part in target.parts]
-        if not all(path in own.positions for path in paths):
-            return None
-        return target.spell(tuple(key[own.positions[path]] for path in paths))
+        name = record.plan.pk.name
+        held = {path[1:]: key[number] for path, number in own.positions.items() if path[0] == name}
+        if target.key and all(part.path in held for part in target.key.parts):
+            return target.key.spell(tuple(held[part.path] for part in target.key.parts))
+        return held.get((reference.to_field,) if reference.to_field else target.pk_path)
 
     def _put_generic(
         self, values: dict[str, Any], record: Record, generic: GenericRelation
     ) -> None:
-        name = generic.object_id
+        name, kind = generic.object_id, _kind_field(generic)
         raw = record.fields.get(name)
-        if raw is None or record.fields.get(generic.content_type) is None:
+        if raw is None or record.fields.get(kind) is None:
             return
+        if not {name, kind} <= record.plan.columns.keys():
+            return  # noted as fields that are not known
         row = self._generic_row(record, generic, raw)
         if row is None:
             self.generic_kept += 1
@@ -163,15 +165,8 @@ class Translator:
 
     def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
         """The row meant by an object id, as far as the backup knows it."""
-        column = record.plan.columns[generic.content_type]
         try:
-            if column.reference is None:
-                return None
-            kind = self._directory.find(column.reference, record.fields[generic.content_type])
-            label = ".".join(
-                self._directory.follow(kind, (name,)) for name in ("app_label", "model")
-            )
-            plan = self._directory.plans[label]
+            plan = self._directory.plans[self._generic_label(record, generic)]
             if isinstance(raw, list):
                 return self._find(record, generic.object_id, Reference(plan.label, None), raw)
             rows = self._directory.backup(plan)
@@ -179,3 +174,19 @@ class Translator:
         except (DanglingError, UnknownModelError, *REFUSALS):
             return None  # of the content type itself its own column tells
         return None if number is None else InBackup(rows, number)
+
+    def _generic_label(self, record: Record, generic: GenericRelation) -> str:
+        """The label of the model that is meant, or what should be one. Raises `DanglingError`."""
+        name = _kind_field(generic)
+        kind, reference = record.fields[name], record.plan.columns[name].reference
+        if generic.content_type is None:
+            return generic.labels.get(kind) or str(kind).lower()
+        if reference is None:
+            raise DanglingError(f"{name} is not a relation")
+        row = self._directory.find(reference, kind)
+        return ".".join(self._directory.follow(row, (part,)) for part in ("app_label", "model"))
+
+
+def _kind_field(generic: GenericRelation) -> str:
+    """The field that says which model a generic relation refers to."""
+    return generic.content_type or generic.label or ""

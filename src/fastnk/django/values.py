@@ -40,12 +40,13 @@ def comparable(value: Any) -> Any:
     """A hashable form with a stable repr, equal for values that a backup cannot tell apart.
 
     Backups cut times to milliseconds, so times are compared as far as they go. Numbers in JSON
-    columns come back from databases as `1` or `1.0`, but `true` is not 1.
+    columns come back from databases as `1` or `1.0`, but `true` is not 1. What is comparable
+    already stays as it is.
     """
     if value is None or type(value) in (str, int):
         return value
     if isinstance(value, bool):
-        return (bool, value)
+        return (bool, int(value))
     if isinstance(value, float):
         if value.is_integer():
             return int(value)
@@ -59,7 +60,7 @@ def comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return (dict, *sorted((str(name), comparable(item)) for name, item in value.items()))
     if isinstance(value, list | tuple):
-        return (list, *map(comparable, value))
+        return tuple(map(comparable, value))
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     return value if type(value).__hash__ is not None else repr(value)

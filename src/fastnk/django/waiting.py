@@ -20,6 +20,7 @@ class Decisions(Protocol):
     def match_by_unique(self, row: InBackup, value: Any) -> None: ...
     def match_by_content(self, entry: ByContent) -> None: ...
     def create_with_pk(self, row: InBackup, pk: Any) -> None: ...
+    def create_under_new_pk(self, row: InBackup) -> None: ...
     def share_pk(self, row: InBackup, other: Any) -> None: ...
     def renumber(self, row: InBackup) -> None: ...
 
@@ -40,7 +41,7 @@ class Waiting:
 class ByRelation(Waiting):
     """Its pk is the pk of another row."""
 
-    def __init__(self, row: InBackup, target: PkOf) -> None:
+    def __init__(self, row: InBackup, target: Any) -> None:
         super().__init__(row, [target])
         self._target = target
 
@@ -50,6 +51,29 @@ class ByRelation(Waiting):
         if pk is Missing.PK:
             decisions.share_pk(self.row, self._target.row)
         elif rows.keys[number] is None or (rows.plan.key and rows.plan.key.has_foreign_pk):
+            decisions.match_by_pk(self.row, pk)
+        else:  # no row has its key
+            decisions.create_with_pk(self.row, pk)
+
+
+class ByCompositePk(Waiting):
+    """Its pk has several parts; so has its natural key where that holds pks of other rows."""
+
+    def __init__(self, row: InBackup, pk: list[Any], key: list[Any] | None) -> None:
+        super().__init__(row, [*pk, *(key or [])])
+        self._pk = pk
+        self._key = key
+
+    def settle(self, decisions: Decisions) -> None:
+        rows, number = self.row
+        if self._key is not None:
+            decisions.match_by_key(self.row, tuple(map(now, self._key)))
+        pk = tuple(map(now, self._pk))
+        if self.row.pk is not Missing.MATCH:
+            return
+        if Missing.PK in pk:
+            decisions.create_under_new_pk(self.row)
+        elif self._key is None and rows.keys[number] is None:
             decisions.match_by_pk(self.row, pk)
         else:  # no row has its key
             decisions.create_with_pk(self.row, pk)

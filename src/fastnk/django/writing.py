@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from fastnk.django.directory import Directory
 from fastnk.django.plan import ManyColumn, Plan
-from fastnk.django.rows import BATCH, InBackup, chunks
+from fastnk.django.rows import InBackup, chunks, rows_per_statement
 from fastnk.django.values import comparable, stored
 from fastnk.errors import RestoreError
 
@@ -105,7 +105,7 @@ class Writer:
             gone = [link for change in batch for link in change.removed.get(name, ())]
             through = QuerySet(column.through, using=self._database)
             with _named(path):
-                for chunk in chunks(gone, self._batch_size(1)):
+                for chunk in chunks(gone, rows_per_statement(plan, self._database)):
                     through.filter(pk__in=chunk)._raw_delete(self._database)
             links = [
                 (change.row.pk, target) for change in batch for target in change.added.get(name, ())
@@ -138,16 +138,20 @@ class Writer:
         fields = [
             field for field in column.through._meta.local_concrete_fields if field.remote_field
         ]
+        of_records = self._directory.links(column)
         rows = [
             SimpleNamespace(**{column.source_name: source, column.target_name: target})
             for source, target in links
+            if (comparable(source), comparable(target)) not in of_records
         ]
         self._insert(column.through, path, fields, rows)
 
     def _update_columns(self, plan: Plan, names: tuple[str, ...], group: list[Change]) -> None:
         query = QuerySet(plan.model, using=self._database)
+        values_of_cases = len(names) * (len(plan.pk_fields) + 1)
+        size = rows_per_statement(plan, self._database, values_of_cases)
         with _named(plan.label):
-            for chunk in chunks(group, self._batch_size(2 * len(names) + 1)):
+            for chunk in chunks(group, size):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
 
@@ -162,11 +166,6 @@ class Writer:
         if self._connection.features.requires_casted_case_in_updates:
             return Cast(case, output_field=field)
         return case
-
-    def _batch_size(self, parameters: int) -> int:
-        """How many rows one statement takes at `parameters` each."""
-        limit = self._connection.features.max_query_params
-        return BATCH if limit is None else max(1, min(BATCH, limit // parameters))
 
 
 def _default(field: Any) -> Any:

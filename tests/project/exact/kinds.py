@@ -106,14 +106,21 @@ def pk_as(kind: type[Any], holds: Callable[[Any], bool] = lambda pk: True) -> Pr
     return lambda s: isinstance(s.pk, kind) and any(holds(row.pk) for row in s.rows)
 
 
-def relation_as_pk(key: bool) -> Predicate:
-    return lambda s: bool(s.pk.one_to_one) and not s.parents and s.has_key is key
+def relation_as_pk(key: bool, one_to_one: bool = True) -> Predicate:
+    return lambda s: (
+        (s.pk.is_relation, s.pk.one_to_one, s.has_key) == (True, one_to_one, key) and not s.parents
+    )
 
 
 def outside_of_the_key(s: Specimen) -> bool:
     if not s.own_key or s.pk.is_relation or not isinstance(s.pk, models.CharField):
         return False
     return s.pk.name not in flat_parts(trace_natural_key(s.model) or [])
+
+
+def by_pk(s: Specimen) -> bool:
+    """Whether the pk is the natural key."""
+    return s.has_key and all(row.pk == row.natural_key() for row in s.rows)
 
 
 def hops(number: int) -> Predicate:
@@ -133,13 +140,14 @@ def refers(holds: Callable[[Any], bool]) -> Predicate:
     return lambda s: any(map(holds, s.foreign_keys))
 
 
-def tree(key: bool) -> Predicate:
+def tree(key: bool, null: bool) -> Predicate:
     return lambda s: (
-        s.has_key is key and any(f.remote_field.model is s.model for f in s.foreign_keys)
+        s.has_key is key
+        and any(f.remote_field.model is s.model and f.null is null for f in s.foreign_keys)
     )
 
 
-def cycle(null: bool) -> Predicate:
+def cycle(key: bool, null: bool) -> Predicate:
     """Two models that refer to each other, by a column that may be null or none that may."""
 
     def closes(s: Specimen) -> bool:
@@ -147,7 +155,7 @@ def cycle(null: bool) -> Predicate:
             other = field.remote_field.model
             back = [f for f in foreign_keys_of(other) if f.remote_field.model is s.model]
             if other is not s.model and back:
-                return any(f.null for f in (field, *back)) is null
+                return s.has_key is key and any(f.null for f in (field, *back)) is null
         return False
 
     return closes
@@ -157,8 +165,13 @@ def many(holds: Callable[[Any], bool]) -> Predicate:
     return lambda s: any(map(holds, s.many))
 
 
-def to_self(symmetrical: bool) -> Predicate:
-    return lambda s: any(r.model is s.model and r.symmetrical is symmetrical for r in s.many)
+def to_self(holds: Callable[[Any, Specimen], bool]) -> Predicate:
+    return lambda s: any(r.model is s.model and holds(r, s) for r in s.many)
+
+
+def through(holds: Callable[[Any], bool]) -> Predicate:
+    """A many-to-many relation with a through model of the project's own."""
+    return many(lambda r: not r.through._meta.auto_created and holds(r))
 
 
 def child(levels: int, key: bool, own: bool) -> Predicate:
@@ -189,15 +202,19 @@ def leaves(key: Any) -> Iterator[Any]:
             yield part
 
 
+def made_of(holds: Callable[[Any], bool]) -> Predicate:
+    """A key whose method names such a field."""
+
+    def does(s: Specimen) -> bool:
+        named = {node.attr for node in s.method() if isinstance(node, ast.Attribute)}
+        return any(field.name in named and holds(field) for field in s.model._meta.local_fields)
+
+    return does
+
+
 def choices(kind: type[Any]) -> Predicate:
     """A key with a field in it that has choices."""
-
-    def has(s: Specimen) -> bool:
-        named = {node.attr for node in s.method() if isinstance(node, ast.Attribute)}
-        fields = [field for field in s.model._meta.local_fields if field.name in named]
-        return any(field.choices and isinstance(field, kind) for field in fields)
-
-    return has
+    return made_of(lambda field: bool(field.choices) and isinstance(field, kind))
 
 
 def written_with(*kinds: type[ast.AST]) -> Predicate:
@@ -222,6 +239,29 @@ def field_of(kind: type[Any]) -> Predicate:
     return lambda s: any(isinstance(field, kind) for field in s.model._meta.local_fields)
 
 
+def array(holds: Callable[[Any, Any], bool]) -> Predicate:
+    """A field with an array, and a value in it."""
+    return lambda s: any(
+        holds(field.base_field, getattr(row, field.attname))
+        for field in s.model._meta.local_fields
+        if is_array(field)
+        for row in s.rows
+    )
+
+
+def is_array(field: Any) -> bool:
+    """Told without the fields of PostgreSQL, which do not load where its driver is missing."""
+    return hasattr(field, "base_field") and not is_range(field)
+
+
+def is_range(field: Any) -> bool:
+    return hasattr(field, "range_type")
+
+
+def array_of(kind: type[Any]) -> Predicate:
+    return array(lambda item, value: isinstance(item, kind) and bool(value))
+
+
 def generic(kind: type[Any]) -> Predicate:
     def refers_by(s: Specimen) -> bool:
         keys = [f for f in s.model._meta.private_fields if isinstance(f, GenericForeignKey)]
@@ -237,6 +277,9 @@ def is_model(model: Any) -> Predicate:
 RELATIONS: dict[str, Predicate] = {
     "one-to-one as pk, with a natural key": relation_as_pk(True),
     "one-to-one as pk, without one": relation_as_pk(False),
+    "one-to-one beside the pk": refers(lambda f: f.one_to_one and not f.primary_key),
+    "foreign key as pk, with a natural key": relation_as_pk(True, one_to_one=False),
+    "foreign key as pk, without one": relation_as_pk(False, one_to_one=False),
     "foreign key in a natural key": hops(1),
     "foreign key in a natural key, two levels": hops(2),
     "foreign key in a natural key, three levels": hops(3),
@@ -244,19 +287,27 @@ RELATIONS: dict[str, Predicate] = {
     "to_field that is a relation": refers(
         lambda f: f.target_field.is_relation and not f.target_field.primary_key
     ),
-    "tree with a natural key": tree(True),
-    "tree without one": tree(False),
-    "cycle of models, nullable": cycle(True),
-    "cycle of models, NOT NULL": cycle(False),
-    "many-to-many to self": to_self(False),
-    "many-to-many to self, symmetrical": to_self(True),
+    "tree with a natural key": tree(key=True, null=True),
+    "tree with a natural key, NOT NULL": tree(key=True, null=False),
+    "tree without one": tree(key=False, null=True),
+    "tree without one, NOT NULL": tree(key=False, null=False),
+    "cycle of models, nullable": cycle(key=True, null=True),
+    "cycle of models, NOT NULL": cycle(key=True, null=False),
+    "cycle of models without natural keys, nullable": cycle(key=False, null=True),
+    "cycle of models without natural keys, NOT NULL": cycle(key=False, null=False),
+    "many-to-many to self": to_self(lambda r, s: not r.symmetrical),
+    "many-to-many to self, symmetrical": to_self(lambda r, s: r.symmetrical),
+    "many-to-many to self, without a natural key": to_self(lambda r, s: not s.has_key),
     "many-to-many to a model with natural key": many(lambda r: keyed(r.model)),
     "many-to-many to a model without one": many(lambda r: not keyed(r.model)),
-    "many-to-many with a through model": many(lambda r: not r.through._meta.auto_created),
+    "many-to-many through a model with natural key": through(lambda r: keyed(r.through)),
+    "many-to-many through a model without one": through(lambda r: not keyed(r.through)),
+    "many-to-many to self through a model": to_self(lambda r, s: not r.through._meta.auto_created),
     "relation to a proxy": refers(lambda f: f.remote_field.model._meta.proxy),
     "many-to-many to a proxy": many(lambda r: r.model._meta.proxy),
     "generic relation in a number column": generic(models.IntegerField),
     "generic relation in a text column": generic(models.CharField),
+    "generic relation in a UUID column": generic(models.UUIDField),
 }
 
 PKS: dict[str, Predicate] = {
@@ -268,11 +319,13 @@ PKS: dict[str, Predicate] = {
     "negative pk": pk_as(models.IntegerField, lambda pk: pk < 0),
 }
 if django.VERSION >= (5, 2):
+    composite = pk_as(models.CompositePrimaryKey)
     PKS |= {
-        "composite pk": lambda s: pk_as(models.CompositePrimaryKey)(s) and not s.has_key,
-        "composite pk and a natural key": lambda s: (
-            pk_as(models.CompositePrimaryKey)(s) and s.has_key
+        "composite pk": lambda s: composite(s) and not s.has_key,
+        "composite pk and another natural key": lambda s: (
+            composite(s) and s.own_key and not by_pk(s)
         ),
+        "composite pk as the natural key": lambda s: composite(s) and by_pk(s),
     }
 
 INHERITANCE: dict[str, Predicate] = {
@@ -320,7 +373,7 @@ KEYS: dict[str, Predicate] = {
     "branch": written_with(ast.IfExp, ast.If),
     "query": calls("first"),
     "all ancestors": lambda s: (
-        calls("natural_key")(s) and tree(True)(s) and trace_or_none(s.model) is None
+        calls("natural_key")(s) and tree(key=True, null=True)(s) and trace_or_none(s.model) is None
     ),
 }
 
@@ -345,6 +398,31 @@ CONTENT: dict[str, Predicate] = {
     "group": is_model(Group),
     "user": is_model(User),
 }
+if django.VERSION >= (5, 0):
+    CONTENT |= {
+        "generated column": field_of(models.GeneratedField),
+        "default of the database": lambda s: any(
+            f.db_default is not models.NOT_PROVIDED for f in s.model._meta.local_fields
+        ),
+    }
+
+ARRAYS: dict[str, Predicate] = {
+    "array of integers": array_of(models.IntegerField),
+    "array of texts": array_of(models.TextField),
+    "array of texts like JSON": array(lambda item, value: '{"pk": 1}' in (value or ())),
+    "array of arrays": array(lambda item, value: bool(value) and isinstance(value[0], list)),
+    "array of dates": array_of(models.DateField),
+    "array of moments": array_of(models.DateTimeField),
+    "array of decimals": array_of(models.DecimalField),
+    "array of UUIDs": array_of(models.UUIDField),
+    "array of JSON": array_of(models.JSONField),
+    "array with a null": array(lambda item, value: bool(value) and None in leaves(value)),
+    "array that is null": array(lambda item, value: value is None),
+    "array that is empty": array(lambda item, value: value == []),
+    "array in a natural key": made_of(is_array),
+    "range": lambda s: any(map(is_range, s.model._meta.local_fields)),
+    "range in a natural key": made_of(is_range),
+}
 
 KINDS: dict[str, Predicate] = {
     **RELATIONS,
@@ -352,4 +430,5 @@ KINDS: dict[str, Predicate] = {
     **INHERITANCE,
     **{f"{what} in a natural key": predicate for what, predicate in KEYS.items()},
     **CONTENT,
+    **ARRAYS,
 }

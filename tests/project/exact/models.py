@@ -271,6 +271,22 @@ class Rank(Base):
         return (self.value,)
 
 
+class Tariff(Base):
+    """A foreign key that is a pk without being called one-to-one."""
+
+    country = models.ForeignKey(Country, models.CASCADE, primary_key=True)
+
+    def natural_key(self) -> Key:
+        return self.country.natural_key()
+
+
+class Levy(Base):
+    """The same without a natural key."""
+
+    room = models.ForeignKey(Room, models.CASCADE, primary_key=True)
+    percent = models.IntegerField()
+
+
 # ---- foreign keys -----------------------------------------------------------------------------
 
 
@@ -363,6 +379,22 @@ class Comment(Base):
     badge = models.ForeignKey(Badge, models.CASCADE, null=True)
 
 
+class Stage(Base):
+    """A tree whose root is its own parent, because the column is NOT NULL."""
+
+    parent = models.ForeignKey("self", models.CASCADE)
+    name = models.CharField(max_length=40, unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.name, self.parent.name)
+
+
+class Step(Base):
+    """The same without natural key."""
+
+    parent = models.ForeignKey("self", models.CASCADE)
+
+
 class Team(Base):
     """A cycle that a null opens."""
 
@@ -379,6 +411,16 @@ class Player(Base):
 
     def natural_key(self) -> Key:
         return (self.name, self.team.name)
+
+
+class Ship(Base):
+    """The same without natural keys."""
+
+    captain = models.ForeignKey("Sailor", models.SET_NULL, null=True)
+
+
+class Sailor(Base):
+    ship = models.ForeignKey(Ship, models.CASCADE)
 
 
 class Egg(Base):
@@ -435,6 +477,7 @@ class Person(Base):
     countries = models.ManyToManyField(Country)
     teams = models.ManyToManyField(Team, through="Membership", related_name="people")
     streets = models.ManyToManyField(Street, through="Walk")
+    knows = models.ManyToManyField("self", through="Acquaintance", symmetrical=False)
 
     def natural_key(self) -> Key:
         return (self.name,)
@@ -458,10 +501,18 @@ class Walk(Base):
     street = models.ForeignKey(Street, models.CASCADE)
 
 
+class Acquaintance(Base):
+    """A through model that leads back to the same model."""
+
+    knowing = models.ForeignKey(Person, models.CASCADE, related_name="knowing")
+    known = models.ForeignKey(Person, models.CASCADE, related_name="known")
+
+
 class Crowd(Base):
     """Many-to-many from a model without natural key; a relation to a through model of Django's."""
 
     people = models.ManyToManyField(Person)
+    rivals = models.ManyToManyField("self")
     tie = models.ForeignKey(Person.badges.through, models.SET_NULL, null=True)
 
 
@@ -779,6 +830,29 @@ class Sticker(Base):
 
     def natural_key(self) -> Key:
         return (self.code, *self.kind.natural_key())
+
+
+class Pin(Base):
+    """A generic relation in a UUID column."""
+
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.UUIDField()
+    target = GenericForeignKey("content_type", "object_id")
+
+
+if django.VERSION >= (5, 0):
+
+    class Sum(Base):
+        """Columns that the database fills."""
+
+        net = models.IntegerField(unique=True)
+        currency = models.CharField(max_length=3, db_default="EUR")
+        gross = models.GeneratedField(
+            expression=models.F("net") * 2, output_field=models.IntegerField(), db_persist=True
+        )
+
+        def natural_key(self) -> Key:
+            return (self.net, self.currency)
 
 
 class HiddenManager(models.Manager):

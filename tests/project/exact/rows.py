@@ -112,6 +112,8 @@ def _relations_as_pks(
         make(exact.Lock, desk=desk, code=f"L{number}")
         make(exact.Keyhole, desk=desk)
     make(exact.Rank, badge=codes["badges"][2], value=7)
+    make(exact.Tariff, country=country)
+    make(exact.Levy, room=pks["rooms"][0], percent=3)
     make(exact.LockerKey, locker=make(exact.Locker, pk=700, owner=profiles[0], number=12))
 
 
@@ -135,10 +137,17 @@ def _foreign_keys(make: Make, codes: dict[str, Any]) -> list[Any]:
     make(exact.Folder, pk=78, parent=inner, name="leaf")
     comment = make(exact.Comment, pk=60, badge=codes["badges"][0])
     make(exact.Comment, pk=59, parent=comment)
+    make(exact.Stage, pk=2, name="leaf", parent_id=3)
+    make(exact.Stage, pk=3, name="root", parent_id=3)
+    make(exact.Step, pk=2, parent_id=3)
+    make(exact.Step, pk=3, parent_id=3)
     team = make(exact.Team, pk=5, name="reds")
     make(exact.Team, pk=6, name="blues")
     team.captain = make(exact.Player, pk=5, name="Pelé", team=team)
     team.save()
+    ship = make(exact.Ship, pk=6)
+    ship.captain = make(exact.Sailor, pk=5, ship=ship)
+    ship.save()
     make(exact.Egg, pk=1, name="first", hen_id=2)
     make(exact.Hen, pk=2, name="Berta", egg_id=1)
     make(exact.Chicken, pk=1, rooster_id=2)
@@ -166,8 +175,11 @@ def _many_to_many(
     make(exact.Membership, person=ann, team=team, since=date(999, 1, 1))
     for street in exact.Street.objects.using(ann._state.db):
         make(exact.Walk, person=eve, street=street)
+    make(exact.Acquaintance, knowing=eve, known=ann)
+    make(exact.Acquaintance, knowing=eve, known=eve)
     tie = exact.Person.badges.through.objects.using(ann._state.db).last()
-    make(exact.Crowd, people=[bob, eve], tie=tie)
+    crowd = make(exact.Crowd, people=[bob, eve], tie=tie)
+    make(exact.Crowd, rivals=[crowd])
     return [ann, bob, eve]
 
 
@@ -261,9 +273,15 @@ def _fields(make: Make, alias: str) -> None:
         make(exact.Note, content_type=kind, object_id=target.pk, text="x")
         make(exact.Sticker, kind=kind, which=str(target.pk), code=f"on {kind.model}")
     make(exact.Note, text="on nothing")
-    for target in (exact.Country(iso="BE"), exact.Device(id=uuid.UUID(int=1 << 90))):
+    device, firmware = exact.Device(id=uuid.UUID(int=1 << 90)), exact.Firmware(id=uuid.UUID(int=7))
+    for target in (device, firmware):
+        make(exact.Pin, content_type=types.get_for_model(target), object_id=target.pk)
+    for target in (exact.Country(iso="BE"), device):
         kind = types.get_for_model(target)
         make(exact.Sticker, kind=kind, which=str(target.pk), code=f"on {kind.model}")
+    if django.VERSION >= (5, 0):
+        make(exact.Sum, net=21)
+        make(exact.Sum, net=-4, currency="USD")
 
 
 def _hidden(make: Make) -> None:

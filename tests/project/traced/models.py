@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, ClassVar
 
+import django
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -240,15 +241,17 @@ class Writer(Account):
         return (self.email,)
 
 
-class Seat(models.Model):
-    """A composite pk."""
+if django.VERSION >= (5, 2):
 
-    pk = models.CompositePrimaryKey("row", "number")
-    row = models.CharField(max_length=2)
-    number = models.IntegerField()
+    class Seat(models.Model):
+        """A composite pk."""
 
-    def natural_key(self) -> Key:
-        return self.pk
+        pk = models.CompositePrimaryKey("row", "number")
+        row = models.CharField(max_length=2)
+        number = models.IntegerField()
+
+        def natural_key(self) -> Key:
+            return self.pk
 
 
 class Sample(models.Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, ClassVar
 
+import django
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -151,9 +152,10 @@ class Rope(models.Model):
     """The other half of that cycle; a column that the database computes."""
 
     length = models.IntegerField()
-    twice = models.GeneratedField(
-        expression=models.F("length") * 2, output_field=models.IntegerField(), db_persist=True
-    )
+    if django.VERSION >= (5, 0):
+        twice = models.GeneratedField(
+            expression=models.F("length") * 2, output_field=models.IntegerField(), db_persist=True
+        )
     swing = models.ForeignKey(Swing, models.CASCADE)
 
 
@@ -210,12 +212,14 @@ class Portrait(models.Model):
     text = models.CharField(max_length=50)
 
 
-class Shift(models.Model):
-    """A primary key of two columns."""
+if django.VERSION >= (5, 2):
 
-    pk = models.CompositePrimaryKey("keeper_id", "day")
-    keeper = models.ForeignKey(Keeper, models.CASCADE)
-    day = models.DateField()
+    class Shift(models.Model):
+        """A primary key of two columns."""
+
+        pk = models.CompositePrimaryKey("keeper_id", "day")
+        keeper = models.ForeignKey(Keeper, models.CASCADE)
+        day = models.DateField()
 
 
 class Sticker(models.Model):
