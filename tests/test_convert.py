@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastnk
-from fastnk import _core
+from fastnk import _core, lanes
 from fastnk.convert import LegacyBackupConverter, Policies, convert
 from fastnk.errors import (
     BackupSyntaxError,
@@ -306,7 +305,7 @@ variants = st.sampled_from(VARIANTS)
 def short_segments() -> Iterator[None]:
     """Threads share small backups, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[LegacyBackupConverter.__module__], "SEGMENT_SIZE", 64)
+        patch.setattr(lanes, "PIECE_SIZE", 64)
         yield
 
 

@@ -27,7 +27,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 import os
 
@@ -400,6 +400,30 @@ cdef class Splitter(Walker):
             records.append(record.data[:record.length])
         self.cut.length = 0
         return records
+
+
+def last_record(const uint8_t[::1] data):
+    """Where the last record of a piece seems to start: at a brace with "model" behind it, and
+    another record's closing brace in front. `None` where there is none such."""
+    cdef ssize_t at = data.shape[0] - 8
+    cdef ssize_t before, behind
+    while at > 0:
+        if data[at] == c'{':
+            behind = at + 1
+            while behind < data.shape[0] and is_space(data[behind]):
+                behind += 1
+            before = at - 1
+            while before > 0 and is_space(data[before]):
+                before -= 1
+            if data[before] == c',':
+                before -= 1
+                while before > 0 and is_space(data[before]):
+                    before -= 1
+            if (before >= 0 and data[before] == c'}' and behind + 7 <= data.shape[0]
+                    and memcmp(&data[behind], b'"model"', 7) == 0):
+                return at
+        at -= 1
+    return None
 
 
 # ---- the plan -----------------------------------------------------------------------------
@@ -840,6 +864,7 @@ cdef class Indexer(Walker):
     cdef int policies[CODES]
     cdef uint64_t counts[CODES]  # how often a policy other than error was applied
     cdef bint django_style
+    cdef bint is_piece           # its rows are to be taken over, so it enters them nowhere
     cdef bint log_all            # every record gets a log entry, so that any can be left out
     cdef bint keys_only
     cdef int last_model          # of the record before: mostly that of the next, too
@@ -871,11 +896,12 @@ cdef class Indexer(Walker):
 
     def __cinit__(self, Plan plan not None, *, name=None, dict policies=None,
                   bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD,
-                  Indexer after=None):
+                  Indexer after=None, bint is_piece=False):
         self.plan = plan
         self.name = name
         self.max_record = max_record
         self.django_style = django_style
+        self.is_piece = is_piece
         self.last_model = NOWHERE
         seed = os.urandom(sizeof(self.seed))
         memcpy(self.seed, <const uint8_t *> seed, sizeof(self.seed))
@@ -940,6 +966,81 @@ cdef class Indexer(Walker):
         self.consumed = self.records = self.records_end = 0
         self.window.length = self.retry_length = 0
         self.walk.final = False
+
+    # -- pieces --
+    #
+    # A backup may be indexed in pieces, each by an `Indexer` of its own, in threads of their own.
+    # Where they are cut is a guess, and so is that nothing is wrong with them: each piece says
+    # whether it held, and the backup is indexed as a whole where one did not.
+
+    def index_piece(self, const uint8_t[::1] data, unsigned long long start, bint is_array):
+        """Index a piece that stands at `start` and should begin with a record, and the next piece
+        as well. Returns whether that held, with nothing found wrong."""
+        cdef bint good
+        cdef int i
+        for i in range(self.model_count):
+            self.models[i].table.rows.length = 0
+            self.models[i].pks.count = 0
+            self.models[i].records = self.models[i].with_pk = 0
+            self.models[i].with_natural_key = 0
+        self.top = NEXT if is_array else LINES
+        self.consumed = self.records_end = self.log_end = start
+        self.records = self.logged_record = 0
+        self.window.length = self.retry_length = 0
+        with nogil:
+            good = (reserve(&self.window, data.shape[0] + FNK_BLOCK)
+                    and append(&self.window, &data[0], data.shape[0]) and self.walk_window())
+        return (good and self.window.length == 0 and self.notes.length == 0
+                and self.top == (NEXT if is_array else LINES))
+
+    def adopt(self, Indexer piece not None):
+        """Take over the rows and counts of the next piece. Returns whether nothing is wrong."""
+        cdef ModelState *m
+        cdef ModelState *other
+        cdef int i, number
+        for i in range(piece.model_count):
+            other = &piece.models[i]
+            if other.records == 0:
+                continue
+            number = self.find_model(other.label)
+            if number == NOWHERE:
+                return False
+            m = &self.models[number]
+            m.records += other.records
+            m.with_pk += other.with_pk
+            m.with_natural_key += other.with_natural_key
+            if not (add_runs(&m.pks, &other.pks) and self.adopt_rows(m, &other.table.rows)):
+                return False
+        for i in range(CODES):
+            self.counts[i] += piece.counts[i]
+            piece.counts[i] = 0
+        self.records += piece.records
+        self.records_end = piece.records_end
+        self.consumed = piece.consumed
+        return True
+
+    def cut_log(self):
+        """What is logged from now on counts from here."""
+        self.log_end = self.consumed
+        self.logged_record = self.records
+
+    cdef bint adopt_rows(self, ModelState *m, const Buffer *rows) noexcept nogil:
+        cdef size_t place = m.table.rows.length
+        cdef size_t end = place + rows.length
+        cdef const uint8_t *at
+        cdef bint stored
+        cdef int i
+        if not append(&m.table.rows, rows.data, rows.length):
+            return False
+        while place < end:
+            for i in range(m.plan.indexes):
+                if not self.enter(m, i, place, &stored) or self.notes.length:
+                    return False
+            at = row_columns(m.table.rows.data + place)
+            for i in range(m.plan.row_columns):
+                read_text(&at)
+            place = at - m.table.rows.data
+        return True
 
     # -- models --
 
@@ -1653,6 +1754,8 @@ cdef class Indexer(Walker):
                 and append_text(rows, pk.data, pk.length) and self.append_columns(rows, m.plan)):
             self.walk.fault = MEMORY
             return False
+        if self.is_piece:
+            return True
         for i in range(m.plan.indexes):
             if not self.enter(m, i, place, &stored):
                 return False

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memmove
 
 from fastnk._text cimport (
     ODD,
@@ -269,17 +270,50 @@ cdef inline bint in_runs(const PkSet *pks, int64_t value) noexcept nogil:
     return False
 
 
-cdef inline Entered append_to_runs(PkSet *pks, int64_t value) noexcept nogil:
+cdef inline bint add_runs(PkSet *pks, const PkSet *more) noexcept nogil:
+    """Take over the runs of another set. False where a pk is in both, or without memory."""
+    cdef size_t i
+    for i in range(more.count):
+        if not add_run(pks, more.runs[i]):
+            return False
+    return True
+
+
+cdef inline bint add_run(PkSet *pks, Run run) noexcept nogil:
+    cdef size_t at = pks.count
+    while at and pks.runs[at - 1].first > run.first:
+        at -= 1
+    if (at and pks.runs[at - 1].last >= run.first) or (
+            at < pks.count and pks.runs[at].first <= run.last):
+        return False
+    if at == pks.count and at and pks.runs[at - 1].last + 1 == run.first:
+        pks.runs[at - 1].last = run.last
+        return True
+    if not room_for_run(pks):
+        return False
+    memmove(&pks.runs[at + 1], &pks.runs[at], (pks.count - at) * sizeof(Run))
+    pks.runs[at] = run
+    pks.count += 1
+    return True
+
+
+cdef inline bint room_for_run(PkSet *pks) noexcept nogil:
     cdef Run *runs
-    if pks.count and pks.runs[pks.count - 1].last + 1 == value:
-        pks.runs[pks.count - 1].last = value
-        return NEW
     if pks.count == pks.room:
         pks.room = 2 * pks.room if pks.room else 8
         runs = <Run *> realloc(pks.runs, pks.room * sizeof(Run))
         if runs == NULL:
-            return NOT_ENTERED
+            return False
         pks.runs = runs
+    return True
+
+
+cdef inline Entered append_to_runs(PkSet *pks, int64_t value) noexcept nogil:
+    if pks.count and pks.runs[pks.count - 1].last + 1 == value:
+        pks.runs[pks.count - 1].last = value
+        return NEW
+    if not room_for_run(pks):
+        return NOT_ENTERED
     pks.runs[pks.count].first = pks.runs[pks.count].last = value
     pks.count += 1
     return NEW

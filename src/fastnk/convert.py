@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
 import os
-import tempfile
 import time
-from array import array
-from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from fastnk._core import Indexer, Splicer
 from fastnk.audit import Audit
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
+from fastnk.lanes import Cutter, IndexLane, Piece, SlotLog, SpliceLane, in_order
 from fastnk.output import Output, Sink, TemporarySink, open_sink
 from fastnk.planning import Planner, Style
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
 
 Order = Literal["dependencies"]
-
-LOG_IN_MEMORY = 4 << 20
-"""Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
-
-SEGMENT_SIZE = 1 << 20
-"""Bytes of the backup that a thread works on at once. Long enough that handing it over costs
-nothing, short enough that several stay in the cache."""
 
 
 class Policies(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,103 +227,6 @@ class MemorySink:
         return b"".join(self._parts)
 
 
-class Segment(NamedTuple):
-    """A piece of the backup that ends where a record ends, and what pass 1 has logged of it."""
-
-    start: int
-    end: int
-    log_end: int
-    """Where the entry before the first one ended, and in which record."""
-    record: int
-    log: bytes
-
-
-class SlotLog:
-    """The log between the passes, by segments of the backup."""
-
-    def __init__(self) -> None:
-        self._log = bytearray()
-        self._segment_log = bytearray()
-        self._last = (0, 0, 0)
-        self._numbers = array("Q")
-        self._file: IO[bytes] | None = None
-
-    def append(self, log: bytes, end: int, log_end: int, record: int) -> None:
-        """What is logged up to `end`, where the log then stands at `log_end` and `record`."""
-        self._segment_log += log
-        if end - self._last[0] >= SEGMENT_SIZE:
-            self.close_segment(end, log_end, record)
-
-    def close_segment(self, end: int, log_end: int, record: int) -> None:
-        self._numbers.extend((*self._last, end, len(self._segment_log)))
-        self._last = end, log_end, record
-        self._log += self._segment_log
-        self._segment_log.clear()
-        if len(self._log) > LOG_IN_MEMORY:
-            self._spill()
-
-    def _spill(self) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()
-        self._file.write(self._log)
-        self._log.clear()
-
-    def __iter__(self) -> Iterator[Segment]:
-        stream: IO[bytes] = io.BytesIO(self._log)
-        if self._file is not None:
-            self._spill()
-            stream = self._file
-            stream.seek(0)
-        for at in range(0, len(self._numbers), 5):
-            start, log_end, record, end, length = self._numbers[at : at + 5]
-            yield Segment(start, end, log_end, record, stream.read(length))
-
-    @property
-    def segments(self) -> int:
-        return len(self._numbers) // 5
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-class _Lane:
-    """What one thread needs to splice a segment after the other."""
-
-    def __init__(self, source: Source, indexer: Indexer) -> None:
-        self.splicer = Splicer(indexer)
-        self._source = source
-        self._buffer = bytearray()
-
-    def splice(self, segment: Segment) -> tuple[_Lane, Segment, memoryview]:
-        """The output of the segment, valid until the next one."""
-        data = self._source.read(segment.start, segment.end, self._buffer)
-        return (
-            self,
-            segment,
-            self.splicer.splice(data, segment.start, segment.log, segment.log_end, segment.record),
-        )
-
-
-def _spliced(
-    lanes: list[_Lane], segments: Iterable[Segment]
-) -> Iterator[tuple[_Lane, Segment, memoryview]]:
-    """The output of each segment in order; several are under way at once, one in each lane."""
-    if len(lanes) == 1:
-        yield from map(lanes[0].splice, segments)
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    under_way: deque[Future[tuple[_Lane, Segment, memoryview]]] = deque()
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        for lane, segment in zip(itertools.cycle(lanes), segments, strict=False):
-            if len(under_way) == len(lanes):
-                yield under_way.popleft().result()
-            under_way.append(pool.submit(lane.splice, segment))
-        while under_way:
-            yield under_way.popleft().result()
-
-
 class _Conversion:
     """One run of a converter."""
 
@@ -351,19 +243,20 @@ class _Conversion:
         self._tail = b""
         self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
 
-    def _make_indexer(self, before: Indexer | None) -> Indexer:
+    def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
             self._converter._plan,
             name=self._source.name,
             policies=msgspec.structs.asdict(self._converter._policies),
             django_style=self._converter._style == "django",
             after=before,
+            is_piece=is_piece,
         )
 
     def run(self) -> ConversionReport:
         try:
             with self._phase("index"):
-                self._index()
+                self._index(self._most_jobs())
                 if repeated := self._pks.repeated():
                     self._index_again(repeated)
             with self._phase("keys"):
@@ -389,36 +282,78 @@ class _Conversion:
 
     def _index_again(self, repeated: bytes) -> None:
         """Now that it is known which pks occur twice, their places can be told."""
-        self._indexer = self._make_indexer(self._indexer)
+        self._start_over()
         self._indexer.expect(repeated)
-        self._log.close()
-        self._log = SlotLog()
-        self._keys.close()
-        self._keys = Audit()
-        self._findings.clear()
-        self._index()
+        self._index(1)
 
-    def _index(self) -> None:
-        indexer, report = self._indexer, self._report
-        report.bytes_read = 0
+    def _start_over(self) -> None:
+        self._indexer = self._make_indexer(self._indexer)
+        for part in (self._log, self._pks, self._keys):
+            part.close()
+        self._log, self._pks, self._keys = SlotLog(), Audit(), Audit()
+        self._findings.clear()
+
+    def _index(self, jobs: int) -> None:
         try:
-            for block in self._source.watched("index", self._converter._progress):
-                report.bytes_read += len(block)
-                indexer.feed(block)
-                self._take()
-            indexer.finish()
-            self._take()
-            self._log.close_segment(report.bytes_read, indexer.log_end, indexer.logged_record)
+            if jobs == 1 or not self._index_pieces(jobs):
+                self._index_whole()
         except BackupSyntaxError as error:
-            self._take()
-            self._log.close_segment(indexer.records_end, indexer.log_end, indexer.logged_record)
+            self._close_segment(self._indexer.records_end)
             self._salvage(error)
+        indexer, report = self._indexer, self._report
         report.records = indexer.records
         report.models = {
             label: ModelCounts(records, with_pk, with_key)
             for label, _, records, with_pk, with_key in indexer.model_counts()
         }
         report.pks_lost = self._lost_pks()
+
+    def _index_whole(self) -> None:
+        self._report.bytes_read = 0
+        for block in self._source.watched("index", self._converter._progress):
+            self._report.bytes_read += len(block)
+            self._indexer.feed(block)
+            # Not up to `consumed`: a record that is dropped takes the separator in front with it.
+            if self._log.is_full(self._indexer.records_end):
+                self._close_segment(self._indexer.records_end)
+        self._indexer.finish()
+        self._close_segment(self._report.bytes_read)
+
+    def _index_pieces(self, jobs: int) -> bool:
+        """Index in several threads. Where that fails, everything is as it was; it is False."""
+        cutter = Cutter(self._source.watched("index", self._converter._progress))
+        pieces = iter(cutter)
+        if first := next(pieces, None):
+            self._indexer.feed(first.data)
+            self._end_piece(self._indexer, first)
+            held = self._indexer.consumed == first.end
+            lanes = [
+                IndexLane(self._make_indexer(self._indexer, is_piece=True), self._indexer.is_array)
+                for _ in range(jobs)
+            ]
+            for done in in_order(lanes, pieces) if held else ():
+                indexer = lanes[done.number].indexer
+                held = done.result and self._indexer.adopt(indexer)
+                if not held:
+                    break
+                self._end_piece(indexer, done.task)
+            if not held or cutter.gave_up:
+                self._start_over()
+                return False
+        self._indexer.feed(cutter.rest)
+        self._indexer.finish()
+        self._report.bytes_read = cutter.start + len(cutter.rest)
+        self._close_segment(self._report.bytes_read)
+        return True
+
+    def _end_piece(self, indexer: Indexer, piece: Piece) -> None:
+        self._take(indexer)
+        self._indexer.cut_log()
+        self._close_segment(piece.end)
+
+    def _close_segment(self, end: int) -> None:
+        self._take(self._indexer)
+        self._log.close_segment(end, self._indexer.log_end, self._indexer.logged_record)
 
     def _lost_pks(self) -> list[str]:
         """Models met whose pk is no mere number, where Django's natural dump leaves it out."""
@@ -431,13 +366,9 @@ class _Conversion:
             if counts.with_pk and (model := models.get(label)) and model.pk_says_something
         ]
 
-    def _take(self) -> None:
-        """Move what the indexer has found since the last time out of the core."""
-        # Not up to `consumed`: a record that is dropped takes the separator in front with it.
-        indexer = self._indexer
-        self._log.append(
-            indexer.take_log(), indexer.records_end, indexer.log_end, indexer.logged_record
-        )
+    def _take(self, indexer: Indexer) -> None:
+        """Move what an indexer has found since the last time out of the core."""
+        self._log.append(indexer.take_log())
         pks, keys = indexer.take_prints()
         self._pks.add(pks)
         self._keys.add(keys)
@@ -525,14 +456,14 @@ class _Conversion:
     def _splice_once(self, audited: bool) -> list[Splicer]:
         self._sink.restart()
         self._report.bytes_written = 0
-        lanes = [_Lane(self._source, self._indexer) for _ in range(self._jobs(audited))]
+        lanes = [SpliceLane(self._source, self._indexer) for _ in range(self._jobs(audited))]
         progress = self._converter._progress
-        for lane, segment, output in _spliced(lanes, self._log):
-            self._write(output)
+        for done in in_order(lanes, self._log):
+            self._write(done.result)
             if not audited:
-                self._keys.add(lane.splicer.take_prints())
+                self._keys.add(lanes[done.number].splicer.take_prints())
             if progress is not None:
-                progress("splice", segment.end, self._report.bytes_read)
+                progress("splice", done.task.end, self._report.bytes_read)
         splicers = [lane.splicer for lane in lanes]
         for splicer in splicers:
             splicer.finish()
@@ -540,8 +471,11 @@ class _Conversion:
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""
-        in_order = audited or "drop" in msgspec.structs.astuple(self._converter._policies)
-        return 1 if in_order or self._log.segments == 1 else self._converter._jobs
+        return 1 if audited or len(self._log) == 1 else self._most_jobs()
+
+    def _most_jobs(self) -> int:
+        drops = "drop" in msgspec.structs.astuple(self._converter._policies)
+        return 1 if drops else self._converter._jobs
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:
