@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from fastnk.schema import (
     ELEMENTS,
+    Embedded,
     GenericRelation,
     KeyPart,
     Model,
@@ -82,6 +83,8 @@ class Result:
     nothing more is found in their keys or in references to them."""
     spliced: Callable[[Record, str, str], str] = field(repr=False)
     """The JSON text of a field (record, name, text) with keys in place of the ids inside."""
+    keys_inside: int
+    """How many ids inside fields became keys."""
 
     @property
     def refused(self) -> list[Found]:
@@ -184,6 +187,17 @@ class Tree:
     relation: Relation | None = None
     """Where a path ends: what the id there refers to."""
     steps: dict[str, Tree] = field(default_factory=dict)
+
+
+def trees(paths: Mapping[str, Embedded]) -> dict[str, Tree]:
+    """The fields that paths lead into, and where they go on to."""
+    root = Tree()
+    for path, embedded in paths.items():
+        tree = root
+        for step in embedded_steps(path):
+            tree = tree.steps.setdefault(step, Tree())
+        tree.path, tree.relation = path, Relation(embedded.to, embedded.to_field)
+    return root.steps
 
 
 class Slot(NamedTuple):
@@ -295,9 +309,16 @@ class _Conversion:
             self.dropped = dropped
             findings = self.find()
         numbers = [n for n, _ in self.numbered() if n not in self.dropped]
-        converted = [self.converted(self.records[number - 1]) for number in numbers]
-        found = [*causes, *findings]
-        return Result(converted, numbers, found, self.policies, self.keeping_models, self.spliced)
+        kept = [self.records[number - 1] for number in numbers]
+        return Result(
+            records=[self.converted(record) for record in kept],
+            numbers=numbers,
+            findings=[*causes, *findings],
+            policies=self.policies,
+            keeping_models=self.keeping_models,
+            spliced=self.spliced,
+            keys_inside=sum(self.keys_inside(record) for record in kept),
+        )
 
     def policy(self, code: str) -> str:
         return self.policies.get(POLICY_OF[code], "error")
@@ -598,8 +619,9 @@ class _Conversion:
             return {}
         found: dict[str, Any] = {}
         for name, relation in self.relations_by_pk(record).items():
-            if not relation.parent_link and self.schema.models[relation.to].natural_key is not None:
-                key = self.reference(relation, record["pk"])
+            if not relation.parent_link and self.schema.models[relation.to].has_natural_key:
+                rewritten = self.is_rewritten(relation)
+                key = self.reference(relation, record["pk"]) if rewritten else None
                 if isinstance(key, list):
                     found[name] = key
                 elif self.has_key(record["model"]):
@@ -607,9 +629,10 @@ class _Conversion:
                     found[name] = record["pk"]
         for name, label, id_ in self.generics(record):
             row = self.row(Relation(label), id_) if label and self.has_key(label) else None
-            if row is not None:
-                found[name] = self.key_or_none(row)
-        return {name: key for name, key in found.items() if isinstance(key, list)}
+            key = None if row is None else self.key_or_none(row)
+            if key is not None:
+                found[name] = key
+        return found
 
     def generics(self, record: Record) -> Iterator[tuple[str, str | None, Any]]:
         """The generic relations whose ids the output holds as keys: the field of the id, the
@@ -637,17 +660,13 @@ class _Conversion:
 
     def trees(self, record: Record) -> dict[str, Tree]:
         """The fields of a record that hold ids inside, with the paths to those."""
-        trees: dict[str, Tree] = {}
-        for path, embedded in self.schema.models[record["model"]].embedded.items():
-            name, *steps = embedded_steps(path)
-            keyed = self.schema.models[embedded.to].has_natural_key
-            if not self.embedded or not keyed or name not in record["fields"]:
-                continue
-            tree = trees.setdefault(name, Tree())
-            for step in steps:
-                tree = tree.steps.setdefault(step, Tree())
-            tree.path, tree.relation = path, Relation(embedded.to, embedded.to_field)
-        return trees
+        models = self.schema.models
+        paths = {
+            path: embedded
+            for path, embedded in models[record["model"]].embedded.items()
+            if self.embedded and models[embedded.to].has_natural_key
+        }
+        return {name: tree for name, tree in trees(paths).items() if name in record["fields"]}
 
     def slots(self, record: Record, name: str, text: str) -> list[Slot]:
         """The ids in a field, given as JSON; none in a text that cannot be read."""
@@ -667,12 +686,25 @@ class _Conversion:
 
     def written(self, slot: Slot, id_: str) -> str:
         """What stands in the place of an id; the id itself where it stays."""
-        row = self.row(slot.relation, slot.id) if self.has_key(slot.relation.to) else None
-        key = None if row is None else self.key_or_none(row)
+        key = self.key_at(slot)
         if key is None:
             return id_
         text = jsontext.raw_of(key)
         return _escaped(text) if slot.in_string else text
+
+    def key_at(self, slot: Slot) -> list[Any] | None:
+        row = self.row(slot.relation, slot.id) if self.has_key(slot.relation.to) else None
+        return None if row is None else self.key_or_none(row)
+
+    def keys_inside(self, record: Record) -> int:
+        if record["model"] not in self.schema.models:
+            return 0
+        texts = {name: jsontext.raw_of(record["fields"][name]) for name in self.trees(record)}
+        return sum(
+            self.key_at(slot) is not None
+            for name, text in texts.items()
+            for slot in self.slots(record, name, text)
+        )
 
     # Fields
 

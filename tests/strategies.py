@@ -15,11 +15,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from fastnk.schema import KeyPart, Model, Relation, Schema, flat_parts, parse_path
-from tests.oracle import POLICY_OF, Record, convert, natural_key_of
+from fastnk.schema import (
+    ELEMENTS,
+    Embedded,
+    GenericRelation,
+    KeyPart,
+    Model,
+    Relation,
+    Schema,
+    flat_parts,
+    parse_path,
+)
+from tests.oracle import POLICY_OF, Record, Tree, convert, natural_key_of, trees
 
 for _name, _examples in {"ci": 80, "dev": 200, "deep": 5000}.items():
     settings.register_profile(
@@ -40,6 +51,17 @@ LABELS = ("users.user", "documents.document", "workflows.workflow", "audit.entry
 PLAIN_FIELDS = ("code", "model", "größe", "position", "stamp", "flag")
 RELATION_FIELDS = ("author", "parent", "document", "state")
 MANY_FIELD = "reviewers"
+LABEL_FIELD, OBJECT_FIELD = "kind", "object_id"
+EMBEDDED_PATHS = (
+    "data",
+    "data.author",
+    "data.items[].document",
+    "data[].author",
+    "data.größe[][]",
+    "log",
+    "log.author.id",
+    "log[]",
+)
 
 
 class Verbatim(str):
@@ -56,12 +78,8 @@ def schemas(draw: st.DrawFn) -> Schema:
     models = {label: draw(_models(label, labels)) for label in labels}
     keys = {label: draw(_natural_keys(models, label)) for label in labels}
     return Schema.of(
-        {label: _with_key(models[label], keys[label]) for label in labels},
+        {label: msgspec.structs.replace(models[label], natural_key=keys[label]) for label in labels}
     )
-
-
-def _with_key(model: Model, key: list[KeyPart] | None) -> Model:
-    return Model(pk=model.pk, natural_key=key, relations=model.relations)
 
 
 @st.composite
@@ -78,7 +96,29 @@ def _models(draw: st.DrawFn, label: str, labels: Sequence[str]) -> Model:
     earlier = labels[: labels.index(label)]
     if pk == "user" and earlier:
         relations["user"] = Relation(to=draw(st.sampled_from(earlier)))
-    return Model(pk=pk, relations=relations)
+    return Model(
+        pk=pk,
+        relations=relations,
+        generic_relations=draw(_generics(targets)),
+        embedded=draw(_embedded(targets)),
+    )
+
+
+@st.composite
+def _generics(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, GenericRelation]:
+    """Perhaps a generic relation whose model stands in the record as text."""
+    if not draw(st.sampled_from([True, False, False])):
+        return {}
+    labels = {text: draw(targets) for text in draw(st.sets(st.sampled_from(["doc", "é", "USER"])))}
+    generic = GenericRelation(label=LABEL_FIELD, object_id=OBJECT_FIELD, labels=labels)
+    return {"target": generic}
+
+
+@st.composite
+def _embedded(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, Embedded]:
+    paths = draw(st.lists(st.sampled_from(EMBEDDED_PATHS), max_size=4, unique=True))
+    to_fields = st.sampled_from([None, None, "code"])
+    return {path: Embedded(draw(targets), draw(to_fields)) for path in paths}
 
 
 @st.composite
@@ -154,7 +194,8 @@ EXTRA_MEMBERS = ("meta", "Model", "natural", "", "pk ", "fields2", "größe")
 
 @st.composite
 def backups(draw: st.DrawFn, *, flawed: bool = True) -> BackupData:
-    """A schema and records of its models; without `flawed` there is nothing to find."""
+    """A schema and records of its models; without `flawed` there is nothing to find, whether the
+    ids inside fields are converted or not."""
     schema = draw(schemas())
     data = _Builder(draw, schema).build()
     if flawed:
@@ -200,7 +241,7 @@ def remove_flaws(data: BackupData) -> None:
     """Take out records until the oracle finds nothing."""
     while True:
         both = [*data.records, *data.keys]
-        findings = convert(both, data.schema, policies=KEEP).findings
+        findings = convert(both, data.schema, policies=KEEP, embedded=True).findings
         if not findings:
             return
         flawed = [both[found.record - 1] for found in findings]
@@ -216,6 +257,8 @@ class _Builder:
         self.schema = schema
         self.counter = 0
         self.rows: dict[str, list[Record]] = {}
+        self.ids_elsewhere: set[str] = set()
+        """The ids that stand in other places than relations."""
         self.rests = _paths_beyond(schema)
 
     def build(self) -> BackupData:
@@ -226,6 +269,8 @@ class _Builder:
         for label, rows in self.rows.items():
             for row in rows:
                 self.add_relations(label, row)
+                self.add_generics(label, row)
+                self.add_embedded(label, row)
         records = [row for rows in self.rows.values() for row in rows]
         keys: list[Record] = []
         if self.draw(st.sampled_from([False, False, False, True])):
@@ -279,6 +324,84 @@ class _Builder:
                 row["fields"][name] = self.reference(label, name)
             elif choice == "none":
                 row["fields"][name] = [] if relation.many else None
+
+    def add_generics(self, label: str, row: Record) -> None:
+        for generic in self.schema.models[label].generic_relations.values():
+            labels = {
+                text: to
+                for text, to in ({one: one for one in self.schema.models} | generic.labels).items()
+                if self.rows[to] and self.schema.models[to].natural_key is not None
+            }
+            if labels and self.draw(st.booleans()):
+                text = self.draw(st.sampled_from(list(labels)))
+                is_label = text in self.schema.models
+                spellings = [text, text.title(), text.upper()] if is_label else [text]
+                row["fields"][generic.label or ""] = self.draw(st.sampled_from(spellings))
+                row["fields"][generic.object_id] = self.id_elsewhere(Relation(labels[text]))
+            else:
+                row["fields"][generic.label or ""] = self.draw(st.sampled_from(["doc", "?", None]))
+                row["fields"][generic.object_id] = self.draw(st.sampled_from([None, ["DOC"]]))
+
+    def add_embedded(self, label: str, row: Record) -> None:
+        for name, tree in trees(self.schema.models[label].embedded).items():
+            if self.draw(st.sampled_from([True, True, True, False])):
+                row["fields"][name] = self.value_of_field(tree)
+
+    def value_of_field(self, tree: Tree) -> Any:
+        """A JSON value with ids inside, or a text that holds such a value or is the id."""
+        kind = self.draw(st.sampled_from(["value", "value", "text", "text", "empty"]))
+        if kind == "empty":
+            return ""
+        value = self.value_inside(tree)
+        if kind == "value":
+            return None if isinstance(value, str) else value
+        if tree.steps:
+            return self.as_text(value)
+        return str(value) if isinstance(value, str | int) else json.dumps(["DOC"])
+
+    def as_text(self, value: Any) -> str:
+        """JSON, now and then in an odd spelling and with a member that comes again."""
+        spelling = Spelling(
+            loose=self.draw(st.booleans()),
+            escapes=self.draw(st.booleans()),
+            ascii=self.draw(st.booleans()),
+            seed=self.draw(st.integers(0, 2**16)),
+        )
+        text = _Writer(spelling).value(value, 0)
+        if isinstance(value, dict) and value and self.draw(st.booleans()):
+            name = self.draw(st.sampled_from(list(value)))
+            again = _Writer(spelling).value({name: value[name]}, 0).strip("{}")
+            text = "{" + again + "," + text[1:]
+        return text
+
+    def value_inside(self, tree: Tree) -> Any:
+        """A value with ids where the paths of `tree` end, and other values beside them."""
+        members = {name: below for name, below in tree.steps.items() if name != ELEMENTS}
+        kinds = ["members"] * bool(members) + ["elements"] * (ELEMENTS in tree.steps)
+        kinds += ["id"] * (tree.relation is not None)
+        kind = self.draw(st.sampled_from(kinds * 4 + ["odd"]))
+        if kind == "members":
+            names = self.draw(st.lists(st.sampled_from([*members, "note", ELEMENTS]), unique=True))
+            return {
+                name: self.value_inside(members[name]) if name in members else self.value_beside()
+                for name in names
+            }
+        if kind == "elements":
+            count = self.draw(st.integers(0, 3))
+            return [self.value_inside(tree.steps[ELEMENTS]) for _ in range(count)]
+        if kind == "id" and tree.relation is not None and self.ids(tree.relation):
+            return self.id_elsewhere(tree.relation)
+        return self.draw(st.sampled_from([None, True, [], {}, ["DOC", ["x"]], {"id": 1}]))
+
+    def value_beside(self) -> Any:
+        """What no path leads to, much like what a path leads to."""
+        values = [1, -1.5, 'é\n"\\/', "", {"author": 1}, [1, {"author": "1"}], 10**20]
+        return self.draw(st.sampled_from(values))
+
+    def id_elsewhere(self, relation: Relation) -> Any:
+        id_ = self.draw(st.sampled_from(self.ids(relation)))
+        self.ids_elsewhere.add(str(id_))
+        return self.draw(st.sampled_from([id_, id_, str(id_)]))
 
     def ids(self, relation: Relation) -> list[Any]:
         rows = self.rows[relation.to]
@@ -336,6 +459,8 @@ class _Builder:
 
     def is_referred_to(self, record: Record, others: Sequence[Record]) -> bool:
         ids = {str(record["pk"]), record["fields"]["code"]}
+        if ids & self.ids_elsewhere:
+            return True
         for row in others:
             model = self.schema.models[row["model"]]
             values = [row["fields"].get(name) for name in model.relations]
@@ -414,7 +539,7 @@ def _found_by_pk_only(data: BackupData) -> list[Record]:
     by_field = {
         relation.to
         for model in data.schema.models.values()
-        for relation in model.relations.values()
+        for relation in (*model.relations.values(), *model.embedded.values())
         if relation.to_field
     }
     return [one for one in data.records if is_legacy(one) and one["model"] not in by_field]
@@ -431,6 +556,52 @@ def _null_part(draw: st.DrawFn, data: BackupData) -> None:
             record["fields"].pop(name, None)
 
 
+def _dangle_by_label(draw: st.DrawFn, data: BackupData) -> None:
+    """A generic relation leads to no model, to no record, or to one without a natural key."""
+    models = data.schema.models
+    places = [one["fields"] for one in data.records if models[one["model"]].generic_relations]
+    if places:
+        fields = draw(st.sampled_from(places))
+        fields[LABEL_FIELD] = draw(st.sampled_from(["no.model", "", 5, *models]))
+        fields[OBJECT_FIELD] = draw(st.sampled_from([9999, "gone"]))
+
+
+def _dangle_inside(draw: st.DrawFn, data: BackupData) -> None:
+    """A field holds an id that no row has."""
+    places = _places_of_paths(data)
+    if places:
+        fields, name, tree = draw(st.sampled_from(places))
+        value = _with_id(tree, draw(st.sampled_from([9999, "gone", 1.5])))
+        is_text = not isinstance(value, str) and draw(st.booleans())
+        fields[name] = json.dumps(value) if is_text else value
+
+
+def _with_id(tree: Tree, id_: Any) -> Any:
+    """A value that holds an id at the end of a path."""
+    if tree.relation is not None:
+        return id_
+    step, below = next(iter(tree.steps.items()))
+    value = _with_id(below, id_)
+    return [value, value] if step == ELEMENTS else {step: value}
+
+
+def _break_text(draw: st.DrawFn, data: BackupData) -> None:
+    """A text that paths lead into is not JSON."""
+    places = [(fields, name) for fields, name, tree in _places_of_paths(data) if tree.steps]
+    if places:
+        fields, name = draw(st.sampled_from(places))
+        texts = [" ", "{'author': 1}", '{"author": 5, }', "[1", "[1] 2", '["\n"]', "gone", "01"]
+        fields[name] = draw(st.sampled_from(texts))
+
+
+def _places_of_paths(data: BackupData) -> list[tuple[Record, str, Tree]]:
+    return [
+        (record["fields"], name, tree)
+        for record in data.records
+        for name, tree in trees(data.schema.models[record["model"]].embedded).items()
+    ]
+
+
 def _add_stranger(_draw: st.DrawFn, data: BackupData) -> None:
     """A record of a model that the schema does not know. Applied last: see `FLAWS`."""
     data.records.append({"model": "other.thing", "pk": 1, "fields": {"author": 1}})
@@ -445,7 +616,10 @@ FLAWS: dict[str, Callable[[st.DrawFn, BackupData], None]] = {
     "2 dangling id": _dangle,
     "3 duplicate pk": _repeat_pk,
     "4 duplicate key": _repeat_key,
-    "5 unknown model": _add_stranger,
+    "5 dangling generic relation": _dangle_by_label,
+    "6 dangling id inside a field": _dangle_inside,
+    "7 text that is not JSON": _break_text,
+    "8 unknown model": _add_stranger,
 }
 """The numbers give the order in which they are applied."""
 

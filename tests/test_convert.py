@@ -58,6 +58,8 @@ policy_sets = st.fixed_dictionaries(
         "on_duplicate_pk": st.just("keep"),
         "on_duplicate_key": st.just("keep"),
         "on_null_key": st.sampled_from(["keep", "null"]),
+        "on_generic": st.just("keep"),
+        "on_embedded": st.just("keep"),
     },
 )
 
@@ -71,7 +73,9 @@ class Case:
         spelling: Spelling,
         policies: dict[str, str] | None = None,
         style: str = "fastnk",
+        embedded: bool = False,
     ) -> None:
+        self.embedded = embedded
         self.schema = data.schema
         self.policies = policies or {}
         self.style = style
@@ -87,6 +91,7 @@ class Case:
             ],
             policies=self.policies,
             style=style,
+            embedded=embedded,
         )
 
     def is_left_open(self) -> bool:
@@ -101,6 +106,7 @@ class Case:
             keys=self.keys,
             policies=Policies(**self.policies),
             style=self.style,
+            embedded=self.embedded,
             jobs=jobs,
             block_size=block_size,
         )
@@ -247,10 +253,13 @@ class Pattern:
         ]
         if not node.members:
             return re.escape(self.text[node.start : node.end - 1]) + "".join(added) + r"\}"
+        record = {"model": out["model"], "fields": node.value}
         patterns = [
             re.escape(self.text[key.start : value.start])
-            + (self.relation if key.value in relations else self.plain)(
-                value, out["fields"][key.value]
+            + (
+                self.relation(value, out["fields"][key.value])
+                if key.value in relations
+                else self.with_ids_inside(record, key.value, value)
             )
             for key, value in node.members
         ]
@@ -261,6 +270,12 @@ class Pattern:
 
     def plain(self, node: Node, _out: Any) -> str:
         return re.escape(self.text[node.start : node.end])
+
+    def with_ids_inside(self, record: oracle.Record, name: str, node: Node) -> str:
+        if record["model"] not in self.schema.models:
+            return self.plain(node, None)
+        text = self.text[node.start : node.end]
+        return re.escape(self.expected.spliced(record, name, text))
 
     def relation(self, node: Node, out: Any) -> str:
         if node.value is out or node.value == out:
@@ -327,7 +342,15 @@ def test_any_number_of_jobs_gives_the_same(
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
-@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, variants)
+@given(
+    backups(),
+    spellings(),
+    policy_sets,
+    st.sampled_from(STYLES),
+    block_sizes,
+    variants,
+    st.booleans(),
+)
 def test_equals_the_oracle(
     data: BackupData,
     spelling: Spelling,
@@ -335,28 +358,36 @@ def test_equals_the_oracle(
     style: str,
     block_size: int,
     variant: str,
+    embedded: bool,
 ) -> None:
-    case = Case(data, spelling, policies, style)
+    case = Case(data, spelling, policies, style, embedded=embedded)
     assume(not case.is_left_open())
     _core.force(variant)
     case.check(block_size)
 
 
-@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, variants)
+@given(
+    backups(flawed=False),
+    spellings(),
+    st.sampled_from(STYLES),
+    block_sizes,
+    variants,
+    st.booleans(),
+)
 def test_sound_backup_equals_the_oracle(
-    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str
+    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str, embedded: bool
 ) -> None:
-    case = Case(data, spelling, style=style)
+    case = Case(data, spelling, style=style, embedded=embedded)
     assert case.expected.findings == []
     _core.force(variant)
     case.check(block_size)
 
 
-@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes)
+@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, st.booleans())
 def test_converted_output_stays_as_it_is(
-    data: BackupData, spelling: Spelling, style: str, block_size: int
+    data: BackupData, spelling: Spelling, style: str, block_size: int, embedded: bool
 ) -> None:
-    case = Case(data, spelling, style=style)
+    case = Case(data, spelling, style=style, embedded=embedded)
     converter = case.converter(block_size)
     once = converter.convert_bytes(case.backup)
     assert converter.convert_bytes(once) == once
@@ -376,11 +407,16 @@ def test_nothing_to_rewrite_comes_out_identical(
     assert converter.convert_bytes(backup) == backup
 
 
-@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes)
+@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, st.booleans())
 def test_report_counts_what_was_done(
-    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str, block_size: int
+    data: BackupData,
+    spelling: Spelling,
+    policies: dict[str, str],
+    style: str,
+    block_size: int,
+    embedded: bool,
 ) -> None:
-    case = Case(data, spelling, KEEP | policies, style)
+    case = Case(data, spelling, KEEP | policies, style, embedded=embedded)
     assume(not case.is_left_open())
     output = io.BytesIO()
     report = case.converter(block_size).convert_to_natural_keys(case.backup, output)
@@ -393,14 +429,21 @@ def test_report_counts_what_was_done(
     assert report.records == len(case.nodes)
     assert report.records_dropped == len(case.nodes) - len(old)
     assert report.keys_written == sum("pk" in one and "pk" not in other for one, other in pairs)
-    assert report.references_written == sum(
-        new_keys(one["fields"][name], other["fields"][name])
-        for one, other in pairs
-        if one["model"] in case.schema.models
-        for name in case.schema.models[one["model"]].relations
-        if name in one["fields"]
-    ) + sum(
-        isinstance(key, list) for _, other in pairs for key in other.get("references", {}).values()
+    assert (
+        report.references_written
+        == sum(
+            new_keys(one["fields"][name], other["fields"][name])
+            for one, other in pairs
+            if one["model"] in case.schema.models
+            for name in case.schema.models[one["model"]].relations
+            if name in one["fields"]
+        )
+        + sum(
+            isinstance(key, list)
+            for _, other in pairs
+            for key in other.get("references", {}).values()
+        )
+        + case.expected.keys_inside
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -212,6 +213,192 @@ def test_isoformat(value: Any, expected: Any) -> None:
 )
 def test_str(value: Any, expected: str) -> None:
     assert oracle.as_str(value) == expected
+
+
+INSIDE = Schema.loads(
+    b"""{"version": 1, "models": {
+    "users.user": {"natural_key": ["username"]},
+    "audit.run": {},
+    "audit.log": {"embedded": {
+        "old.author": {"to": "users.user"}, "items[].by": {"to": "users.user"},
+        "rows[][]": {"to": "users.user", "to_field": "username"},
+        "old.run": {"to": "audit.run"}, "run": {"to": "audit.run"}, "who": {"to": "users.user"}},
+        "generic_relations": {"target": {"label": "kind", "object_id": "number",
+                                         "labels": {"person": "users.user"}}}}
+    }}"""
+)
+
+
+def inside(fields: str, *others: oracle.Record, **options: Any) -> oracle.Result:
+    """An `audit.log` with such fields, as JSON, in front of the others."""
+    log = '{"model": "audit.log", "pk": 1, "fields": ' + fields + "}"
+    records = [jsontext.parse(log)[0].value, *(others or (ANN, BOB))]
+    return oracle.convert(records, INSIDE, **options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"old": {"author": 1, "other": 1}}', '{"old": {"author": ["ann"], "other": 1}}'),
+        ('{"old": {"author": "1", "run": 1}}', '{"old": {"author": ["ann"], "run": 1}}'),
+        ('{"items": [{"by": 1}, {"by": 2}]}', '{"items": [{"by": ["ann"]}, {"by": ["bob"]}]}'),
+        ('{"items": [[{"by": 1}], 1, {"by": null}]}', None),
+        ('{"items": {"by": 1}, "old": [{"author": 1}]}', None),
+        ('{"rows": [["ann", "bob"], []]}', '{"rows": [[["ann"], ["bob"]], []]}'),
+        ('{"old": {"author": ["ann"]}}', None),
+        ('{"old": {"author": true}, "rows": [[false, null, "", NaN, {}]]}', None),
+        ('{"old": {"author": {"author": 1}}}', None),
+        ('{"who": 1}', '{"who": ["ann"]}'),
+        ('{"who": "1"}', r'{"who": "[\"ann\"]"}'),
+        (r'{"who": "[\"ann\"]"}', None),
+        ('{"who": "", "old": "", "run": "5"}', None),
+        (
+            r'{"old": " {\"\\u00e9\\n\": 1.50, \"author\" : 1, \"caf\u00e9\\\/\": \"\"}"}',
+            r'{"old": " {\"\\u00e9\\n\": 1.50, \"author\" : [\"ann\"], \"caf\u00e9\\\/\": \"\"}"}',
+        ),
+        (
+            r'{"old": "{\"author\": 1, \"\\u0061uthor\": \"\\u0032\"}"}',
+            r'{"old": "{\"author\": [\"ann\"], \"\\u0061uthor\": [\"bob\"]}"}',
+        ),
+        (r'{"items": "[{\"by\":\u0031},2]"}', r'{"items": "[{\"by\":[\"ann\"]},2]"}'),
+        (r'{"old": "{\"author\": \"\"}", "rows": "null"}', None),
+        (r'{"old": {"author": "{\"author\": 1}"}}', None),
+    ],
+)
+def test_ids_inside_fields(old: str, new: str | None) -> None:
+    """What is not an id at the end of a path stays, in a text every character of it."""
+    result = inside(old, embedded=True, policies={"on_embedded": "keep"})
+    assert jsontext.raw_of(result.records[0]["fields"]) == (new or old)
+    assert jsontext.raw_of(inside(old).records[0]["fields"]) == old
+
+
+def test_key_in_a_text_is_spelled_as_in_its_record() -> None:
+    user = jsontext.parse(r'{"model": "users.user", "pk": 1, "fields": {"username": "\u00e9\""}}')
+    result = inside(r'{"old": "{\"author\": 1}"}', user[0].value, embedded=True)
+    fields = jsontext.raw_of(result.records[0]["fields"])
+    assert fields == r'{"old": "{\"author\": [\"\\u00e9\\\"\"]}"}'
+    assert json.loads(json.loads(fields)["old"]) == {"author": ['é"']}
+
+
+def test_every_occurrence_of_a_member_inside_a_field_counts() -> None:
+    text = '{"author":1, "author": 2}'
+    result = inside('{"old": {}}', embedded=True)
+    log = {"model": "audit.log", "fields": {"old": None}}
+    assert result.spliced(log, "old", text) == '{"author":["ann"], "author": ["bob"]}'
+
+
+def test_findings_inside_fields() -> None:
+    fields = r'{"old": {"author": 9, "run": 9}, "items": "[{", "who": "nobody"}'
+    result = inside(fields, embedded=True)
+    assert result.refused == [
+        Found("FNK312", 1, "audit.log", "1", "items"),
+        Found("FNK311", 1, "audit.log", "1", "old.author"),
+        Found("FNK311", 1, "audit.log", "1", "who"),
+    ]
+    assert jsontext.raw_of(result.records[0]["fields"]) == fields
+    assert inside(fields).findings == []
+
+
+def test_ids_inside_fields_of_a_model_that_keeps_its_pks_stay() -> None:
+    twin = record("users.user", 2, username="ann")
+    keep = {"on_duplicate_key": "keep"}
+    result = inside('{"old": {"author": 1}, "who": "9"}', ANN, twin, embedded=True, policies=keep)
+    assert [found.code for found in result.findings] == ["FNK304"]
+    assert jsontext.raw_of(result.records[0]["fields"]) == '{"old": {"author": 1}, "who": "9"}'
+
+
+@pytest.mark.parametrize("kind", ["users.user", "Users.User", "person"])
+def test_generic_relation_by_label(kind: str) -> None:
+    fields = f'{{"kind": "{kind}", "number": "1"}}'
+    result = inside(fields)
+    assert result.records[0]["references"] == {"number": ["ann"]}
+    assert jsontext.raw_of(result.records[0]["fields"]) == fields
+    assert "references" not in inside(fields, style="django").records[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "code"),
+    [
+        ('"Person"', "1", "FNK308"),
+        ('""', "1", "FNK308"),
+        ("[]", "1", "FNK308"),
+        ('"users.user"', "9", "FNK309"),
+        ('"audit.run"', "1", "FNK310"),
+        ("null", "9", None),
+        ('"x"', "null", None),
+        ('"x"', '["ann"]', None),
+    ],
+)
+def test_generic_relation_that_leads_nowhere(kind: str, number: str, code: str | None) -> None:
+    result = inside(f'{{"kind": {kind}, "number": {number}}}', policies={"on_generic": "keep"})
+    assert [(found.code, found.field) for found in result.findings] == (
+        [(code, "number")] if code else []
+    )
+    assert "references" not in result.records[0]
+
+
+PROXIES = Schema.loads(
+    b"""{"version": 1, "models": {
+    "users.user": {"natural_key": ["username"]},
+    "audit.run": {"relations": {"by": {"to": "users.user"}}},
+    "audit.entry": {"relations": {
+        "user": {"to": "users.user", "natural_key": ["username", "mail"]},
+        "run": {"to": "audit.run", "natural_key": ["name", "by__username"]},
+        "last": {"to": "audit.run", "natural_key_method": "audit.models.Last.natural_key"}}}
+    }}"""
+)
+
+
+def test_key_of_a_proxy_is_written_in_style_django() -> None:
+    user = record("users.user", 1, username="ann", mail="a@b")
+    records = [record("audit.entry", 1, user=1, run=3, last=3), user]
+    records.append(record("audit.run", 3, name="nightly", by=1))
+    called = {("audit.run", "audit.models.Last.natural_key", "3"): ["n", ["ly"]]}
+    result = oracle.convert(records, PROXIES, style="django", called=called)
+    fields = {"user": ["ann", "a@b"], "run": ["nightly", "ann"], "last": ["n", ["ly"]]}
+    assert [one["fields"] for one in result.records] == [
+        fields,
+        user["fields"],
+        {"name": "nightly", "by": ["ann"]},
+    ]
+    assert result.records[2]["pk"] == 3
+    result = oracle.convert(records, PROXIES, called=called)
+    assert result.records[0]["fields"] == {"user": ["ann"], "run": 3, "last": 3}
+
+
+def test_id_without_record_behind_a_proxy() -> None:
+    records = [record("audit.entry", 1, run=9), ANN]
+    assert oracle.convert(records, PROXIES).findings == []
+    found = [Found("FNK301", 1, "audit.entry", "1", "run")]
+    assert oracle.convert(records, PROXIES, style="django").findings == found
+
+
+METHODS = Schema.loads(
+    b"""{"version": 1, "models": {
+    "users.user": {"natural_key_method": "users.models.User.natural_key"},
+    "audit.entry": {"natural_key": ["user__username"],
+                    "relations": {"user": {"to": "users.user", "to_field": "code"}}}
+    }}"""
+)
+
+
+def test_keys_that_methods_make() -> None:
+    records = [
+        record("audit.entry", 1, user="A"),
+        record("users.user", 1, username="ann", code="A"),
+        record("users.user", "2", username="bob", code="B"),
+        record("audit.entry", 2, user="B"),
+    ]
+    method = "users.models.User.natural_key"
+    called = {("users.user", method, "1"): ["x", [1]], ("users.user", method, '"2"'): ["y"]}
+    result = oracle.convert(records, METHODS, called=called)
+    assert result.findings == []
+    assert [one["natural_key"] for one in result.records] == [["ann"], ["x", [1]], ["y"], ["bob"]]
+    assert [result.records[n]["fields"]["user"] for n in (0, 3)] == [["x", [1]], ["y"]]
+    del called["users.user", method, '"2"']
+    result = oracle.convert(records, METHODS, called=called)
+    assert result.findings == [Found("FNK307", 3, "users.user", "2", None)]
+    assert result.records[3]["fields"] == {"user": "B"}
 
 
 def test_spelling_survives_parsing() -> None:

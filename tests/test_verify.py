@@ -11,9 +11,10 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
-from fastnk.schema import Schema
+from fastnk.schema import Model, Relation, Schema
+from fastnk.source import Source
 from fastnk.verify import (
     CODES,
     MAX_KEPT,
@@ -32,7 +34,16 @@ from fastnk.verify import (
     verify,
 )
 from tests.oracle import natural_key_of
-from tests.strategies import STYLES, BackupData, Record, Spelling, backups, settle, spellings
+from tests.strategies import (
+    STYLES,
+    BackupData,
+    Record,
+    Spelling,
+    Verbatim,
+    backups,
+    settle,
+    spellings,
+)
 
 SCHEMA = Schema.loads(
     b"""{"version": 1, "models": {
@@ -373,6 +384,514 @@ def test_nothing_belongs_together() -> None:
     assert len(report.findings) == MAX_KEPT
 
 
+# ---- ids inside fields, generic relations by label ---------------------------------------------
+
+LOGS = Schema.loads(
+    b"""{"version": 1, "models": {
+    "users.user": {"natural_key": ["username"]},
+    "documents.document": {"natural_key": ["number"]},
+    "tags.tag": {},
+    "audit.log": {
+        "embedded": {
+            "old.author": {"to": "users.user"},
+            "old.items[].document": {"to": "documents.document"},
+            "old.tag": {"to": "tags.tag"}, "rows[][]": {"to": "users.user", "to_field": "username"},
+            "note.author": {"to": "users.user"}, "note.by[]": {"to": "users.user"},
+            "who": {"to": "users.user"}},
+        "generic_relations": {"target": {"label": "kind", "object_id": "number",
+                                         "labels": {"doc": "documents.document"}}}}
+    }}"""
+)
+NOTE = ' {"caf\u00e9": "\\n1", "author" :1,"other": {"author": 1}, "by": [2, null, "3"], "x": 1.50}'
+NOTE_NOW = NOTE.replace(":1,", ':["ann"],').replace('[2, null, "3"]', '[["bob"], null, ["eve"]]')
+LOG = record(
+    "audit.log",
+    1,
+    old={"author": 1, "items": [{"document": 7}, {"document": "8"}, 7, None], "tag": 4, "size": 1},
+    rows=[["ann", "bob"], [], None],
+    note=NOTE,
+    who="2",
+    kind="Documents.Document",
+    number="7",
+)
+ODD_LOG = record(
+    "audit.log",
+    2,
+    old={"author": ["ann"], "items": {"document": 7}, "tag": None},
+    rows=[[["ann"]], {"rows": 1}, "", True],
+    note="",
+    who='["bob"]',
+    kind="doc",
+    number=8,
+)
+LOG_RECORDS = [
+    LOG,
+    ODD_LOG,
+    record("audit.log", 3, old=None, rows=5, note="[1, 2]", who=3, kind=None, number=None),
+    *RECORDS[3:6],
+    record("documents.document", 7, number="DOC-1"),
+    record("documents.document", 8, number="DOC-2"),
+    record("tags.tag", 4, name="t"),
+]
+
+
+def natural(one: Record, *key: str) -> Record:
+    return {"model": one["model"], "natural_key": list(key), "fields": one["fields"]}
+
+
+def changed(one: Record, references: Record | None = None, /, **fields: Any) -> Record:
+    beside = {"references": references} if references else {}
+    return {**one, **beside, "fields": {**one["fields"], **fields}}
+
+
+LOGS_NOW = [
+    changed(
+        LOG,
+        {"number": ["DOC-1"]},
+        old={
+            "author": ["ann"],
+            "items": [{"document": ["DOC-1"]}, {"document": ["DOC-2"]}, 7, None],
+            "tag": 4,
+            "size": 1,
+        },
+        rows=[[["ann"], ["bob"]], [], None],
+        note=NOTE_NOW,
+        who='["bob"]',
+    ),
+    changed(ODD_LOG, {"number": ["DOC-2"]}),
+    changed(LOG_RECORDS[2], who=["eve"]),
+    natural(LOG_RECORDS[3], "ann"),
+    natural(LOG_RECORDS[4], "bob"),
+    natural(LOG_RECORDS[5], "eve"),
+    natural(LOG_RECORDS[6], "DOC-1"),
+    natural(LOG_RECORDS[7], "DOC-2"),
+    LOG_RECORDS[8],
+]
+"""What has to become of `LOG_RECORDS`, written by hand."""
+
+
+def logs_verified(
+    now: list[Record], before: list[Record] = LOG_RECORDS, **options: Any
+) -> VerificationReport:
+    options.setdefault("embedded", True)
+    return verify(written(before), written(now), LOGS, **options)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=SHAPES)
+def test_faithful_conversion_of_ids_inside_fields(spelling: Spelling) -> None:
+    report = verify(
+        written(LOG_RECORDS, spelling), written(LOGS_NOW, spelling), LOGS, embedded=True
+    )
+    assert report.findings == []
+    assert report.embedded
+    # author, items, rows, note.author and note.by, who and number; who; number
+    assert report.models["audit.log"].references == (1 + 2 + 2 + 3 + 1 + 1) + 1 + 1
+
+
+def test_ids_inside_fields_stay_where_they_were_not_asked_for() -> None:
+    now = [changed(one, **old["fields"]) for one, old in zip(LOGS_NOW, LOG_RECORDS, strict=True)]
+    report = logs_verified(now, embedded=False)
+    assert report.findings == []
+    assert not report.embedded
+    assert found(logs_verified(LOGS_NOW, embedded=False)) == [
+        *[("FNK503", 1, 1, name) for name in ("old", "rows", "note", "who")],
+        ("FNK503", 3, 3, "who"),
+    ]
+    names = ["old.author", "old.items[].document", "old.items[].document", "rows[][]", "rows[][]"]
+    names += ["note.author", "note.by[]", "note.by[]", "who"]
+    report = logs_verified(now)
+    assert found(report) == [*[("FNK508", 1, 1, name) for name in names], ("FNK508", 3, 3, "who")]
+
+
+def inside(name: str, *path: str | int) -> Callable[[Any], Fault]:
+    """Put a value into a JSON field of the first record."""
+
+    def put_inside(value: Any) -> Fault:
+        def plant(records: list[Record]) -> None:
+            place = fields(records, 1)[name]
+            for step in path[:-1]:
+                place = place[step]
+            place[path[-1]] = value
+
+        return plant
+
+    return put_inside
+
+
+def in_note(old: str, new: str) -> Fault:
+    def plant(records: list[Record]) -> None:
+        note = fields(records, 1)["note"]
+        assert note.count(old) == 1
+        fields(records, 1)["note"] = note.replace(old, new)
+
+    return plant
+
+
+def both(*plants: Fault) -> Fault:
+    return lambda records: [plant(records) for plant in plants]
+
+
+ITEMS, ROWS = ("old", "items"), ("rows", 0)
+FAULTS_INSIDE: dict[str, tuple[Fault, list[tuple[str, str]]]] = {
+    "key of another record": (inside("old", "author")(["bob"]), [("FNK504", "old.author")]),
+    "id left": (inside("old", "author")(1), [("FNK508", "old.author")]),
+    "null for an id": (inside("old", "author")(None), [("FNK509", "old.author")]),
+    "two swapped": (
+        both(
+            inside(*ITEMS, 0, "document")(["DOC-2"]),
+            inside(*ITEMS, 1, "document")(["DOC-1"]),
+        ),
+        [("FNK504", "old.items[].document")] * 2,
+    ),
+    "two swapped, found by a field": (
+        inside(*ROWS)([["bob"], ["ann"]]),
+        [("FNK504", "rows[][]")] * 2,
+    ),
+    "element lost": (inside(*ROWS)([["ann"]]), [("FNK503", "rows")]),
+    "element beside changed": (inside(*ITEMS, 2)(8), [("FNK503", "old")]),
+    "member beside changed": (inside("old", "size")(2), [("FNK503", "old")]),
+    "member added": (inside("old", "more")(1), [("FNK503", "old")]),
+    "id of a model without key changed": (inside("old", "tag")(5), [("FNK503", "old")]),
+    "key of another record in a text": (in_note('"ann"', '"bob"'), [("FNK504", "note.author")]),
+    "two swapped in a text": (
+        in_note('[["bob"], null, ["eve"]]', '[["eve"], null, ["bob"]]'),
+        [("FNK504", "note.by[]")] * 2,
+    ),
+    "id left in a text": (in_note('["ann"]', "1"), [("FNK508", "note.author")]),
+    "space beside an id": (in_note('"author" :', '"author":'), [("FNK503", "note")]),
+    "character in front of an id": (in_note("caf\u00e9", "cafe"), [("FNK503", "note")]),
+    "number behind the last id": (in_note("1.50", "1.5"), [("FNK503", "note")]),
+    "id that no path leads to": (
+        in_note('{"author": 1}', '{"author": ["ann"]}'),
+        [("FNK503", "note")],
+    ),
+    "text that became what it means": (
+        put(1, note=json.loads(NOTE_NOW)),
+        [("FNK503", "note")],
+    ),
+    "text cut off": (put(1, note=NOTE_NOW[:40]), [("FNK503", "note")]),
+    "text cut off at an id": (
+        put(1, note=NOTE_NOW[: NOTE_NOW.index('["ann')]),
+        [("FNK503", "note")],
+    ),
+    "whole text": (put(1, who='["ann"]'), [("FNK504", "who")]),
+    "whole text left": (put(1, who="2"), [("FNK508", "who")]),
+    "whole text that became a list": (put(1, who=["bob"]), [("FNK503", "who")]),
+    "whole text lost": (put(1, who=None), [("FNK503", "who")]),
+    "field lost": (lambda r: fields(r, 1).pop("old"), [("FNK507", "old")]),
+    "reference by label to another record": (
+        lambda r: r[0]["references"].update(number=["DOC-2"]),
+        [("FNK504", "number")],
+    ),
+    "reference by label lost": (lambda r: r[0].pop("references"), [("FNK508", "number")]),
+    "label changed": (put(1, kind="doc"), [("FNK503", "kind")]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS_INSIDE)
+def test_planted_fault_inside_a_field(name: str) -> None:
+    plant, expected = FAULTS_INSIDE[name]
+    now = copy.deepcopy(LOGS_NOW)
+    plant(now)
+    assert found(logs_verified(now)) == [(code, 1, 1, field) for code, field in expected]
+
+
+def test_references_by_label_swapped() -> None:
+    now = copy.deepcopy(LOGS_NOW)
+    now[0]["references"], now[1]["references"] = now[1]["references"], now[0]["references"]
+    assert found(logs_verified(now)) == [("FNK504", 1, 1, "number"), ("FNK504", 2, 2, "number")]
+
+
+def test_odd_values_inside_fields_stay() -> None:
+    values = {
+        "old": [[], {"author": {"author": 1}}, {"author": True}, {"author": ""}],
+        "rows": [{}, [["", None, True, {"x": 1}]]],
+        "note": ["null", "17", '"1"', "[]", '{"author": ""}', '{"author": []}'],
+        "who": [True, [], {}, '["x", ["y"]]'],
+    }
+    users = list(zip(LOG_RECORDS[3:6], LOGS_NOW[3:6], strict=True))
+    for name, several in values.items():
+        for number, value in enumerate(several):
+            log = record("audit.log", 1, **{name: value})
+            before, now = [log, *(one for one, _ in users)], [log, *(one for _, one in users)]
+            assert logs_verified(now, before).findings == []
+            other = several[number - 1]
+            wrong = [record("audit.log", 1, **{name: other}), *now[1:]]
+            assert found(logs_verified(wrong, before)) == [("FNK503", 1, 1, name)]
+
+
+def test_member_that_comes_again_inside_a_field() -> None:
+    users = LOG_RECORDS[3:5], LOGS_NOW[3:5]
+    texts = '{"author": 1, "author": "2"}', '{"author": ["ann"], "author": ["bob"]}'
+    swapped = texts[1].replace("ann", "x").replace("bob", "ann").replace("x", "bob")
+    for name, spell in (("old", str), ("note", json.dumps)):
+        before, now, wrong = (
+            written([record("audit.log", 1, **{name: Verbatim(spell(text))}), *several])
+            for text, several in zip((*texts, swapped), (*users, users[1]), strict=True)
+        )
+        assert verify(before, now, LOGS, embedded=True).findings == []
+        report = verify(before, wrong, LOGS, embedded=True)
+        assert found(report) == [("FNK504", 1, 1, f"{name}.author")] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [
+        ("old", {"author": 99}, "old.author"),
+        ("note", '{"author": 99}', "note.author"),
+        ("who", "nobody", "who"),
+        ("note", "{author: 1}", "note"),
+        ("note", '{"author": 1', "note"),
+        ("note", " ", "note"),
+    ],
+)
+def test_ids_inside_fields_that_were_kept_are_reported(name: str, value: Any, field: str) -> None:
+    log = record("audit.log", 1, **{name: value})
+    report = logs_verified([log, LOGS_NOW[3]], [log, LOG_RECORDS[3]])
+    assert found(report) == [("FNK508", 1, 1, field)]
+    changed_too = [record("audit.log", 1, **{name: "x"}), LOGS_NOW[3]]
+    assert len(logs_verified(changed_too, [log, LOG_RECORDS[3]]).findings) == 1
+
+
+def test_label_that_means_nothing_is_reported() -> None:
+    log = record("audit.log", 1, kind="documents.folder", number=1)
+    assert found(logs_verified([log], [log])) == [("FNK508", 1, 1, "number")]
+
+
+# ---- keys of proxies ---------------------------------------------------------------------------
+
+PROXIES = Schema.loads(
+    b"""{"version": 1, "models": {
+    "users.user": {"natural_key": ["username"]},
+    "runs.run": {"relations": {"by": {"to": "users.user"}}},
+    "audit.entry": {"relations": {
+        "user": {"to": "users.user", "natural_key": ["username", "mail"]},
+        "run": {"to": "runs.run", "natural_key": ["name", "by__username"]},
+        "runs": {"to": "runs.run", "many": true, "natural_key": ["name", "by__username"]}}}
+    }}"""
+)
+ANN, EVE = (
+    record("users.user", n, username=name, mail="m") for n, name in ((1, "ann"), (3, "eve"))
+)
+NIGHTLY, DAILY = (record("runs.run", n, name=name, by=1) for n, name in ((1, "night"), (2, "day")))
+ENTRIES = [
+    record("audit.entry", 1, user=1, run=1, runs=[2, 1]),
+    record("audit.entry", 2, user=3, run=2, runs=[]),
+    *(ANN, EVE, NIGHTLY, DAILY),
+]
+ROWS_OF_FASTNK = [
+    natural(ANN, "ann"),
+    natural(EVE, "eve"),
+    changed(NIGHTLY, by=["ann"]),
+    changed(DAILY, by=["ann"]),
+]
+IN_STYLE: dict[str, list[Record]] = {
+    "fastnk": [
+        changed(ENTRIES[0], user=["ann"]),
+        changed(ENTRIES[1], user=["eve"]),
+        *ROWS_OF_FASTNK,
+    ],
+    "django": [
+        changed(
+            ENTRIES[0],
+            user=["ann", "m"],
+            run=["night", "ann"],
+            runs=[["day", "ann"], ["night", "ann"]],
+        ),
+        changed(ENTRIES[1], user=["eve", "m"], run=["day", "ann"]),
+        *({name: one[name] for name in one if name != "natural_key"} for one in ROWS_OF_FASTNK),
+    ],
+}
+
+
+def proxies_verified(now: list[Record], before: list[Record] = ENTRIES) -> VerificationReport:
+    return verify(written(before), written(now), PROXIES)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_faithful_conversion_with_proxies(style: str) -> None:
+    report = proxies_verified(IN_STYLE[style])
+    assert report.findings == []
+    assert report.style == style
+    assert report.models["audit.entry"].references == (2 if style == "fastnk" else 2 + 2 + 2)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_planted_fault_behind_a_proxy(style: str) -> None:
+    for name in ("user", "run"):
+        now = copy.deepcopy(IN_STYLE[style])
+        swap(1, 2, name)(now)
+        code = "FNK504"
+        assert found(proxies_verified(now)) == [(code, 1, 1, name), (code, 2, 2, name)]
+    now = copy.deepcopy(IN_STYLE[style])
+    fields(now, 1)["runs"].pop()
+    assert found(proxies_verified(now)) == [("FNK509", 1, 1, "runs")]
+    put(1, user=None, run=None)(now)
+    assert [one[0] for one in found(proxies_verified(now))] == ["FNK509"] * 3
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_reference_in_the_other_style(style: str) -> None:
+    other = {"fastnk": "django", "django": "fastnk"}[style]
+    for name in ("user", "run"):
+        now = copy.deepcopy(IN_STYLE[style])
+        fields(now, 1)[name] = fields(IN_STYLE[other], 1)[name]
+        code = "FNK508" if (style, name) == ("django", "run") else "FNK504"
+        report = proxies_verified(now)
+        assert report.style == style
+        assert found(report) == [(code, 1, 1, name)]
+
+
+def test_key_of_a_proxy_that_two_records_share() -> None:
+    again = record("runs.run", 3, name="night", by=1)
+    now = [*IN_STYLE["django"], changed(again, by=["ann"])]
+    report = proxies_verified(now, [*ENTRIES, again])
+    assert found(report) == [("FNK505", 1, 1, "run"), ("FNK505", 1, 1, "runs")]
+    now = [*IN_STYLE["fastnk"], changed(again, by=["ann"])]
+    assert proxies_verified(now, [*ENTRIES, again]).findings == []
+
+
+# ---- keys that methods make --------------------------------------------------------------------
+
+METHOD = "shops.models.Shelf.natural_key"
+OF_PROXY = "shops.models.Top.natural_key"
+SHELVES = Schema.of(
+    {
+        "shops.shelf": Model(
+            natural_key_method=METHOD, relations={"parent": Relation("shops.shelf")}
+        ),
+        "shops.item": Model(
+            natural_key=["name"],
+            relations={
+                "shelf": Relation("shops.shelf"),
+                "place": Relation("shops.shelf", to_field="code"),
+                "top": Relation("shops.shelf", natural_key_method=OF_PROXY),
+            },
+        ),
+    }
+)
+SHELF_RECORDS = [
+    record("shops.item", 1, name="pen", shelf=2, place="B", top=1),
+    record("shops.item", 2, name="ink", shelf=1, place="A", top=1),
+    record("shops.shelf", 1, name="a", code="A", parent=None),
+    record("shops.shelf", 2, name="b", code="B", parent=1),
+]
+SHELVES_NOW = [
+    natural(changed(SHELF_RECORDS[0], shelf=["a", "b"], place=["a", "b"], top=["a"]), "pen"),
+    natural(changed(SHELF_RECORDS[1], shelf=["a"], place=["a"], top=["a"]), "ink"),
+    natural(SHELF_RECORDS[2], "a"),
+    natural(changed(SHELF_RECORDS[3], parent=["a"]), "a", "b"),
+]
+
+
+class Called(NamedTuple):
+    label: str
+    method: str
+    pk: str
+    key: str | None
+    reason: str | None = None
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for the project: a shelf's key is the names of its ancestors and its own."""
+
+    def called_keys(schema: Schema, sources: list[Source]) -> Iterator[Called]:
+        assert schema is SHELVES
+        records = [one for source in sources for one in json.loads(b"".join(source.blocks()))]
+        shelves = {one["pk"]: one["fields"] for one in records if one["model"] == "shops.shelf"}
+        for pk, shelf in shelves.items():
+            names, parent = [shelf["name"]], shelf["parent"]
+            while parent is not None:
+                names.insert(0, shelves[parent]["name"])
+                parent = shelves[parent]["parent"]
+            key = None if names[-1] == "broken" else json.dumps(names)
+            yield Called("shops.shelf", METHOD, json.dumps(pk), key, "it failed")
+            yield Called("shops.shelf", OF_PROXY, json.dumps(pk), json.dumps(["top", *names]))
+            yield Called("shops.shelf", "shops.models.Other.natural_key", json.dumps(pk), "[1]")
+
+    module = types.ModuleType("fastnk.django.calling")
+    monkeypatch.setattr(module, "called_keys", called_keys, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def shelves_verified(
+    now: list[Record], before: list[Record] = SHELF_RECORDS, **options: Any
+) -> VerificationReport:
+    return verify(written(before), written(now), SHELVES, **options)
+
+
+@pytest.mark.usefixtures("methods")
+def test_faithful_conversion_with_keys_that_methods_make() -> None:
+    report = shelves_verified(SHELVES_NOW)
+    assert report.findings == []
+    assert (report.models["shops.shelf"].keys, report.models["shops.item"].references) == (2, 6)
+    keys = written(SHELF_RECORDS[2:])
+    assert shelves_verified(SHELVES_NOW[:2], SHELF_RECORDS[:2], keys=[keys]).findings == []
+    now = [{name: one[name] for name in one if name != "natural_key"} for one in SHELVES_NOW]
+    for one in now[:2]:
+        one["fields"] = {**one["fields"], "top": ["top", "a"]}
+    report = shelves_verified(now)
+    assert (report.style, report.findings) == ("django", [])
+
+
+SHELF_FAULTS: dict[str, tuple[Fault, list[tuple[str, int | None, int | None, str | None]]]] = {
+    "keys swapped": (
+        lambda r: (r[2].update(natural_key=["a", "b"]), r[3].update(natural_key=["a"])),
+        [("FNK506", 3, 3, "natural_key"), ("FNK506", 4, 4, "natural_key")],
+    ),
+    "key too short": (
+        lambda r: r[3].update(natural_key=["b"]),
+        [("FNK506", 4, 4, "natural_key")],
+    ),
+    "references swapped": (
+        swap(1, 2, "shelf"),
+        [("FNK504", 1, 1, "shelf"), ("FNK504", 2, 2, "shelf")],
+    ),
+    "references found by a field swapped": (
+        swap(1, 2, "place"),
+        [("FNK504", 1, 1, "place"), ("FNK504", 2, 2, "place")],
+    ),
+    "reference to its own kind": (put(4, parent=["a", "b"]), [("FNK504", 4, 4, "parent")]),
+    "key of a proxy": (put(1, top=["top", "a"]), [("FNK504", 1, 1, "top")]),
+    "id left": (put(1, shelf=2), [("FNK508", 1, 1, "shelf")]),
+}
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize("name", SHELF_FAULTS)
+def test_planted_fault_in_a_key_that_a_method_makes(name: str) -> None:
+    plant, expected = SHELF_FAULTS[name]
+    now = copy.deepcopy(SHELVES_NOW)
+    plant(now)
+    assert found(shelves_verified(now)) == expected
+
+
+@pytest.mark.usefixtures("methods")
+def test_key_that_a_method_could_not_make() -> None:
+    broken = record("shops.shelf", 3, name="broken", code="C", parent=None)
+    item = record("shops.item", 3, name="cap", shelf=3, place="A", top=1)
+    item_now = natural(changed(item, place=["a"], top=["a"]), "cap")
+    report = shelves_verified([*SHELVES_NOW, broken, item_now], [*SHELF_RECORDS, broken, item])
+    assert found(report) == [("FNK508", 5, 5, "pk"), ("FNK508", 6, 6, "shelf")]
+
+
+@pytest.mark.usefixtures("methods")
+def test_key_of_a_method_that_two_records_share() -> None:
+    twin = record("shops.shelf", 3, name="a", code="C", parent=None)
+    report = shelves_verified([*SHELVES_NOW, natural(twin, "a")], [*SHELF_RECORDS, twin])
+    assert ("FNK505", 5, 5, "natural_key") in found(report)
+    assert ("FNK505", 2, 2, "shelf") in found(report)
+
+
+def test_methods_are_not_called_where_nothing_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastnk.django.calling", None)
+    item = record("shops.item", 1, name="pen", shelf=None, place=None, top=None)
+    assert shelves_verified([natural(item, "pen")], [item]).findings == []
+    with pytest.raises(ImportError):
+        shelves_verified(SHELVES_NOW)
+
+
 # ---- keys that identify nothing, policies ------------------------------------------------------
 
 TWINS = [document(7, "DOC-1"), document(8, "DOC-1"), step(1, 8, 1), *RECORDS[3:6], RECORDS[10]]
@@ -395,9 +914,12 @@ def test_key_that_two_records_share() -> None:
 def test_key_that_a_natural_record_has_too() -> None:
     natural = {"model": "places.place", "natural_key": ["Kiosk"], "fields": {"name": "Kiosk"}}
     place, restaurant = RECORDS[7:9]
-    for records in ([place, natural, restaurant], [natural, place, restaurant]):
-        backup = written(records)
-        report = verified(converted(backup), backup)
+    sound = json.loads(converted(written([place, restaurant])))
+    for at in (0, 1):
+        records, new = [place, restaurant], [*sound]
+        records.insert(at, natural)
+        new.insert(at, natural)
+        report = verified(written(new), written(records))
         assert found(report) == [("FNK505", 2, 2, "natural_key"), ("FNK505", 3, 3, "place_ptr")]
 
 
@@ -607,7 +1129,7 @@ def has_unique_keys(data: BackupData) -> bool:
 
 
 def conversion(
-    data: BackupData, spelling: Spelling, style: str
+    data: BackupData, spelling: Spelling, style: str, embedded: bool
 ) -> tuple[bytes, bytes, list[bytes]]:
     """Backup, converted backup and keys; only examples that the converter does not refuse."""
     data.schema = keeping_pks_that_lead_to_ids(data.schema)
@@ -615,7 +1137,8 @@ def conversion(
     assume(has_unique_keys(data))
     backup = spelling.write(data.records)
     keys = [spelling.write(data.keys)] if data.keys else []
-    converter = LegacyBackupConverter(data.schema, keys=keys, style=style)  # type: ignore[arg-type]
+    options: Any = {"keys": keys, "style": style, "embedded": embedded}
+    converter = LegacyBackupConverter(data.schema, **options)
     try:
         return backup, converter.convert_bytes(backup), keys
     except FastnkError:
@@ -623,26 +1146,51 @@ def conversion(
         raise
 
 
-@given(backups(flawed=False), spellings(), st.sampled_from(STYLES))
-def test_every_conversion_verifies(data: BackupData, spelling: Spelling, style: str) -> None:
-    backup, new, keys = conversion(data, spelling, style)
-    report = verify(backup, new, data.schema, keys=keys)
-    if style == "django":  # which has no place for pks that say something
-        pks = {(label, name) for label, m in data.schema.models.items() for name in ("pk", m.pk)}
-        lost = [one for one in report.findings if (one.model, one.field) in pks]
+@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), st.booleans())
+def test_every_conversion_verifies(
+    data: BackupData, spelling: Spelling, style: str, embedded: bool
+) -> None:
+    backup, new, keys = conversion(data, spelling, style, embedded)
+    report = verify(backup, new, data.schema, keys=keys, embedded=embedded)
+    if style == "django":  # which has no place for references beside the fields
+        names = {(label, name) for label, m in data.schema.models.items() for name in ("pk", m.pk)}
+        names |= {
+            (label, generic.object_id)
+            for label, m in data.schema.models.items()
+            for generic in m.generic_relations.values()
+        }
+        lost = [one for one in report.findings if (one.model, one.field) in names]
         assert report.findings == lost
     else:
         assert report.findings == []
 
 
-@given(backups(flawed=False), st.sampled_from(STYLES), st.randoms(use_true_random=False))
-def test_every_mutation_is_found(data: BackupData, style: str, choices: random.Random) -> None:
-    backup, new, keys = conversion(data, Spelling(), style)
-    before = verify(backup, new, data.schema, keys=keys)
+@given(
+    backups(flawed=False),
+    st.sampled_from(STYLES),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_every_mutation_is_found(
+    data: BackupData, style: str, embedded: bool, choices: random.Random
+) -> None:
+    backup, new, keys = conversion(data, Spelling(), style, embedded)
+    before = verify(backup, new, data.schema, keys=keys, embedded=embedded)
     records = json.loads(new)
     mutate(records, choices)
-    report = verify(backup, json.dumps(records).encode(), data.schema, keys=keys)
+    changed = json.dumps(records).encode()
+    report = verify(backup, changed, data.schema, keys=keys, embedded=embedded)
     assert report.total > before.total
+
+
+@given(backups(flawed=False), spellings(), st.sampled_from(STYLES))
+def test_ids_inside_fields_are_converted_on_request_only(
+    data: BackupData, spelling: Spelling, style: str
+) -> None:
+    backup, new, keys = conversion(data, spelling, style, True)
+    plain = conversion(data, spelling, style, False)[1]
+    both = [verify(backup, new, data.schema, keys=keys, embedded=flag) for flag in (True, False)]
+    assert (both[1].total > both[0].total) == (new != plain)
 
 
 def mutate(records: list[Record], choices: random.Random) -> None:

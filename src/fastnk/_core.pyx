@@ -544,7 +544,7 @@ cdef class Plan:
     cdef LabelPlan *labels
     cdef StepPlan *steps
     cdef int model_count
-    cdef int relation_count
+    cdef int field_count
     cdef int operation_count
     cdef list alive
 
@@ -572,7 +572,6 @@ cdef class Plan:
 
     cdef set_relations(self, list relations):
         self.relations = <RelationPlan *> _array(len(relations), sizeof(RelationPlan))
-        self.relation_count = len(relations)
         for i, (name, model, index, many, embedded, operations) in enumerate(relations):
             self.relations[i] = RelationPlan(self.keep(name), model, index, many, embedded,
                                              self.key_plan(operations))
@@ -614,6 +613,7 @@ cdef class Plan:
                 self.fields[field] = FieldPlan(self.keep(name), column, relation, step)
                 field += 1
             m.fields = field - m.first_field
+            self.field_count = field
             m.key = self.key_plan(model["natural"] or ())
             m.first_index = index
             for column in model["indexes"]:
@@ -736,8 +736,10 @@ cdef struct Slot:
     size_t at
     size_t length
     Entry entry
+    bint whole           # a text that is an id as it stands
     int relation
-    size_t occurrence    # tells the fields of a record apart
+    int field
+    size_t occurrence    # of the field: it may stand in the record again
 
 cdef struct Name:
     size_t at            # in the window, or in the decoded names
@@ -859,7 +861,8 @@ cdef class Indexer(Walker):
     cdef int *labels             # open addressing: number of the model plus one
     cdef size_t labels_size
     cdef Text *columns           # of the record at hand
-    cdef size_t *occurrences     # per relation: the last one in the record at hand
+    cdef size_t *occurrences     # per field: the last one in the record at hand
+    cdef int field               # that is walked over
     cdef uint64_t seed[2 * SEED_WORDS]
     cdef int policies[CODES]
     cdef uint64_t counts[CODES]  # how often a policy other than error was applied
@@ -911,7 +914,7 @@ cdef class Indexer(Walker):
         for i, policy in enumerate(_POLICY_NAMES):
             self.policies[i] = _POLICIES[(policies or {}).get(policy, "error")]
             self.log_all |= self.policies[i] == DROP
-        self.occurrences = <size_t *> _array(plan.relation_count, sizeof(size_t))
+        self.occurrences = <size_t *> _array(plan.field_count, sizeof(size_t))
         self.columns = <Text *> _array(
             max([plan.models[i].columns for i in range(plan.model_count)], default=0), sizeof(Text))
         self.labels_size = 16
@@ -1329,14 +1332,18 @@ cdef class Indexer(Walker):
 
     cdef void forget_overruled(self) noexcept nogil:
         """Of a field that stands twice, only the last one's ids are rewritten."""
-        cdef Slot *slots = <Slot *> self.slots.data
+        self.forget_slots(&self.slots)
+        self.forget_slots(&self.not_json)
+
+    cdef void forget_slots(self, Buffer *buffer) noexcept nogil:
+        cdef Slot *slots = <Slot *> buffer.data
         cdef size_t kept = 0
         cdef size_t i
-        for i in range(self.slots.length // sizeof(Slot)):
-            if slots[i].occurrence == self.occurrences[slots[i].relation]:
+        for i in range(buffer.length // sizeof(Slot)):
+            if slots[i].occurrence == self.occurrences[slots[i].field]:
                 slots[kept] = slots[i]
                 kept += 1
-        self.slots.length = kept * sizeof(Slot)
+        buffer.length = kept * sizeof(Slot)
 
     cdef int field_number(self, ModelPlan *plan, Text name) noexcept nogil:
         cdef int i
@@ -1353,13 +1360,15 @@ cdef class Indexer(Walker):
         if field == NOWHERE:
             return walk_value(w)
         plan = &self.plan.fields[field]
+        self.field = field
+        self.occurrences[field] = self.names.length
         if plan.relation != NOWHERE:
             if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
                 self.record.has_parent_link = True
             if not self.walk_relation(plan.relation):
                 return False
         elif plan.step != NOWHERE and not self.keys_only:
-            if not self.walk_paths(field):
+            if not self.walk_paths(plan):
                 return False
         elif not walk_value(w):
             return False
@@ -1372,7 +1381,6 @@ cdef class Indexer(Walker):
         cdef RelationPlan *relation = &self.plan.relations[number]
         cdef size_t start = w.positions[w.at]
         cdef uint8_t c = peek(w)
-        self.occurrences[number] = self.names.length
         if relation.index == NOWHERE:
             return walk_value(w)
         if c == c'[' and relation.many:
@@ -1417,13 +1425,19 @@ cdef class Indexer(Walker):
             self.slots.length = slots
         return True
 
-    cdef bint add_slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
+    cdef Slot slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
         cdef Slot slot
         slot.at = start
         slot.length = end - start
         slot.entry = entry
+        slot.whole = False
         slot.relation = relation
+        slot.field = self.field
         slot.occurrence = self.names.length
+        return slot
+
+    cdef bint add_slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
+        cdef Slot slot = self.slot(entry, relation, start, end)
         return self.push(&self.slots, &slot, sizeof(Slot))
 
     # -- ids inside a field --
@@ -1431,9 +1445,8 @@ cdef class Indexer(Walker):
     # Paths lead to them. A text that holds JSON is decoded and walked in place of the window; what
     # is found in it has its place in the window all the same.
 
-    cdef bint walk_paths(self, int field) noexcept nogil:
+    cdef bint walk_paths(self, FieldPlan *plan) noexcept nogil:
         cdef Walk *w = &self.walk
-        cdef FieldPlan *plan = &self.plan.fields[field]
         cdef StepPlan *step = &self.plan.steps[plan.step]
         cdef size_t start = w.positions[w.at]
         if peek(w) != c'"':
@@ -1443,8 +1456,14 @@ cdef class Indexer(Walker):
         if w.value_end - start == 2:
             return True
         if step.members == 0 and step.elements == NOWHERE:
-            return self.add_embedded(TEXT, step.relation, start + 1, w.value_end - 1)
-        return self.walk_text(field, start + 1, w.value_end - 1)
+            return self.add_whole_text(step.relation, start + 1, w.value_end - 1)
+        return self.walk_text(plan.step, start + 1, w.value_end - 1)
+
+    cdef bint add_whole_text(self, int relation, size_t start, size_t end) noexcept nogil:
+        """The content of a string is an id, or a key already."""
+        cdef Slot slot = self.slot(TEXT, relation, start, end)
+        slot.whole = True
+        return self.walk.text[start] == c'[' or self.push(&self.slots, &slot, sizeof(Slot))
 
     cdef bint walk_step(self, int number) noexcept nogil:
         """A value at which paths have arrived. Their lengths bound the recursion."""
@@ -1460,7 +1479,7 @@ cdef class Indexer(Walker):
             return False
         if step.relation == NOWHERE or not may_be_id(self.span(start, w.value_end)):
             return True
-        return self.add_embedded(RELATION, step.relation, start, w.value_end)
+        return self.add_slot(RELATION, step.relation, start, w.value_end)
 
     cdef bint walk_members(self, StepPlan *step) noexcept nogil:
         cdef Walk *w = &self.walk
@@ -1512,16 +1531,17 @@ cdef class Indexer(Walker):
                 return number
         return NOWHERE
 
-    cdef bint walk_text(self, int field, size_t start, size_t end) noexcept nogil:
+    cdef bint walk_text(self, int step, size_t start, size_t end) noexcept nogil:
         """The content of a string, from `start` to `end`, as JSON."""
         cdef Walk outer = self.walk
         cdef size_t before = self.slots.length
+        cdef Slot slot = self.slot(TEXT, NOWHERE, start, end)
         cdef bint found
         if not self.scan_text(self.span(start, end)):
             self.walk = outer
             self.walk.fault = MEMORY
             return False
-        found = (self.walk_step(self.plan.fields[field].step)
+        found = (self.walk_step(step)
                  and self.walk.positions[self.walk.at] == self.inner.length)
         outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
         self.walk = outer
@@ -1531,7 +1551,7 @@ cdef class Indexer(Walker):
             self.move_slots(before, start)
             return True
         self.slots.length = before
-        return self.push(&self.not_json, &field, sizeof(int))
+        return self.push(&self.not_json, &slot, sizeof(Slot))
 
     cdef bint scan_text(self, Text text) noexcept nogil:
         """Make the content of a string what is walked over. False only without memory."""
@@ -1567,15 +1587,11 @@ cdef class Indexer(Walker):
             slot.at = start + places[slot.at]
             slot += 1
 
-    cdef bint add_embedded(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
-        self.occurrences[relation] = self.names.length
-        return self.add_slot(entry, relation, start, end)
-
     cdef bint note_not_json(self) noexcept nogil:
-        cdef const int *field = <const int *> self.not_json.data
+        cdef const Slot *slot = <const Slot *> self.not_json.data
         cdef size_t i
-        for i in range(self.not_json.length // sizeof(int)):
-            if not self.note(NOT_JSON, self.record.start, self.plan.fields[field[i]].name,
+        for i in range(self.not_json.length // sizeof(Slot)):
+            if not self.note(NOT_JSON, self.record.start, self.plan.fields[slot[i].field].name,
                              literal(b"")):
                 return False
         return True
@@ -1961,6 +1977,8 @@ cdef class Indexer(Walker):
         cdef Text value = self.span(slot.at, slot.at + slot.length)
         if slot.entry == TEXT:
             value = unescaped(value, &self.id_scratch, False)
+        if slot.whole:
+            return value
         return canonical(value, &self.scratch)
 
     # -- for Python --
@@ -2581,29 +2599,39 @@ cdef class Splicer:
                 append(label, app.data + 1, app.length - 2) and append_byte(label, c'.')
                 and append(label, name.data + 1, name.length - 2)):
             return NOWHERE
-        return self.known_model()
+        app.data = label.data
+        app.length = label.length
+        return self.known_model(app)
 
     cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
         """The number of the model that a text stands for."""
         cdef LabelPlan *word = self.index.plan.labels + generic.first_label
-        cdef size_t i
-        for i in range(<size_t> generic.labels):
+        cdef uint8_t *letters
+        cdef Text label
+        cdef size_t i = 0
+        cdef int model
+        while i < <size_t> generic.labels:
             if same(word[i].text, text):
                 return word[i].model
+            i += 1
         self.label.length = 0
-        for i in range(text.length):
-            if not append_byte(&self.label, text.data[i] | 0x20 if c'A' <= text.data[i] <= c'Z'
-                               else text.data[i]):
-                return NOWHERE
-        return self.known_model()
+        if not append(&self.label, text.data, text.length):
+            return NOWHERE
+        # From behind, so that "App.Model" is "App.model", if there is one, before it is "app.model".
+        label.data = letters = self.label.data
+        label.length = i = text.length
+        model = self.known_model(label)
+        while i and model == NOWHERE:
+            i -= 1
+            if c'A' <= letters[i] <= c'Z':
+                letters[i] |= 0x20
+            if i == 0 or letters[i - 1] == c'.':
+                model = self.known_model(label)
+        return model
 
-    cdef int known_model(self) noexcept nogil:
-        """The number of the model of the schema with the label at hand."""
-        cdef Text label
-        cdef int number
-        label.data = self.label.data
-        label.length = self.label.length
-        number = self.index.label_slot(label)[0] - 1
+    cdef int known_model(self, Text label) noexcept nogil:
+        """The number of the model of the schema with that label."""
+        cdef int number = self.index.label_slot(label)[0] - 1
         return number if number >= 0 and self.index.models[number].plan else NOWHERE
 
     # -- references --

@@ -99,18 +99,29 @@ cdef inline Made put_isoformat(Buffer *out, Text value) noexcept nogil:
     return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
 
 
+cdef inline bint has_null_part(Text key) noexcept nogil:
+    """Whether a part of a whole natural key, or of a list among its parts, is null."""
+    cdef const uint8_t *p = key.data
+    cdef const uint8_t *end = key.data + key.length
+    cdef int objects = 0
+    while p < end:
+        if p[0] == c'"':
+            p += 1
+            while p[0] != c'"':
+                p += 2 if p[0] == c'\\' else 1
+        elif p[0] == c'{' or p[0] == c'}':
+            objects += 1 if p[0] == c'{' else -1
+        elif p[0] == c'n' and p[1] == c'u' and objects == 0:
+            return True
+        p += 1
+    return False
+
+
 cdef inline Made put_key(Buffer *out, Text key) noexcept nogil:
     """A whole natural key, made elsewhere."""
-    cdef int position = 0
-    cdef Text part = list_element(key, 0)
-    cdef bint null_part = False
-    while part.length:
-        null_part |= is_null(part)
-        position += 1
-        part = list_element(key, position)
     if not append(out, key.data, key.length):
         return NO_MEMORY
-    return NULL_PART if null_part else WHOLE
+    return NULL_PART if has_null_part(key) else WHOLE
 
 
 cdef inline Made put_value(Buffer *out, Text value, Transform transform, Buffer *scratch) noexcept nogil:

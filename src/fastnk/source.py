@@ -39,6 +39,9 @@ class Source:
         if block_size < 1:
             raise UsageError(f"a block of {block_size} bytes holds nothing")
         self.name = name_of(backup)
+        if isinstance(backup, (bytes, bytearray, memoryview)):
+            # A small backup needs no large buffer; jobs that convert many of them feel it.
+            block_size = min(block_size, len(backup) or 1)
         self._block_size = block_size
         self._checksums = array("Q")
         self._complete = False

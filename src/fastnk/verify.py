@@ -5,8 +5,9 @@ keys from plain dicts. Slow beside the core, and meant to be: what two programs 
 no code is unlikely to be the mistake of one.
 
 The backup is read twice (rows that something refers to, then every record), the converted backup
-once. In memory are the key parts of those rows, a digest of every natural key, and a window on
-both files where they have to be brought into step again.
+once. In memory are the key parts of those rows, the natural keys that methods of the project make,
+a digest of every natural key, and a window on both files where they have to be brought into step
+again.
 """
 
 from __future__ import annotations
@@ -39,10 +40,20 @@ from fastnk.errors import (
     SourceError,
     shorten,
 )
-from fastnk.schema import GenericRelation, KeyPart, Model, Schema, flat_parts, parse_path
+from fastnk.schema import (
+    ELEMENTS,
+    GenericRelation,
+    KeyPart,
+    Model,
+    Relation,
+    Schema,
+    embedded_steps,
+    flat_parts,
+    parse_path,
+)
 
 if TYPE_CHECKING:
-    from fastnk.source import Backup
+    from fastnk.source import Backup, Source
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a phase, the bytes done and, where it is known, the bytes in all."""
@@ -154,6 +165,8 @@ class VerificationReport(msgspec.Struct, kw_only=True):
     """Of the schema as `Schema.dumps` writes it."""
     style: Style | None
     """In which style most records were converted; `None` where none was."""
+    embedded: bool
+    """Whether the ids inside fields were to be converted too."""
     cut_off_at: int | None
     """With `salvage`: the byte at which the backup ends too early."""
     models: dict[str, ModelSummary]
@@ -204,14 +217,17 @@ def verify(
     schema: Schema | str | os.PathLike[str],
     *,
     keys: Iterable[Backup] = (),
+    embedded: bool = False,
     salvage: bool = False,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Compare `converted` with what `schema` makes of `backup`, record by record.
 
-    `keys` are the further backups that supplied keys. With `salvage` a backup that is cut off
-    ends where its last whole record does. Differences are reported, not raised. Raises
-    `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError` and `SourceError`.
+    `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
+    to be converted, without it such fields have to be as they were. With `salvage` a backup that is
+    cut off ends where its last whole record does. Differences are reported, not raised. Raises
+    `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
+    and `UsageError` where methods of the project make natural keys and Django is not set up.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     with contextlib.ExitStack() as stack:
@@ -219,7 +235,7 @@ def verify(
         new = stack.enter_context(_Input(converted, progress))
         more = [stack.enter_context(_Input(one, progress)) for one in keys]
         try:
-            return _Verification(loaded, old, new, more).run()
+            return _Verification(loaded, old, new, more, embedded=embedded).run()
         except RecursionError:
             what = "a record is nested too deep for the verification"
             raise BackupSyntaxError(what, code="FNK207", place=Place(old.name)) from None
@@ -420,6 +436,13 @@ class _Input:
             raise SourceError(what, code="FNK121", remedy="wait until nothing writes to it")
         self._facts = facts
 
+    def source(self) -> Source:
+        """The same for what reads backups in another way. It may not be read while `records` is."""
+        from fastnk.source import Source
+
+        self._file.seek(self._start)
+        return Source(self._file)
+
     def _blocks(self, phase: str, also: Callable[[bytes], object]) -> Iterator[bytes]:
         size = done = 0
         try:
@@ -597,6 +620,124 @@ class _Reader:
         return BackupSyntaxError(what, code=code, place=place)
 
 
+# ---- ids inside fields -------------------------------------------------------------------------
+
+
+class _Target(NamedTuple):
+    """What an id refers to."""
+
+    label: str
+    field: str | None = None
+    """`None` for the pk."""
+    proxy: tuple[str, str] | None = None
+    """The relation, by model and field, that leads through a proxy with a key of its own."""
+
+
+class _Paths:
+    """The paths into a field (or what is left of them), by the next step."""
+
+    __slots__ = ("name", "steps", "target")
+
+    def __init__(self) -> None:
+        self.steps: dict[str, _Paths] = {}
+        self.target: _Target | None = None
+        """Where a path ends here: what the id refers to, and"""
+        self.name = ""
+        """the path."""
+
+    def of_member(self, name: str) -> _Paths | None:
+        return self.steps.get(name) if name != ELEMENTS else None
+
+    def of_elements(self) -> _Paths | None:
+        return self.steps.get(ELEMENTS)
+
+
+def _paths_into_fields(schema: Schema, model: Model) -> dict[str, _Paths]:
+    """The paths to ids that become natural keys, by field."""
+    root = _Paths()
+    for path, embedded in model.embedded.items():
+        if schema.models[embedded.to].has_natural_key:
+            paths = root
+            for step in embedded_steps(path):
+                paths = paths.steps.setdefault(step, _Paths())
+            paths.target, paths.name = _Target(embedded.to, embedded.to_field), path
+    return root.steps
+
+
+class _Inside(NamedTuple):
+    """An id in a text, and the characters before it and up to its end."""
+
+    start: int
+    end: int
+    paths: _Paths
+    id: Any
+
+
+def _ids_in_text(text: str, paths: _Paths) -> list[_Inside] | None:
+    """The ids in a text that holds JSON; `None` where it does not."""
+    try:
+        _DECODER.decode(text)
+    except json.JSONDecodeError:
+        return None
+    found: list[_Inside] = []
+    _walk(text, _after_space(text, 0), paths, found)
+    return found
+
+
+def _walk(text: str, at: int, paths: _Paths, found: list[_Inside]) -> int:
+    """Note the ids in the JSON value that begins `at`, which is known to be sound; its end."""
+    opening = text[at]
+    if opening not in "{[" or not paths.steps:
+        value, end = _DECODER.raw_decode(text, at)
+        if paths.target is not None and _may_be_id(value):
+            found.append(_Inside(at, end, paths, value))
+        return end
+    below = paths.of_elements()
+    at = _after_space(text, at + 1)
+    while text[at] not in "}]":
+        if opening == "{":
+            name, at = _DECODER.raw_decode(text, at)
+            below = paths.of_member(name)
+            at = _after_space(text, _after_space(text, at) + 1)
+        at = _walk(text, at, below or _NO_PATHS, found)
+        at = _after_space(text, at)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    return at + 1
+
+
+_NO_PATHS = _Paths()
+
+
+def _after_space(text: str, at: int) -> int:
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]
+
+
+def _may_be_id(value: Any) -> bool:
+    """A number, or a text that is not empty."""
+    return (
+        value.text[-1].isdigit()
+        if isinstance(value, Number)
+        else isinstance(value, str) and value != ""
+    )
+
+
+def _list_in_text(text: str) -> list[Any] | None:
+    """The list that a text holds as JSON; `None` where it holds none."""
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+def _groups(members: dict[str, Any]) -> dict[str, list[Any]]:
+    """All that stands under each name."""
+    if isinstance(members, Repeated):
+        return members.groups
+    return {name: [value] for name, value in members.items()}
+
+
 # ---- natural keys ------------------------------------------------------------------------------
 
 
@@ -637,40 +778,79 @@ _Row = tuple[Any, ...]
 """The natural key that the record states, if it does, then its columns."""
 
 
+_Proxy = tuple[str, str] | None
+"""The relation that leads through a proxy whose key is meant; `None` for the model's own key."""
+
+
 class _Rows:
     """The rows that something refers to, by id, and the natural keys made of them."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, embedded: bool) -> None:
         self._schema = schema
+        self._embedded = embedded
+        self._labels = {label.lower(): label for label in schema.models}
         self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
         self._tables: dict[str, dict[str, dict[str, _Row]]] = {}
         """By label and field: the rows by the text of the id."""
         self._unnumbered: dict[str, list[_Row]] = {}
         """Rows that no id leads to, but whose natural keys count."""
         self._ambiguous: set[tuple[str, str, str | None]] = set()
-        self._shared: dict[str, set[bytes]] = {}
+        self._shared: dict[tuple[str, _Proxy], set[bytes]] = {}
+        self._called: dict[tuple[str, str], dict[str, str]] = {}
+        """What methods made, as JSON: by label and method, then by the text of the pk."""
         self._keys = {
-            label: self._compiled(label, model.natural_key)
-            for label, model in schema.models.items()
-            if model.natural_key is not None
+            (label, proxy): self._maker(label, holder)
+            for label, proxy, holder in self._holders()
+            if holder.natural_key is not None or holder.natural_key_method is not None
         }
         self._add_tables()
 
     # -- what the schema asks for --
 
+    def _holders(self) -> Iterator[tuple[str, _Proxy, Model | Relation]]:
+        """What may say how a natural key of a model is made."""
+        for label, model in self._schema.models.items():
+            yield label, None, model
+            for name, relation in model.relations.items():
+                yield relation.to, (label, name), relation
+
+    def _maker(self, label: str, holder: Model | Relation) -> list[Any] | str:
+        """The paths to the parts of a key, or the method that makes it."""
+        if holder.natural_key_method is None:
+            return self._compiled(label, holder.natural_key or [])
+        self._column(label, "pk")
+        return holder.natural_key_method
+
     def _add_tables(self) -> None:
         models = self._schema.models
-        for model in models.values():
-            for relation in model.relations.values():
-                if relation.to in self._keys:
+        for owner, model in models.items():
+            for name, relation in model.relations.items():
+                if not self._keys.keys().isdisjoint(
+                    [(relation.to, None), (relation.to, (owner, name))]
+                ):
                     self._table(relation.to, relation.to_field)
             for generic in model.generic_relations.values():
-                types = model.relations[generic.content_type]
-                self._table(types.to, types.to_field)
-                self._column(types.to, "app_label")
-                self._column(types.to, "model")
-                for label in self._keys:
-                    self._table(label, None)
+                if generic.content_type is not None:
+                    types = model.relations[generic.content_type]
+                    self._table(types.to, types.to_field)
+                    self._column(types.to, "app_label")
+                    self._column(types.to, "model")
+                for label, proxy in self._keys:
+                    if proxy is None:
+                        self._table(label, None)
+            for embedded in model.embedded.values() if self._embedded else ():
+                if (embedded.to, None) in self._keys:
+                    self._table(embedded.to, embedded.to_field)
+
+    def methods(self) -> set[tuple[str, str]]:
+        """The methods that make keys, each with the label of the model of those."""
+        return {(label, how) for (label, _), how in self._keys.items() if isinstance(how, str)}
+
+    def add_called(self, label: str, method: str, pk: str, key: str) -> None:
+        """Take in a key that a method made; both are JSON."""
+        id_ = _id(_DECODER.decode(pk))
+        if id_ is not None:
+            self._called.setdefault((label, method), {})[id_] = key
 
     def _table(self, label: str, field: str | None) -> tuple[str, str]:
         """Make sure of a table; the pk's is always there, and the first."""
@@ -758,15 +938,17 @@ class _Rows:
 
     def find_shared_keys(self) -> None:
         """To be called when all rows are in: which natural keys stand for several of them."""
-        for label in self._tables.keys() & self._keys.keys():
+        for label, proxy in self._keys:
+            if label not in self._tables:
+                continue
             seen: set[bytes] = set()
             for row, is_numbered in self._all_rows(label):
                 with contextlib.suppress(UnmadeError):
-                    key = self.key(label, row)
+                    key = self.key(label, row, proxy)
                     if is_numbered or not _has_null(key):
                         digest = _digest(key)
                         if digest in seen:
-                            self._shared.setdefault(label, set()).add(digest)
+                            self._shared.setdefault((label, proxy), set()).add(digest)
                         seen.add(digest)
         self._unnumbered.clear()
 
@@ -778,32 +960,50 @@ class _Rows:
 
     # -- keys --
 
-    def key(self, label: str, row: _Row) -> list[Any]:
+    def key(self, label: str, row: _Row, proxy: _Proxy = None) -> list[Any]:
         """The natural key of a row. Raises `UnmadeError`."""
         stated = row[0]
-        return stated if isinstance(stated, list) else self._made(self._keys[label], row)
+        if proxy is None and isinstance(stated, list):
+            return stated
+        how = self._keys[label, proxy]
+        return self._called_key(label, how, row) if isinstance(how, str) else self._made(how, row)
 
-    def find(self, label: str, field: str | None, value: Any) -> tuple[Any, Doubt | None]:
+    def _called_key(self, label: str, method: str, row: _Row) -> list[Any]:
+        id_ = _id(row[self._column(label, "pk")])
+        text = self._called.get((label, method), {}).get(id_) if id_ is not None else None
+        if text is None:
+            raise UnmadeError
+        key = _DECODER.decode(text)
+        assert isinstance(key, list)
+        return key
+
+    def find(self, target: _Target, value: Any) -> tuple[Any, Doubt | None]:
         """The natural key of the record that an id leads to, and what speaks against it."""
+        label, field, proxy = target
         name = self._schema.field_name(label, field or "pk")
         row = self._found(label, name, value)
         if row is None:
             return None, NO_RECORD
+        if (label, proxy) not in self._keys:
+            return None, NO_KEY
         try:
-            key = self.key(label, row)
+            key = self.key(label, row, proxy)
         except UnmadeError:
             return None, NO_KEY
         if (label, name, _id(value)) in self._ambiguous:
             return key, AMBIGUOUS
-        shared = self._shared.get(label)
+        shared = self._shared.get((label, proxy))
         return key, SHARED if shared and _digest(key) in shared else None
 
     def _found(self, label: str, field: str, value: Any) -> _Row | None:
         id_ = _id(value)
         return None if id_ is None else self._tables[label][field].get(id_)
 
-    def content_type(self, label: str, generic: GenericRelation, value: Any) -> str | None:
-        """The model that a content type, an id or a natural key, stands for."""
+    def generic_target(self, label: str, generic: GenericRelation, value: Any) -> str | None:
+        """The model that a content type (an id or a natural key) or a text stands for."""
+        if generic.content_type is None:
+            text = _id(value) or ""
+            return generic.labels.get(text) or self._labels.get(text.lower())
         if not isinstance(value, list):
             relation = self._schema.models[label].relations[generic.content_type]
             row = self._found(*self._table(relation.to, relation.to_field), value)
@@ -811,7 +1011,8 @@ class _Rows:
             value = [row[columns["app_label"]], row[columns["model"]]] if row else []
         if len(value) != 2 or not all(isinstance(part, str) for part in value):
             return None
-        return ".".join(value)
+        found = ".".join(value)
+        return found if found in self._schema.models else None
 
     def _made(self, parts: list[Any], row: _Row) -> list[Any]:
         return [
@@ -1001,10 +1202,30 @@ class _Pairing:
 class _Verification:
     """One run."""
 
-    def __init__(self, schema: Schema, old: _Input, new: _Input, keys: list[_Input]) -> None:
+    def __init__(
+        self, schema: Schema, old: _Input, new: _Input, keys: list[_Input], *, embedded: bool
+    ) -> None:
         self._schema = schema
         self._inputs = old, new, keys
-        self._rows = _Rows(schema)
+        self._embedded = embedded
+        self._rows = _Rows(schema, embedded=embedded)
+        self._paths = {
+            label: _paths_into_fields(schema, model) if embedded else {}
+            for label, model in schema.models.items()
+        }
+        """By label and field."""
+        self._targets = {
+            label: {name: self._target(label, name, one) for name, one in model.relations.items()}
+            for label, model in schema.models.items()
+        }
+        self._unsigned = {
+            label: {
+                *self._paths[label],
+                *(name for name, one in targets.items() if one and one.proxy),
+            }
+            for label, targets in self._targets.items()
+        }
+        """The fields that tell too little, or in each style something else."""
         self._findings = _Findings()
         self._models: dict[str, ModelSummary] = {}
         self._styles = _Styles()
@@ -1015,13 +1236,18 @@ class _Verification:
     def run(self) -> VerificationReport:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         old, new, keys = self._inputs
+        labels = set()
         with self._phase("rows"):
             for entry in old.records("rows"):
+                labels.add(entry.label)
                 self._rows.add(entry, only_keys=False)
         if not old.facts.records:
             raise BackupSyntaxError(
                 "the backup holds no records", code="FNK202", place=Place(old.name, 0)
             )
+        if any(keys or label in labels for label, _ in self._rows.methods()):
+            with self._phase("methods"):
+                self._call_methods()
         with self._phase("keys"):
             for more in keys:
                 for entry in more.records("keys"):
@@ -1030,6 +1256,18 @@ class _Verification:
         with self._phase("compare"):
             self._compare_all(old, new)
         return self._report(started)
+
+    def _call_methods(self) -> None:
+        """Have the project's methods make the keys that no fields can tell."""
+        from fastnk.django.calling import called_keys
+
+        old, _, keys = self._inputs
+        methods = self._rows.methods()
+        with contextlib.ExitStack() as stack:
+            sources = [stack.enter_context(one.source()) for one in (old, *keys)]
+            for made in called_keys(self._schema, sources):
+                if made.key is not None and (made.label, made.method) in methods:
+                    self._rows.add_called(made.label, made.method, made.pk, made.key)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -1051,6 +1289,7 @@ class _Verification:
             keys=[one.facts for one in keys],
             schema_sha256=hashlib.sha256(self._schema.dumps()).hexdigest(),
             style=self._styles.most(),
+            embedded=self._embedded,
             cut_off_at=old.cut_off_at,
             models=dict(sorted(self._models.items())),
             total=self._findings.total,
@@ -1110,14 +1349,14 @@ class _Verification:
             value = entry.fields.get(name)
             for one in value if isinstance(value, list) else [value]:
                 if _id(one) is not None and self._is_keyed(relation.to):
-                    key, _ = self._rows.find(relation.to, relation.to_field, one)
+                    key, _ = self._rows.find(_Target(relation.to, relation.to_field), one)
                     if key is None:
                         return True
         return False
 
     def _own_key(self, entry: Entry) -> list[Any] | None:
         model = self._schema.models.get(entry.label)
-        if model is None or model.natural_key is None:
+        if model is None or not model.has_natural_key:
             return None
         with contextlib.suppress(UnmadeError):
             return self._rows.key(entry.label, self._rows.row(entry))
@@ -1135,21 +1374,23 @@ class _Verification:
 
     def _signature(self, entry: Entry, fields: Mapping[str, Any]) -> bytes:
         model = self._schema.models.get(entry.label)
-        if model is None or model.natural_key is None:
+        unsigned = self._unsigned.get(entry.label, set())
+        fields = {name: value for name, value in fields.items() if name not in unsigned}
+        if model is None or not model.has_natural_key:
             return _digest([entry.label, fields, entry.rest(), entry.members.get("pk")])
         # A parent link is among the fields of the one and the pk of the other.
-        fields = {name: value for name, value in fields.items() if name != model.pk}
+        fields.pop(model.pk, None)
         return _digest([entry.label, fields, entry.rest()])
 
     def _expected(self, model: Model, name: str, value: Any) -> Any:
         relation = model.relations.get(name)
-        if relation is None or self._schema.models[relation.to].natural_key is None:
+        if relation is None or not self._is_keyed(relation.to):
             return value
         values = value if relation.many and isinstance(value, list) else [value]
         keys = [
             one
             if _id(one) is None
-            else self._rows.find(relation.to, relation.to_field, one)[0] or one
+            else self._rows.find(_Target(relation.to, relation.to_field), one)[0] or one
             for one in values
         ]
         return keys if values is value else keys[0]
@@ -1179,7 +1420,7 @@ class _Verification:
     def _compare_identity(self, pair: _Pair, model: Model, before: Entry, after: Entry) -> None:
         pk, key = after.get("pk"), after.get("natural_key")
         if (
-            model.natural_key is None
+            not model.has_natural_key
             or "pk" not in before.members
             or "natural_key" in before.members
         ):
@@ -1192,7 +1433,7 @@ class _Verification:
             pair.same("pk", before.get("pk"), pk)
             pair.find("FNK508", "pk", before.get("pk"), pk, what="the pk was left as it is")
             return
-        self._styles.note(pair, key is not MISSING)
+        self._note_style(pair, key is not MISSING)
         if expected is None or (key is not MISSING and key != expected):
             pair.find("FNK506", "natural_key", before.get("pk"), key, expected=expected or MISSING)
         elif self._is_unique(before.label, expected):
@@ -1200,6 +1441,11 @@ class _Verification:
         else:
             pair.find("FNK505", "natural_key", before.get("pk"), expected)
         self._compare_kept_pk(pair, model, before, after)
+
+    def _note_style(self, pair: _Pair, has_key: bool) -> None:
+        what = "a natural key beside others without" if has_key else "the natural key was lost"
+        style: Style = "fastnk" if has_key else "django"
+        self._styles.note(style, pair, "FNK507", "natural_key", MISSING, MISSING, what)
 
     def _compare_kept_pk(self, pair: _Pair, model: Model, before: Entry, after: Entry) -> None:
         """Of a record that has a natural key now: whether its pk may go, or has to stay."""
@@ -1244,21 +1490,29 @@ class _Verification:
     def _compare_fields(self, pair: _Pair, model: Model, before: Entry, after: Entry) -> None:
         for name, value in before.fields.items():
             now = after.fields.get(name, MISSING)
-            relation = model.relations.get(name)
-            keyed = relation is not None and self._is_keyed(relation.to)
-            if now is MISSING or relation is None or not keyed:
+            target = self._targets[before.label].get(name)
+            paths = self._paths[before.label].get(name)
+            if now is MISSING or (target is None and paths is None):
                 pair.same(name, value, now)
-            elif relation.many and isinstance(value, list):
-                self._compare_many(pair, name, (relation.to, relation.to_field), value, now)
-            else:
-                self._compare_one(pair, name, (relation.to, relation.to_field), value, now)
+            elif paths is not None:
+                self._compare_inside(pair, name, paths, value, now)
+            elif target is not None and model.relations[name].many and isinstance(value, list):
+                self._compare_many(pair, name, target, value, now)
+            elif target is not None:
+                self._compare_one(pair, name, target, value, now)
         link = self._compare_parent_link(pair, model, before, after)
         for name in after.fields.keys() - before.fields.keys() - {link}:
             pair.same(name, MISSING, after.fields[name])
 
     def _is_keyed(self, label: str) -> bool:
         model = self._schema.models.get(label)
-        return model is not None and model.natural_key is not None
+        return model is not None and model.has_natural_key
+
+    def _target(self, label: str, name: str, relation: Relation) -> _Target | None:
+        """What the ids in a relation refer to; `None` where they stay ids."""
+        if relation.natural_key is not None or relation.natural_key_method is not None:
+            return _Target(relation.to, relation.to_field, (label, name))
+        return _Target(relation.to, relation.to_field) if self._is_keyed(relation.to) else None
 
     def _compare_parent_link(
         self, pair: _Pair, model: Model, before: Entry, after: Entry
@@ -1270,47 +1524,54 @@ class _Verification:
         if relation is None or not relation.parent_link or pk is None or stated:
             return None
         now = after.fields.get(name, MISSING)
-        keyed = self._is_keyed(relation.to)
+        target = self._targets[before.label].get(name)
         if now is MISSING:
-            if keyed and "pk" in after.members:
+            if target is not None and "pk" in after.members:
                 pair.find("FNK508", name, pk, what="the link to the parent is only an id")
             elif "pk" not in after.members:
                 pair.find("FNK509", name, pk, what="the link to the parent was lost")
-        elif keyed:
-            self._compare_one(pair, name, (relation.to, None), pk, now)
+        elif target is not None:
+            self._compare_one(pair, name, target, pk, now)
         else:
             pair.same(name, pk, now)
         return name
 
     def _compare_many(
-        self, pair: _Pair, name: str, to: tuple[str, str | None], values: list[Any], now: Any
+        self, pair: _Pair, name: str, target: _Target, values: list[Any], now: Any
     ) -> None:
         if not isinstance(now, list):
             pair.find("FNK509" if now is None else "FNK504", name, values, now)
             return
         if len(now) == len(values):
             for value, one in zip(values, now, strict=True):
-                self._compare_one(pair, name, to, value, one)
+                self._compare_one(pair, name, target, value, one)
             return
         rest = deque(now)
         for value in values:
-            key = value if _id(value) is None else self._rows.find(*to, value)[0]
-            if rest and rest[0] in ([value] if key is None else [key, value]):
-                self._compare_one(pair, name, to, value, rest.popleft())
+            if rest and rest[0] in [value, *self._possible_keys(target, value)]:
+                self._compare_one(pair, name, target, value, rest.popleft())
             else:
                 pair.find("FNK509", name, value)
         for one in rest:
             pair.find("FNK504", name, MISSING, one, what="a reference was added")
 
-    def _compare_one(
-        self, pair: _Pair, name: str, to: tuple[str, str | None], value: Any, now: Any
-    ) -> None:
+    def _possible_keys(self, target: _Target, value: Any) -> list[Any]:
+        """What may stand for an id, in one style or the other."""
+        if _id(value) is None:
+            return []
+        targets = {target, target._replace(proxy=None)}
+        return [key for one in targets if (key := self._rows.find(one, value)[0]) is not None]
+
+    def _compare_one(self, pair: _Pair, name: str, target: _Target, value: Any, now: Any) -> None:
         """One reference, before and now."""
         if _id(value) is None:  # null, or natural already
             if now != value:
                 pair.find("FNK509" if now is None else "FNK504", name, value, now)
             return
-        key, doubt = self._rows.find(*to, value)
+        if target.proxy is not None:
+            self._compare_by_proxy(pair, name, target, value, now)
+            return
+        key, doubt = self._rows.find(target, value)
         what = None if doubt is None else doubt.what
         if now is None:
             pair.find("FNK509", name, value, now, what=what)
@@ -1324,6 +1585,81 @@ class _Verification:
             pair.find(doubt.code, name, value, now)
         else:
             self._model(pair.label).references += 1
+
+    def _compare_by_proxy(
+        self, pair: _Pair, name: str, target: _Target, value: Any, now: Any
+    ) -> None:
+        """One reference through a proxy: in style django it holds the key of the proxy, in style
+        fastnk that of the record itself, or its id where it has none."""
+        own = target._replace(proxy=None)
+        keyed = self._is_keyed(own.label)
+        key, doubt = self._rows.find(target, value)
+        of_record = self._rows.find(own, value)[0] if keyed else value
+        if key is not None and now == key != of_record:
+            what = "a proxy's key beside keys of the records themselves"
+            self._styles.note("django", pair, "FNK504", name, value, now, what)
+            if doubt is not None:
+                pair.find(doubt.code, name, value, now)
+            else:
+                self._model(pair.label).references += 1
+            return
+        if of_record is not None and now == of_record != key:
+            code, what = "FNK504", "a record's own key beside keys of proxies"
+            if not keyed:
+                code, what = "FNK508", CODES["FNK508"] if doubt is None else doubt.what
+            self._styles.note("fastnk", pair, code, name, value, now, what)
+        if keyed:
+            self._compare_one(pair, name, own, value, now)
+        elif now != value:
+            expected = MISSING if key is None else key
+            pair.find("FNK509" if now is None else "FNK504", name, value, now, expected=expected)
+
+    # -- ids inside fields --
+
+    def _compare_inside(self, pair: _Pair, name: str, paths: _Paths, value: Any, now: Any) -> None:
+        """A field with ids inside. What is none of them has to be as it was."""
+        if not isinstance(value, str):
+            references = _references_inside(paths, value, now)
+        elif not isinstance(now, str):
+            references = None
+        elif paths.steps:
+            references = self._references_in_text(pair, name, paths, value, now)
+        elif value == "" or _list_in_text(value) is not None:
+            references = [] if now == value else None
+        else:
+            key = None if now == value else _list_in_text(now)
+            references = [(paths, value, now if key is None else key)]
+        if references is None:
+            pair.same(name, value, now)
+            return
+        for end, id_, key in references:
+            assert end.target is not None
+            self._compare_one(pair, end.name, end.target, id_, key)
+
+    def _references_in_text(
+        self, pair: _Pair, name: str, paths: _Paths, value: str, now: str
+    ) -> list[_Reached] | None:
+        """The ids in a text with JSON, and what stands for them; `None` where another character
+        changed."""
+        ids = [] if value == "" else _ids_in_text(value, paths)
+        if ids is None:
+            if now != value:
+                return None
+            pair.find("FNK508", name, value, now, what="the text is not JSON: no id can be told")
+            return []
+        references: list[_Reached] = []
+        at = done = 0
+        for one in ids:
+            between = value[done : one.start]
+            if not now.startswith(between, at):
+                return None
+            try:
+                key, at = _DECODER.raw_decode(now, at + len(between))
+            except json.JSONDecodeError:
+                return None
+            references.append((one.paths, one.id, key))
+            done = one.end
+        return references if now[at:] == value[done:] else None
 
     # -- references beside the fields --
 
@@ -1341,7 +1677,7 @@ class _Verification:
         }
         for name, reference in expected.items():
             if name in held and reference.to is not None:
-                self._compare_one(pair, name, (reference.to, None), reference.id, held[name])
+                self._compare_one(pair, name, _Target(reference.to), reference.id, held[name])
             elif name in held:
                 pair.find("FNK504", name, reference.id, held[name], what=reference.absent.what)
             else:
@@ -1365,19 +1701,54 @@ class _Verification:
     def _generic_references(self, model: Model, before: Entry) -> dict[str, _Reference]:
         found = {}
         for generic in model.generic_relations.values():
-            type_ = before.fields.get(generic.content_type)
+            type_ = before.fields.get(generic.content_type or generic.label or "")
             id_ = before.fields.get(generic.object_id)
             if type_ is None or id_ is None or isinstance(id_, list):
                 continue
-            label = self._rows.content_type(before.label, generic, type_)
-            if label is None or label not in self._schema.models:
+            label = self._rows.generic_target(before.label, generic, type_)
+            if label is None:
                 absent = Doubt("FNK508", "no record has this content type, or the schema lacks it")
                 found[generic.object_id] = _Reference(None, id_, absent)
             elif self._is_keyed(label):
-                doubt = self._rows.find(label, None, id_)[1]
+                doubt = self._rows.find(_Target(label), id_)[1]
                 absent = Doubt("FNK508", CODES["FNK508"] if doubt is None else doubt.what)
                 found[generic.object_id] = _Reference(label, id_, absent)
         return found
+
+
+_Reached = tuple[_Paths, Any, Any]
+"""Where paths have ended inside a field: at which id, and what stands there now."""
+
+
+def _references_inside(paths: _Paths, value: Any, now: Any) -> list[_Reached] | None:
+    """The ids in a JSON value, and what stands for them; `None` where anything else changed."""
+    found: list[_Reached] = []
+    return found if _match(paths, value, now, found) else None
+
+
+def _match(paths: _Paths, value: Any, now: Any, found: list[_Reached]) -> bool:
+    if isinstance(value, dict) and paths.steps:
+        if not isinstance(now, dict):
+            return False
+        old, new = _groups(value), _groups(now)
+        return old.keys() == new.keys() and all(
+            _match_all(paths.of_member(name), old[name], new[name], found) for name in old
+        )
+    if isinstance(value, list) and paths.steps:
+        return isinstance(now, list) and _match_all(paths.of_elements(), value, now, found)
+    if paths.target is not None and _may_be_id(value):
+        found.append((paths, value, now))
+        return True
+    return bool(value == now)
+
+
+def _match_all(
+    paths: _Paths | None, values: list[Any], news: list[Any], found: list[_Reached]
+) -> bool:
+    return len(values) == len(news) and all(
+        _match(paths or _NO_PATHS, value, now, found)
+        for value, now in zip(values, news, strict=True)
+    )
 
 
 class _Reference(NamedTuple):
@@ -1400,6 +1771,10 @@ def _order(one: Difference) -> tuple[float, float]:
     return first or 0, one.converted_record or 0
 
 
+_Kind = tuple[str, str]
+"""Differences of one model with one code."""
+
+
 class _Findings:
     """All differences are counted, the first ones kept."""
 
@@ -1409,15 +1784,15 @@ class _Findings:
         self.by_code: Counter[str] = Counter()
         self.by_model: Counter[str] = Counter()
 
-    def add_all(self, first: list[Difference], counts: Counter[str]) -> None:
-        """Several with one code, of which only the first are at hand; `counts` is by model."""
+    def add_all(self, first: list[Difference], counts: Counter[_Kind]) -> None:
+        """Several, of which only the first are at hand."""
         for one in first:
             self.add(one)
-        more = counts - Counter(one.model for one in first)
-        self.by_model += more
-        self.total += more.total()
-        if first:
-            self.by_code[first[0].code] += more.total()
+        more = counts - Counter((one.model, one.code) for one in first)
+        for (model, code), count in more.items():
+            self.total += count
+            self.by_model[model] += count
+            self.by_code[code] += count
 
     def add(self, difference: Difference) -> None:
         self.total += 1
@@ -1491,17 +1866,16 @@ class _Styles:
     """A conversion has one style: a record in the other one has lost or gained its key."""
 
     def __init__(self) -> None:
-        self._counts: dict[Style, Counter[str]] = {"fastnk": Counter(), "django": Counter()}
-        """By model."""
+        self._counts: dict[Style, Counter[_Kind]] = {"fastnk": Counter(), "django": Counter()}
         self._first: dict[Style, list[Difference]] = {"fastnk": [], "django": []}
 
-    def note(self, pair: _Pair, has_key: bool) -> None:
-        style: Style = "fastnk" if has_key else "django"
-        self._counts[style][pair.label] += 1
+    def note(
+        self, style: Style, pair: _Pair, code: str, field: str, value: Any, now: Any, what: str
+    ) -> None:
+        """Something in this style; the rest says what is wrong with it beside the other one."""
+        self._counts[style][pair.label, code] += 1
         if len(self._first[style]) < MAX_OF_OTHER_STYLE:
-            what = "a natural key beside others without" if has_key else "the natural key was lost"
-            one = pair.difference("FNK507", "natural_key", MISSING, MISSING, what, MISSING)
-            self._first[style].append(one)
+            self._first[style].append(pair.difference(code, field, value, now, what, MISSING))
 
     def most(self) -> Style | None:
         fastnk, django = (counts.total() for counts in self._counts.values())

@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from fastnk.errors import MissingExtraError, SchemaError, UsageError
 from fastnk.schema import KeyPart, Model, Schema, flat_parts
@@ -51,13 +53,16 @@ def schema_from_project(
 def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[str] = ()) -> Schema:
     """The schema of the Django project that is set up in this process.
 
+    A natural key that cannot be traced to fields is made by the method itself, which the schema
+    then names.
+
     With `at`, a sequence of `app.migration` (a prefix of the name that one migration has is
     enough), the schema as it was there; other apps are as late as these allow. The database is not
     asked. Natural keys are today's: one whose fields were not all there, or whose model is gone,
     counts as one that cannot be traced.
 
-    A natural key that cannot be traced raises `UntraceableKeyError`, which names all of them.
-    With `on_untraceable`, which is called for each, those models have no natural key instead.
+    A natural key that can neither be traced nor called raises `UntraceableKeyError`, which names
+    all of them. With `on_untraceable`, which is called for each, those models have no natural key instead.
     Raises `UsageError` where Django is not set up, and for an `at` that names no migration.
     """
     _require_django()
@@ -74,13 +79,23 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
 
     live = _by_label(models_in_backups())
     written, keys, reasons = _written(live, at)
+    relations = {label: relations_of(model) for label, model in written.items()}
+    for label, field, key, reason in _keys_that_proxies_change(written, keys, at):
+        if reason is not None:
+            reasons.setdefault(label, reason)
+            keys[label] = _NO_KEY
+        relation = relations[field.model._meta.label_lower][field.name]
+        relations[field.model._meta.label_lower][field.name] = replace(
+            relation, natural_key=key.parts, natural_key_method=key.method
+        )
     _hand_over(reasons, on_untraceable)
     return Schema.of(
         {
             label: Model(
                 pk=model._meta.pk.name,
-                natural_key=keys[label],
-                relations=relations_of(model),
+                natural_key=keys[label].parts,
+                natural_key_method=keys[label].method,
+                relations=relations[label],
                 generic_relations=generic_relations_then(model, live.get(label)),
                 keep_pk=_keeps_pk(model, keys),
             )
@@ -89,8 +104,18 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
     )
 
 
+class _Key(NamedTuple):
+    """How the natural key of a model is got; neither where it has none."""
+
+    parts: list[KeyPart] | None = None
+    method: str | None = None
+
+
+_NO_KEY = _Key()
+
+
 _Models = dict[str, type[Any]]
-_Keys = dict[str, list[KeyPart] | None]
+_Keys = dict[str, _Key]
 
 
 def _by_label(models: Iterable[type[Any]]) -> _Models:
@@ -101,39 +126,43 @@ def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str
     """The models in a backup made at `at`, their keys, and of keys not known the reason."""
     from fastnk.django.history import keys_then, models_at
 
-    written = _by_label(models_at(at)) if at else live
-    keys, reasons = _trace(live)
-    if at:
-        keys, reasons = keys_then(written, live, keys, reasons)
-    for label, reason in _keys_that_proxies_change(written, keys):
-        keys[label] = None
-        reasons.setdefault(label, reason)
-    return written, keys, reasons
-
-
-def _trace(live: _Models) -> tuple[_Keys, dict[str, str]]:
-    """The key of each model, and of those that cannot be traced the reason."""
-    from fastnk.django.tracing import TraceError, trace_natural_key
-
     keys: _Keys = {}
     reasons: dict[str, str] = {}
     for label, model in live.items():
-        try:
-            keys[label] = trace_natural_key(model)
-        except TraceError as error:
-            keys[label] = None
-            reasons[label] = str(error)
-    return keys, reasons
+        keys[label], reason = _key_of(model)
+        if reason is not None:
+            reasons[label] = reason
+    if not at:
+        return live, keys, {label: why for label, why in reasons.items() if not keys[label].method}
+    # The methods are those of today's models, which have other fields.
+    written = _by_label(models_at(at))
+    parts, reasons = keys_then(
+        written, live, {label: key.parts for label, key in keys.items()}, reasons
+    )
+    return written, {label: _Key(one) for label, one in parts.items()}, reasons
 
 
-def _keys_that_proxies_change(written: _Models, keys: _Keys) -> Iterator[tuple[str, str]]:
-    """The models that are referred to through a proxy with another key than theirs.
+def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
+    """The key of a live model, and why it cannot be traced where that is so."""
+    from fastnk.django.calling import method_of
+    from fastnk.django.tracing import TraceError, trace_natural_key
 
-    Django writes the proxy's key there, and the model's key on the record: they never meet.
+    try:
+        return _Key(trace_natural_key(model)), None
+    except TraceError as error:
+        return _Key(method=method_of(model)), str(error)
+
+
+def _keys_that_proxies_change(
+    written: _Models, keys: _Keys, at: Sequence[str]
+) -> Iterator[tuple[str, Any, _Key, str | None]]:
+    """The relations that lead through a proxy with another key than that of its model: the label
+    of the model, the field, the key, and where that cannot be told why.
+
+    Django writes the proxy's key there, and the model's key on the record.
     """
     from fastnk.django.describe import concrete_label, relations_to_proxies, target_of
     from fastnk.django.history import live_counterpart
-    from fastnk.django.tracing import TraceError, trace_natural_key
 
     for field in relations_to_proxies(written.values()):
         proxy = target_of(field)
@@ -144,23 +173,29 @@ def _keys_that_proxies_change(written: _Models, keys: _Keys) -> Iterator[tuple[s
         # A model out of the migrations has no methods.
         live = live_counterpart(proxy)
         if live is None:
-            yield label, f"is not known to be that of {who} referred to, which is gone"
+            yield (
+                label,
+                field,
+                _NO_KEY,
+                f"is not known to be that of {who} referred to, which is gone",
+            )
             continue
-        try:
-            same = trace_natural_key(live) == keys[label]
-        except TraceError as error:
-            yield label, f"is not that of {who} refers to, which {error}"
+        key, reason = _key_of(live)
+        same_method = live.natural_key is getattr(live._meta.concrete_model, "natural_key", None)
+        if key == keys[label] or (key.method and keys[label].method and same_method):
+            continue
+        if reason is not None and (at or key.method is None):
+            yield label, field, _NO_KEY, f"is not that of {who} refers to, which {reason}"
         else:
-            if not same:
-                yield label, f"makes another key than that of {who} refers to"
+            yield label, field, key, None
 
 
 def _keeps_pk(model: type[Any], keys: _Keys) -> bool:
     from fastnk.django.describe import loses_its_pk
 
     key = keys[model._meta.label_lower]
-    return key is not None and loses_its_pk(
-        model, flat_parts(key), lambda label: keys[label] is not None
+    return key != _NO_KEY and loses_its_pk(
+        model, flat_parts(key.parts or ()), lambda label: keys[label] != _NO_KEY
     )
 
 

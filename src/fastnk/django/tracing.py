@@ -9,15 +9,15 @@ Imports Django.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, cast
 
-from django.db import connections, models
+from django.db import models
 from django.db.models.base import ModelState
 
 from fastnk.django.describe import is_saved, target_of
+from fastnk.django.offline import without_databases
 from fastnk.django.samples import sample_value
 from fastnk.errors import shorten
 from fastnk.schema import KeyPart
@@ -94,22 +94,12 @@ class _Run:
         raise TraceError(self.refusal)
 
     def natural_key_of(self, model: type[Any]) -> Any:
-        with self._without_database():
+        with without_databases(partial(self.refuse, "queries the database")):
             return _stand_in(model, (), self).natural_key()
 
     def value(self, origin: _Origin) -> Any:
         """What a field holds in this run."""
         return _Value(origin)
-
-    @contextmanager
-    def _without_database(self) -> Iterator[None]:
-        def refuse_query(*_: Any) -> NoReturn:
-            self.refuse("queries the database")
-
-        with ExitStack() as wrappers:
-            for connection in connections.all():
-                wrappers.enter_context(connection.execute_wrapper(refuse_query))
-            yield
 
 
 class _SampleRun(_Run):

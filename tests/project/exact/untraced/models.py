@@ -147,3 +147,71 @@ class Seen(Account):
 
     def natural_key(self) -> Key:
         return (self.email, self.pk)
+
+
+class Base(models.Model):
+    """What a child's key is made of."""
+
+    code = models.CharField(max_length=40, unique=True)
+    price = models.DecimalField(max_digits=8, decimal_places=2, default="1.50")
+    token = models.UUIDField(null=True)
+
+
+class Grown(Base):
+    """A child whose key formats the fields of its parent."""
+
+    size = models.IntegerField(default=1)
+
+    def natural_key(self) -> Key:
+        return (f"{self.code}/{self.size}", [self.price, self.token], self.base_ptr.code.upper())
+
+
+class Shelf(models.Model):
+    """Refers to most of the above, and takes their keys into its own."""
+
+    formatted = models.ForeignKey(Formatted, models.CASCADE)
+    joined = models.ForeignKey(Joined, models.CASCADE, to_field="code")
+    branch = models.ForeignKey(Branch, models.CASCADE, null=True)
+    grown = models.OneToOneField(Grown, models.CASCADE)
+    sliced = models.ManyToManyField(Sliced)
+    lasting = models.ForeignKey(Lasting, models.CASCADE)
+    account = models.ForeignKey(Account, models.CASCADE)
+
+    def natural_key(self) -> Key:
+        branch = self.branch.natural_key() if self.branch else (None,)
+        return (*self.formatted.natural_key(), self.joined.code.lower(), *branch, str(self.pk)[:1])
+
+
+class Book(models.Model):
+    """A key whose parts are read from fields, by way of one that a method makes."""
+
+    shelf = models.ForeignKey(Shelf, models.CASCADE)
+    number = models.IntegerField()
+
+    def natural_key(self) -> Key:
+        return (self.shelf.formatted.code, self.number)
+
+
+class Careless(Edition):
+    """Catches whatever goes wrong."""
+
+    def natural_key(self) -> Key:
+        try:
+            return (self.code, Group.objects.count())
+        except Exception:
+            return (self.code, 0)
+
+
+class Broken(Edition):
+    def natural_key(self) -> Key:
+        raise ValueError("no key today")
+
+
+class Endless(Edition):
+    def natural_key(self) -> Key:
+        return self.natural_key()
+
+
+class Wordy(Edition):
+    def natural_key(self) -> Any:
+        return self.code[:]
