@@ -27,10 +27,8 @@ if find_spec("django"):
 
     settings.DATABASES.update(databases.settings())
     django.setup()
-    if django.VERSION < (5, 2):  # models that it uses need it
-        collect_ignore.append("test_restore.py")
 else:  # the core is tested where nothing else is installed
-    modules = ("demo", "exact", "history", "introspect", "restore", "roundtrip")
+    modules = ("demo", "exact", "history", "introspect", "restore", "restore_embedded", "roundtrip")
     collect_ignore += [f"test_{name}.py" for name in modules]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,18 +13,21 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 from django.test.utils import override_settings
 
 from fastnk import LegacyBackupConverter, Policies, verify
-from fastnk.django import calling
+from fastnk.django import instances
 from fastnk.django.calling import CalledKey, called_keys
 from fastnk.django.introspect import schema_from_apps
-from fastnk.errors import FindingsError, UsageError
+from fastnk.errors import BackupSyntaxError, FindingsError, UsageError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source
 from tests import databases
+from tests.conftest import Project
 from tests.test_exact import NATURAL, as_in_django, by_model, dumped, read
 
 APP = "tests.project.exact.untraced"
@@ -236,7 +241,7 @@ def test_records_of_other_backups_and_natural_ones_are_found(project: Any) -> No
 
 
 def test_many_instances_are_not_kept(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "CACHED", 2)
+    monkeypatch.setattr(instances, "CACHED", 200)
     records = [branch(n, f"n{n}", n // 2 or None) for n in range(1, 100)]
     found = called(schema_from_apps(), records)
     assert json.loads(found[-1].key or "") == ["n1", "n3", "n6", "n12", "n24", "n49", "n99"]
@@ -245,11 +250,13 @@ def test_many_instances_are_not_kept(project: Any, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("method", "what"),
     [
-        ("no.such.module.natural_key", "which this project does not have"),
-        (f"{APP}.models.Nobody.natural_key", "which this project does not have"),
-        (f"{APP}.models.Branch.other", "no method of the model untraced.branch"),
-        (f"{APP}.models.Account.natural_key", "no method of the model untraced.branch"),
-        ("json.dumps.natural_key", "no method of the model untraced.branch"),
+        ("no.such.module.natural_key", "this project has no no.such.module"),
+        ("natural_key", 'cannot call "natural_key", which the schema names for untraced.branch'),
+        (f"{APP}.models.Nobody.natural_key", "this project has no .*Nobody"),
+        (f"{APP}.models.Branch.other", 'Branch has no method "other"'),
+        (f"{APP}.models.Edition.natural_key", "Edition is not a class of untraced.branch"),
+        (f"{APP}.models.Account.natural_key", "Account is not a class of untraced.branch"),
+        ("json.dumps.natural_key", "json.dumps is not a model"),
     ],
 )
 def test_schema_with_a_method_that_is_not_there(project: Any, method: str, what: str) -> None:
@@ -257,3 +264,275 @@ def test_schema_with_a_method_that_is_not_there(project: Any, method: str, what:
     model = Model(natural_key_method=method, relations=relations)
     with pytest.raises(UsageError, match=what):
         called(Schema.of({"untraced.branch": model}), [branch(1, "a")])
+
+
+# ---- one method at a time -----------------------------------------------------------------------
+
+
+def key_by(
+    monkeypatch: pytest.MonkeyPatch, model: Any, method: Any, *backups: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """By pk: the key that `method`, made one of `model`, gives for its records, or the reason."""
+    monkeypatch.setattr(model, "tried", method, raising=False)
+    path = f"{model.__module__}.{model.__qualname__}.tried"
+    schema = Schema.of({model._meta.label_lower: Model(natural_key_method=path)})
+    found = called(schema, *backups)
+    assert len({one.pk for one in found}) == len(found)
+    return {one.pk: one.reason or json.loads(one.key or "") for one in found}
+
+
+def names_upwards(node: Any) -> list[str]:
+    names = []
+    while node is not None:
+        names.append(node.name)
+        node = node.parent
+    return names
+
+
+def test_circle_that_a_loop_walks(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "MAX_RELATIONS", 50)
+    records = [branch(1, "a", 2), branch(2, "b", 1), branch(3, "c"), branch(4, "d", 3)]
+    circle = "follows more than 50 relations: they lead in a circle"
+    found = key_by(monkeypatch, project.Branch, names_upwards, records)
+    assert found == {"1": circle, "2": circle, "3": ["c"], "4": ["d", "c"]}
+
+
+ASKING = [
+    lambda row: (row.branch_set.count(),),
+    lambda row: [child.name for child in row.branch_set.all()],
+    lambda row: (Group.objects.using(ALIAS).count(),),
+    lambda row: (ContentType.objects.db_manager(ALIAS).get_for_model(Group).pk,),
+    lambda row: (row.delete(),),
+    lambda row: (row.save(),),
+    lambda row: (row.refresh_from_db(),),
+    lambda row: (connections[ALIAS].cursor(),),
+    lambda row: (connections[ALIAS].introspection.table_names(),),
+]
+
+
+@pytest.mark.parametrize("method", ASKING)
+def test_open_connections_are_not_used(
+    project: Any, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    """Nor what is known from them."""
+    kind = ContentType.objects.db_manager(ALIAS).get_for_model(Group)
+    with connections[ALIAS].execute_wrapper(unexpected):
+        found = key_by(monkeypatch, project.Branch, method, [branch(1, "a")])
+    assert found == {"1": "queries the database"}
+    assert ContentType.objects.using(ALIAS).get(model="group") == kind
+
+
+def unexpected(*_: Any) -> None:
+    raise AssertionError("a database was asked")
+
+
+def test_reverse_relation_of_a_child(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"model": "untraced.base", "pk": 1, "fields": {"code": "g"}}
+    found = key_by(monkeypatch, project.Base, lambda row: (row.grown.size,), [record])
+    assert found == {"1": "queries the database"}
+
+
+def test_reason_that_a_method_hides(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hides(row: Any) -> Any:
+        try:
+            return (row.parent.name,)
+        except Exception:
+            return ("nobody",)
+
+    found = key_by(monkeypatch, project.Branch, hides, [branch(1, "a", 7), branch(2, "b")])
+    assert found == {"1": "refers to untraced.branch 7, which no record has", "2": ["nobody"]}
+
+
+def test_instances_do_not_hold_each_other(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "CACHED", 500)
+    alive = []
+
+    def with_parent(row: Any) -> Any:
+        alive.append(sum(type(one) is project.Branch for one in gc.get_objects()))
+        return (row.name, row.parent.name if row.parent else None)
+
+    records = [branch(n, f"n{n}", n - 1 or None) for n in range(1, 100)]
+    assert key_by(monkeypatch, project.Branch, with_parent, records)["99"] == ["n99", "n98"]
+    assert max(alive) < 20
+
+
+def test_values_are_those_of_the_database(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(row: Any) -> Any:
+        return [repr(row.price), f"{row.price:.1f}", f"{row.token.hex[-2:]}", repr(row.base_ptr_id)]
+
+    row = make(project.Grown, code="q", token=uuid.UUID(int=5), size=3, price="2.00")
+    backup = read(dumped("untraced.grown", "untraced.base", alias=ALIAS))
+    fresh = project.Grown.objects.using(ALIAS).get(pk=row.pk)
+    assert key_by(monkeypatch, project.Grown, shown, backup)[str(row.pk)] == shown(fresh)
+
+
+class Upper(json.JSONDecoder):
+    def decode(self, text: str, *_: Any) -> Any:
+        return super().decode(text.upper())
+
+
+def test_decoder_of_a_field(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project.Structured._meta.get_field("facts"), "decoder", Upper)
+    make(project.Structured, code="s", facts={"a": ["b"]})
+    backup = read(dumped("untraced.structured", alias=ALIAS))
+    found = key_by(monkeypatch, project.Structured, lambda row: (row.facts,), backup)
+    live = project.Structured.objects.using(ALIAS).get(code="s")
+    assert found[str(live.pk)] == [live.facts] == [{"A": ["B"]}]
+
+
+def test_parent_that_is_missing(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"model": "untraced.grown", "pk": 1, "fields": {"size": 5}}
+    missing = "refers to untraced.base 1, which no record has"
+    for method in (lambda row: (row.code,), lambda row: (row.base_ptr.code,)):
+        assert key_by(monkeypatch, project.Grown, method, [record]) == {"1": missing}
+    assert key_by(monkeypatch, project.Grown, lambda row: (row.size,), [record]) == {"1": [5]}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("x", 'needs the field "year", which cannot hold "x"'),
+        ("\ud800", r'needs the field "year", which cannot hold "\ud800"'),
+    ],
+)
+def test_value_that_the_field_cannot_hold(
+    project: Any, monkeypatch: pytest.MonkeyPatch, value: Any, reason: str
+) -> None:
+    record = {"model": "untraced.joined", "pk": 1, "fields": {"code": "c", "year": value}}
+    assert key_by(monkeypatch, project.Joined, lambda row: (row.code,), [record]) == {"1": ["c"]}
+    assert key_by(monkeypatch, project.Joined, lambda row: (row.year,), [record]) == {"1": reason}
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ((), "returns an empty tuple"),
+        (None, "returns None, which is no list of key parts"),
+        ({"a": 1}, "returns a dict, which is no list of key parts"),
+        (({1, 2},), "returns what JSON cannot hold: Object of type set is not JSON serializable"),
+        (("\ud800",), "returns what JSON cannot hold: 'utf-8' codec can't encode"),
+    ],
+)
+def test_what_is_no_key(
+    project: Any, monkeypatch: pytest.MonkeyPatch, result: Any, reason: str
+) -> None:
+    found = key_by(monkeypatch, project.Branch, lambda row: result, [branch(1, "a")])
+    assert found["1"].startswith(reason)
+
+
+# ---- backups of all kinds -----------------------------------------------------------------------
+
+
+def live_keys(schema: Schema) -> dict[tuple[str, str, str], Any]:
+    """By label, method and pk: what each method named in the schema returns for the live rows."""
+    keys = {}
+    pairs = [(label, model.natural_key_method) for label, model in schema.models.items()]
+    for model in schema.models.values():
+        pairs += [(one.to, one.natural_key_method) for one in model.relations.values()]
+    for label, method in pairs:
+        if method is not None and label not in FAILING:
+            name = method.split(".")[-2]
+            for row in apps.get_model("untraced", name).objects.using(ALIAS):
+                text = json.dumps(row.natural_key(), cls=DjangoJSONEncoder, ensure_ascii=False)
+                keys[label, method, json.dumps(row.pk)] = text
+    return keys
+
+
+def as_they_are(records: list[Any]) -> list[Any]:
+    return records
+
+
+def turned(records: list[Any]) -> list[Any]:
+    return records[::-1]
+
+
+def shuffled(records: list[Any]) -> list[Any]:
+    return sorted(records, key=lambda record: hash_of(json.dumps(record)))
+
+
+def hash_of(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+@pytest.mark.parametrize("order", [as_they_are, turned, shuffled])
+@pytest.mark.parametrize("natural", [False, True])
+def test_keys_are_those_of_the_live_rows(project: Any, natural: bool, order: Any) -> None:
+    """Where references are natural keys already, too: only methods can tell whose they are."""
+    schema = schema_from_apps()
+    backup = json.loads(dumped(*labels(), alias=ALIAS, use_natural_foreign_keys=natural))
+    expected = live_keys(schema)
+    found = {
+        (one.label, one.method, one.pk): one.key or one.reason
+        for one in called(schema, order(backup))
+    }
+    assert found == expected
+    assert {label for label, _, _ in found} >= {"untraced.shelf", "untraced.account"}
+
+
+@pytest.mark.parametrize("order", [as_they_are, turned])
+def test_natural_records_of_django_are_found(project: Any, order: Any) -> None:
+    """They hold neither pk nor natural key."""
+    names = [f"n{n}" for n in range(50)]
+    tree = [branch(None, name, names[:n] or None) for n, name in enumerate(names)]
+    for record in tree:
+        del record["pk"]
+    (found,) = called(schema_from_apps(), order([*tree, branch(7, "leaf", names)]))
+    assert (found.pk, json.loads(found.key or "")) == ("7", [*names, "leaf"])
+
+
+def test_keys_that_wait_for_each_other(project: Any) -> None:
+    records = [branch(1, "a", ["b", "a"]), branch(2, "b", ["b", "a", "b"]), branch(3, "c")]
+    found = {one.pk: one.key or one.reason for one in called(schema_from_apps(), records)}
+    assert found == {
+        "1": 'refers to untraced.branch ["b", "a"], which no record has',
+        "2": 'refers to untraced.branch ["b", "a", "b"], which no record has',
+        "3": '["c"]',
+    }
+
+
+def test_which_record_counts(project: Any) -> None:
+    """The last one, and the backup's before those that only supply keys."""
+    backup = [branch(1, "first"), branch("1", "last"), branch(2, "x", 1), branch(3, "y", "4")]
+    more = [branch(1, "more"), branch(4, "four")]
+    found = {one.pk: one.key for one in called(schema_from_apps(), backup, more, [branch(4, "5")])}
+    assert found == {'"1"': '["last"]', "2": '["last", "x"]', "3": '["5", "y"]', "4": '["5"]'}
+
+
+def test_key_that_a_record_with_a_pk_tells(project: Any) -> None:
+    records = [branch(1, "a", 9, natural_key=["ä", 1]), branch(2, "b", ["ä", 1])]
+    found = {one.pk: one.key or one.reason for one in called(schema_from_apps(), records)}
+    unknown = "refers to untraced.branch 9, which no record has"
+    assert found == {"1": '["ä", 1]', "2": unknown}
+
+
+def test_text_that_only_python_reads(project: Any) -> None:
+    text = (
+        b'[{"model": "untraced.Structured", "pk": "\\u00e4", "fields": {"code": "c",'
+        b' "facts": [NaN, 1e400, "\\ud83d\\ude00"], "shift": "\\ud800"}}]'
+    )
+    (found,) = called_keys(schema_from_apps(), [Source(text)])
+    assert (found.key, found.reason) == ('["c", [NaN, Infinity, "😀"]]', None)
+    assert json.loads(found.pk) == "ä"
+
+
+def test_backup_that_is_cut_off(project: Any) -> None:
+    text = json.dumps([branch(1, "a"), branch(2, "b", 1)]).encode()
+    (found,) = called_keys(schema_from_apps(), [Source(text[:-20])])
+    assert (found.pk, found.key) == ("1", '["a"]')
+    with pytest.raises(BackupSyntaxError):
+        list(called_keys(schema_from_apps(), [Source(text.replace(b"null", b"nil"))]))
+
+
+CALL = "from fastnk.django.calling import called_keys; list(called_keys(None, []))"
+
+
+def test_without_a_project(tmp_path: Any) -> None:
+    error = Project(tmp_path).error(CALL)
+    assert error["code"] == "FNK101"
+    assert "Django is not set up" in error["what"]
+    assert "--settings" in error["remedy"]
+
+
+def test_without_django(tmp_path: Any) -> None:
+    error = Project(tmp_path).error(f"sys.modules['django'] = None; {CALL}")
+    assert (error["code"], error["remedy"]) == ("FNK102", 'pip install "fastnk[django]"')

@@ -33,7 +33,7 @@ Record = dict[str, Any]
 ALIAS, BROKEN = "sqlite_old", "sqlite_new"
 APPS = ("contenttypes", "auth", "exact")
 NATURAL = {"use_natural_foreign_keys": True, "use_natural_primary_keys": True}
-AS_DJANGO = Policies(on_null_key="null", on_generic="keep", on_unresolved="keep")
+AS_DJANGO = Policies(on_null_key="null", on_generic="keep")
 """Without a word Django writes a null in a key, and the ids in generic relations as they are."""
 
 
@@ -45,9 +45,11 @@ def dumped(*labels: str, alias: str = ALIAS, hidden: bool = True, **options: Any
     return out.getvalue()
 
 
-def converted(backup: str | bytes, schema: Schema, style: Any = "fastnk") -> list[Record]:
+def converted(
+    backup: str | bytes, schema: Schema, style: Any = "fastnk", policies: Policies = AS_DJANGO
+) -> list[Record]:
     data = backup.encode() if isinstance(backup, str) else backup
-    converter = LegacyBackupConverter(schema, style=style, policies=AS_DJANGO)
+    converter = LegacyBackupConverter(schema, style=style, policies=policies)
     return read(converter.convert_bytes(data).decode())
 
 
@@ -464,19 +466,28 @@ REASONS = {
     "untraced.branch": 'follows more than 16 relations ("parent__parent__parent__parent__…"): '
     "the key of a tree has no fixed length",
     "untraced.branching": 'compares "year"',
+    "untraced.broken": "raises ValueError: no key today",
+    "untraced.careless": "queries the database",
+    "untraced.customer": "returns the constant 'customer' as part 1, which is not the value of a "
+    "field",
+    "untraced.endless": "raises RecursionError: maximum recursion depth exceeded",
     "untraced.format": 'formats "code"',
     "untraced.formatted": 'formats "code"',
+    "untraced.grown": 'formats "base_ptr__code"',
     "untraced.joined": 'calculates with "code"',
     "untraced.labelled": 'asks for the type of "shift"',
     "untraced.lasting": 'returns "lasts", a DurationField, which may look different in a key and '
     "in a field",
     "untraced.lowered": 'takes .lower of "code"',
     "untraced.percent": 'converts "year"',
+    "untraced.shelf": 'follows more than 16 relations ("branch__parent__parent__parent__…"): '
+    "the key of a tree has no fixed length",
     "untraced.sliced": 'counts or takes apart "code"',
     "untraced.spelled": 'takes str() of "at", which is not how a backup spells it',
     "untraced.structured": 'returns "facts", a JSONField, which may look different in a key and '
     "in a field",
     "untraced.typed": "does not hand on what it was traced to for a sample record: ('7400 code',)",
+    "untraced.wordy": 'counts or takes apart "code"',
 }
 
 
@@ -500,6 +511,7 @@ def test_every_key_that_cannot_be_traced_is_named(untraced: Any) -> None:
 # ---- what PostgreSQL alone has ------------------------------------------------------------------
 
 ARRAYS = "tests.project.arrays"
+KEEP_PK = Policies(on_null_key="null", on_generic="keep", on_unresolved="keep")
 KEYS_OF_ARRAYS = ("arrays.chain", "arrays.head", "arrays.route", "arrays.span", "arrays.tour")
 
 
@@ -537,7 +549,9 @@ def arrays(postgres: databases.Postgres) -> Arrays:
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_arrays_are_what_django_dumps(arrays: Arrays, spelling: str, style: str) -> None:
     """But for a range in a key, which no JSON can hold: that model keeps its pks."""
-    ours = by_model(converted(SPELLINGS[spelling](json.loads(arrays.legacy)), arrays.schema, style))
+    ours = by_model(
+        converted(SPELLINGS[spelling](json.loads(arrays.legacy)), arrays.schema, style, KEEP_PK)
+    )
     for label, theirs in arrays.natural.items():
         if label != "arrays.span":
             assert by_value(list(map(as_in_django, ours[label]))) == by_value(theirs)
@@ -558,16 +572,18 @@ def test_range_in_a_key_is_a_finding(arrays: Arrays) -> None:
 
 @pytest.mark.parametrize("form", ["legacy", "converted"])
 def test_arrays_come_back(arrays: Arrays, postgres: databases.Postgres, form: str) -> None:
-    records = read(arrays.legacy)
+    """But for the record whose key cannot be made: nothing says which row it is."""
+    records = [one for one in read(arrays.legacy) if one["model"] != "arrays.span"]
+    natural = {label: ones for label, ones in arrays.natural.items() if label != "arrays.span"}
     if form == "converted":
-        records = converted(arrays.legacy, arrays.schema)
+        records = converted(json.dumps(records), arrays.schema)
     backup, alias = json.dumps(records).encode(), "postgres_new"
     postgres.renew(alias)
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, ARRAYS]):
         databases.migrate(alias)
-        manager = UnifiedRestoreManager(arrays.schema, database=alias)
+        manager = UnifiedRestoreManager(arrays.schema, database=alias, policies=AS_DJANGO)
         assert manager.restore_any_format(backup).created == len(records)
-        assert by_model(read(dumped("arrays", alias=alias, **NATURAL))) == arrays.natural
+        assert by_model(read(dumped("arrays", alias=alias, **NATURAL))) == natural
         assert manager.restore_any_format(backup).updated == 0
 
 

@@ -633,14 +633,17 @@ UNTRACEABLE = {
             def natural_key(self):
                 return (self.code,)
 
-        class Formatted(Plain):
-            def natural_key(self):
-                return (f"F-{self.code}",)
+        def models_that_nobody_can_import():
+            class Formatted(Plain):
+                def natural_key(self):
+                    return (f"F-{self.code}",)
 
-        class Counting(models.Model):
-            code = models.CharField(max_length=9)
-            def natural_key(self):
-                return (self.code,) if Plain.objects.exists() else (self.pk,)
+            class Counting(models.Model):
+                code = models.CharField(max_length=9)
+                def natural_key(self):
+                    return (self.code,) if Plain.objects.exists() else (self.pk,)
+
+        models_that_nobody_can_import()
         """,
 }
 REASONS = {

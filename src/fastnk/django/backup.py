@@ -10,6 +10,7 @@ from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import (
+    CalledKey,
     Key,
     KeyPart,
     KeyShapeError,
@@ -90,6 +91,8 @@ class Backup:
                     pk=data.get("pk"),
                 )
             else:
+                if "natural_key" in data or "references" in data:
+                    self._directory.is_in_fastnk_style = True
                 self._enter(self._directory.backup(plan), number, data)
         self._compose_deferred()
 
@@ -126,7 +129,7 @@ class Backup:
         if reference is None:
             raise DanglingError(f"{name} is not a relation")
         target = self._directory.plans[reference.target]
-        if isinstance(value, list):
+        if isinstance(value, list) and not reference.proxy_key:
             position = target.key.positions.get(rest) if target.key else None
             if target.key and position is not None and not part.is_foreign_pk:
                 return target.key.read(value)[position]
@@ -179,6 +182,13 @@ class Backup:
             if spelled is not None:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
+            return
+        if spelled is None and isinstance(form, CalledKey):
+            what = (
+                f"{form.method} makes the natural key of this model, and the record does not say"
+                " it; convert the backup in the style fastnk"
+            )
+            record.note(self._findings, codes.NO_KEY, what)
             return
         try:
             if spelled is not None:

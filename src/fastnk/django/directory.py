@@ -23,6 +23,12 @@ Row = InBackup | InDatabase
 CONTENT_TYPE = "contenttypes.contenttype"
 
 
+_OF_A_PROXY = (
+    "perhaps the natural key of a proxy, which is another one than that of its model; convert the"
+    " backup with ids in the style fastnk"
+)
+
+
 class DanglingError(Exception):
     """A value that refers to nothing, or to more than one row; the text says why."""
 
@@ -41,6 +47,8 @@ class Directory:
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
         self._links: dict[str, set[tuple[Any, ...]]] = {}
+        self.is_in_fastnk_style = False
+        """Whether the backup shows that every key in it is that of the row's own model."""
         for label, name in looked_through(plans.all()):
             self._kept.setdefault(label, set()).add(name)
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
@@ -68,12 +76,28 @@ class Directory:
         plan = self.plans[reference.target]
         try:
             if isinstance(value, list):
+                if reference.proxy_key and not self.is_in_fastnk_style:
+                    raise DanglingError(_OF_A_PROXY)
                 return self._find_by_key(plan, value)
             if reference.to_field:
                 return self._find_by_field(plan, reference.to_field, value)
             return self._find_by_pk(plan, value)
         except (*REFUSALS, KeyShapeError) as error:
             raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
+
+    def in_backup_by_id(self, reference: Reference, value: Any) -> InBackup | None:
+        """The row of the record that has an id, if there is one.
+
+        Raises a refusal, or `UnknownModelError`.
+        """
+        plan = self.plans[reference.target]
+        rows = self.backup(plan)
+        if reference.to_field is None:
+            number = rows.by_old_pk.get(plan.pk_value(value))
+        else:
+            wanted = self._comparable(plan, reference.to_field, value)
+            number = rows.by_value(reference.to_field).get(wanted)
+        return None if number is None else InBackup(rows, number)
 
     def held(self, row: Row, reference: Reference) -> Any:
         """What a column holds that refers to `row`: a value, or the row whose pk it is.

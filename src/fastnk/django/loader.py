@@ -16,10 +16,11 @@ from fastnk.django.backup import Backup, Records
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
-from fastnk.django.plan import PkKind, Plan, Plans
+from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.django.rows import BATCH, Fate, InBackup, Missing
+from fastnk.django.rows import BATCH, BackupRows, Fate, InBackup, Missing
 from fastnk.django.translation import Translator, settled
+from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Translated, Writer, changes
 from fastnk.errors import RestoreError, UsageError
 from fastnk.schema import Schema
@@ -112,6 +113,7 @@ class _Restore:
         if not self._dry_run:
             self._reserve_pks()
             self._pass_on(created=self._writer.insert, matched=self._update)
+            self._findings.refuse()  # of values that could not be made before the new pks were
             self._finish()
         return RestoreReport(
             database=self._target.database,
@@ -184,7 +186,10 @@ class _Restore:
         return row.pk
 
     def _finish(self) -> None:
-        """Check the constraints that are deferred, and put the sequences right."""
+        """Check what could not be before, and put the sequences right."""
+        for rows in self._directory.in_backup:
+            if isinstance(rows.plan.key, CalledKey):
+                self._check_called_keys(rows, rows.plan.key)
         plans = [rows.plan for rows in self._directory.in_backup]
         tables = [plan.model._meta.db_table for plan in plans]
         tables += [column.through._meta.db_table for plan in plans for column in plan.many.values()]
@@ -196,3 +201,24 @@ class _Restore:
         ]
         backend.reset_sequences(self._connection, automatic)
         logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))
+
+    def _check_called_keys(self, rows: BackupRows, form: CalledKey) -> None:
+        """Raise `RestoreError` if a new row would not be found again by its natural key.
+
+        A method may have made it of ids, which nothing but the method itself can tell.
+        """
+        new = {
+            comparable(pk): number
+            for number, pk in enumerate(rows.pks)
+            if not rows.fates[number].exists
+        }
+        for pk, key in self._directory.existing(rows.plan).keys_of(form, new):
+            number = new[comparable(pk)]
+            wanted = rows.keys[number]
+            if wanted is not None and key != wanted:
+                raise RestoreError(
+                    f"record {rows.record_numbers[number]}: of the restored {rows.plan.label}"
+                    f" {pk!r}, {form.method} makes the natural key {as_text(form.spell(key))}, but"
+                    f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
+                    remedy="a key must not be made of ids, or of rows that the backup leaves out",
+                )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastnk.django.directory import Directory
 from fastnk.django.rows import BATCH, InBackup, Missing, chunks
+from fastnk.django.translation import WithIds
 from fastnk.django.values import comparable, digest
 from fastnk.django.waiting import ByContent, Content, Shape, in_order
 
@@ -109,18 +111,23 @@ class LookAlikes:
     ) -> Iterator[tuple[InBackup, Any]]:
         """Which rows the records that `entry` needs must be, if its own is one like `content`.
 
-        For what a many-to-many field holds that is a guess: best that pks have not changed.
+        For what a many-to-many field or a value with ids inside holds that is a guess: best that
+        pks have not changed.
         """
-        for part, pk in zip(entry.soft, content.soft, strict=True):
-            if isinstance(part.row, InBackup):
-                yield part.row, pk
-        for parts, pks in zip(entry.many, content.many, strict=True):
+        guessed = list(zip(entry.many, content.many, strict=True))
+        for part, held in zip(entry.soft, content.soft, strict=True):
+            if isinstance(part, WithIds):
+                guessed.append(([one.held for one in part.pks], _scalars(held)))
+            elif isinstance(part.row, InBackup):
+                yield part.row, held
+        for parts, pks in guessed:
             rows = [part.row for part in parts]
             known = {supposed.get(row, row.pk) for row in rows if isinstance(row, InBackup)}
             left = dict.fromkeys(pk for pk in pks if pk not in known)
             for part in parts:
-                row = part.awaited
-                if row is not None and row not in supposed and row in self._entries:
+                for row in part.awaited:
+                    if row in supposed or row not in self._entries:
+                        continue
                     alike = self.of_part(self._entries[row])
                     own = row.rows.old_pks[row.number]
                     is_own = own in left and own in alike
@@ -136,3 +143,15 @@ class LookAlikes:
         for row in supposed:
             row.rows.pks[row.number] = Missing.MATCH
         return all(pk in self.of(contents[row]) for row, pk in supposed.items())
+
+
+def _scalars(value: Any) -> tuple[Any, ...]:
+    """The scalars inside a comparable value; a text among them as the JSON that it may hold too."""
+    if isinstance(value, tuple):
+        return tuple(scalar for item in value for scalar in _scalars(item))
+    if not isinstance(value, str):
+        return (value,)
+    try:
+        return (value, *_scalars(comparable(json.loads(value))))
+    except ValueError:
+        return (value,)

@@ -17,7 +17,7 @@ from fastnk.django.findings import Findings
 from fastnk.django.lookalikes import LookAlikes
 from fastnk.django.plan import Key, KeyPart, KeyShapeError, PkKind
 from fastnk.django.rows import Fate, InBackup, Missing
-from fastnk.django.translation import PkOf, Translator, settled
+from fastnk.django.translation import PENDING, PkOf, Translator, settled
 from fastnk.django.values import REFUSALS, comparable, digest
 from fastnk.django.waiting import (
     ByCompositePk,
@@ -330,11 +330,11 @@ class Matcher:
 
 def _part(value: Any) -> Any:
     """A part of a key or pk as `Waiting` takes it."""
-    return value if isinstance(value, PkOf) else comparable(value)
+    return value if isinstance(value, PENDING) else comparable(value)
 
 
 def _is_awaited(value: Any) -> bool:
-    return isinstance(value, PkOf) and value.awaited is not None
+    return isinstance(value, PENDING) and bool(value.awaited)
 
 
 def _has_foreign_pk(row: InBackup) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,17 +13,19 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, CharField, Field, TextField, UUIDField
+from django.db.models import AutoField, CharField, Field, Model, TextField, UUIDField
 
 from fastnk import schema as schemas
-from fastnk.django.values import comparable, converted
+from fastnk.django.values import Inside, as_in_json, comparable, converted
 from fastnk.errors import SchemaError
 
 Path = tuple[str, ...]
 """Names of relations and of the field at the end; no `pk`, no inherited names left out."""
 
 Key = tuple[Any, ...]
-"""The comparable values of a natural key's parts in order, nested lists flattened."""
+"""The comparable values of a natural key's parts in order, nested lists flattened.
+
+Of a key that a method makes it is the JSON text alone."""
 
 
 class UnknownModelError(Exception):
@@ -46,6 +50,8 @@ class Reference(NamedTuple):
     """The label of a concrete model."""
     to_field: str | None
     """The target's field whose value the column holds; `None` for its pk."""
+    proxy_key: bool = False
+    """Whether Django, unlike fastnk, writes another natural key here than the target's own."""
 
 
 class Column(NamedTuple):
@@ -59,7 +65,7 @@ class ManyColumn(NamedTuple):
     """A many-to-many field whose table Django made by itself."""
 
     field: Any
-    target: str
+    reference: Reference
 
     @property
     def through(self) -> Any:
@@ -131,6 +137,35 @@ class KeyForm:
         return _nested(iter(key), self._shape)
 
 
+class CalledKey(KeyForm):
+    """A natural key that a method of the project makes."""
+
+    def __init__(self, method: str, model: Any) -> None:
+        """`method` is its dotted path, `model` the one of the rows. Raises `SchemaError`."""
+        super().__init__([], [])
+        self.method = method
+        owner, self._call = _found(method, model)
+        is_of_rows = issubclass(owner, Model) and concrete(owner) is model
+        self.model: Any = owner if is_of_rows else model
+        """The model whose instances the method is called on: that of the rows, or a proxy of it."""
+
+    def read(self, value: Any) -> Key:
+        if not isinstance(value, list):
+            raise KeyShapeError("a list was expected")
+        return (json.dumps(value, ensure_ascii=False, sort_keys=True),)
+
+    def spell(self, key: Key) -> list[Any]:
+        spelled: list[Any] = json.loads(key[0])
+        return spelled
+
+    def made_for(self, row: Any) -> Key:
+        """The key of an instance of `model`. Raises what the method raises, and `KeyShapeError`."""
+        key = self._call(row)
+        if not isinstance(key, list | tuple):
+            raise KeyShapeError(f"a list or a tuple was expected, not {type(key).__name__}")
+        return self.read(as_in_json(key))
+
+
 class Plan:
     """One concrete model: its columns, what they refer to, and what tells its rows apart."""
 
@@ -151,11 +186,13 @@ class Plan:
                 reference = _reference(field, relations.get(field.name), plans)
                 self.columns[field.name] = Column(field, reference)
         self.many: dict[str, ManyColumn] = {
-            field.name: ManyColumn(field, concrete(field.remote_field.model)._meta.label_lower)
+            field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
             for field in model._meta.local_many_to_many
             if field.remote_field.through._meta.auto_created
         }
         self.generics = list(spec.generic_relations.values()) if spec else []
+        self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
+        """The columns whose values have ids of other rows inside."""
         self.key = _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
@@ -189,7 +226,7 @@ class Plan:
         """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
         if self.key or self.pk_kind is not PkKind.AUTO:
             return [], []
-        held = {generic.object_id for generic in self.generics}
+        held = {generic.object_id for generic in self.generics} | self.inside.keys()
         columns = [
             (name, column)
             for name, column in self.columns.items()
@@ -234,9 +271,9 @@ class Plans:
         if isinstance(field, AutoField):
             return True
         spec = self._specs.get(concrete(field.model)._meta.label_lower)
-        if not field.primary_key or spec is None or spec.natural_key is None:
+        if not field.primary_key or spec is None or not spec.has_natural_key:
             return False
-        parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key))
+        parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key or ()))
         return all(part.hops or part.field not in ("pk", field.name) for part in parts)
 
     def own_label(self, label: str) -> str:
@@ -278,6 +315,9 @@ def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
         for column in plan.columns.values():
             if column.reference and column.reference.to_field:
                 yield column.reference.target, column.reference.to_field
+        for place in (place for inside in plan.inside.values() for place in inside.all()):
+            if place.to_field:
+                yield place.to, place.to_field
         for many in plan.many.values():
             for end in many.ends:
                 yield many.through._meta.label_lower, end
@@ -301,17 +341,69 @@ def _pk_kind(pk: Any) -> PkKind:
 def _reference(
     field: Field[Any, Any], relation: schemas.Relation | None, plans: Plans
 ) -> Reference | None:
+    proxy_key = _has_proxy_key(relation)
     if field.remote_field:
         target = field.target_field
         if not target.primary_key:
-            return Reference(concrete(target.model)._meta.label_lower, target.name)
-        return Reference(concrete(field.remote_field.model)._meta.label_lower, None)
+            return Reference(concrete(target.model)._meta.label_lower, target.name, proxy_key)
+        return Reference(concrete(field.remote_field.model)._meta.label_lower, None, proxy_key)
     if relation is None:
         return None
     try:  # a plain column that holds keys all the same
-        return Reference(plans.own_label(relation.to), relation.to_field)
+        return Reference(plans.own_label(relation.to), relation.to_field, proxy_key)
     except UnknownModelError:
         return None
+
+
+def _reference_of_many(field: Any, relation: schemas.Relation | None) -> Reference:
+    label = concrete(field.remote_field.model)._meta.label_lower
+    return Reference(label, None, _has_proxy_key(relation))
+
+
+def _has_proxy_key(relation: schemas.Relation | None) -> bool:
+    keys = (relation.natural_key, relation.natural_key_method) if relation else ()
+    return any(key is not None for key in keys)
+
+
+def _inside(model: Any, spec: schemas.Model, plans: Plans) -> dict[str, Inside]:
+    inside: dict[str, Inside] = {}
+    for path, embedded in spec.embedded.items():
+        try:
+            end = _own_end(embedded, plans)
+        except FieldDoesNotExist as error:
+            place = f"models.{model._meta.label_lower}.embedded.{path}.to_field"
+            raise _misfit(str(error), place) from None
+        inside.setdefault(schemas.embedded_steps(path)[0], Inside()).add(path, end)
+    return inside
+
+
+def _own_end(end: schemas.Embedded, plans: Plans) -> schemas.Embedded:
+    """`end` by the label of the concrete model, and without a `to_field` that is the pk."""
+    try:
+        label = plans.own_label(end.to)
+    except UnknownModelError:
+        return end
+    if end.to_field is None:
+        return schemas.Embedded(label)
+    field = apps.get_model(label)._meta.get_field(end.to_field)
+    owner = concrete(field.model)._meta.label_lower
+    return schemas.Embedded(owner, None if field.primary_key else field.name)
+
+
+def _misfit(what: str, place: str) -> SchemaError:
+    return SchemaError(what, place=place, remedy="make the schema anew from the project")
+
+
+def _found(method: str, model: Any) -> tuple[type, Callable[[Any], Any]]:
+    """The class of a method by its dotted path, and the method. Raises `SchemaError`."""
+    path, _, name = method.rpartition(".")
+    try:
+        owner = pkgutil.resolve_name(path)
+        call = getattr(owner, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        place = f"models.{model._meta.label_lower}.natural_key_method"
+        raise _misfit(f'no method "{method}": {error}', place) from None
+    return owner, call
 
 
 def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
@@ -327,6 +419,8 @@ def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
 
 
 def _key_form(model: Any, spec: schemas.Model, plans: Plans) -> KeyForm | None:
+    if spec.natural_key_method is not None:
+        return CalledKey(spec.natural_key_method, model)
     natural_key = spec.natural_key or _key_of_links(model)
     if natural_key is None:
         return None
@@ -360,13 +454,11 @@ def _key_part(model: Any, part: str, spec: schemas.Model, plans: Plans) -> KeyPa
     try:
         path, end = _walk(model, (*hops, field))
     except FieldDoesNotExist as error:
-        raise SchemaError(
-            f'"{part}" does not lead to a field of this project: {error}',
-            place=f"models.{model._meta.label_lower}.natural_key",
-            remedy="make the schema anew from the project",
-        ) from None
-    object_ids = {(generic.object_id,) for generic in spec.generic_relations.values()}
-    is_foreign_pk = path in object_ids or (len(path) > 1 and plans.may_change(end))
+        what = f'"{part}" does not lead to a field of this project: {error}'
+        raise _misfit(what, f"models.{model._meta.label_lower}.natural_key") from None
+    holders = {generic.object_id for generic in spec.generic_relations.values()}
+    holders |= {schemas.embedded_steps(path)[0] for path in spec.embedded}
+    is_foreign_pk = path[0] in holders if len(path) == 1 else plans.may_change(end)
     return KeyPart(path, end, transform, is_foreign_pk)
 
 

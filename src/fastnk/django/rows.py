@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import connections
 from django.db.models import QuerySet
 
-from fastnk.django.plan import Key, ManyColumn, Plan
+from fastnk.django.plan import CalledKey, Key, ManyColumn, Plan
 from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.errors import RestoreError, shorten
 
 BATCH = 1000
 """Rows that are held and sent at once, where the database takes as many parameters."""
@@ -142,9 +143,37 @@ class ExistingRows:
     def by_key(self) -> dict[Key, Any]:
         """Natural key to pk, or to `Missing.UNIQUE`."""
         form = self.plan.key
+        if isinstance(form, CalledKey):
+            return _index((key, pk) for pk, key in self._called_keys(form))
         lookups = [part.lookup for part in form.parts] if form else []
         rows = self.query.values_list("pk", *lookups).iterator()
         return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+
+    def keys_of(self, form: CalledKey, pks: Iterable[Any]) -> Iterator[tuple[Any, Key]]:
+        """Pk and natural key, made by the method, of the rows with these pks."""
+        for chunk in chunks(pks, rows_per_statement(self.plan, self._database)):
+            yield from self._called_keys(form, pk__in=chunk)
+
+    def _called_keys(self, form: CalledKey, **lookups: Any) -> Iterator[tuple[Any, Key]]:
+        """Pk and natural key of rows. Raises `RestoreError` where the method fails."""
+        relations = [
+            field.name
+            for field in form.model._meta.concrete_fields
+            if field.remote_field and not field.remote_field.parent_link
+        ]
+        rows = QuerySet(form.model, using=self._database).order_by().filter(**lookups)
+        if relations:  # without names it would follow others, and those at any depth
+            rows = rows.select_related(*relations)
+        for row in rows.iterator(chunk_size=BATCH):
+            try:
+                yield row.pk, form.made_for(row)
+            except Exception as error:
+                raise RestoreError(
+                    f"{self.plan.label} {row.pk!r} of the database has no natural key:"
+                    f" {form.method} raises {type(error).__name__}: {shorten(str(error))};"
+                    " nothing was changed",
+                    remedy="mend the row or the method, then restore again",
+                ) from error
 
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""

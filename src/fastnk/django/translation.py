@@ -10,7 +10,7 @@ from fastnk.django.directory import DanglingError, Directory, Row, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Reference, UnknownModelError
 from fastnk.django.rows import InBackup, InDatabase, Missing
-from fastnk.django.values import REFUSALS, converted
+from fastnk.django.values import REFUSALS, Inside, as_in_json, converted
 from fastnk.schema import GenericRelation
 
 
@@ -27,15 +27,70 @@ class PkOf(NamedTuple):
         return pk if isinstance(pk, Missing) else converted(self.field, pk)
 
     @property
-    def awaited(self) -> InBackup | None:
+    def awaited(self) -> list[InBackup]:
         """The row, if its pk is not decided yet."""
         is_awaited = isinstance(self.row, InBackup) and self.row.pk is Missing.MATCH
-        return self.row if is_awaited and isinstance(self.row, InBackup) else None
+        return [self.row] if is_awaited and isinstance(self.row, InBackup) else []
+
+
+class IdInside(NamedTuple):
+    """An id inside a value."""
+
+    item: Any
+    """What the backup has in its place: an id, or a natural key."""
+    held: Any
+    """The id in the target, or the `PkOf` that it will be."""
+
+    @property
+    def spelled(self) -> Any:
+        """The id as JSON has it: of its own kind for a key, of the kind of the old id for that."""
+        new = as_in_json(settled(self.held))
+        if isinstance(self.item, list):
+            return new
+        if str(new) == str(self.item):
+            return self.item
+        return str(new) if isinstance(self.item, str) else new
+
+
+class WithIds(NamedTuple):
+    """A value that holds ids of other rows."""
+
+    raw: Any
+    """The value in the backup."""
+    inside: Inside
+    ids: list[IdInside]
+    """In the order in which they stand there."""
+    field: Any
+
+    @property
+    def value(self) -> Any:
+        """The value in the field's type, or one of `Missing`."""
+        held = {settled(one.held) for one in self.pks}
+        for missing in (Missing.MATCH, Missing.PK):
+            if missing in held:
+                return missing
+        spelled = iter([one.spelled for one in self.ids])
+        return converted(self.field, self.inside.replaced(self.raw, lambda *_: next(spelled)))
+
+    @property
+    def awaited(self) -> list[InBackup]:
+        """The rows whose pks are not decided yet."""
+        return [row for one in self.pks for row in one.held.awaited]
+
+    @property
+    def pks(self) -> list[IdInside]:
+        """The ids that are pks of rows."""
+        return [one for one in self.ids if isinstance(one.held, PkOf)]
+
+
+Pending = PkOf | WithIds
+"""What a column will hold once the pks of other rows are known."""
+PENDING = (PkOf, WithIds)
 
 
 def settled(value: Any) -> Any:
     """What a column holds, if that is known by now."""
-    return value.value if isinstance(value, PkOf) else value
+    return value.value if isinstance(value, PENDING) else value
 
 
 class Translator:
@@ -48,7 +103,7 @@ class Translator:
         """Generic references so far to rows that the backup does not hold."""
 
     def columns(self, record: Record) -> dict[str, Any]:
-        """Column name to value or `PkOf`; columns that cannot be translated are left out."""
+        """Column name to value or `Pending`; columns that cannot be translated are left out."""
         plan = record.plan
         values: dict[str, Any] = {}
         for generic in plan.generics:
@@ -57,7 +112,9 @@ class Translator:
             if name in values:
                 continue
             column = plan.columns.get(name)
-            if column is not None:
+            if column is not None and name in plan.inside:
+                self._put_with_ids(values, record, name, column, raw)
+            elif column is not None:
                 self._put(values, record, name, column, raw)
             elif name not in plan.many and name not in plan.generated:
                 what = f"{plan.label} has no such field to restore into"
@@ -80,9 +137,8 @@ class Translator:
                     value=raw,
                 )
                 continue
-            reference = Reference(column.target, None)
-            found = (self._find(record, name, reference, value) for value in raw)
-            pk = self._directory.plans[column.target].pk
+            found = (self._find(record, name, column.reference, value) for value in raw)
+            pk = self._directory.plans[column.reference.target].pk
             result[name] = [PkOf(row, pk) for row in dict.fromkeys(found) if row is not None]
         return result
 
@@ -114,9 +170,61 @@ class Translator:
                 is_row = isinstance(held, InBackup | InDatabase)
                 values[name] = PkOf(held, column.field) if is_row else held
         except REFUSALS as error:
-            record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
+            self._note_refusal(record, name, error, raw)
         except DanglingError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
+
+    def _put_with_ids(
+        self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
+    ) -> None:
+        """Put a value in which keys, and ids of records that are renumbered, become new ids."""
+        ids: list[IdInside | None] = []
+
+        def gather(place: Inside, item: Any) -> Any:
+            ids.append(self._id_inside(record, place, item))
+            return item
+
+        record.plan.inside[name].replaced(raw, gather)
+        known = [one for one in ids if one is not None]
+        if not ids:
+            self._put(values, record, name, column, raw)
+        elif len(known) == len(ids):
+            whole = WithIds(raw, record.plan.inside[name], known, column.field)
+            try:
+                now = whole.value
+                values[name] = whole if isinstance(now, Missing) else now
+            except REFUSALS as error:
+                self._note_refusal(record, name, error, raw)
+
+    def _id_inside(self, record: Record, place: Inside, item: Any) -> IdInside | None:
+        """The new id for a key, or for the id of a record; any other id stays.
+
+        `None`, and a finding, for a key that leads nowhere.
+        """
+        reference = Reference(place.to, place.to_field)
+        row: Row | None
+        try:
+            plan = self._directory.plans[place.to]
+            if isinstance(item, list):
+                if plan.key is None:
+                    return IdInside(item, item)  # no key, then: nothing has made it one
+                row = self._find(record, place.path, reference, item)
+                if row is None:
+                    return None
+            else:
+                row = self._directory.in_backup_by_id(reference, item)
+                if row is None:
+                    return IdInside(item, item)
+            held = self._directory.held(row, reference)
+        except DanglingError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=place.path, value=item)
+            return None
+        except (UnknownModelError, *REFUSALS):
+            return IdInside(item, item)
+        return IdInside(item, PkOf(held, plan.pk) if isinstance(held, Row) else held)
+
+    def _note_refusal(self, record: Record, name: str, error: Exception, raw: Any) -> None:
+        record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
         field = column.field
@@ -144,7 +252,7 @@ class Translator:
             return None
         name = record.plan.pk.name
         held = {path[1:]: key[number] for path, number in own.positions.items() if path[0] == name}
-        if target.key and all(part.path in held for part in target.key.parts):
+        if target.key and target.key.parts and all(part.path in held for part in target.key.parts):
             return target.key.spell(tuple(held[part.path] for part in target.key.parts))
         return held.get((reference.to_field,) if reference.to_field else target.pk_path)
 
@@ -169,11 +277,9 @@ class Translator:
             plan = self._directory.plans[self._generic_label(record, generic)]
             if isinstance(raw, list):
                 return self._find(record, generic.object_id, Reference(plan.label, None), raw)
-            rows = self._directory.backup(plan)
-            number = rows.by_old_pk.get(plan.pk_value(raw))
+            return self._directory.in_backup_by_id(Reference(plan.label, None), raw)
         except (DanglingError, UnknownModelError, *REFUSALS):
             return None  # of the content type itself its own column tells
-        return None if number is None else InBackup(rows, number)
 
     def _generic_label(self, record: Record, generic: GenericRelation) -> str:
         """The label of the model that is meant, or what should be one. Raises `DanglingError`."""

@@ -1,18 +1,23 @@
-"""From a backup's values to a field's, and when two of them say the same."""
+"""From a backup's values to a field's, what is inside them, and when two of them say the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Field, JSONField, TextField, Value
 from django.db.models.functions import Cast
 from django.utils import timezone
+
+from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
 """What `to_python` of Django's fields and of other people's raises for a value it refuses."""
@@ -66,6 +71,11 @@ def comparable(value: Any) -> Any:
     return value if type(value).__hash__ is not None else repr(value)
 
 
+def as_in_json(value: Any) -> Any:
+    """What stands in a backup for `value`, which may be of any type that Django can write."""
+    return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
+
+
 def digest(values: object) -> bytes:
     """16 bytes that stand for `comparable` values."""
     return hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -78,3 +88,127 @@ def as_text(value: Any) -> str:
 
 def _in_milliseconds(moment: Any) -> Any:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class Inside:
+    """Where in the value of a field ids of other rows stand: the schema's paths as a tree."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        """The path to here, as findings show it."""
+        self.to = ""
+        """The label of the model that the id here refers to; empty where no path ends."""
+        self.to_field: str | None = None
+        self.steps: dict[str, Inside] = {}
+
+    def add(self, path: str, end: Embedded) -> None:
+        """Add a path, which starts with the field itself."""
+        place = self
+        for step in embedded_steps(path)[1:]:
+            place = place.steps.setdefault(step, Inside())
+        place.path, place.to, place.to_field = path, end.to, end.to_field
+
+    def all(self) -> Iterator[Inside]:
+        """This place and those further down."""
+        yield self
+        for place in self.steps.values():
+            yield from place.all()
+
+    def replaced(self, value: Any, replace: Replace) -> Any:
+        """`value` with what `replace` makes of the ids and the natural keys where paths end.
+
+        A text holds JSON where paths go on, and is an id or a key as a whole where none does.
+        All but what is replaced stays as it is, in a text to the letter.
+        """
+        if not isinstance(value, str):
+            return self._in_value(value, replace)
+        return self._in_text(value, replace) if self.steps else self._whole_text(value, replace)
+
+    def _in_value(self, value: Any, replace: Replace) -> Any:
+        if self._is_end(value):
+            return replace(self, value)
+        if isinstance(value, dict):
+            return {name: self._in_item(name, item, replace) for name, item in value.items()}
+        if isinstance(value, list) and ELEMENTS in self.steps:
+            return [self.steps[ELEMENTS]._in_value(item, replace) for item in value]
+        return value
+
+    def _in_item(self, name: str, item: Any, replace: Replace) -> Any:
+        is_on_path = name in self.steps and name != ELEMENTS
+        return self.steps[name]._in_value(item, replace) if is_on_path else item
+
+    def _whole_text(self, text: str, replace: Replace) -> str:
+        item = _key_in(text) or text
+        new = replace(self, item) if self._is_end(item) else item
+        return text if new is item else new if isinstance(new, str) else as_text(new)
+
+    def _in_text(self, text: str, replace: Replace) -> str:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        pieces, done = [], 0
+        for start, end, place, item in self._ends(text, _after_space(text, 0)):
+            new = replace(place, item)
+            if new is not item:
+                pieces += [text[done:start], as_text(new)]
+                done = end
+        return "".join([*pieces, text[done:]])
+
+    def _ends(self, text: str, start: int) -> Iterator[tuple[int, int, Inside, Any]]:
+        """Start and end of the ids and keys in the JSON value at `start`, and what they are."""
+        value, end = _DECODER.raw_decode(text, start)
+        if self._is_end(value):
+            yield start, end, self, value
+        elif isinstance(value, dict | list):
+            for step, at in _items(text, start):
+                if step in self.steps:
+                    yield from self.steps[step]._ends(text, at)
+
+    def _is_end(self, value: Any) -> bool:
+        """Whether `value`, which stands here, may be an id or a key."""
+        if not self.to:
+            return False
+        if not isinstance(value, list):
+            return value != "" and type(value) in (int, str)
+        # Where paths go on into a list, what is nested is no key.
+        is_nested = any(isinstance(item, dict | list) for item in value)
+        return bool(value) and not (is_nested and ELEMENTS in self.steps)
+
+
+Replace = Callable[[Inside, Any], Any]
+"""Gets where a path ends and what stands there: an id or, as a list, a natural key."""
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _items(text: str, start: int) -> Iterator[tuple[str, int]]:
+    """The step to each item of the JSON object or array at `start`, and where that starts."""
+    is_object = text[start] == "{"
+    at = _after_space(text, start + 1)
+    while text[at] not in "}]":
+        step = ELEMENTS
+        if is_object:
+            step, at = _DECODER.raw_decode(text, at)
+            at = _after_space(text, _after_space(text, at) + len(":"))
+        if not is_object or step != ELEMENTS:
+            yield step, at
+        _, at = _DECODER.raw_decode(text, at)
+        at = _after_space(text, at)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+
+
+def _key_in(text: str) -> list[Any] | None:
+    """The natural key that `text` is, if it is one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) else None

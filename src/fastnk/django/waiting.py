@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fastnk.django.plan import Key
 from fastnk.django.rows import InBackup, Missing
-from fastnk.django.translation import PkOf
+from fastnk.django.translation import PENDING, Pending, PkOf
 from fastnk.django.values import comparable
 
 
@@ -30,8 +30,7 @@ class Waiting:
 
     def __init__(self, row: InBackup, parts: Iterable[Any]) -> None:
         self.row = row
-        awaited = (part.awaited for part in parts if isinstance(part, PkOf))
-        self.needs = [row for row in awaited if row is not None]
+        self.needs = [row for part in parts if isinstance(part, PENDING) for row in part.awaited]
 
     def settle(self, decisions: Decisions) -> None:
         """Match the record; all that it needs is settled."""
@@ -136,7 +135,7 @@ class ByContent(Waiting):
         row: InBackup,
         shape: Shape,
         firm: bytes,
-        soft: Sequence[PkOf],
+        soft: Sequence[Pending],
         many: Sequence[Sequence[PkOf]],
     ) -> None:
         super().__init__(row, [*soft, *(part for parts in many for part in parts)])
@@ -175,7 +174,7 @@ def settle_in_order(waiting: Sequence[Waiting], decisions: Decisions) -> None:
 
 def now(part: Any) -> Any:
     """A part of a key or a content, comparable or one of `Missing`, as far as is known."""
-    if not isinstance(part, PkOf):
+    if not isinstance(part, PENDING):
         return part
     value = part.value
     return value if isinstance(value, Missing) else comparable(value)

@@ -1,0 +1,334 @@
+"""Instances of models built from the records of a backup, for methods to be called on.
+
+Their relations lead to instances built in the same way, when they are asked for; no database is
+asked. Imports Django.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DEFAULT_DB_ALIAS, models
+
+from fastnk.django.describe import concrete_label, is_saved, target_of
+from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
+from fastnk.django.offline import without_databases
+from fastnk.errors import shorten
+
+CACHED = 8 << 20
+"""Bytes of the records whose instances are kept, because the next record may refer to them too."""
+
+MAX_RELATIONS = 100_000
+"""A key that follows more relations than this walks in a circle."""
+
+
+def names_of_records(classes: Iterable[type[Any]]) -> dict[str, list[str]]:
+    """The models that instances of `classes` may lead to, they included, by label; and of each the
+    fields by whose values, in place of the pk, relations refer to it."""
+    reached: dict[str, type[Any]] = {}
+    left = list(classes)
+    while left:
+        model = left.pop()._meta.concrete_model
+        if concrete_label(model) not in reached:
+            reached[concrete_label(model)] = model
+            left += map(target_of, _saved_relations(model))
+            left += model._meta.get_parent_list()
+    names: dict[str, list[str]] = {label: [] for label in reached}
+    referring = [field for model in reached.values() for field in _saved_relations(model)]
+    for by in {field.target_field for field in referring}:
+        if not by.primary_key:
+            names[concrete_label(by.model)].append(by.name)
+    return names
+
+
+class RefusalError(Exception):
+    """The method cannot make a key of what the backup holds; the message says why."""
+
+
+class UnknownKeyError(RefusalError):
+    """A natural key is referred to that no record is known to have."""
+
+    def __init__(self, model: type[Any], key: list[Any]) -> None:
+        super().__init__(_missing(concrete_label(model), json.dumps(key, ensure_ascii=False)))
+        self.model = model
+        self.name = key_name(key)
+
+
+class Instances:
+    """Builds instances and calls their methods."""
+
+    def __init__(self, records: KeptRecords) -> None:
+        self._records = records
+        self._cache: OrderedDict[tuple[type[Any], int], tuple[Any, int]] = OrderedDict()
+        self._cached_bytes = 0
+        self._relations: dict[type[Any], dict[str, Any]] = {}
+        self._named: dict[int, type[Any]] = {}
+        """The classes whose records are known by the keys that they make, by the kind of name."""
+        self._followed = 0
+        self._refusal: RefusalError | None = None
+        """The first one in a call: kept, because the method may catch the exception."""
+
+    def key(self, model: type[Any], method: str, number: int) -> str:
+        """The key that `method` makes of a record, as Django's JSON serializer writes it.
+
+        Raises `RefusalError`.
+        """
+        while True:
+            try:
+                return self._call(model, method, number)
+            except UnknownKeyError as error:
+                if self._records.kind(error.model) in self._named:
+                    raise
+                self._name_records(error.model)
+
+    def _call(self, model: type[Any], method: str, number: int) -> str:
+        self._followed = 0
+        self._refusal = None
+        text = ""
+        try:
+            with without_databases(partial(self.refuse, RefusalError("queries the database"))):
+                text = _key_text(getattr(self._instance(model, number), method)())
+        except RecursionError:
+            refusal = RefusalError("calls itself without end")
+            self._refusal = self._refusal or refusal
+        except Exception as error:
+            self._refusal = self._refusal or _as_refusal(error)
+        if self._refusal is not None:
+            raise self._refusal
+        return text
+
+    def refuse(self, refusal: RefusalError) -> NoReturn:
+        """Raise `refusal` so that the method cannot go on as if nothing were."""
+        self._refusal = self._refusal or refusal
+        raise refusal
+
+    # -- natural keys that only a method can tell --
+
+    def _name_records(self, model: type[Any]) -> None:
+        """Have the records of `model` make their keys, so that references by key find them; and
+        those of the models that their keys depend on."""
+        left = [model]
+        while left:
+            model = left.pop()
+            kind = self._records.kind(model)
+            if kind in self._named:
+                continue
+            self._named[kind] = model
+            if callable(getattr(model, "natural_key", None)):
+                for number in self._records.numbers(concrete_label(model)):
+                    left += self._name(Waiter(kind, number))
+
+    def _name(self, first: Waiter) -> Iterator[type[Any]]:
+        """Name a record, and those that wait for its name; or else let it wait. Gives the classes
+        whose records have to be named for that."""
+        ready = [first]
+        while ready:
+            kind, number = waiter = ready.pop()
+            model = self._named[kind]
+            try:
+                name = key_name(json.loads(self._call(model, "natural_key", number)))
+            except UnknownKeyError as error:
+                self._records.wait(error.model, error.name, waiter)
+                yield error.model
+            except RefusalError:
+                continue  # A reference to it finds nothing, and says so.
+            else:
+                ready += self._records.give_name(number, model, name)
+
+    # -- building --
+
+    def _instance(self, model: type[Any], number: int) -> Any:
+        place = (model, number)
+        if place in self._cache:
+            self._cache.move_to_end(place)
+            return self._cache[place][0]
+        body = self._records.body(number)
+        instance = self._build(model, _Row(self, model, number, body))
+        self._cache[place] = instance, len(body)
+        self._cached_bytes += len(body)
+        while self._cached_bytes > CACHED:
+            self._cached_bytes -= self._cache.popitem(last=False)[1][1]
+        return instance
+
+    def _build(self, model: type[Any], row: _Row) -> Any:
+        """An instance as the database would give it; what the records do not hold is deferred."""
+        values: dict[str, Any] = {}
+        for field in model._meta.concrete_fields:
+            # What is missing, or of no use to its field, matters if the method asks for it.
+            with suppress(RefusalError):
+                raw = row.raw(field)
+                if not _is_key(field, raw):
+                    values[field.attname] = _python(field, raw)
+        instance = model.from_db(DEFAULT_DB_ALIAS, list(values), tuple(values.values()))
+        # Never filled: instances that hold each other would add up.
+        if model not in self._relations:
+            self._relations[model] = _relations(model)
+        instance._state.fields_cache = _Related(self, row, self._relations[model])
+        instance.refresh_from_db = partial(self._load, row, weakref.ref(instance))
+        return instance
+
+    def _load(
+        self,
+        row: _Row,
+        reference: weakref.ref[Any],
+        using: str | None = None,
+        fields: Sequence[str] | None = None,
+        **_: Any,
+    ) -> None:
+        """Put deferred fields of an instance in place, as Django does from the database."""
+        instance: Any = reference()
+        if fields is None:
+            self.refuse(RefusalError("queries the database"))
+        for field in instance._meta.concrete_fields:
+            if field.attname in fields or field.name in fields:
+                try:
+                    value = self._deferred(field, row)
+                except RefusalError as refusal:
+                    self.refuse(refusal)
+                instance.__dict__[field.attname] = value
+
+    def _deferred(self, field: Any, row: _Row) -> Any:
+        raw = row.raw(field)
+        if _is_key(field, raw):
+            return getattr(self.related(field, row), field.target_field.attname)
+        return _python(field, raw)
+
+    def related(self, field: Any, row: _Row) -> Any:
+        """The instance that the relation `field` of a record leads to. Raises `RefusalError`."""
+        self._followed += 1
+        try:
+            if self._followed > MAX_RELATIONS:
+                raise RefusalError(
+                    f"follows more than {MAX_RELATIONS:,} relations: they lead in a circle"
+                )
+            raw = row.raw(field)
+            number = None if raw is None else self.target(field, raw)
+        except RefusalError as refusal:
+            self.refuse(refusal)
+        return None if number is None else self._instance(target_of(field), number)
+
+    def target(self, field: Any, raw: Any) -> int:
+        """The number of the record that `raw`, an id or a natural key, means in `field`."""
+        target = target_of(field)
+        label = concrete_label(target)
+        find = self._records.find
+        if _is_key(field, raw):
+            number = find((label, NATURAL_KEY), key_name(raw))
+            if number is None:
+                number = find(target, key_name(raw))
+            if number is None:
+                raise UnknownKeyError(target, raw)
+            return number
+        by = field.target_field
+        owner = concrete_label(by.model)
+        number = find((owner, PK if by.primary_key else by.name), id_name(raw))
+        if number is not None and owner != label:
+            # The field is inherited: the target itself continues the record that holds it.
+            number = find((label, PK), id_name(loads(self._records.body(number)).get("pk")))
+        if number is None:
+            raise RefusalError(_missing(label, json.dumps(raw, ensure_ascii=False)))
+        return number
+
+    def row(self, model: type[Any], number: int) -> _Row:
+        return _Row(self, model, number, self._records.body(number))
+
+
+class _Row:
+    """What the records hold of one row: its own, and those of the parents that it continues."""
+
+    def __init__(self, instances: Instances, model: type[Any], number: int, body: bytes) -> None:
+        self.model = model._meta.concrete_model
+        self._instances = instances
+        self._record = loads(body)
+        self._parents: dict[str, _Row] = {}
+
+    def raw(self, field: Any) -> Any:
+        """The JSON value of a field. Raises `RefusalError` where there is none."""
+        owner = field.model._meta.concrete_model
+        if owner is not self.model:
+            return self._parent(self.model._meta.get_ancestor_link(owner)).raw(field)
+        if field.primary_key and self._record.get("pk") is not None:
+            return self._record["pk"]
+        for holder in ("fields", "references"):
+            members = self._record.get(holder, {})
+            if field.name in members and (holder == "fields" or field.primary_key):
+                return members[field.name]
+        raise RefusalError(f'needs the field "{field.name}", which the record does not hold')
+
+    def _parent(self, link: Any) -> _Row:
+        if link.name not in self._parents:
+            number = self._instances.target(link, self.raw(link))
+            self._parents[link.name] = self._instances.row(target_of(link), number)
+        return self._parents[link.name]
+
+
+class _Related(dict[str, Any]):
+    """Django's cache of the related instances of an instance, which finds them when asked."""
+
+    def __init__(self, instances: Instances, row: _Row, relations: dict[str, Any]) -> None:
+        super().__init__()
+        self._instances = instances
+        self._row = row
+        self._relations = relations
+
+    def __missing__(self, name: str) -> Any:
+        return self._instances.related(self._relations[name], self._row)
+
+
+def _relations(model: type[Any]) -> dict[str, Any]:
+    """The fields of `model` that lead to one record, inherited ones included, by name."""
+    return {field.name: field for field in model._meta.concrete_fields if field.is_relation}
+
+
+def _saved_relations(model: type[Any]) -> list[Any]:
+    return [field for field in _relations(model).values() if is_saved(field)]
+
+
+def _is_key(field: Any, raw: Any) -> bool:
+    """Whether `raw` is a natural key in place of an id."""
+    return field.is_relation and isinstance(raw, list)
+
+
+def _python(field: Any, raw: Any) -> Any:
+    """The value that the database would give for what a record holds. Raises `RefusalError`."""
+    plain = field.output_field if getattr(field, "generated", False) else field
+    try:
+        if isinstance(plain, models.JSONField) and plain.decoder is not None:
+            return json.loads(json.dumps(raw), cls=plain.decoder)
+        return plain.to_python(raw)
+    except Exception as error:
+        held = shorten(json.dumps(raw, ensure_ascii=False))
+        raise RefusalError(f'needs the field "{field.name}", which cannot hold {held}') from error
+
+
+def _key_text(key: Any) -> str:
+    """A key as Django's JSON serializer writes it. Raises `RefusalError` for what is no key."""
+    if not isinstance(key, tuple | list):
+        plain = isinstance(key, str | int | float | None)
+        shown = shorten(repr(key)) if plain else f"a {type(key).__name__}"
+        raise RefusalError(f"returns {shown}, which is no list of key parts")
+    if not key:
+        raise RefusalError("returns an empty tuple")
+    try:
+        text = json.dumps(key, cls=DjangoJSONEncoder, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise RefusalError(f"returns what JSON cannot hold: {shorten(str(error))}") from error
+    return text
+
+
+def _as_refusal(error: Exception) -> RefusalError:
+    if isinstance(error, RefusalError):
+        return error
+    return RefusalError(f"raises {type(error).__name__}: {shorten(str(error))}".removesuffix(": "))
+
+
+def _missing(label: str, raw: str) -> str:
+    return f"refers to {label} {shorten(raw)}, which no record has"

@@ -1,0 +1,247 @@
+"""Records of a backup in a private temporary file, found by what refers to them. No Django."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from fastnk.errors import BackupSyntaxError, OutputError
+from fastnk.source import Source, split_records
+
+CACHE_SIZE = 16 << 20
+"""Bytes of the file that stay in memory."""
+
+MAX_DEPTH = 1024
+"""How deep the core lets a record nest."""
+
+PK, NATURAL_KEY = "pk", "natural_key"
+
+Kind = str | tuple[str, str] | type[Any]
+"""Of names: a model's label with a field of it, or the class that makes keys; or a label alone."""
+
+_CUT_OFF = "FNK205"
+
+
+class Kept(NamedTuple):
+    """A record that was kept."""
+
+    number: int
+    pk: str
+    """JSON text as it stands in the backup."""
+    natural_key: str | None
+    """JSON text, where the record tells it."""
+
+
+class Waiter(NamedTuple):
+    """A record whose name, of the kind `kind`, cannot be told before that of another one."""
+
+    kind: int
+    number: int
+
+
+class KeptRecords:
+    """The records of some models. Names are texts of a kind: the pk of a model, say.
+
+    Of two records with one name the last one of the backup counts; those of further backups, which
+    only supply keys, count where the backup has none.
+    """
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        """`names`: the models by label, and the fields by which their records are referred to
+        besides the pk and the natural key."""
+        self._names = names
+        self._kinds: dict[Kind, int] = {}
+        # A database without a name is a private file, gone with the connection.
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.executescript(f"""
+            PRAGMA journal_mode = OFF;
+            PRAGMA synchronous = OFF;
+            PRAGMA cache_size = -{CACHE_SIZE >> 10};
+            CREATE TABLE record (number INTEGER PRIMARY KEY, kind INTEGER, supplied INTEGER,
+                                 pk TEXT, natural_key TEXT, body BLOB);
+            CREATE TABLE name (kind INTEGER, value TEXT, supplied INTEGER, number INTEGER);
+            CREATE TABLE waiter (kind INTEGER, value TEXT, waiting INTEGER, number INTEGER);
+            BEGIN;
+        """)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def fill(self, sources: Sequence[Source]) -> None:
+        """Keep the records of the backup, `sources[0]`, and of those that supply keys to it.
+
+        What is cut off counts up to there. Raises `BackupSyntaxError`, `SourceError`, and
+        `OutputError` when there is no room.
+        """
+        with _no_room_is_an_error():
+            for number, source in enumerate(sources):
+                for record in _whole_records(source):
+                    label = _decode(record, _LABEL).model.lower()
+                    if label in self._names:
+                        self._keep(label, record, number > 0)
+            # Built at the end, from sorted names: those that come in no order would be slow.
+            self._file.execute("CREATE INDEX records ON record (kind)")
+            self._file.execute("CREATE INDEX names ON name (kind, value, supplied, number DESC)")
+            self._file.execute("CREATE INDEX waiters ON waiter (kind, value)")
+
+    def _keep(self, label: str, record: bytes, supplied: bool) -> None:
+        head = _decode(record, _HEAD)
+        pk = bytes(head.pk).decode()
+        has_pk = pk not in ("", "null")
+        key = None if head.natural_key is None else key_name(head.natural_key)
+        cursor = self._file.execute(
+            "INSERT INTO record (kind, supplied, pk, natural_key, body) VALUES (?, ?, ?, ?, ?)",
+            (self.kind(label), supplied, pk if has_pk else None, key, record),
+        )
+        names = {field: head.fields.get(field) for field in self._names[label]}
+        values = {field: json.loads(bytes(raw)) for field, raw in names.items() if raw is not None}
+        values = {field: value for field, value in values.items() if value is not None}
+        if has_pk:
+            values[PK] = json.loads(pk)
+        named = [((label, field), id_name(value)) for field, value in values.items()]
+        if key is not None:
+            named.append(((label, NATURAL_KEY), key))
+        self._file.executemany(
+            "INSERT INTO name VALUES (?, ?, ?, ?)",
+            [(self.kind(kind), value, supplied, cursor.lastrowid) for kind, value in named],
+        )
+
+    def kind(self, what: Kind) -> int:
+        """The number of a kind of names, or of a model's label."""
+        return self._kinds.setdefault(what, len(self._kinds))
+
+    def find(self, kind: Kind, name: str) -> int | None:
+        """The number of the record that has `name`."""
+        found = self._file.execute(
+            "SELECT number FROM name WHERE kind = ? AND value = ?"
+            " ORDER BY supplied, number DESC LIMIT 1",
+            (self.kind(kind), name),
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def body(self, number: int) -> bytes:
+        """A record as it stands in its backup."""
+        (body,) = self._file.execute(
+            "SELECT body FROM record WHERE number = ?", (number,)
+        ).fetchone()
+        return bytes(body)
+
+    def numbers(self, label: str) -> Iterator[int]:
+        """The numbers of all records of a model."""
+        found = self._file.execute(
+            "SELECT number FROM record WHERE kind = ? ORDER BY number", (self.kind(label),)
+        )
+        return (number for (number,) in found)
+
+    def with_pk(self, label: str) -> Iterator[Kept]:
+        """The records of a model that have a pk, those that count, in order."""
+        found = self._file.execute(
+            "SELECT number, pk, natural_key FROM record"
+            " WHERE kind = ? AND pk IS NOT NULL ORDER BY number",
+            (self.kind(label),),
+        )
+        for number, pk, natural_key in found:
+            if self.find((label, PK), id_name(json.loads(pk))) == number:
+                yield Kept(number, pk, natural_key)
+
+    def give_name(self, number: int, kind: Kind, name: str) -> list[Waiter]:
+        """A name for a record beside those it stands there with; gives what waited for it."""
+        self._file.execute(
+            "INSERT INTO name SELECT ?, ?, supplied, number FROM record WHERE number = ?",
+            (self.kind(kind), name, number),
+        )
+        waited_for = "FROM waiter WHERE kind = ? AND value = ?"
+        place = (self.kind(kind), name)
+        waiters = self._file.execute(f"SELECT waiting, number {waited_for}", place).fetchall()
+        self._file.execute(f"DELETE {waited_for}", place)
+        return [Waiter(*waiter) for waiter in waiters]
+
+    def wait(self, kind: Kind, name: str, waiter: Waiter) -> None:
+        """Put `waiter` by until a record gets `name`."""
+        self._file.execute(
+            "INSERT INTO waiter VALUES (?, ?, ?, ?)", (self.kind(kind), name, *waiter)
+        )
+
+
+def id_name(value: Any) -> str:
+    """The name that an id makes: 5 and "5" are the same, as in the core."""
+    return json.dumps(value if isinstance(value, str) else json.dumps(value))
+
+
+def key_name(value: Any) -> str:
+    """The name that a natural key makes, which is its JSON text in ASCII."""
+    return json.dumps(value)
+
+
+def loads(record: bytes) -> Any:
+    """A record decoded; nested deeper than Python's limit, too."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 2 * MAX_DEPTH)
+    try:
+        return json.loads(record)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _whole_records(source: Source) -> Iterator[bytes]:
+    try:
+        yield from split_records(source)
+    except BackupSyntaxError as error:
+        if error.code != _CUT_OFF:
+            raise
+
+
+@contextlib.contextmanager
+def _no_room_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(
+            f"cannot keep the records that natural keys are made of: {error}",
+            remedy=f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder",
+        ) from error
+
+
+class _Label(msgspec.Struct):
+    """All that most records are asked for."""
+
+    model: str
+
+
+class _Head(msgspec.Struct):
+    """What a record is found by."""
+
+    pk: msgspec.Raw = msgspec.Raw()
+    natural_key: Any = None
+    fields: dict[str, msgspec.Raw] = {}
+
+
+_LABEL = msgspec.json.Decoder(_Label)
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def _decode(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        return decoder.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        # What Python writes and reads, but msgspec does not: NaN, half a pair of surrogates.
+        members = loads(record)
+    if decoder is _LABEL:
+        return _Label(members["model"])
+    fields = {name: _raw(value) for name, value in members.get("fields", {}).items()}
+    pk = _raw(members["pk"]) if "pk" in members else msgspec.Raw()
+    return _Head(pk, members.get("natural_key"), fields)
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
