@@ -341,6 +341,27 @@ def reread(one: Record) -> str:
     return json.dumps(json.loads(json.dumps(one)))
 
 
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=SHAPES)
+@pytest.mark.parametrize("style", ["fastnk", "django"])
+def test_any_order_where_it_is_asked_for(style: str, spelling: Spelling) -> None:
+    in_order = verified(converted(style=style))
+    records = json.loads(converted(style=style))
+    random.Random(5).shuffle(records)
+    new = written(records, spelling)
+    codes = [code for code, *_ in found(in_order)]
+    assert [code for code, *_ in found(verified(new, any_order=True))] == codes
+    assert verified(converted(style=style), any_order=True).counts == in_order.counts
+    assert verified(new).total > in_order.total
+
+
+@pytest.mark.parametrize("name", FAULTS.keys() - {"records in other order"})
+def test_planted_fault_in_any_order(name: str) -> None:
+    records = json.loads(converted())
+    FAULTS[name][0](records)
+    random.Random(5).shuffle(records)
+    assert not verified(written(records), any_order=True).faithful
+
+
 def test_several_faults_at_once() -> None:
     records = json.loads(converted())
     fields(records, 1)["title"] = "x"

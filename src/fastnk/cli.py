@@ -340,7 +340,7 @@ def _conversion_text(report: ConversionReport) -> str:
     if report.keys_called:
         lines.append(f"  methods of the project made {report.keys_called:,} natural keys")
     if report.forward_references:
-        lines.append(f"  point forward in any order: {report.forward_references:,} references")
+        lines.append(f"  point forward, in cycles: {report.forward_references:,} references")
     for code, count in sorted(report.policies_applied.items()):
         lines.append(f"  {code}: {count:,} times, as its policy allows")
     return "\n".join(lines)
@@ -357,6 +357,9 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     add_embedded_argument(parser)
     add_methods_argument(parser)
     parser.add_argument(
+        "--any-order", action="store_true", help="the records may stand in another order"
+    )
+    parser.add_argument(
         "--salvage", action="store_true", help="a backup that is cut off ends at its last record"
     )
     parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
@@ -372,6 +375,7 @@ def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
         options.schema,
         keys=options.keys,
         embedded=options.embedded,
+        any_order=options.any_order,
         salvage=options.salvage,
         progress=progress,
     )

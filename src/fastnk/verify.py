@@ -21,6 +21,7 @@ import os
 import platform
 import re
 import shutil
+import sqlite3
 import stat
 import tempfile
 import time
@@ -218,14 +219,16 @@ def verify(
     *,
     keys: Iterable[Backup] = (),
     embedded: bool = False,
+    any_order: bool = False,
     salvage: bool = False,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Compare `converted` with what `schema` makes of `backup`, record by record.
 
     `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
-    to be converted, without it such fields have to be as they were. With `salvage` a backup that is
-    cut off ends where its last whole record does. Differences are reported, not raised. Raises
+    to be converted, without it such fields have to be as they were. With `any_order` the records
+    may stand in another order, as `--order dependencies` leaves them. With `salvage` a backup that
+    is cut off ends where its last whole record does. Differences are reported, not raised. Raises
     `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
     and `UsageError` where methods of the project make natural keys and Django is not set up.
     """
@@ -235,7 +238,8 @@ def verify(
         new = stack.enter_context(_Input(converted, progress))
         more = [stack.enter_context(_Input(one, progress)) for one in keys]
         try:
-            return _Verification(loaded, old, new, more, embedded=embedded).run()
+            run = _Verification(loaded, old, new, more, embedded=embedded, any_order=any_order)
+            return run.run()
         except RecursionError:
             what = "a record is nested too deep for the verification"
             raise BackupSyntaxError(what, code="FNK207", place=Place(old.name)) from None
@@ -435,6 +439,14 @@ class _Input:
             what = f"{self.name or 'the backup'} changed while it was read"
             raise SourceError(what, code="FNK121", remedy="wait until nothing writes to it")
         self._facts = facts
+
+    def read(self, start: int, end: int) -> bytes:
+        """Some of the bytes. Raises `SourceError`."""
+        try:
+            self._file.seek(self._start + start)
+            return self._file.read(end - start)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
 
     def source(self) -> Source:
         """The same for what reads backups in another way. It may not be read while `records` is."""
@@ -1196,6 +1208,63 @@ class _Pairing:
             yield None, new
 
 
+class _Arranged:
+    """The records of a converted backup in the order of those that they were made of.
+
+    Which belong together stands in a private temporary file; the records stay where they are.
+    """
+
+    def __init__(self, converted: _Input) -> None:
+        self._converted = converted
+        # A database without a name is a private file, gone with the connection.
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.executescript("""
+            pragma journal_mode = off;
+            pragma synchronous = off;
+            create table record (number integer primary key, start integer, stop integer,
+                                 place integer);
+            create table name (name blob, number integer, primary key (name, number))
+                without rowid;
+            begin;
+        """)
+
+    def __enter__(self) -> _Arranged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, entry: Entry, names: Iterator[bytes]) -> None:
+        self._file.execute(
+            "insert into record values (?, ?, ?, null)", (entry.number, entry.offset, entry.end)
+        )
+        self._file.executemany(
+            "insert or ignore into name values (?, ?)", [(name, entry.number) for name in names]
+        )
+
+    def place(self, entry: Entry, names: Iterator[bytes]) -> None:
+        """Put the first record that has such a name, and no place yet, where `entry` stands."""
+        for name in names:
+            found = self._file.execute(
+                "select number from name join record using (number)"
+                " where name = ? and place is null order by number limit 1",
+                (name,),
+            ).fetchone()
+            if found is not None:
+                self._file.execute(
+                    "update record set place = ? where number = ?", (entry.number, *found)
+                )
+                return
+
+    def entries(self) -> Iterator[Entry]:
+        """Those that belong to none come last."""
+        for number, start, stop in self._file.execute(
+            "select number, start, stop from record order by place is null, place, number"
+        ):
+            text = self._converted.read(start, stop).decode()
+            yield Entry(_DECODER.decode(text), number, start, stop)
+
+
 # ---- the comparison ----------------------------------------------------------------------------
 
 
@@ -1203,9 +1272,17 @@ class _Verification:
     """One run."""
 
     def __init__(
-        self, schema: Schema, old: _Input, new: _Input, keys: list[_Input], *, embedded: bool
+        self,
+        schema: Schema,
+        old: _Input,
+        new: _Input,
+        keys: list[_Input],
+        *,
+        embedded: bool,
+        any_order: bool,
     ) -> None:
         self._schema = schema
+        self._any_order = any_order
         self._inputs = old, new, keys
         self._embedded = embedded
         self._rows = _Rows(schema, embedded=embedded)
@@ -1253,9 +1330,34 @@ class _Verification:
                 for entry in more.records("keys"):
                     self._rows.add(entry, only_keys=True)
             self._rows.find_shared_keys()
-        with self._phase("compare"):
-            self._compare_all(old, new)
+        if not self._any_order:
+            with self._phase("compare"):
+                self._compare_all(old, new.records("compare"))
+            return self._report(started)
+        with _Arranged(new) as arranged:
+            with self._phase("order"):
+                for entry in new.records("order"):
+                    arranged.add(entry, self._new_names(entry))
+                for entry in old.records("order"):
+                    arranged.place(entry, self._old_names(entry))
+            with self._phase("compare"):
+                self._compare_all(old, arranged.entries())
         return self._report(started)
+
+    def _new_names(self, entry: Entry) -> Iterator[bytes]:
+        """What a record may have in common with the one it was made of, the surest first."""
+        for name in ("pk", "natural_key"):
+            if name in entry.members:
+                yield _digest([name, entry.label, entry.members[name]])
+        yield entry.signature(self._new_signature)
+
+    def _old_names(self, entry: Entry) -> Iterator[bytes]:
+        for name in ("pk", "natural_key"):
+            if name in entry.members:
+                yield _digest([name, entry.label, entry.members[name]])
+        if "natural_key" not in entry.members and (key := self._own_key(entry)) is not None:
+            yield _digest(["natural_key", entry.label, key])
+        yield entry.signature(self._old_signature)
 
     def _call_methods(self) -> None:
         """Have the project's methods make the keys that no fields can tell."""
@@ -1303,10 +1405,10 @@ class _Verification:
     def _model(self, label: str) -> ModelSummary:
         return self._models.setdefault(_encodable(label), ModelSummary())
 
-    def _compare_all(self, old: _Input, new: _Input) -> None:
+    def _compare_all(self, old: _Input, converted: Iterator[Entry]) -> None:
         pairing = _Pairing(
             old.records("compare"),
-            new.records("compare"),
+            converted,
             self._are_alike,
             self._old_signature,
             self._new_signature,
