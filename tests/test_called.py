@@ -241,7 +241,7 @@ def test_records_of_other_backups_and_natural_ones_are_found(project: Any) -> No
 
 
 def test_many_instances_are_not_kept(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "CACHED", 200)
+    monkeypatch.setattr(instances, "CACHED", 3 * instances.INSTANCE)
     records = [branch(n, f"n{n}", n // 2 or None) for n in range(1, 100)]
     found = called(schema_from_apps(), records)
     assert json.loads(found[-1].key or "") == ["n1", "n3", "n6", "n12", "n24", "n49", "n99"]
@@ -344,7 +344,7 @@ def test_reason_that_a_method_hides(project: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_instances_do_not_hold_each_other(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "CACHED", 500)
+    monkeypatch.setattr(instances, "CACHED", 9 * instances.INSTANCE)
     alive = []
 
     def with_parent(row: Any) -> Any:
@@ -536,3 +536,109 @@ def test_without_a_project(tmp_path: Any) -> None:
 def test_without_django(tmp_path: Any) -> None:
     error = Project(tmp_path).error(f"sys.modules['django'] = None; {CALL}")
     assert (error["code"], error["remedy"]) == ("FNK102", 'pip install "fastnk[django]"')
+
+
+# ---- what the schema names ----------------------------------------------------------------------
+
+SHOP = """
+    INSTALLED_APPS = ["shop"]
+    DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    """
+
+
+def test_proxies_of_all_kinds(tmp_path: Any) -> None:
+    project = Project(tmp_path)
+    project.write(
+        SHOP,
+        shop="""
+        class Item(models.Model):
+            code = models.CharField(max_length=9)
+            def natural_key(self):
+                return (self.shown(),)
+            def shown(self):
+                return f"i{self.code}"
+
+        class Gift(Item):
+            def shown(self):
+                return f"g{self.code}"
+            class Meta:
+                proxy = True
+
+        class Bare(models.Model):
+            pass
+
+        class BareProxy(Bare):
+            class Meta:
+                proxy = True
+
+        class Basket(models.Model):
+            item = models.ForeignKey(Item, models.CASCADE)
+            gift = models.ForeignKey(Gift, models.CASCADE, related_name="+")
+            gifts = models.ManyToManyField(Gift, related_name="+")
+            counted = models.ManyToManyField(Gift, through="Count", related_name="+")
+            bare = models.ForeignKey(BareProxy, models.CASCADE)
+
+        class Count(models.Model):
+            basket = models.ForeignKey(Basket, models.CASCADE)
+            gift = models.ForeignKey(Gift, models.CASCADE)
+        """,
+    )
+    models = project.schema().models
+    assert models["shop.item"] == Model(natural_key_method="shop.models.Item.natural_key")
+    gift = Relation("shop.item", natural_key_method="shop.models.Gift.natural_key")
+    assert models["shop.basket"].relations == {
+        "item": Relation("shop.item"),
+        "gift": gift,
+        "gifts": Relation("shop.item", many=True, natural_key_method=gift.natural_key_method),
+        "bare": Relation("shop.bare"),
+    }
+    assert models["shop.bare"] == Model()
+
+
+def test_method_that_no_path_leads_to(tmp_path: Any) -> None:
+    project = Project(tmp_path)
+    project.write(
+        SHOP,
+        shop="""
+        def make():
+            class Item(models.Model):
+                code = models.CharField(max_length=9)
+                def natural_key(self):
+                    return (f"i{self.code}",)
+            return Item
+
+        make()
+        """,
+    )
+    error = project.error('schema_from_project("settings")')
+    assert (error["code"], error["models"]) == ("FNK111", {"shop.item": 'formats "code"'})
+
+
+def test_pk_that_a_method_may_not_tell(tmp_path: Any) -> None:
+    project = Project(tmp_path)
+    key = "def natural_key(self): return (str(self.pk)[:1],)"
+    project.write(
+        SHOP,
+        shop=f"""
+        class Numbered(models.Model):
+            {key}
+
+        class Named(models.Model):
+            code = models.CharField(max_length=9, primary_key=True)
+            {key}
+
+        class Detail(models.Model):
+            named = models.OneToOneField(Named, models.CASCADE, primary_key=True)
+            {key}
+
+        class Special(Numbered):
+            {key}
+        """,
+    )
+    kept = {label: model.keep_pk for label, model in project.schema().models.items()}
+    assert kept == {
+        "shop.detail": False,
+        "shop.named": True,
+        "shop.numbered": False,
+        "shop.special": False,
+    }

@@ -183,13 +183,42 @@ def test_keys_that_are_not_known_are_refused() -> None:
     assert "--skip-untraceable" in str(caught.value.remedy)
 
 
-def test_keys_that_cannot_be_traced_today() -> None:
-    """Nor are they called: the methods are those of today's models."""
+def test_methods_of_apps_without_migrations() -> None:
     with installed("tests.project.exact.untraced"):
         schema, reasons = schema_at("history.0001")
-    assert reasons.items() > REASONS["0001_initial"].items()
-    assert reasons["untraced.formatted"] == 'formats "code"'
-    assert not any(model.natural_key_method for model in schema.models.values())
+        assert others(schema) == others(schema_from_apps())
+    assert reasons == REASONS["0001_initial"]
+    method = "tests.project.exact.untraced.models.Formatted.natural_key"
+    assert schema.models["untraced.formatted"].natural_key_method == method
+
+
+def test_methods_are_called_where_the_fields_are_those_of_today(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also those of what a model refers to: `Label` led to papers, and a paper had no shelf."""
+    from tests.project.history import models
+
+    for name in ("Chapter", "Label", "Place", "Shelf"):
+        method = lambda row: (f"{row.pk}",)  # noqa: E731
+        monkeypatch.setattr(getattr(models, name), "natural_key", method)
+    called: dict[str, set[str]] = {}
+    for point in MODELS:
+        schema, reasons = schema_at(f"history.{point}")
+        called[point] = {
+            label for label, model in schema.models.items() if model.natural_key_method
+        }
+        assert {"history.shelf", "history.label", "history.place"} <= called[point] | set(reasons)
+        assert called[point].isdisjoint(reasons)
+    assert called == {
+        "0001_initial": {"history.shelf"},
+        "0002_title_and_shelf": {"history.place", "history.shelf"},
+        "0003_without_drafts": {
+            "history.chapter",
+            "history.label",
+            "history.place",
+            "history.shelf",
+        },
+    }
 
 
 @pytest.mark.parametrize(

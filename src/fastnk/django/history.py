@@ -79,11 +79,44 @@ def keys_then(then: Models, now: Models, keys: Keys, reasons: Reasons) -> tuple[
         if label not in now:
             reason = None if model._meta.auto_created else _GONE
         elif reason is None:
-            reason = next(_differences(label, key or [], then, now), None)
+            reason = difference_then(label, key or [], then, now)
         if reason is not None:
             reasons_of_then[label] = reason
         keys_of_then[label] = key if reason is None else None
     return keys_of_then, reasons_of_then
+
+
+def difference_then(label: str, key: list[KeyPart], then: Models, now: Models) -> str | None:
+    """Why `key` of model `label` was not a key of its records then; `None` where it was."""
+    return next(_differences(label, key, then, now), None)
+
+
+def same_records(label: str, then: Models, now: Models) -> bool:
+    """Whether the records of `label` had all fields then that they have now, of the same types, and
+    so had those that their relations lead to: today's methods find there what they ask for."""
+    seen: set[str] = set()
+    left = [label]
+    while left:
+        label = left.pop()
+        if label in seen:
+            continue
+        seen.add(label)
+        if label not in then or label not in now:
+            return False
+        was, relations = _fields(then[label]), relations_of(now[label])
+        for name, field in _fields(now[label]).items():
+            if type(was.get(name)) is not type(field):
+                return False
+            if name in relations:
+                if relations_of(then[label])[name] != relations[name]:
+                    return False
+                left.append(relations[name].to)
+    return True
+
+
+def _fields(model: type[Any]) -> dict[str, Any]:
+    """The fields of a record of `model`, its pk included, by name."""
+    return {field.name: field for field in model._meta.local_fields if is_saved(field)}
 
 
 _GONE = "went with its model, which the project no longer has"

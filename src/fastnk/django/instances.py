@@ -22,8 +22,11 @@ from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, ke
 from fastnk.django.offline import without_databases
 from fastnk.errors import shorten
 
-CACHED = 8 << 20
-"""Bytes of the records whose instances are kept, because the next record may refer to them too."""
+CACHED = 16 << 20
+"""Bytes of the instances that are kept, because the next record may refer to them too."""
+
+INSTANCE = 4 << 10
+"""Bytes that an instance takes, about, besides its values."""
 
 MAX_RELATIONS = 100_000
 """A key that follows more relations than this walks in a circle."""
@@ -151,8 +154,9 @@ class Instances:
             return self._cache[place][0]
         body = self._records.body(number)
         instance = self._build(model, _Row(self, model, number, body))
-        self._cache[place] = instance, len(body)
-        self._cached_bytes += len(body)
+        size = INSTANCE + len(body)
+        self._cache[place] = instance, size
+        self._cached_bytes += size
         while self._cached_bytes > CACHED:
             self._cached_bytes -= self._cache.popitem(last=False)[1][1]
         return instance

@@ -53,16 +53,15 @@ def schema_from_project(
 def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[str] = ()) -> Schema:
     """The schema of the Django project that is set up in this process.
 
-    A natural key that cannot be traced to fields is made by the method itself, which the schema
-    then names.
-
     With `at`, a sequence of `app.migration` (a prefix of the name that one migration has is
     enough), the schema as it was there; other apps are as late as these allow. The database is not
     asked. Natural keys are today's: one whose fields were not all there, or whose model is gone,
     counts as one that cannot be traced.
 
-    A natural key that can neither be traced nor called raises `UntraceableKeyError`, which names
-    all of them. With `on_untraceable`, which is called for each, those models have no natural key instead.
+    A natural key that cannot be traced to fields is made by the method itself, which the schema
+    then names; with `at` only where the model, and all that it leads to, had today's fields. One
+    that can neither be traced nor called raises `UntraceableKeyError`, which names all of them.
+    With `on_untraceable`, which is called for each, those models have no natural key instead.
     Raises `UsageError` where Django is not set up, and for an `at` that names no migration.
     """
     _require_django()
@@ -74,20 +73,23 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
         )
     if isinstance(at, str):
         raise UsageError(f'"{at}" is not a sequence of points', remedy=f'at=["{at}"]')
-    from fastnk.django.describe import models_in_backups, relations_of
+    from fastnk.django.describe import concrete_label, models_in_backups, relations_of, target_of
     from fastnk.django.history import generic_relations_then
 
     live = _by_label(models_in_backups())
     written, keys, reasons = _written(live, at)
     relations = {label: relations_of(model) for label, model in written.items()}
-    for label, field, key, reason in _keys_that_proxies_change(written, keys, at):
+    for field, key, reason in _keys_through_proxies(written, live, keys):
         if reason is not None:
+            label = concrete_label(target_of(field))
             reasons.setdefault(label, reason)
             keys[label] = _NO_KEY
-        relation = relations[field.model._meta.label_lower][field.name]
-        relations[field.model._meta.label_lower][field.name] = replace(
-            relation, natural_key=key.parts, natural_key_method=key.method
-        )
+        of_record = relations[field.model._meta.label_lower]
+        # A many-to-many relation through a model of its own is not among the fields of a record.
+        if field.name in of_record:
+            of_record[field.name] = replace(
+                of_record[field.name], natural_key=key.parts, natural_key_method=key.method
+            )
     _hand_over(reasons, on_untraceable)
     return Schema.of(
         {
@@ -124,22 +126,25 @@ def _by_label(models: Iterable[type[Any]]) -> _Models:
 
 def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str, str]]:
     """The models in a backup made at `at`, their keys, and of keys not known the reason."""
-    from fastnk.django.history import keys_then, models_at
+    from fastnk.django.history import keys_then, models_at, same_records
 
     keys: _Keys = {}
-    reasons: dict[str, str] = {}
+    untraced: dict[str, str] = {}
     for label, model in live.items():
         keys[label], reason = _key_of(model)
         if reason is not None:
-            reasons[label] = reason
+            untraced[label] = reason
     if not at:
-        return live, keys, {label: why for label, why in reasons.items() if not keys[label].method}
-    # The methods are those of today's models, which have other fields.
+        return live, keys, {label: why for label, why in untraced.items() if not keys[label].method}
     written = _by_label(models_at(at))
-    parts, reasons = keys_then(
-        written, live, {label: key.parts for label, key in keys.items()}, reasons
-    )
-    return written, {label: _Key(one) for label, one in parts.items()}, reasons
+    traced = {label: key.parts for label, key in keys.items()}
+    parts, reasons = keys_then(written, live, traced, untraced)
+    keys_of_then = {label: _Key(one) for label, one in parts.items()}
+    for label in untraced:
+        if keys[label].method and label in written and same_records(label, written, live):
+            keys_of_then[label] = keys[label]
+            del reasons[label]
+    return written, keys_of_then, reasons
 
 
 def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
@@ -153,11 +158,11 @@ def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
         return _Key(method=method_of(model)), str(error)
 
 
-def _keys_that_proxies_change(
-    written: _Models, keys: _Keys, at: Sequence[str]
-) -> Iterator[tuple[str, Any, _Key, str | None]]:
-    """The relations that lead through a proxy with another key than that of its model: the label
-    of the model, the field, the key, and where that cannot be told why.
+def _keys_through_proxies(
+    written: _Models, live: _Models, keys: _Keys
+) -> Iterator[tuple[Any, _Key, str | None]]:
+    """The relations that lead through a proxy with another key than that of its model: the field,
+    the key, and where that is not known why.
 
     Django writes the proxy's key there, and the model's key on the record.
     """
@@ -167,27 +172,32 @@ def _keys_that_proxies_change(
     for field in relations_to_proxies(written.values()):
         proxy = target_of(field)
         label = concrete_label(proxy)
-        who = (
-            f'{proxy._meta.label}, the proxy that "{field.name}" of {field.model._meta.label_lower}'
-        )
+        holder = field.model._meta.label_lower
+        who = f'{proxy._meta.label}, the proxy that "{field.name}" of {holder}'
         # A model out of the migrations has no methods.
-        live = live_counterpart(proxy)
-        if live is None:
-            yield (
-                label,
-                field,
-                _NO_KEY,
-                f"is not known to be that of {who} referred to, which is gone",
-            )
+        counterpart = live_counterpart(proxy)
+        if counterpart is None:
+            yield field, _NO_KEY, f"is not known to be that of {who} referred to, which is gone"
             continue
-        key, reason = _key_of(live)
-        same_method = live.natural_key is getattr(live._meta.concrete_model, "natural_key", None)
-        if key == keys[label] or (key.method and keys[label].method and same_method):
-            continue
-        if reason is not None and (at or key.method is None):
-            yield label, field, _NO_KEY, f"is not that of {who} refers to, which {reason}"
-        else:
-            yield label, field, key, None
+        key, reason = _proxy_key(label, counterpart, written, live)
+        if reason is not None:
+            yield field, _NO_KEY, f"is not that of {who} refers to, which {reason}"
+        elif key != keys[label]:
+            yield field, key, None
+
+
+def _proxy_key(
+    label: str, proxy: type[Any], written: _Models, live: _Models
+) -> tuple[_Key, str | None]:
+    """The key that `proxy` makes of the records of `label`, or why it is not known."""
+    from fastnk.django.history import difference_then, same_records
+
+    key, reason = _key_of(proxy)
+    if key.parts is not None and written is not live:
+        reason = difference_then(label, key.parts, written, live)
+    elif key.method is not None and (written is live or same_records(label, written, live)):
+        reason = None
+    return (key, None) if reason is None else (_NO_KEY, reason)
 
 
 def _keeps_pk(model: type[Any], keys: _Keys) -> bool:

@@ -175,6 +175,8 @@ class KeptRecords:
 
 def id_name(value: Any) -> str:
     """The name that an id makes: 5 and "5" are the same, as in the core."""
+    if type(value) is int:
+        return f'"{value}"'  # as below, without the encoder
     return json.dumps(value if isinstance(value, str) else json.dumps(value))
 
 
