@@ -88,16 +88,20 @@ class Cutter:
         self.gave_up = False
 
     def __iter__(self) -> Iterator[Piece]:
+        worth_a_look = PIECE_SIZE
         for block in self._blocks:
             self.rest += block
-            if len(self.rest) < PIECE_SIZE:
+            if len(self.rest) < worth_a_look:
                 continue
             cut = last_record(self.rest)
             if cut is None:
                 self.gave_up = len(self.rest) > LONGEST_PIECE
                 if self.gave_up:
                     return
+                # Twice as long each time: looking again stays linear in the end.
+                worth_a_look = 2 * len(self.rest)
                 continue
+            worth_a_look = PIECE_SIZE
             data, self.rest = self.rest, self.rest[cut:]
             del data[cut:]
             piece = Piece(self.start, self.start + cut, data)
