@@ -19,7 +19,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 from django.test.utils import override_settings
 
-from fastnk import LegacyBackupConverter, Policies, verify
+from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager, verify
 from fastnk.django import instances
 from fastnk.django.calling import CalledKey, called_keys
 from fastnk.django.introspect import schema_from_apps
@@ -642,3 +642,20 @@ def test_pk_that_a_method_may_not_tell(tmp_path: Any) -> None:
         "shop.numbered": False,
         "shop.special": False,
     }
+
+
+def test_what_was_restored_is_what_was_dumped(project: Any, sqlite: databases.SQLite) -> None:
+    """From the ids of one database to those of another, by keys that methods make."""
+    new = "sqlite_old"
+    sqlite.renew(new)
+    databases.migrate(new)
+    project.Sliced.objects.using(new).create(pk=500, code="in the way")
+    natural = by_model(read(dumped(*labels(), alias=ALIAS, **NATURAL)))
+    schema = schema_from_apps()
+    manager = UnifiedRestoreManager(schema, database=new, policies=NULLS)
+    backup = dumped(*labels(), alias=ALIAS).encode()
+    assert manager.restore_any_format(backup).created == len(json.loads(backup))
+    project.Sliced.objects.using(new).get(code="in the way").delete()
+    assert by_model(read(dumped(*labels(), alias=new, **NATURAL))) == natural
+    again = manager.restore_any_format(backup)
+    assert (again.created, again.updated) == (0, 0)
