@@ -13,17 +13,17 @@ import json
 import mmap
 import re
 import sqlite3
-import sys
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import msgspec
 
 from fastnk._core import Splitter
+from fastnk.decoding import deep_nesting, label_of
 from fastnk.errors import BackupSyntaxError, OutputError, UsageError
 from fastnk.output import Sink
 from fastnk.schema import KeyPart, Schema, flat_parts, parse_path
@@ -34,9 +34,6 @@ IN_MEMORY = 4 << 20
 
 AT_ONCE = 4096
 """Rows or numbers that are collected before they are put away."""
-
-MAX_DEPTH = 1024
-"""How deep the core lets a record nest."""
 
 
 class Arrangement(msgspec.Struct, frozen=True):
@@ -112,14 +109,14 @@ class _Backup:
         self._references.check_keys()
 
     def _put(self, record: bytes) -> None:
-        label = _decode(record, _LABEL).model
+        label = label_of(record)
         model = self._models.setdefault(label, len(self._models))
         stands_alone = label in self._references.models
         if self._segment is None or self._segment[0] != model or stands_alone:
             self._close_segment()
             self._segment = model, self._spool.size
         if stands_alone:
-            self._references.add(self._segment_count, label, _decode(record, _RECORD))
+            self._references.add(self._segment_count, label, _decode(record))
         self._spool.write(record + self._separator)
 
     def _close_segment(self) -> None:
@@ -214,12 +211,6 @@ _EMPTY, _NO_RECORDS = "FNK201", "FNK202"
 # ---- records ----------------------------------------------------------------------------------
 
 
-class _Label(msgspec.Struct):
-    """All that most records are asked for."""
-
-    model: str
-
-
 class _Record(msgspec.Struct):
     """The members that tell what a record is and what it refers to."""
 
@@ -238,28 +229,16 @@ class _Record(msgspec.Struct):
         return self.pk if referred is None else referred
 
 
-_LABEL = msgspec.json.Decoder(_Label)
 _RECORD = msgspec.json.Decoder(_Record)
 
-_Members = TypeVar("_Members", _Label, _Record)
 
-
-def _decode(record: bytes, decoder: msgspec.json.Decoder[_Members]) -> _Members:
+def _decode(record: bytes) -> _Record:
     try:
-        return decoder.decode(record)
+        return _RECORD.decode(record)
     except (msgspec.DecodeError, RecursionError):
-        return _decode_anything(record, decoder.type)
-
-
-def _decode_anything(record: bytes, members: type[_Members]) -> _Members:
-    """Decode what the core lets through because Python writes it: NaN, half a pair of surrogates,
-    and nesting deeper than the usual limit."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 2 * MAX_DEPTH)
-    try:
-        return msgspec.convert(json.loads(record), members)
-    finally:
-        sys.setrecursionlimit(limit)
+        # What the core lets through because Python writes it.
+        with deep_nesting():
+            return msgspec.convert(json.loads(record), _Record)
 
 
 # ---- natural keys -----------------------------------------------------------------------------

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from fastnk.decoding import deep_nesting, label_of
 from fastnk.errors import BackupSyntaxError, OutputError
 from fastnk.source import Source, split_records
 
 CACHE_SIZE = 16 << 20
 """Bytes of the file that stay in memory."""
-
-MAX_DEPTH = 1024
-"""How deep the core lets a record nest."""
 
 PK, NATURAL_KEY = "pk", "natural_key"
 
@@ -86,7 +83,7 @@ class KeptRecords:
         with _no_room_is_an_error():
             for number, source in enumerate(sources):
                 for record in _whole_records(source):
-                    label = _decode(record, _LABEL).model.lower()
+                    label = label_of(record).lower()
                     if label in self._names:
                         self._keep(label, record, number > 0)
             # Built at the end, from sorted names: those that come in no order would be slow.
@@ -95,7 +92,7 @@ class KeptRecords:
             self._file.execute("CREATE INDEX waiters ON waiter (kind, value)")
 
     def _keep(self, label: str, record: bytes, supplied: bool) -> None:
-        head = _decode(record, _HEAD)
+        head = _head(record)
         pk = bytes(head.pk).decode()
         has_pk = pk not in ("", "null")
         key = None if head.natural_key is None else key_name(head.natural_key)
@@ -187,12 +184,8 @@ def key_name(value: Any) -> str:
 
 def loads(record: bytes) -> Any:
     """A record decoded; nested deeper than Python's limit, too."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 2 * MAX_DEPTH)
-    try:
+    with deep_nesting():
         return json.loads(record)
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def _whole_records(source: Source) -> Iterator[bytes]:
@@ -214,12 +207,6 @@ def _no_room_is_an_error() -> Iterator[None]:
         ) from error
 
 
-class _Label(msgspec.Struct):
-    """All that most records are asked for."""
-
-    model: str
-
-
 class _Head(msgspec.Struct):
     """What a record is found by."""
 
@@ -228,18 +215,15 @@ class _Head(msgspec.Struct):
     fields: dict[str, msgspec.Raw] = {}
 
 
-_LABEL = msgspec.json.Decoder(_Label)
 _HEAD = msgspec.json.Decoder(_Head)
 
 
-def _decode(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+def _head(record: bytes) -> _Head:
     try:
-        return decoder.decode(record)
+        return _HEAD.decode(record)
     except (msgspec.DecodeError, RecursionError):
         # What Python writes and reads, but msgspec does not: NaN, half a pair of surrogates.
         members = loads(record)
-    if decoder is _LABEL:
-        return _Label(members["model"])
     fields = {name: _raw(value) for name, value in members.get("fields", {}).items()}
     pk = _raw(members["pk"]) if "pk" in members else msgspec.Raw()
     return _Head(pk, members.get("natural_key"), fields)
