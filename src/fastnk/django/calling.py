@@ -91,7 +91,7 @@ def method_of(model: type[Any]) -> str | None:
     """The dotted path of the `natural_key` of `model`; `None` where it does not lead there, as to
     a class that was made in a function."""
     path = f"{model.__module__}.{model.__qualname__}"
-    return f"{path}.natural_key" if _at(path) is model else None
+    return f"{path}.natural_key" if at_path(path) is model else None
 
 
 def _methods(schema: Schema) -> list[_Method]:
@@ -112,7 +112,7 @@ def _class_of(method: _Method) -> type[Any]:
     from fastnk.django.describe import concrete_label
 
     path, _, name = method.path.rpartition(".")
-    model = _at(path)
+    model = at_path(path)
     if model is None:
         fault = f"this project has no {path}"
     elif not (isinstance(model, type) and issubclass(model, Model) and hasattr(model, "_meta")):
@@ -130,7 +130,7 @@ def _class_of(method: _Method) -> type[Any]:
     )
 
 
-def _at(path: str) -> Any:
+def at_path(path: str) -> Any:
     """What a dotted path leads to; `None` where it leads nowhere.
 
     The models of a project that is set up are there: what a schema names is not imported.

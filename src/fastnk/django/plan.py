@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from itertools import pairwise
@@ -16,6 +15,7 @@ from django.db import router
 from django.db.models import AutoField, CharField, Field, Model, TextField, UUIDField
 
 from fastnk import schema as schemas
+from fastnk.django.calling import at_path
 from fastnk.django.values import Inside, as_in_json, comparable, converted
 from fastnk.errors import SchemaError
 
@@ -397,12 +397,11 @@ def _misfit(what: str, place: str) -> SchemaError:
 def _found(method: str, model: Any) -> tuple[type, Callable[[Any], Any]]:
     """The class of a method by its dotted path, and the method. Raises `SchemaError`."""
     path, _, name = method.rpartition(".")
-    try:
-        owner = pkgutil.resolve_name(path)
-        call = getattr(owner, name)
-    except (ImportError, AttributeError, ValueError) as error:
+    owner = at_path(path)
+    call = getattr(owner, name, None)
+    if call is None:
         place = f"models.{model._meta.label_lower}.natural_key_method"
-        raise _misfit(f'no method "{method}": {error}', place) from None
+        raise _misfit(f'no method "{method}" in this project', place)
     return owner, call
 
 
