@@ -1171,9 +1171,7 @@ cdef class Indexer(Walker):
         cdef Text name
         if not walk_name(w):
             return False
-        name = self.span(member.start + 1, w.value_end - 1)
-        if w.escaped:
-            name = unescaped(name, &self.scratch, False)
+        name = unescaped(self.span(member.start + 1, w.value_end - 1), &self.scratch, False)
         if not walk_colon(w):
             return False
         member.value = w.positions[w.at]
@@ -1229,9 +1227,7 @@ cdef class Indexer(Walker):
             return fail_here(w, MODEL_TYPE)
         if not walk_string(w):
             return False
-        label = self.span(start + 1, w.value_end - 1)
-        if w.escaped:
-            label = unescaped(label, &self.row_scratch, False)
+        label = unescaped(self.span(start + 1, w.value_end - 1), &self.row_scratch, False)
         if self.record.model != NOWHERE:
             self.note_repeated(b"model")
         self.record.model = self.last_model = self.find_model(label)
@@ -1303,9 +1299,7 @@ cdef class Indexer(Walker):
             start = w.positions[w.at] + 1
             if not walk_name(w):
                 return False
-            name = self.span(start, w.value_end - 1)
-            if w.escaped:
-                name = unescaped(name, &self.scratch, False)
+            name = unescaped(self.span(start, w.value_end - 1), &self.scratch, False)
             field = follow_shape(&shape, shape_end, name) if in_shape else -2
             if field == -2:
                 in_shape = False
@@ -1490,7 +1484,7 @@ cdef class Indexer(Walker):
             start = w.positions[w.at] + 1
             if not walk_name(w):
                 return False
-            member = self.find_member(step, self.span(start, w.value_end - 1), w.escaped)
+            member = self.find_member(step, self.span(start, w.value_end - 1))
             if not (walk_colon(w) and (walk_value(w) if member == NOWHERE
                                        else self.walk_step(member))):
                 return False
@@ -1522,10 +1516,9 @@ cdef class Indexer(Walker):
         w.at += 1
         return True
 
-    cdef int find_member(self, StepPlan *step, Text name, bint escaped) noexcept nogil:
+    cdef int find_member(self, StepPlan *step, Text name) noexcept nogil:
         cdef int number
-        if escaped:
-            name = unescaped(name, &self.scratch, False)
+        name = unescaped(name, &self.scratch, False)
         for number in range(step.first_member, step.first_member + step.members):
             if same(self.plan.steps[number].name, name):
                 return number

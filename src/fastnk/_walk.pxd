@@ -12,6 +12,7 @@ from fastnk._text cimport hex_digit
 cdef extern from "_scan.h" nogil:
     const uint8_t fnk_class[256]
     int IS_SPACE
+    int ENDS_SCALAR
 
 
 cdef inline bint is_space(uint8_t c) noexcept nogil:
@@ -57,7 +58,6 @@ cdef struct Walk:
     size_t end           # where the good bytes end
     bint final           # whether the input ends there too
     size_t value_end     # where the last value ended
-    bint escaped         # whether the last string holds escapes
     Fault fault
     size_t fault_at
 
@@ -91,23 +91,39 @@ cdef inline bint walk_escape(Walk *w, size_t at) noexcept nogil:
 
 
 cdef inline bint walk_string(Walk *w) noexcept nogil:
-    """From the opening quote. `value_end` is then just behind the closing one."""
-    cdef size_t position
+    """From the opening quote. `value_end` is then just behind the closing one.
+
+    Between that and the next listed byte is only white space, unless what is listed is a fault
+    inside the string, or the end of the good bytes.
+    """
+    cdef size_t start = w.positions[w.at]
+    cdef size_t end = w.positions[w.at + 1]
+    w.at += 1
+    if end >= w.end or w.text[end] < 0x20 or w.text[end] == c'\\':
+        return walk_string_slowly(w, start)
+    while w.text[end - 1] != c'"':
+        end -= 1
+    w.value_end = end
+    return True
+
+
+cdef inline bint walk_string_slowly(Walk *w, size_t start) noexcept nogil:
+    """Byte by byte."""
+    cdef size_t at = start + 1
     cdef uint8_t c
-    w.escaped = False
-    while True:
-        w.at += 1
-        position = w.positions[w.at]
-        c = w.text[position]
+    while at < w.end:
+        c = w.text[at]
         if c == c'"':
-            w.at += 1
-            w.value_end = position + 1
+            w.value_end = at + 1
             return True
-        if c != c'\\':
-            return fail(w, CONTROL, position, position)
-        if not walk_escape(w, position):
-            return False
-        w.escaped = True
+        if c < 0x20:
+            return fail(w, CONTROL, at, at)
+        if c == c'\\':
+            if not walk_escape(w, at):
+                return False
+            at += 1
+        at += 1
+    return fail(w, INCOMPLETE, w.end, w.end)
 
 
 cdef inline size_t digits(Walk *w, size_t at) noexcept nogil:
@@ -177,7 +193,7 @@ cdef inline bint walk_scalar(Walk *w) noexcept nogil:
     if <ssize_t> end < 0:
         return fail(w, fault, start, ~end)
     # Without its end in sight a scalar may go on in the next chunk.
-    if (end >= w.end and not w.final) or not fnk_class[w.text[end]]:
+    if (end >= w.end and not w.final) or not fnk_class[w.text[end]] & ENDS_SCALAR:
         return fail(w, fault, start, end)
     w.value_end = end
     w.at += 1
