@@ -27,7 +27,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import os
 
@@ -88,7 +88,7 @@ def checksum(const uint8_t[::1] data):
         for i in range(length // 32):
             for lane in range(4):
                 # Odd, so each step is a bijection of the lane: one changed word always shows.
-                lanes[lane] = (lanes[lane] ^ load(p + 32 * i + 8 * lane, 8)) * ODD
+                lanes[lane] = (lanes[lane] ^ eight(p + 32 * i + 8 * lane)) * ODD
                 lanes[lane] ^= lanes[lane] >> 32
         result = length
         for lane in range(4):
@@ -752,7 +752,8 @@ cdef struct ModelState:
     Text label
     Table table
     PkSet pks            # where the table has no index to find a second record with one pk
-    Buffer shape         # the names of a record's fields, each as number of the field and text
+    Buffer shape         # the fields of its records, as Name: in `shape_text`
+    Buffer shape_text
     uint64_t records
     uint64_t with_pk
     uint64_t with_natural_key
@@ -796,15 +797,6 @@ cdef inline Text literal(const char *word) noexcept nogil:
     while word[text.length]:
         text.length += 1
     return text
-
-
-cdef inline int follow_shape(const uint8_t **shape, const uint8_t *end, Text name) noexcept nogil:
-    """The number of the field if `name` is next in the shape, else -2."""
-    cdef int field
-    if shape[0] == end:
-        return -2
-    field = <int> read_number(shape) - 1
-    return field if same(read_text(shape), name) else -2
 
 
 cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns, int pk_column,
@@ -863,6 +855,7 @@ cdef class Indexer(Walker):
     cdef Text *columns           # of the record at hand
     cdef size_t *occurrences     # per field: the last one in the record at hand
     cdef int field               # that is walked over
+    cdef size_t fields           # of the record, before that one
     cdef uint64_t seed[2 * SEED_WORDS]
     cdef int policies[CODES]
     cdef uint64_t counts[CODES]  # how often a policy other than error was applied
@@ -936,6 +929,7 @@ cdef class Indexer(Walker):
             free(self.models[i].table.rows.data)
             free(self.models[i].pks.runs)
             free(self.models[i].shape.data)
+            free(self.models[i].shape_text.data)
         free(self.models)
         free(self.labels)
         free(self.columns)
@@ -1273,41 +1267,47 @@ cdef class Indexer(Walker):
     # -- its fields --
     #
     # The records of a model mostly have the same fields in the same order: the model's shape. As
-    # long as the names follow it, each is found by one comparison and none can occur twice.
+    # long as the names follow it, each is found by one comparison, none can occur twice, and none
+    # has to be remembered.
 
     cdef bint walk_fields(self, ModelState *m) noexcept nogil:
         cdef Walk *w = &self.walk
-        cdef const uint8_t *shape = m.shape.data
-        cdef const uint8_t *shape_end = m.shape.data + m.shape.length
-        cdef bint in_shape = True
+        cdef const Name *shape = <const Name *> m.shape.data
+        cdef size_t in_shape = m.shape.length // sizeof(Name)
         cdef bint more
         cdef int field
-        cdef size_t start
         cdef Text name
-        self.names.length = 0
-        self.slots.length = 0
-        self.repeated_fields.length = 0
-        self.not_json.length = 0
+        self.fields = 0
+        self.names.length = self.slots.length = 0
+        self.repeated_fields.length = self.not_json.length = 0
+        self.record.has_parent_link = False
         if m.plan:
             memset(self.columns, 0, m.plan.columns * sizeof(Text))
-        self.record.has_parent_link = False
         w.at += 1
         more = peek(w) != c'}'
         self.record.first_field = w.positions[w.at]
         self.record.any_field = more
         while more:
-            start = w.positions[w.at] + 1
+            name.data = w.text + w.positions[w.at] + 1
             if not walk_name(w):
                 return False
-            name = unescaped(self.span(start, w.value_end - 1), &self.scratch, False)
-            field = follow_shape(&shape, shape_end, name) if in_shape else -2
-            if field == -2:
-                in_shape = False
+            name.length = w.text + w.value_end - 1 - name.data
+            if self.fields < in_shape and name.length == shape.length and same_bytes(
+                    name.data, m.shape_text.data + shape.at, name.length):
+                field = shape.field
+                shape += 1
+            else:
+                if in_shape and not self.remember_shape(m):
+                    return False
+                in_shape = 0
+                name = unescaped(name, &self.scratch, False)
                 field = self.field_number(m.plan, name)
-            if not self.remember(&self.names, name, field):
+                if not self.remember(&self.names, name, field):
+                    return False
+            if not walk_colon(w) or not (
+                    walk_value(w) if field == NOWHERE else self.walk_field(field)):
                 return False
-            if not walk_colon(w) or not self.walk_field(field):
-                return False
+            self.fields += 1
             more = peek(w) == c','
             if not more and peek(w) != c'}':
                 return fail_here(w, DELIMITER_OBJECT)
@@ -1315,19 +1315,30 @@ cdef class Indexer(Walker):
         if w.text[w.positions[w.at - 1]] == c'{':
             w.at += 1
         w.value_end = w.positions[w.at - 1] + 1
-        if in_shape:
-            return True
+        return self.names.length == 0 or self.end_unshaped(m)
+
+    cdef bint end_unshaped(self, ModelState *m) noexcept nogil:
+        """The fields did not follow the shape: some may stand twice, else they are the new one."""
         if not self.find_repeated(&self.names, &self.repeated_fields):
             return False
-        if self.repeated_fields.length:
-            self.forget_overruled()
-            return True
-        return self.learn_shape(m)
-
-    cdef void forget_overruled(self) noexcept nogil:
-        """Of a field that stands twice, only the last one's ids are rewritten."""
+        if self.repeated_fields.length == 0:
+            return self.learn_shape(m)
+        # Of a field that stands twice, only the last one's ids are rewritten.
         self.forget_slots(&self.slots)
         self.forget_slots(&self.not_json)
+        return True
+
+    cdef bint remember_shape(self, ModelState *m) noexcept nogil:
+        """The fields up to here have followed the shape; the next one does not."""
+        cdef const Name *shape = <const Name *> m.shape.data
+        cdef Text name
+        cdef size_t i
+        for i in range(self.fields):
+            name.data = m.shape_text.data + shape[i].at
+            name.length = shape[i].length
+            if not self.remember(&self.names, name, shape[i].field):
+                return False
+        return True
 
     cdef void forget_slots(self, Buffer *buffer) noexcept nogil:
         cdef Slot *slots = <Slot *> buffer.data
@@ -1350,12 +1361,9 @@ cdef class Indexer(Walker):
     cdef bint walk_field(self, int field) noexcept nogil:
         cdef Walk *w = &self.walk
         cdef size_t start = w.positions[w.at]
-        cdef FieldPlan *plan
-        if field == NOWHERE:
-            return walk_value(w)
-        plan = &self.plan.fields[field]
+        cdef FieldPlan *plan = &self.plan.fields[field]
         self.field = field
-        self.occurrences[field] = self.names.length
+        self.occurrences[field] = self.fields
         if plan.relation != NOWHERE:
             if plan.relation == self.models[self.record.fields_model].plan.pk_relation:
                 self.record.has_parent_link = True
@@ -1427,7 +1435,7 @@ cdef class Indexer(Walker):
         slot.whole = False
         slot.relation = relation
         slot.field = self.field
-        slot.occurrence = self.names.length
+        slot.occurrence = self.fields
         return slot
 
     cdef bint add_slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
@@ -1591,14 +1599,19 @@ cdef class Indexer(Walker):
 
     cdef bint learn_shape(self, ModelState *m) noexcept nogil:
         cdef const Name *name = <const Name *> self.names.data
-        cdef const Name *end = name + self.names.length // sizeof(Name)
-        m.shape.length = 0
-        while name < end:
-            if not (append_number(&m.shape, name.field + 1)
-                    and append_text(&m.shape, self.name_text(name).data, name.length)):
-                self.walk.fault = MEMORY
+        cdef size_t i
+        cdef Name learned
+        m.shape.length = m.shape_text.length = 0
+        for i in range(self.names.length // sizeof(Name)):
+            learned = name[i]
+            learned.at = m.shape_text.length
+            if memchr(self.name_text(&name[i]).data, c'\\', learned.length):
+                # Names are compared as they are spelled, where this one needs an escape.
+                m.shape.length = 0
+                return True
+            if not (self.push(&m.shape_text, self.name_text(&name[i]).data, learned.length)
+                    and self.push(&m.shape, &learned, sizeof(Name))):
                 return False
-            name += 1
         return True
 
     cdef bint find_repeated(self, Buffer *names, Buffer *repeated) noexcept nogil:

@@ -5,7 +5,7 @@ Inline functions only, so this needs no module of its own at run time.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 
 cdef extern from * nogil:
     """
@@ -99,8 +99,39 @@ cdef inline Text read_text(const uint8_t **at) noexcept nogil:
     return text
 
 
+cdef inline uint64_t eight(const uint8_t *p) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, p, 8)
+    return word
+
+
+cdef inline uint32_t four(const uint8_t *p) noexcept nogil:
+    cdef uint32_t word
+    memcpy(&word, p, 4)
+    return word
+
+
+cdef inline bint same_bytes(const uint8_t *a, const uint8_t *b, size_t length) noexcept nogil:
+    """For short texts, where a call of memcmp costs more than the comparison. What is left over
+    in the end is compared together with some of what came before."""
+    cdef size_t i = 0
+    if length >= 8:
+        while i + 8 < length:
+            if eight(a + i) != eight(b + i):
+                return False
+            i += 8
+        return eight(a + length - 8) == eight(b + length - 8)
+    if length >= 4:
+        return four(a) == four(b) and four(a + length - 4) == four(b + length - 4)
+    while i < length:
+        if a[i] != b[i]:
+            return False
+        i += 1
+    return True
+
+
 cdef inline bint same(Text a, Text b) noexcept nogil:
-    return a.length == b.length and (a.length == 0 or memcmp(a.data, b.data, a.length) == 0)
+    return a.length == b.length and same_bytes(a.data, b.data, a.length)
 
 
 cdef inline bint is_list(Text value) noexcept nogil:
@@ -221,18 +252,21 @@ cdef inline Text plain_json(Text value, Buffer *scratch, Buffer *plain) noexcept
     cdef Text text = unescaped(value, scratch, True)
     cdef const uint8_t *p = text.data
     cdef const uint8_t *end
-    cdef bint in_string = False
+    cdef const uint8_t *start
     plain.length = 0
     if text.data == NULL or not reserve(plain, text.length):
         text.data = NULL
         return text
     end = p + text.length
     while p < end:
-        in_string ^= p[0] == c'"'
-        if in_string or p[0] > c' ':
-            plain.data[plain.length] = p[0]
-            plain.length += 1
+        start = p
         p += 1
+        if start[0] == c'"':
+            p = <const uint8_t *> memchr(p, c'"', end - p) + 1
+        elif start[0] <= c' ':
+            continue
+        memcpy(plain.data + plain.length, start, p - start)
+        plain.length += p - start
     text.data = plain.data
     text.length = plain.length
     return text
@@ -285,11 +319,13 @@ cdef inline Text canonical(Text value, Buffer *scratch) noexcept nogil:
     return value
 
 
-cdef inline uint64_t load(const uint8_t *p, size_t length) noexcept nogil:
-    """Up to eight bytes as a number."""
-    cdef uint64_t word = 0
-    memcpy(&word, p, length)
-    return word
+cdef inline uint64_t up_to_eight(const uint8_t *p, size_t length) noexcept nogil:
+    """A number that tells texts of this length apart, which is at most 8."""
+    if length >= 4:
+        return <uint64_t> four(p) << 32 | four(p + length - 4)
+    if length == 0:
+        return 0
+    return <uint64_t> p[0] << 16 | <uint64_t> p[length >> 1] << 8 | p[length - 1]
 
 
 cdef inline uint64_t hash_text(Text text, const uint64_t *seed) noexcept nogil:
@@ -298,9 +334,10 @@ cdef inline uint64_t hash_text(Text text, const uint64_t *seed) noexcept nogil:
     cdef size_t left = text.length
     cdef uint64_t state = seed[0] ^ text.length
     while left > 16:
-        state = fnk_fold(load(p, 8) ^ seed[1], load(p + 8, 8) ^ state)
+        state = fnk_fold(eight(p) ^ seed[1], eight(p + 8) ^ state)
         p += 16
         left -= 16
     if left > 8:
-        return fnk_fold(fnk_fold(load(p, 8) ^ seed[1], load(p + 8, left - 8) ^ state), seed[2])
-    return fnk_fold(fnk_fold(load(p, left) ^ seed[1], seed[2] ^ state), seed[2])
+        # The second word overlaps the first one: both are whole.
+        return fnk_fold(fnk_fold(eight(p) ^ seed[1], eight(p + left - 8) ^ state), seed[2])
+    return fnk_fold(fnk_fold(up_to_eight(p, left) ^ seed[1], seed[2] ^ state), seed[2])

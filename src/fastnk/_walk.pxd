@@ -6,6 +6,7 @@ it has walked over, or returns False with the fault set.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp
 
 from fastnk._text cimport hex_digit
 
@@ -158,13 +159,15 @@ cdef inline size_t number_end(Walk *w, size_t at) noexcept nogil:
     return at
 
 
-cdef inline size_t literal_end(Walk *w, size_t at, const char *word) noexcept nogil:
-    while word[0]:
-        if w.text[at] != word[0]:
-            return ~at
+cdef inline size_t literal_end(Walk *w, size_t at, const char *word,
+                               size_t length) noexcept nogil:
+    cdef size_t end = at + length
+    if memcmp(w.text + at, word, length) == 0:
+        return end
+    while w.text[at] == <uint8_t> word[0]:
         at += 1
         word += 1
-    return at
+    return ~at
 
 
 cdef inline bint walk_scalar(Walk *w) noexcept nogil:
@@ -174,20 +177,20 @@ cdef inline bint walk_scalar(Walk *w) noexcept nogil:
     cdef size_t end
     cdef Fault fault = NUMBER if c == c'-' else LITERAL
     if c == c'-' and w.text[start + 1] == c'I':
-        end = literal_end(w, start + 1, b"Infinity")
+        end = literal_end(w, start + 1, b"Infinity", 8)
     elif c == c'-' or c'0' <= c <= c'9':
         fault = NUMBER
         end = number_end(w, start)
     elif c == c't':
-        end = literal_end(w, start, b"true")
+        end = literal_end(w, start, b"true", 4)
     elif c == c'f':
-        end = literal_end(w, start, b"false")
+        end = literal_end(w, start, b"false", 5)
     elif c == c'n':
-        end = literal_end(w, start, b"null")
+        end = literal_end(w, start, b"null", 4)
     elif c == c'N':
-        end = literal_end(w, start, b"NaN")
+        end = literal_end(w, start, b"NaN", 3)
     elif c == c'I':
-        end = literal_end(w, start, b"Infinity")
+        end = literal_end(w, start, b"Infinity", 8)
     else:
         return fail(w, VALUE, start, start)
     if <ssize_t> end < 0:
