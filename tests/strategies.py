@@ -117,6 +117,7 @@ def _generics(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, Gen
 @st.composite
 def _embedded(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, Embedded]:
     paths = draw(st.lists(st.sampled_from(EMBEDDED_PATHS), max_size=4, unique=True))
+    paths = [path for path in paths if not any(one.startswith(f"{path}[]") for one in paths)]
     to_fields = st.sampled_from([None, None, "code"])
     return {path: Embedded(draw(targets), draw(to_fields)) for path in paths}
 

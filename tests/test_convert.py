@@ -316,11 +316,11 @@ block_sizes = st.sampled_from(BLOCK_SIZES)
 variants = st.sampled_from(VARIANTS)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def short_segments() -> Iterator[None]:
-    """Threads share small backups, too."""
+@pytest.fixture(autouse=True, scope="module", params=[64, lanes.PIECE_SIZE])
+def piece_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small backups are cut into pieces, or are too short for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "PIECE_SIZE", 64)
+        patch.setattr(lanes, "PIECE_SIZE", request.param)
         yield
 
 

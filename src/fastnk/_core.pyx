@@ -73,30 +73,30 @@ def force(name):
 
 
 def checksum(const uint8_t[::1] data):
-    """A 64-bit checksum that tells whether two reads of a block gave the same bytes."""
-    cdef uint64_t lanes[4]
+    """A 64-bit checksum that tells whether two reads of a block gave the same bytes; never 0."""
+    cdef uint64_t lanes[8]
     cdef uint64_t result
     cdef const uint8_t *p
     cdef size_t length = data.shape[0]
     cdef size_t i, lane
     if length == 0:
-        return 0
+        return 1
     p = &data[0]
     with nogil:
-        for lane in range(4):
+        for lane in range(8):
             lanes[lane] = ODD * (lane + 1)
-        for i in range(length // 32):
-            for lane in range(4):
+        for i in range(length // 64):
+            for lane in range(8):
                 # Odd, so each step is a bijection of the lane: one changed word always shows.
-                lanes[lane] = (lanes[lane] ^ eight(p + 32 * i + 8 * lane)) * ODD
+                lanes[lane] = (lanes[lane] ^ eight(p + 64 * i + 8 * lane)) * ODD
                 lanes[lane] ^= lanes[lane] >> 32
         result = length
-        for lane in range(4):
+        for lane in range(8):
             result = (result ^ lanes[lane]) * ODD
             result ^= result >> 32
-        for i in range(32 * (length // 32), length):
+        for i in range(64 * (length // 64), length):
             result = (result ^ p[i]) * ODD
-    return result
+    return result or 1
 
 
 cdef extern from * nogil:
@@ -177,6 +177,7 @@ cdef enum Top:
     CLOSED
 
 DEFAULT_MAX_RECORD = 1 << 30
+PADDING = FNK_BLOCK
 
 
 cdef class Walker:
@@ -253,31 +254,36 @@ cdef class Walker:
         return self.top != LINES
 
     cdef bint walk_window(self) noexcept nogil:
-        """Scan the window and meet every whole record in it; the rest moves to the front."""
-        cdef fnk_scanned scanned
+        """Meet every whole record in the window; the rest moves to the front."""
         cdef size_t done
-        if not self.make_positions():
+        memset(self.window.data + self.window.length, c' ', FNK_BLOCK)
+        return self.walk_bytes(self.window.data, self.window.length, &done) and self.slide(done)
+
+    cdef bint walk_bytes(self, const uint8_t *data, size_t length, size_t *done) noexcept nogil:
+        """Scan bytes that start where a record does, or between two, and meet every whole record
+        in them; `done` gets how much that was. White space must follow, a block of it unless the
+        length is a multiple of a block."""
+        cdef fnk_scanned scanned
+        if not self.make_positions(length):
             self.walk.fault = MEMORY
             return False
-        memset(self.window.data + self.window.length, c' ', FNK_BLOCK)
-        scanned = _scan(self.window.data, self.window.length, self.positions)
-        # The sentinel: padding, or the byte that is not UTF-8; no rule accepts either.
+        scanned = _scan(data, length, self.positions)
+        # The sentinel: white space, or the byte that is not UTF-8; no rule accepts either.
         self.positions[scanned.count] = <uint32_t> scanned.end
-        self.walk.text = self.window.data
+        self.walk.text = data
         self.walk.positions = self.positions
         self.walk.at = 0
         self.walk.end = scanned.end
         self.walk.fault = NONE
-        done = self.walk_top()
+        done[0] = self.walk_top()
         if self.walk.fault == INCOMPLETE or self.walk.fault == NONE:
             self.walk.fault = UTF8 if scanned.broken else NONE
             self.walk.fault_at = scanned.end
-        if self.walk.fault != NONE:
-            return False
-        return self.slide(done)
+        return self.walk.fault == NONE
 
-    cdef bint make_positions(self) noexcept nogil:
-        cdef size_t room = self.window.length + FNK_BLOCK + 1
+    cdef bint make_positions(self, size_t length) noexcept nogil:
+        # A string's walk looks one position ahead, from the last one before the sentinel.
+        cdef size_t room = length + FNK_BLOCK + 2
         cdef uint32_t *positions
         if room <= self.positions_room:
             return True
@@ -402,28 +408,78 @@ cdef class Splitter(Walker):
         return records
 
 
-def last_record(const uint8_t[::1] data):
-    """Where the last record of a piece seems to start: at a brace with "model" behind it, and
-    another record's closing brace in front. `None` where there is none such."""
-    cdef ssize_t at = data.shape[0] - 8
-    cdef ssize_t before, behind
-    while at > 0:
-        if data[at] == c'{':
-            behind = at + 1
-            while behind < data.shape[0] and is_space(data[behind]):
-                behind += 1
-            before = at - 1
-            while before > 0 and is_space(data[before]):
-                before -= 1
-            if data[before] == c',':
-                before -= 1
-                while before > 0 and is_space(data[before]):
-                    before -= 1
-            if (before >= 0 and data[before] == c'}' and behind + 7 <= data.shape[0]
-                    and memcmp(&data[behind], b'"model"', 7) == 0):
-                return at
-        at -= 1
+def first_member(const uint8_t[::1] data):
+    """The name of the first member of the first record, as it is spelled, when a backup starts
+    with `data`; `None` where that cannot be told."""
+    cdef Text rest
+    cdef const uint8_t *quote
+    if data.shape[0] == 0:
+        return None
+    rest.data = &data[0]
+    rest.length = data.shape[0]
+    rest = behind_space(rest)
+    if rest.length and rest.data[0] == c'[':
+        rest.data += 1
+        rest.length -= 1
+        rest = behind_space(rest)
+    rest = behind_brace(rest)
+    quote = <const uint8_t *> memchr(rest.data, c'"', rest.length) if rest.length else NULL
+    return None if quote == NULL else rest.data[:quote - rest.data]
+
+
+def first_record(const uint8_t[::1] data, bytes member not None):
+    """Where in the middle of a backup a record seems to start: at a brace with `member` behind it
+    and another record's closing brace in front. `None` where there is none such."""
+    cdef const uint8_t *start = &data[0] if data.shape[0] else NULL
+    cdef const uint8_t *brace = start
+    cdef const uint8_t *before
+    cdef const uint8_t *name = member
+    cdef size_t length = len(member)
+    cdef Text rest
+    while brace != NULL:
+        rest.data = brace
+        rest.length = data.shape[0] - (brace - start)
+        brace = <const uint8_t *> memchr(rest.data, c'{', rest.length)
+        if brace == NULL:
+            return None
+        rest.length -= brace - rest.data
+        rest.data = brace
+        rest = behind_brace(rest)
+        before = before_space(start, brace)
+        if before > start and (before - 1)[0] == c',':
+            before = before_space(start, before - 1)
+        if (rest.length > length and before > start and (before - 1)[0] == c'}'
+                and memcmp(rest.data, name, length) == 0 and rest.data[length] == c'"'):
+            return brace - start
+        brace += 1
     return None
+
+
+cdef inline Text behind_space(Text text) noexcept nogil:
+    while text.length and is_space(text.data[0]):
+        text.data += 1
+        text.length -= 1
+    return text
+
+
+cdef inline const uint8_t *before_space(const uint8_t *start, const uint8_t *end) noexcept nogil:
+    while end > start and is_space((end - 1)[0]):
+        end -= 1
+    return end
+
+
+cdef inline Text behind_brace(Text text) noexcept nogil:
+    """What stands behind an opening brace and the quote of a member's name; empty without them."""
+    if text.length and text.data[0] == c'{':
+        text.data += 1
+        text.length -= 1
+        text = behind_space(text)
+        if text.length and text.data[0] == c'"':
+            text.data += 1
+            text.length -= 1
+            return text
+    text.length = 0
+    return text
 
 
 # ---- the plan -----------------------------------------------------------------------------
@@ -669,22 +725,23 @@ cdef class Plan:
 
 # ---- pass 1 -------------------------------------------------------------------------------
 #
-# The log tells pass 2 what to do, in the order of the bytes. All numbers are varints, all places
-# are relative to where the entry before ended:
+# The log tells pass 2 what to do, in the order of the bytes. All numbers are varints; a gap is the
+# distance from where the entry before ended, a place the length of a value and, unless that is 0,
+# how far from the record's start it stands:
 #
-#     RECORD   model, records since the last one, gap, separator, length, whether a pk, pk
-#     KEY      gap, length, columns           the pk member, in whose place the key comes
-#     BESIDE   gap, 0, columns                the key comes in front of the pk member
-#     PARENT   gap, 0, relation, more, id, pk in front of the fields: the link to the parent
+#     RECORD   model, records since the last one, gap, separator, length, place of the pk
+#     KEY      gap, length, places of columns   the pk member, in whose place the key comes
+#     BESIDE   gap, 0, places of columns        the key comes in front of the pk member
+#     PARENT   gap, 0, relation, more, id, pk   in front of the fields: the link to the parent
 #     REFERENCES gap, 0, count, then of each: generic or relation, id, content type or pk
-#     RELATION gap, length, relation, id      one id
-#     TEXT     gap, length, relation, id      one id, inside a string
-#     FIRST    gap, length, relation, id      the same, in a list of many
-#     LATER    gap, length, relation, id
-#     FIRST_KEPT gap, length                  something in such a list that stays
+#     RELATION gap, length, relation            one id, which stands there
+#     TEXT     gap, length, relation, id        one id, inside a string
+#     FIRST    gap, length, relation            as RELATION, in a list of many
+#     LATER    gap, length, relation
+#     FIRST_KEPT gap, length                    something in such a list that stays
 #     KEPT     gap, length
-#     CUT      gap, length                    a pk member that a later one overrules
-#     NATURAL  gap, 0, columns                no pk and no key: the fields are to make a key of
+#     CUT      gap, length                      a pk member that a later one overrules
+#     NATURAL  gap, 0, places of columns        no pk and no key: the fields are to make a key of
 
 cdef enum Entry:
     RECORD
@@ -970,31 +1027,60 @@ cdef class Indexer(Walker):
     # Where they are cut is a guess, and so is that nothing is wrong with them: each piece says
     # whether it held, and the backup is indexed as a whole where one did not.
 
-    def index_piece(self, const uint8_t[::1] data, unsigned long long start, bint is_array):
-        """Index a piece that stands at `start` and should begin with a record, and the next piece
-        as well. Returns whether that held, with nothing found wrong."""
-        cdef bint good
+    def index_piece(self, uint8_t[::1] data, size_t length, unsigned long long start,
+                    bint is_array, bint is_last, size_t stretch):
+        """Index a piece that stands at `start` in the backup and should begin with a record, or
+        with the backup, and end before a record, or with the backup. Returns whether that held,
+        with nothing found wrong.
+
+        `data` holds `length` bytes and FNK_BLOCK more that may be overwritten. About `stretch`
+        bytes are scanned and then walked over, so that they are still in the cache.
+        """
+        cdef Top expected = LINES if not is_array else CLOSED if is_last else NEXT
+        cdef bint held
         cdef int i
+        if <size_t> data.shape[0] < length + FNK_BLOCK:
+            raise ValueError(f"no room behind {length} bytes")
         for i in range(self.model_count):
             self.models[i].table.rows.length = 0
             self.models[i].pks.count = 0
             self.models[i].records = self.models[i].with_pk = 0
             self.models[i].with_natural_key = 0
-        self.top = NEXT if is_array else LINES
         self.consumed = self.records_end = self.log_end = start
         self.records = self.logged_record = 0
-        self.window.length = self.retry_length = 0
+        self.top = START if start == 0 else NEXT if is_array else LINES
         with nogil:
-            good = (reserve(&self.window, data.shape[0] + FNK_BLOCK)
-                    and append(&self.window, &data[0], data.shape[0]) and self.walk_window())
-        return (good and self.window.length == 0 and self.notes.length == 0
-                and self.top == (NEXT if is_array else LINES))
+            held = self.walk_piece(&data[0], length, max(stretch // FNK_BLOCK, 1) * FNK_BLOCK)
+        return held and self.notes.length == 0 and self.top == expected
+
+    cdef bint walk_piece(self, uint8_t *data, size_t length, size_t stretch) noexcept nogil:
+        """Meet the records of a piece where they stand. Returns whether nothing is left over."""
+        cdef size_t longer = stretch
+        cdef size_t at = 0
+        cdef size_t next_, done
+        cdef uint8_t covered
+        cdef bint good = True
+        memset(data + length, c' ', FNK_BLOCK)
+        while good and at < length:
+            next_ = min(longer, length - at)
+            # The sentinel needs a byte of white space to stand on.
+            covered = data[at + next_]
+            data[at + next_] = c' '
+            good = self.walk_bytes(data + at, next_, &done)
+            data[at + next_] = covered
+            # Twice as long each time: walking an unfinished record again stays linear in the end.
+            longer = stretch if done else 2 * longer
+            good = good and (done or at + next_ < length)
+            at += done
+            self.consumed += done
+        return good
 
     def adopt(self, Indexer piece not None):
         """Take over the rows and counts of the next piece. Returns whether nothing is wrong."""
         cdef ModelState *m
         cdef ModelState *other
         cdef int i, number
+        cdef bint good
         for i in range(piece.model_count):
             other = &piece.models[i]
             if other.records == 0:
@@ -1006,7 +1092,9 @@ cdef class Indexer(Walker):
             m.records += other.records
             m.with_pk += other.with_pk
             m.with_natural_key += other.with_natural_key
-            if not (add_runs(&m.pks, &other.pks) and self.adopt_rows(m, &other.table.rows)):
+            with nogil:
+                good = add_runs(&m.pks, &other.pks) and self.adopt_rows(m, &other.table.rows)
+            if not good:
                 return False
         for i in range(CODES):
             self.counts[i] += piece.counts[i]
@@ -1014,6 +1102,7 @@ cdef class Indexer(Walker):
         self.records += piece.records
         self.records_end = piece.records_end
         self.consumed = piece.consumed
+        self.top = piece.top
         return True
 
     def cut_log(self):
@@ -1785,10 +1874,13 @@ cdef class Indexer(Walker):
             rows.length = place
         return True
 
-    cdef bint append_columns(self, Buffer *buffer, ModelPlan *plan) noexcept nogil:
-        cdef int i
+    cdef void complete_columns(self, ModelPlan *plan) noexcept nogil:
         if plan.pk_column != NOWHERE and self.record.pk.end:
             self.columns[plan.pk_column] = self.pk_value()
+
+    cdef bint append_columns(self, Buffer *buffer, ModelPlan *plan) noexcept nogil:
+        cdef int i
+        self.complete_columns(plan)
         for i in range(plan.row_columns):
             if not append_text(buffer, self.columns[i].data, self.columns[i].length):
                 return False
@@ -1945,15 +2037,14 @@ cdef class Indexer(Walker):
         cdef Buffer *log = &self.log
         cdef uint64_t start = self.consumed + self.record.start
         cdef uint64_t previous = self.records_end if self.records else start
-        cdef bint has_pk = self.pk_value().length > 0
-        cdef Text id = canonical(self.pk_value(), &self.scratch)
+        cdef Text id
         cdef size_t i
-        if id.data == NULL or not (append_byte(log, RECORD) and append_number(log, self.record.model)
+        if not (append_byte(log, RECORD) and append_number(log, self.record.model)
                 and append_number(log, self.records + 1 - self.logged_record)
                 and append_number(log, start - self.log_end)
                 and append_number(log, start - previous)
                 and append_number(log, end - self.record.start)
-                and append_byte(log, has_pk) and append_text(log, id.data, id.length)):
+                and self.append_place(self.pk_value())):
             return False
         self.logged_record = self.records + 1
         self.log_end = start
@@ -1964,7 +2055,7 @@ cdef class Indexer(Walker):
                 return False
             self.log_end = self.consumed + slots[i].at + slots[i].length
             if slots[i].entry == KEY or slots[i].entry == BESIDE or slots[i].entry == NATURAL:
-                if not self.append_columns(log, m.plan):
+                if not self.append_places(m.plan):
                     return False
             elif slots[i].entry == PARENT:
                 if not self.append_parent(slots[i].relation):
@@ -1973,19 +2064,31 @@ cdef class Indexer(Walker):
                 if not self.append_references(m.plan):
                     return False
             elif RELATION <= slots[i].entry <= LATER:
-                id = self.slot_id(&slots[i])
-                if id.data == NULL or not (append_number(log, slots[i].relation)
-                                           and append_text(log, id.data, id.length)):
+                if not append_number(log, slots[i].relation):
+                    return False
+            if slots[i].entry == TEXT:
+                id = self.id_in_text(&slots[i])
+                if id.data == NULL or not append_text(log, id.data, id.length):
                     return False
         return True
 
-    cdef Text slot_id(self, const Slot *slot) noexcept nogil:
-        cdef Text value = self.span(slot.at, slot.at + slot.length)
-        if slot.entry == TEXT:
-            value = unescaped(value, &self.id_scratch, False)
-        if slot.whole:
-            return value
-        return canonical(value, &self.scratch)
+    cdef bint append_place(self, Text value) noexcept nogil:
+        """Where a value of the record stands, counted from the record's start."""
+        return append_number(&self.log, value.length) and (value.length == 0 or append_number(
+            &self.log, value.data - (self.walk.text + self.record.start)))
+
+    cdef bint append_places(self, ModelPlan *plan) noexcept nogil:
+        cdef int i
+        self.complete_columns(plan)
+        for i in range(plan.row_columns):
+            if not self.append_place(self.columns[i]):
+                return False
+        return True
+
+    cdef Text id_in_text(self, const Slot *slot) noexcept nogil:
+        cdef Text value = unescaped(self.span(slot.at, slot.at + slot.length), &self.id_scratch,
+                                    False)
+        return value if slot.whole else canonical(value, &self.scratch)
 
     # -- for Python --
 
@@ -2112,6 +2215,8 @@ cdef class Splicer:
     cdef Buffer log
     cdef size_t log_at
     cdef uint64_t log_end        # where the last entry read ends
+    cdef const uint8_t *data     # of the piece at hand,
+    cdef uint64_t data_start     # which stands there in the input
     cdef uint64_t position       # bytes of the input that are done with
     cdef uint64_t copy_to
     cdef uint64_t skip_to
@@ -2129,8 +2234,10 @@ cdef class Splicer:
     cdef uint64_t record         # its number
     cdef uint64_t record_start
     cdef int record_model
-    cdef bint record_has_pk
-    cdef Buffer record_pk
+    cdef Text record_pk          # as it stands there; empty where there is none
+    cdef Buffer columns          # of the record
+    cdef Buffer pk_scratch
+    cdef Buffer id_scratch
     cdef Buffer label            # of the model that a generic relation leads to
     cdef bint in_dropped         # this record is left out
     cdef bint any_kept           # a record before this one was not left out
@@ -2164,7 +2271,9 @@ cdef class Splicer:
         free(self.pending.data)
         free(self.out.data)
         free(self.notes.data)
-        free(self.record_pk.data)
+        free(self.columns.data)
+        free(self.pk_scratch.data)
+        free(self.id_scratch.data)
         free(self.label.data)
         free(self.newly_dropped.data)
 
@@ -2187,6 +2296,8 @@ cdef class Splicer:
             raise MemoryError
         if length:
             with nogil:
+                self.data = &data[0]
+                self.data_start = start
                 good = self.run(&data[0], length)
         if not good:
             raise MemoryError
@@ -2269,17 +2380,13 @@ cdef class Splicer:
 
     cdef bint read_record(self, const uint8_t **at) noexcept nogil:
         cdef uint64_t separator, length
-        cdef Text pk
         self.record_model = <int> read_number(at)
         self.record += read_number(at)
         self.record_start = self.log_end + read_number(at)
         self.log_end = self.record_start
         separator = read_number(at)
         length = read_number(at)
-        self.record_has_pk = at[0][0]
-        at[0] += 1
-        pk = read_text(at)
-        self.record_pk.length = 0
+        self.record_pk = self.read_place(at)
         self.in_dropped = self.is_dropped()
         if self.in_dropped:
             # With the separator in front of it.
@@ -2289,7 +2396,26 @@ cdef class Splicer:
                 # All before were left out: there is nothing to be separated from.
                 self.replace(self.record_start - separator, self.record_start)
             self.any_kept = True
-        return append(&self.record_pk, pk.data, pk.length)
+        return True
+
+    cdef Text read_place(self, const uint8_t **at) noexcept nogil:
+        cdef Text value
+        value.data = NULL
+        value.length = read_number(at)
+        if value.length:
+            value.data = self.data + (self.record_start + read_number(at) - self.data_start)
+        return value
+
+    cdef bint read_columns(self, const uint8_t **at, int count) noexcept nogil:
+        """The columns of the record itself, in the form that those of rows have."""
+        cdef Text value
+        self.columns.length = 0
+        while count:
+            value = self.read_place(at)
+            if not append_text(&self.columns, value.data, value.length):
+                return False
+            count -= 1
+        return True
 
     cdef bint is_dropped(self) noexcept nogil:
         cdef const uint64_t *dropped = <const uint64_t *> self.index.dropped.data
@@ -2307,17 +2433,14 @@ cdef class Splicer:
             last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
             if last == self.record:
                 return True
-        if index_count(m) and self.record_has_pk:
+        if index_count(m) and self.record_pk.length:
             row = self.find_row(self.record_model, 0, self.pk())
             if row:
                 (<uint8_t *> row)[0] |= ROW_DROPPED
         return append(&self.newly_dropped, &self.record, sizeof(uint64_t))
 
     cdef Text pk(self) noexcept nogil:
-        cdef Text pk
-        pk.data = self.record_pk.data
-        pk.length = self.record_pk.length
-        return pk
+        return canonical(self.record_pk, &self.pk_scratch)
 
     cdef bint note(self, Code code, uint64_t at, Text field, Text value) noexcept nogil:
         """Apply the policy of `code`: count it, or note a finding."""
@@ -2342,17 +2465,15 @@ cdef class Splicer:
     cdef bint read_key(self, const uint8_t **at, Entry entry, uint64_t start) noexcept nogil:
         """The pk member becomes the key, unless the record has to keep its pk."""
         cdef ModelPlan *plan = self.index.models[self.record_model].plan
-        cdef const uint8_t *columns = at[0]
         cdef Text key
         cdef Text nothing = literal(b"")
         cdef Made made
-        cdef int i
-        for i in range(plan.row_columns):
-            read_text(at)
+        if not self.read_columns(at, plan.row_columns):
+            return False
         if self.in_dropped or self.keeps_pks():
             return True
         self.pending.length = 0
-        made = self.make_key(plan.key, columns, &self.pending)
+        made = self.make_key(plan.key, self.columns.data, &self.pending)
         key.data = self.pending.data
         key.length = self.pending.length
         if made == NO_MEMORY:
@@ -2388,15 +2509,13 @@ cdef class Splicer:
     cdef bint read_natural(self, const uint8_t **at) noexcept nogil:
         """A record with neither pk nor key, which has its key in its fields."""
         cdef ModelPlan *plan = self.index.models[self.record_model].plan
-        cdef const uint8_t *columns = at[0]
         cdef Fingerprint fingerprint
         cdef Text key
         cdef Made made
-        cdef int i
-        for i in range(plan.row_columns):
-            read_text(at)
+        if not self.read_columns(at, plan.row_columns):
+            return False
         self.pending.length = 0
-        made = self.make_key(plan.key, columns, &self.pending)
+        made = self.make_key(plan.key, self.columns.data, &self.pending)
         key.data = self.pending.data
         key.length = self.pending.length
         self.pending.length = 0
@@ -2668,8 +2787,16 @@ cdef class Splicer:
         """An id becomes the key of its row, unless that row keeps its pk."""
         cdef int number = <int> read_number(at)
         cdef RelationPlan *relation = &self.index.plan.relations[number]
-        cdef Text id = read_text(at)
+        cdef Text id
         cdef Reference outcome
+        if entry == TEXT:
+            id = read_text(at)
+        else:
+            id.data = self.data + (start - self.data_start)
+            id.length = self.log_end - start
+            id = canonical(id, &self.id_scratch)
+            if id.data == NULL:
+                return False
         if self.in_dropped:
             return True
         if entry == FIRST:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from typing import IO
 
 from fastnk._core import partition, repeated
@@ -28,6 +27,8 @@ class Audit:
 
     def _spill(self) -> None:
         if self._file is None:
+            import tempfile
+
             self._file = tempfile.TemporaryFile()
         parted, sizes = partition(self._prints)
         start = self._file.seek(0, 2)

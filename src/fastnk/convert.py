@@ -13,7 +13,7 @@ import msgspec
 from fastnk._core import Indexer, Splicer
 from fastnk.audit import Audit
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
-from fastnk.lanes import Cutter, IndexLane, Piece, SlotLog, SpliceLane, in_order
+from fastnk.lanes import Cutter, IndexLane, Piece, SlotLog, SpliceLane, in_order, lanes_for
 from fastnk.output import Output, Sink, TemporarySink, open_sink
 from fastnk.planning import Planner, Style
 from fastnk.schema import Schema
@@ -256,7 +256,7 @@ class _Conversion:
     def run(self) -> ConversionReport:
         try:
             with self._phase("index"):
-                self._index(self._most_jobs())
+                self._index(0 if self._drops() else self._converter._jobs)
                 if repeated := self._pks.repeated():
                     self._index_again(repeated)
             with self._phase("keys"):
@@ -284,7 +284,7 @@ class _Conversion:
         """Now that it is known which pks occur twice, their places can be told."""
         self._start_over()
         self._indexer.expect(repeated)
-        self._index(1)
+        self._index(0)
 
     def _start_over(self) -> None:
         self._indexer = self._make_indexer(self._indexer)
@@ -294,8 +294,9 @@ class _Conversion:
         self._findings.clear()
 
     def _index(self, jobs: int) -> None:
+        """In so many threads, piece by piece; with 0, byte after byte."""
         try:
-            if jobs == 1 or not self._index_pieces(jobs):
+            if jobs == 0 or not self._index_pieces(jobs):
                 self._index_whole()
         except BackupSyntaxError as error:
             self._close_segment(self._indexer.records_end)
@@ -320,30 +321,33 @@ class _Conversion:
         self._close_segment(self._report.bytes_read)
 
     def _index_pieces(self, jobs: int) -> bool:
-        """Index in several threads. Where that fails, everything is as it was; it is False."""
-        cutter = Cutter(self._source.watched("index", self._converter._progress))
-        pieces = iter(cutter)
-        if first := next(pieces, None):
-            self._indexer.feed(first.data)
-            self._end_piece(self._indexer, first)
-            held = self._indexer.consumed == first.end
-            lanes = [
-                IndexLane(self._make_indexer(self._indexer, is_piece=True), self._indexer.is_array)
-                for _ in range(jobs)
-            ]
-            for done in in_order(lanes, pieces) if held else ():
-                indexer = lanes[done.number].indexer
-                held = done.result and self._indexer.adopt(indexer)
-                if not held:
-                    break
-                self._end_piece(indexer, done.task)
-            if not held or cutter.gave_up:
+        """Index piece by piece, in several threads. Where the backup does not lend itself to that,
+        or anything is wrong with it, nothing has happened; it is False."""
+        size = self._source.size
+        cutter = None if size is None else Cutter(self._source, size)
+        pieces = cutter and cutter.pieces()
+        if not (size and cutter and pieces):
+            return False
+        progress = self._converter._progress
+        lanes = [
+            IndexLane(
+                self._source,
+                size,
+                self._make_indexer(self._indexer, is_piece=True),
+                cutter.is_array,
+            )
+            for _ in lanes_for(jobs)
+        ]
+        for done in in_order(lanes, pieces, jobs):
+            indexer = lanes[done.number].indexer
+            if not (done.result and self._indexer.adopt(indexer)):
                 self._start_over()
                 return False
-        self._indexer.feed(cutter.rest)
+            self._end_piece(indexer, done.task)
+            if progress is not None:
+                progress("index", done.task.end, size)
         self._indexer.finish()
-        self._report.bytes_read = cutter.start + len(cutter.rest)
-        self._close_segment(self._report.bytes_read)
+        self._report.bytes_read = size
         return True
 
     def _end_piece(self, indexer: Indexer, piece: Piece) -> None:
@@ -456,9 +460,10 @@ class _Conversion:
     def _splice_once(self, audited: bool) -> list[Splicer]:
         self._sink.restart()
         self._report.bytes_written = 0
-        lanes = [SpliceLane(self._source, self._indexer) for _ in range(self._jobs(audited))]
+        jobs = self._jobs(audited)
+        lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
         progress = self._converter._progress
-        for done in in_order(lanes, self._log):
+        for done in in_order(lanes, self._log, jobs):
             self._write(done.result)
             if not audited:
                 self._keys.add(lanes[done.number].splicer.take_prints())
@@ -471,11 +476,11 @@ class _Conversion:
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""
-        return 1 if audited or len(self._log) == 1 else self._most_jobs()
+        return 1 if audited or self._drops() or len(self._log) == 1 else self._converter._jobs
 
-    def _most_jobs(self) -> int:
-        drops = "drop" in msgspec.structs.astuple(self._converter._policies)
-        return 1 if drops else self._converter._jobs
+    def _drops(self) -> bool:
+        """Whether a record may be left out, so that what stands before has to be known."""
+        return "drop" in msgspec.structs.astuple(self._converter._policies)
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import io
-import itertools
-import tempfile
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Generic, NamedTuple, Protocol, TypeVar
 
-from fastnk._core import Indexer, Splicer, last_record
+from fastnk._core import Indexer, Splicer, first_member, first_record
 from fastnk.source import Source
 
-PIECE_SIZE = 1 << 19
+PIECE_SIZE = 1 << 20
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
 nothing, short enough that those of all threads stay in the cache."""
 
-LONGEST_PIECE = 16 * PIECE_SIZE
+LONGEST_PIECE = 16 << 20
 """Where no cut is found for so long, there is no use in looking on."""
+
+SHORTEST_LOOK = 1 << 12
+"""Bytes in which a cut is looked for at first: a record or two."""
 
 LOG_IN_MEMORY = 4 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
@@ -45,79 +46,98 @@ class Done(NamedTuple, Generic[Task, Result]):
 
 
 def in_order(
-    lanes: Sequence[Lane[Task, Result]], tasks: Iterable[Task]
+    lanes: Sequence[Lane[Task, Result]], tasks: Iterable[Task], jobs: int
 ) -> Iterator[Done[Task, Result]]:
-    """The tasks as they are done, in order, as many at once as there are lanes. What a lane holds
-    stays as it is until the next one is asked for."""
-    if len(lanes) == 1:
+    """The tasks as they are done, in order, up to `jobs` at once. What a lane holds stays as it is
+    until the next one is asked for; with more lanes than jobs, nobody waits for that."""
+    if jobs == 1:
         for task in tasks:
             yield Done(0, task, lanes[0].work(task))
         return
     from concurrent.futures import Future, ThreadPoolExecutor
 
     under_way: deque[tuple[int, Task, Future[Result]]] = deque()
-    numbers = itertools.cycle(range(len(lanes)))
-    with ThreadPoolExecutor(len(lanes)) as pool:
+    free = list(range(len(lanes)))
+    with ThreadPoolExecutor(jobs) as pool:
         for task in tasks:
-            if len(under_way) == len(lanes):
+            if not free:
                 number, done, future = under_way.popleft()
                 yield Done(number, done, future.result())
-            number = next(numbers)
+                free.append(number)
+            number = free.pop()
             under_way.append((number, task, pool.submit(lanes[number].work, task)))
         for number, done, future in under_way:
             yield Done(number, done, future.result())
+
+
+def lanes_for(jobs: int) -> range:
+    """The numbers of the lanes that keep so many threads busy."""
+    return range(1 if jobs == 1 else jobs + 2)
 
 
 # ---- pass 1 ------------------------------------------------------------------------------------
 
 
 class Piece(NamedTuple):
+    """Bytes of the backup from where one record starts, as is guessed, to where another does."""
+
     start: int
     end: int
-    data: bytearray
 
 
 class Cutter:
-    """Cuts a backup into pieces where records seem to start; the last one is left in `rest`."""
+    """Guesses where records start, in a backup that can be read at any place."""
 
-    def __init__(self, blocks: Iterable[memoryview]) -> None:
-        self._blocks = blocks
-        self.start = 0
-        """Where the rest starts."""
-        self.rest = bytearray()
-        self.gave_up = False
+    def __init__(self, source: Source, size: int) -> None:
+        self._source = source
+        self._size = size
+        head = source.peek(0, SHORTEST_LOOK)
+        self._member = first_member(head)
+        self.is_array = head.lstrip().startswith(b"[")
 
-    def __iter__(self) -> Iterator[Piece]:
-        worth_a_look = PIECE_SIZE
-        for block in self._blocks:
-            self.rest += block
-            if len(self.rest) < worth_a_look:
-                continue
-            cut = last_record(self.rest)
-            if cut is None:
-                self.gave_up = len(self.rest) > LONGEST_PIECE
-                if self.gave_up:
-                    return
-                # Twice as long each time: looking again stays linear in the end.
-                worth_a_look = 2 * len(self.rest)
-                continue
-            worth_a_look = PIECE_SIZE
-            data, self.rest = self.rest, self.rest[cut:]
-            del data[cut:]
-            piece = Piece(self.start, self.start + cut, data)
-            self.start += cut
-            yield piece
+    def pieces(self) -> Iterator[Piece] | None:
+        """The pieces in order; `None` where it is no use to guess, or there would be only one."""
+        if self._member is None or self._size <= PIECE_SIZE:
+            return None
+        return self._pieces(self._member)
+
+    def _pieces(self, member: bytes) -> Iterator[Piece]:
+        start = 0
+        while start < self._size:
+            end = self._cut(start + PIECE_SIZE, member)
+            yield Piece(start, end)
+            start = end
+
+    def _cut(self, at: int, member: bytes) -> int:
+        """The first record at that place or behind it; or the end of the backup."""
+        length = SHORTEST_LOOK
+        while at < self._size:
+            found = first_record(self._source.peek(at, length), member)
+            if found is not None:
+                return at + found
+            if at + length >= self._size or length >= LONGEST_PIECE:
+                break
+            # Twice as long each time: looking again stays linear in the end.
+            length *= 2
+        return self._size
 
 
 class IndexLane:
     """Indexes piece after piece; says of each whether it held what was guessed."""
 
-    def __init__(self, indexer: Indexer, is_array: bool) -> None:
+    def __init__(self, source: Source, size: int, indexer: Indexer, is_array: bool) -> None:
         self.indexer = indexer
+        self._source = source
+        self._size = size
         self._is_array = is_array
+        self._buffer = bytearray()
 
     def work(self, piece: Piece, /) -> bool:
-        return self.indexer.index_piece(piece.data, piece.start, self._is_array)
+        start, end = piece
+        data = self._source.read(start, end, self._buffer)
+        return self.indexer.index_piece(
+            data, end - start, start, self._is_array, end == self._size, self._source.block_size
+        )
 
 
 # ---- between the passes ------------------------------------------------------------------------
@@ -163,6 +183,8 @@ class SlotLog:
 
     def _spill(self) -> None:
         if self._file is None:
+            import tempfile
+
             self._file = tempfile.TemporaryFile()
         self._file.write(self._log)
         self._log.clear()
@@ -199,5 +221,9 @@ class SpliceLane:
     def work(self, segment: Segment, /) -> memoryview:
         data = self._source.read(segment.start, segment.end, self._buffer)
         return self.splicer.splice(
-            data, segment.start, segment.log, segment.log_end, segment.record
+            data[: segment.end - segment.start],
+            segment.start,
+            segment.log,
+            segment.log_end,
+            segment.record,
         )

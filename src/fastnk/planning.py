@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any, Literal
 
 import msgspec
@@ -105,7 +105,7 @@ class Planner:
     def _called(self, label: str, method: str) -> int:
         """The path to a key that a method has made: by the pk, into a table of such keys."""
         # A name that no backup can foresee.
-        name = self.key_tables.setdefault((label, method), f"{label} {secrets.token_hex(8)}")
+        name = self.key_tables.setdefault((label, method), f"{label} {os.urandom(8).hex()}")
         table = self._numbers.setdefault(name, len(self._numbers))
         hop = (self._column(label, "pk"), table, 0, None, None)
         self._paths.append(([hop], 0, "key"))

@@ -305,6 +305,13 @@ def _check_embedded_path(model: Model, path: str, place: str) -> None:
         raise SchemaError(
             f'"{steps[0]}" holds an id of its own', place=place, remedy="list it in relations only"
         )
+    below = [*steps, ELEMENTS]
+    if any(embedded_steps(other)[: len(below)] == below for other in model.embedded):
+        raise SchemaError(
+            f'a list at "{path}" could be a natural key, or the list that "{path}[]" leads into',
+            place=place,
+            remedy="declare one of the two",
+        )
 
 
 def _check_parts(schema: Schema, label: str, parts: list[KeyPart], place: str) -> None:

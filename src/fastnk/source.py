@@ -6,9 +6,7 @@ import contextlib
 import errno
 import io
 import os
-import shutil
 import stat
-import tempfile
 import threading
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from fastnk._core import Splitter, checksum
+from fastnk._core import PADDING, Splitter, checksum
 from fastnk.errors import SourceError, UsageError
 
 Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -24,7 +22,7 @@ Backup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Progress = Callable[[str, int, int | None], None]
 """Called with a phase, the bytes done and, where it is known, the bytes in all."""
 
-BLOCK_SIZE = 1 << 18
+BLOCK_SIZE = 1 << 17
 """Bytes: what is read at once. It stays in the second-level cache of today's processors."""
 
 
@@ -42,10 +40,12 @@ class Source:
         if isinstance(backup, (bytes, bytearray, memoryview)):
             # A small backup needs no large buffer; jobs that convert many of them feel it.
             block_size = min(block_size, len(backup) or 1)
-        self._block_size = block_size
+        self.block_size = block_size
         self._checksums = array("Q")
+        """Of each block, or 0 where it has not been read."""
         self._complete = False
         self._file, self._start, self._owned = _open(backup)
+        self._descriptor = _descriptor(self._file)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class Source:
 
         Raises `SourceError` when reading fails, or when the bytes are not those of the first pass.
         """
-        buffer = memoryview(bytearray(self._block_size))
+        buffer = memoryview(bytearray(self.block_size))
         number = 0
         try:
             self._file.seek(self._start)
@@ -96,32 +96,45 @@ class Source:
                 number += 1
                 yield buffer[:length]
         except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
+            raise self._unreadable(error) from error
         if self._complete and number != len(self._checksums):
             raise self._changed()
         self._complete = True
 
     def read(self, start: int, end: int, buffer: bytearray) -> memoryview:
-        """The bytes from `start` to `end`, in `buffer`, which grows as it must; for any thread.
+        """The bytes from `start` to `end` and `PADDING` others, in `buffer`, which grows as it
+        must. Any number of threads may read at once, each with a buffer of its own.
 
-        Raises `SourceError` when reading fails, or when the bytes are not those of the first pass.
+        Raises `SourceError` when reading fails, when the backup ends before `end`, or when the
+        bytes are not those of the first pass.
         """
-        first, last = start // self._block_size, -(-end // self._block_size)
-        skipped = start - first * self._block_size
-        length = (last - first) * self._block_size
-        if len(buffer) < length:
-            buffer += bytes(length - len(buffer))
-        view = memoryview(buffer)[:length]
-        try:
-            with self._lock:
-                self._file.seek(self._start + first * self._block_size)
-                length = _fill(self._file, view)
-        except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
+        size = self.block_size
+        first, last = start // size, -(-end // size)
+        if len(buffer) < (last - first) * size + PADDING:
+            buffer += bytes((last - first) * size + PADDING - len(buffer))
+        view = memoryview(buffer)
         for number in range(first, last):
-            at = (number - first) * self._block_size
-            self._check(number, view[at : min(at + self._block_size, length)])
-        return view[skipped : skipped + end - start]
+            block = view[(number - first) * size : (number - first + 1) * size]
+            length = self._read_at(number * size, block)
+            if number * size + length < min(end, (number + 1) * size):
+                raise self._changed()
+            self._check(number, block[:length])
+        return view[start - first * size : end - first * size + PADDING]
+
+    def peek(self, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`, which the first pass will read again."""
+        buffer = bytearray(length)
+        return bytes(buffer[: self._read_at(start, memoryview(buffer))])
+
+    def _read_at(self, place: int, buffer: memoryview) -> int:
+        try:
+            if self._descriptor is not None:
+                return _fill_at(self._descriptor, self._start + place, buffer)
+            with self._lock:
+                self._file.seek(self._start + place)
+                return _fill(self._file, buffer)
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def watched(self, phase: str, progress: Progress | None) -> Iterator[memoryview]:
         """The blocks, with progress told after each."""
@@ -135,13 +148,17 @@ class Source:
 
     def _check(self, number: int, block: memoryview) -> None:
         found = checksum(block)
-        if number < len(self._checksums):
-            if self._checksums[number] != found:
-                raise self._changed()
-        elif self._complete:
+        with self._lock:
+            missing = number + 1 - len(self._checksums)
+            if missing > 0:
+                self._checksums.extend([0] * missing)
+            known = self._checksums[number]
+            self._checksums[number] = found
+        if known not in (found, 0) or (self._complete and not known):
             raise self._changed()
-        else:
-            self._checksums.append(found)
+
+    def _unreadable(self, error: OSError) -> SourceError:
+        return SourceError(f"cannot read {self.name}: {error.strerror or error}")
 
     def _changed(self) -> SourceError:
         return SourceError(
@@ -218,6 +235,9 @@ def _open_path(path: Path) -> BinaryIO:
 
 def _spooled(stream: BinaryIO) -> BinaryIO:
     """A copy of what can be read only once; in the folder for temporary files."""
+    import shutil
+    import tempfile
+
     copy = tempfile.TemporaryFile()
     try:
         shutil.copyfileobj(stream, copy)
@@ -226,6 +246,25 @@ def _spooled(stream: BinaryIO) -> BinaryIO:
         copy.close()
         raise
     return copy
+
+
+def _descriptor(file: BinaryIO) -> int | None:
+    """Of a file that can be read at any place, whatever its position."""
+    try:
+        descriptor = file.fileno()
+        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _fill_at(descriptor: int, place: int, buffer: memoryview) -> int:
+    done = 0
+    while done < len(buffer):
+        length = os.preadv(descriptor, [buffer[done:]], place + done)
+        if not length:
+            break
+        done += length
+    return done
 
 
 def _fill(file: BinaryIO, buffer: memoryview) -> int:
