@@ -110,9 +110,12 @@ class PathSink:
         except OSError as error:
             raise self._failed(error) from error
 
-        if self._written - self._on_its_way >= WRITEBACK_BYTES:
-            start_writeback(self._fd, self._on_its_way, self._written - self._on_its_way)
-            self._on_its_way = self._written
+        # What is on its way to the disk cannot be changed until it is there, so keep away from
+        # the end, where the next bytes go.
+        ready = self._written - WRITEBACK_BYTES
+        if ready - self._on_its_way >= WRITEBACK_BYTES:
+            start_writeback(self._fd, self._on_its_way, ready - self._on_its_way)
+            self._on_its_way = ready
 
     def restart(self) -> None:
         self._written = self._on_its_way = 0
