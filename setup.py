@@ -9,7 +9,7 @@ setup(
         Extension(
             "fastnk._core",
             ["src/fastnk/_core.pyx"],
-            depends=["src/fastnk/_scan.h", *map(str, Path("src/fastnk").glob("*.pxd"))],
+            depends=[str(p) for p in Path("src/fastnk").glob("*") if p.suffix in (".h", ".pxd")],
             # Here and not in CFLAGS, which would replace the flags Python itself was built with.
             extra_compile_args=["-O3"],
         )

@@ -50,6 +50,9 @@ cdef extern from "_scan.h" nogil:
         fnk_scan_function scan
     int fnk_variants(fnk_variant *)
 
+cdef extern from "_checksum.h" nogil:
+    uint64_t fnk_checksum(const uint8_t *, size_t)
+
 
 # ---- the scan's variants ------------------------------------------------------------------
 
@@ -74,28 +77,13 @@ def force(name):
 
 def checksum(const uint8_t[::1] data):
     """A 64-bit checksum that tells whether two reads of a block gave the same bytes; never 0."""
-    cdef uint64_t lanes[8]
-    cdef uint64_t result
+    cdef uint64_t result = 0
     cdef const uint8_t *p
     cdef size_t length = data.shape[0]
-    cdef size_t i, lane
-    if length == 0:
-        return 1
-    p = &data[0]
-    with nogil:
-        for lane in range(8):
-            lanes[lane] = ODD * (lane + 1)
-        for i in range(length // 64):
-            for lane in range(8):
-                # Odd, so each step is a bijection of the lane: one changed word always shows.
-                lanes[lane] = (lanes[lane] ^ eight(p + 64 * i + 8 * lane)) * ODD
-                lanes[lane] ^= lanes[lane] >> 32
-        result = length
-        for lane in range(8):
-            result = (result ^ lanes[lane]) * ODD
-            result ^= result >> 32
-        for i in range(64 * (length // 64), length):
-            result = (result ^ p[i]) * ODD
+    if length:
+        p = &data[0]
+        with nogil:
+            result = fnk_checksum(p, length)
     return result or 1
 
 
@@ -856,6 +844,49 @@ cdef inline Text literal(const char *word) noexcept nogil:
     return text
 
 
+cdef inline size_t skip_fields(Walk *w, const Name *shape, size_t count,
+                               const uint8_t *names) noexcept nogil:
+    """Walk over fields that follow the shape, mean nothing to us, hold strings or the simplest
+    scalars and have a comma behind. Returns how many; nothing else is skipped, or looked at.
+
+    What is listed behind a string is either outside it or a fault: a comma is outside.
+    """
+    cdef const uint32_t *at = w.positions + w.at
+    cdef const uint8_t *text = w.text
+    cdef const uint8_t *name
+    cdef size_t skipped = 0
+    while skipped < count and shape.field == NOWHERE:
+        name = text + at[0] + 1
+        if (text[at[1]] != c':' or name + shape.length >= text + at[1] or text[at[0]] != c'"'
+                or name[shape.length] != c'"'
+                or not same_bytes(name, names + shape.at, shape.length)):
+            break
+        if text[at[2]] != c'"' and not is_simple(text + at[2]):
+            break
+        if text[at[3]] != c',':
+            break
+        at += 4
+        shape += 1
+        skipped += 1
+    w.at = at - w.positions
+    return skipped
+
+
+cdef inline bint is_simple(const uint8_t *value) noexcept nogil:
+    """Whether a whole scalar stands here, and it is null, true, false or a natural number."""
+    cdef uint8_t c = value[0]
+    if c == c'n' or c == c't':
+        return memcmp(value, b"null" if c == c'n' else b"true", 4) == 0 and (
+            fnk_class[value[4]] & ENDS_SCALAR)
+    if c == c'f':
+        return memcmp(value + 1, b"alse", 4) == 0 and fnk_class[value[5]] & ENDS_SCALAR
+    if not c'1' <= c <= c'9':
+        return c == c'0' and fnk_class[value[1]] & ENDS_SCALAR
+    while c'0' <= value[0] <= c'9':
+        value += 1
+    return fnk_class[value[0]] & ENDS_SCALAR
+
+
 cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns, int pk_column,
                    Buffer *scratch, Buffer *other_scratch) noexcept nogil:
     """Whether two rows say the same, wherever they come from and however it is spelled.
@@ -1363,6 +1394,7 @@ cdef class Indexer(Walker):
         cdef Walk *w = &self.walk
         cdef const Name *shape = <const Name *> m.shape.data
         cdef size_t in_shape = m.shape.length // sizeof(Name)
+        cdef size_t skipped
         cdef bint more
         cdef int field
         cdef Text name
@@ -1377,6 +1409,10 @@ cdef class Indexer(Walker):
         self.record.first_field = w.positions[w.at]
         self.record.any_field = more
         while more:
+            if self.fields < in_shape:
+                skipped = skip_fields(w, shape, in_shape - self.fields, m.shape_text.data)
+                self.fields += skipped
+                shape += skipped
             name.data = w.text + w.positions[w.at] + 1
             if not walk_name(w):
                 return False

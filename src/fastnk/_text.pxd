@@ -43,11 +43,30 @@ cdef inline bint reserve(Buffer *buffer, size_t extra) noexcept nogil:
     return True
 
 
+cdef inline void copy(uint8_t *out, const uint8_t *text, size_t length) noexcept nogil:
+    """Mostly a few bytes, where a call of memcpy costs more than the copy. Both halves are of one
+    length, and overlap."""
+    if length > 32:
+        memcpy(out, text, length)
+    elif length >= 16:
+        memcpy(out, text, 16)
+        memcpy(out + length - 16, text + length - 16, 16)
+    elif length >= 8:
+        memcpy(out, text, 8)
+        memcpy(out + length - 8, text + length - 8, 8)
+    elif length >= 4:
+        memcpy(out, text, 4)
+        memcpy(out + length - 4, text + length - 4, 4)
+    else:
+        while length:
+            length -= 1
+            out[length] = text[length]
+
+
 cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcept nogil:
     if not reserve(buffer, length):
         return False
-    if length:
-        memcpy(buffer.data + buffer.length, data, length)
+    copy(buffer.data + buffer.length, <const uint8_t *> data, length)
     buffer.length += length
     return True
 

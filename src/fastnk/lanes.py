@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Generic, NamedTuple, Protocol, TypeVar
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from fastnk._core import Indexer, Splicer, first_member, first_record
 from fastnk.source import Source
@@ -54,20 +57,67 @@ def in_order(
         for task in tasks:
             yield Done(0, task, lanes[0].work(task))
         return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    under_way: deque[tuple[int, Task, Future[Result]]] = deque()
     free = list(range(len(lanes)))
-    with ThreadPoolExecutor(jobs) as pool:
+    under_way: deque[_Order[Task, Result]] = deque()
+    with _threads(jobs) as orders:
         for task in tasks:
             if not free:
-                number, done, future = under_way.popleft()
-                yield Done(number, done, future.result())
-                free.append(number)
+                order = under_way.popleft()
+                yield order.done()
+                free.append(order.number)
             number = free.pop()
-            under_way.append((number, task, pool.submit(lanes[number].work, task)))
-        for number, done, future in under_way:
-            yield Done(number, done, future.result())
+            under_way.append(_Order(number, task, lanes[number]))
+            orders.put(under_way[-1])
+        for order in under_way:
+            yield order.done()
+
+
+class _Order(Generic[Task, Result]):
+    """A task that a lane is to do, in whatever thread."""
+
+    def __init__(self, number: int, task: Task, lane: Lane[Task, Result]) -> None:
+        self.number = number
+        self._task = task
+        self._lane = lane
+        self._outcome: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def work(self) -> None:
+        try:
+            self._outcome.put((self._lane.work(self._task), None))
+        except BaseException as error:
+            self._outcome.put((None, error))
+
+    def done(self) -> Done[Task, Result]:
+        """Waits for the result. Raises what was raised in the thread."""
+        result, error = self._outcome.get()
+        if error is not None:
+            raise error
+        return Done(self.number, self._task, cast(Result, result))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[SimpleQueue[_Order[Any, Any] | None]]:
+    """So many threads that do orders. `concurrent.futures` would do, but takes longer to import
+    than a hundred megabytes take to convert."""
+    orders: SimpleQueue[_Order[Any, Any] | None] = SimpleQueue()
+
+    def keep_working() -> None:
+        while (order := orders.get()) is not None:
+            order.work()
+
+    threads = [threading.Thread(target=keep_working) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield orders
+    finally:
+        with contextlib.suppress(Empty):
+            while True:
+                orders.get_nowait()
+        for _ in threads:
+            orders.put(None)
+        for thread in threads:
+            thread.join()
 
 
 def lanes_for(jobs: int) -> range:

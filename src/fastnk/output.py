@@ -7,9 +7,7 @@ import errno
 import io
 import itertools
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
@@ -96,6 +94,8 @@ class PathSink:
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP:
                     raise
+        import tempfile
+
         fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".part", dir=folder)
         self._temporary = Path(name)
         return fd
@@ -177,6 +177,8 @@ class TemporarySink:
     """Keeps the output to itself: `file` is at its start once the output is complete."""
 
     def __init__(self) -> None:
+        import tempfile
+
         self.file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=8 << 20))
 
     def write(self, data: bytes | memoryview) -> None:
@@ -201,6 +203,8 @@ class StreamSink(TemporarySink):
         self._stream = stream
 
     def commit(self) -> None:
+        import shutil
+
         super().commit()
         try:
             shutil.copyfileobj(self.file, self._stream)

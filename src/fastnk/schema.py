@@ -5,7 +5,6 @@ Plain data that every layer may read; no Django. The document is described in `d
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -362,6 +361,8 @@ def _check_label(schema: Schema, label: str, place: str) -> None:
 
 
 def _hint(word: str, words: Iterable[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(word, list(words), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
 
