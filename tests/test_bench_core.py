@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks import edms, generate, small
+from benchmarks import edms, generate, passes, small
 from fastnk import _core
-from fastnk._core import Indexer, Plan, Splicer, Walker
+from fastnk._core import Plan, Walker
 from fastnk.convert import LegacyBackupConverter
-from fastnk.planning import Planner
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE
 
@@ -30,7 +29,7 @@ def schema() -> Schema:
 
 @pytest.fixture(scope="module")
 def plan(schema: Schema) -> Plan:
-    return Planner(schema, "fastnk", embedded=False).plan()
+    return passes.plan_of(schema)
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +49,26 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.force(None)
 
 
-def fed(walker: Walker, data: bytes) -> Walker:
-    blocks = memoryview(data)
-    for start in range(0, len(data), BLOCK_SIZE):
-        walker.feed(blocks[start : start + BLOCK_SIZE])
-    walker.finish()
-    return walker
-
-
 @every_layout
 @pytest.mark.parametrize("variant", _core.variants(), indirect=True)
 def test_scan(
     benchmark: BenchmarkFixture, backups: dict[str, bytes], layout: str, variant: str
 ) -> None:
     """Scan and grammar, without anything that is kept."""
-    walker = benchmark(lambda: fed(Walker(), backups[layout]))
-    assert walker.records > DOCUMENTS
+
+    def scan() -> int:
+        walker = Walker()
+        passes.feed(walker, backups[layout])
+        return walker.records
+
+    assert benchmark(scan) > DOCUMENTS
 
 
 @every_layout
 def test_index(
     benchmark: BenchmarkFixture, backups: dict[str, bytes], plan: Plan, layout: str
 ) -> None:
-    indexer = benchmark(lambda: fed(Indexer(plan), backups[layout]))
+    indexer = benchmark(lambda: passes.index(plan, backups[layout]))
     assert indexer.take_findings() == []
     assert indexer.key_map_bytes > 0
 
@@ -86,17 +82,8 @@ def test_splice(
     layout: str,
 ) -> None:
     data = backups[layout]
-    indexer = Indexer(plan)
-    fed(indexer, data)
-    log = indexer.take_log()
-    splicer = Splicer(indexer)
-
-    def splice() -> memoryview:
-        splicer.take_prints()  # which would pile up from round to round
-        return splicer.splice(data, 0, log, 0, 0)
-
-    spliced = benchmark(splice)
-    assert spliced == LegacyBackupConverter(schema).convert_bytes(data)
+    splice = passes.Splice(plan, data)
+    assert benchmark(splice) == LegacyBackupConverter(schema).convert_bytes(data)
 
 
 def test_checksum(benchmark: BenchmarkFixture, backups: dict[str, bytes]) -> None:

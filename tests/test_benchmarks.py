@@ -17,7 +17,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import comparing, fields, generate, report, running, small
+from benchmarks import (
+    comparing,
+    fields,
+    generate,
+    instructions,
+    passes,
+    report,
+    running,
+    small,
+)
 from benchmarks.backups import Store
 from benchmarks.rivals.rewrite import Rewriter
 from fastnk.schema import Schema, flat_parts, parse_path
@@ -423,3 +432,35 @@ def test_same_fields_are_relations_or_not(tmp_path: Path) -> None:
     assert without.backup.stat().st_size == pytest.approx(200_000, rel=0.01)
     for count, other in zip(fields.COUNTS, (without, *others), strict=True):
         assert len(Schema.load(other.schema).models["fields.record"].relations) == count
+
+
+# The instructions
+
+
+def test_instructions_are_those_of_the_rounds_alone(
+    backups: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backup = backups["compact"]
+    what = running.Input("", backup, generate.schema_path(backup))
+    start, one_round = 1_000_000, 7 * backup.stat().st_size
+    monkeypatch.setattr(
+        instructions, "_counted", lambda what, name, rounds, profiles: start + rounds * one_round
+    )
+    assert instructions.instructions_per_byte(what, "index", tmp_path) == 7
+
+
+def test_says_that_valgrind_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.instructions", "--data", str(tmp_path)]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("valgrind is not installed")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", passes.PASSES)
+def test_a_pass_can_be_made_again_and_again(name: str, backups: dict[str, Path]) -> None:
+    backup = backups["jsonl"]
+    files = [str(backup), str(generate.schema_path(backup))]
+    command = [sys.executable, "-m", "benchmarks.passes", name, *files, "2"]
+    subprocess.run(command, cwd=ROOT, check=True)
