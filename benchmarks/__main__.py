@@ -26,13 +26,17 @@ from benchmarks.small import measure_small, measure_starts
 
 
 def compared(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
-    """Everyone, on backups of one size in each layout."""
+    """Everyone, on backups of one size in each layout; compressed ones beside compression alone."""
     names = [name for name in EVERYONE if name in arguments.competitors]
     slow = dict.fromkeys(PYTHON_RIVALS, arguments.slow_runs)
     times = {name: slow.get(name, arguments.runs) for name in names}
     for layout in arguments.layouts:
         case = compare(store.edms(layout, arguments.size), times)
         yield {"layout": layout, "megabytes": arguments.size, **case}
+    if arguments.gzip_size:
+        times = dict.fromkeys((*FASTNK, "regzip"), arguments.slow_runs)
+        case = compare(store.gzipped("compact", arguments.gzip_size), times)
+        yield {"layout": "compact, gzip", "megabytes": arguments.gzip_size, **case}
 
 
 def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
@@ -62,6 +66,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--size", type=float, default=256, help="megabytes of the backups for everyone")
     add("--layouts", nargs="+", choices=generate.LAYOUTS, default=[*generate.LAYOUTS])
     add("--competitors", nargs="+", choices=EVERYONE, default=[*EVERYONE])
+    add("--gzip-size", type=float, default=0, help="megabytes before compression; 0: leave out")
     add("--smallest", type=float, default=16, help="megabytes; then four times as much, and so on")
     add("--up-to", type=float, default=1024, help="megabytes of the largest; 4096 takes long")
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import edms, fields, generate, templates
+from benchmarks.rivals.regzip import GZIP_LEVEL
 from benchmarks.running import Input, say
 
 
@@ -26,7 +29,19 @@ class Store:
             f"{layout}-{megabytes:g}.json",
             lambda path: generate.generate(path, megabytes, layout, self._seed),
         )
-        return Input(f"{layout} {megabytes:g} MB", backup, generate.schema_path(backup))
+        schema = generate.schema_path(backup)
+        return Input(f"{layout} {megabytes:g} MB", backup, schema, backup.stat().st_size)
+
+    def gzipped(self, layout: str, megabytes: float) -> Input:
+        """The same, compressed."""
+        plain = self.edms(layout, megabytes)
+
+        def compress(path: Path) -> None:
+            with plain.backup.open("rb") as source, gzip.open(path, "wb", GZIP_LEVEL) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+        backup = self._made(f"{plain.backup.name}.gz", compress)
+        return plain._replace(title=f"{plain.title}, gzip", backup=backup)
 
     def fields(self, relations: int, megabytes: float) -> Input:
         """A backup of equal records, so many of whose fields are relations."""
@@ -35,7 +50,8 @@ class Store:
             lambda path: fields.generate(path, megabytes, self._seed),
         )
         title = f"{relations} relations, {megabytes:g} MB"
-        return Input(title, backup, fields.schema_path(backup, relations))
+        schema = fields.schema_path(backup, relations)
+        return Input(title, backup, schema, backup.stat().st_size)
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         backup = self._folder / name

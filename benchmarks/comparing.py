@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -36,15 +37,14 @@ def compare(what: Input, times: Mapping[str, int]) -> dict[str, Any]:
 def measure_case(what: Input, times: Mapping[str, int], *look: Any) -> dict[str, Any]:
     """All runs of the competitors, of which fastnk is one."""
     runs = in_turns(what, times, *look)
-    size = what.backup.stat().st_size
     reports = [json.loads(run.printed) for name in FASTNK for run in runs.get(name, [])]
     return {
-        "bytes": size,
+        "bytes": what.size,
         "records": reports[0]["records"],
         "referenced_rows": _referenced_rows(what.schema, reports[0]),
         "references": reports[0]["references_written"],
         "key_map_bytes": max(report["key_map_bytes"] for report in reports),
-        "competitors": summarize(runs, size),
+        "competitors": summarize(runs, what.size),
     }
 
 
@@ -63,6 +63,7 @@ def summarize(runs: dict[str, list[Run]], size: int) -> list[dict[str, Any]]:
             "times_fastest_rival": round(min(rivals) / middle[name], 2) if rivals else None,
             "time_against_cp": times("cp", name),
             "time_against_cp_fsync": times("cp_fsync", name),
+            "time_against_regzip": times("regzip", name),
             "peak_bytes": None if name in FLOORS else max(run.peak_bytes for run in of_one),
         }
         for name, of_one in runs.items()
@@ -78,7 +79,9 @@ def records_digest(path: Path) -> str:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if is_array(path):
+    if path.suffix == ".gz":
+        yield from orjson.loads(gzip.decompress(path.read_bytes()))
+    elif is_array(path):
         yield from orjson.loads(path.read_bytes())
     else:
         with path.open("rb") as stream:

@@ -1,8 +1,8 @@
 """Counts the instructions of the two passes: `python -m benchmarks.instructions`.
 
 Per byte of a generated backup. Seconds differ from run to run, instructions hardly do: what a
-change to the core costs or saves shows here first. Needs `valgrind`. With `--keep FOLDER` the profiles stay there, for
-`callgrind_annotate` or KCachegrind.
+change to the core costs or saves shows here first. Needs `valgrind`. With `--keep FOLDER` the
+profiles stay there, for `callgrind_annotate` or KCachegrind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDS = (1, 3)
 def instructions_per_byte(what: Input, name: str, profiles: Path) -> float:
     """How many instructions a pass takes, on average, for a byte of the backup."""
     few, many = (_counted(what, name, rounds, profiles) for rounds in ROUNDS)
-    return (many - few) / (ROUNDS[1] - ROUNDS[0]) / what.backup.stat().st_size
+    return (many - few) / (ROUNDS[1] - ROUNDS[0]) / what.size
 
 
 def _counted(what: Input, name: str, rounds: int, profiles: Path) -> int:

@@ -36,7 +36,7 @@ What these figures do not say:
   else. fastnk keeps the spelling of everything it does not rewrite; `orjson` and `msgspec` write
   without blanks, and none of the rivals keeps indentation, so they have less to write.
 - That all use the same means. `fastnk` uses every core; the rivals and `cp` use one. `fastnk_1`
-  is fastnk with one job.
+  is fastnk with one job; `regzip` decompresses and compresses, and does nothing else.
 - That scripts in use are as fast as the rivals. These prepare all they can and switch Python's
   garbage collector off, which few scripts do; `orjson_gc` leaves it on.
 - How long a restore takes. Conversion is the smaller part of it.
@@ -47,11 +47,23 @@ COLUMNS = {
     "times_fastest_rival": "speed, of the fastest rival's",
     "time_against_cp": "time, of `cp`'s",
     "time_against_cp_fsync": "time, of `cp_fsync`'s",
+    "time_against_regzip": "time, of `regzip`'s",
     "mb_per_second": "MB/s",
     "median_seconds": "seconds",
     "spread": "fastest to slowest run",
     "peak": "peak memory, MB",
     "above_idle": "of which above idle, MB",
+}
+
+README_COLUMNS = {
+    "name": "",
+    "layout": "layout",
+    "times_fastest_rival": "speed, of the fastest rival's",
+    "time_against_cp": "time, of `cp`'s",
+    "time_against_cp_fsync": "time, of `cp`'s with sync",
+    "time_against_regzip": "time, of compression alone",
+    "mb_per_second": "MB/s",
+    "above_idle": "peak memory above idle, MB",
 }
 
 README_PART = re.compile(r"(<!-- figures -->\n).*?(<!-- end of the figures -->)", re.DOTALL)
@@ -99,28 +111,22 @@ def tables(results: Results) -> str:
 
 def readme_part(results: Results) -> str:
     """The table of the README: fastnk in every layout, and where the figures come from."""
-    head = ("", "layout", *list(COLUMNS.values())[1:5], "peak memory above idle, MB")
-    rows = []
-    for case in results["cases"]:
-        for row in case["competitors"]:
-            if row["name"].startswith("fastnk"):
-                name, *cells = _cells(row, results["idle_peak_bytes"]).values()
-                rows.append((name, case["layout"], *cells[:4], cells[-1]))
+    cases = [(case, row) for case in results["cases"] for row in _fastnk(case)]
+    rows = [
+        {**_cells(row, results["idle_peak_bytes"]), "layout": case["layout"]} for case, row in cases
+    ]
     facts = results["machine"]
     size = results["cases"][0]["bytes"] / 1e6
     text = (
         f"Backups of {size:,.0f} MB (compact), {facts['cpu']}, {facts['cores']} cores, "
         f"{results['date'][:10]}; `fastnk_1` is fastnk with one job."
     )
-    return f"\n{_table(head, rows, texts=2)}\n\n{text}\n\n"
+    return f"\n{_chosen(README_COLUMNS, rows, texts=2)}\n\n{text}\n\n"
 
 
 def _case_table(case: Case, idle: int) -> str:
     rows = [_cells(row, idle) for row in sorted(case["competitors"], key=_speed, reverse=True)]
-    shown = [column for column in COLUMNS if any(row[column] for row in rows)]
-    head = [COLUMNS[column] for column in shown]
-    table = _table(head, [[row[column] for column in shown] for row in rows])
-    return f"**{case['layout']}, {case['bytes'] / 1e6:,.0f} MB**\n\n{table}"
+    return f"**{case['layout']}, {case['bytes'] / 1e6:,.0f} MB**\n\n{_chosen(COLUMNS, rows)}"
 
 
 def _cells(row: Competitor, idle: int) -> dict[str, str]:
@@ -130,6 +136,7 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
         "times_fastest_rival": _times(row["times_fastest_rival"]),
         "time_against_cp": _times(row["time_against_cp"]),
         "time_against_cp_fsync": _times(row["time_against_cp_fsync"]),
+        "time_against_regzip": _times(row["time_against_regzip"]),
         "mb_per_second": f"{row['mb_per_second']:,.0f}",
         "median_seconds": f"{row['median_seconds']:.3f}",
         "spread": f"{min(row['seconds']):.3f} to {max(row['seconds']):.3f}",
@@ -232,6 +239,13 @@ def _setting(results: Results) -> str:
         f"What {', '.join(equal)} wrote was read back and held the same records." if equal else "",
     )
     return " ".join(sentences).rstrip()
+
+
+def _chosen(columns: dict[str, str], rows: list[dict[str, str]], texts: int = 1) -> str:
+    """A table of those columns in which there is anything."""
+    shown = [name for name in columns if any(row[name] for row in rows)]
+    cells = [[row[name] for name in shown] for row in rows]
+    return _table([columns[name] for name in shown], cells, texts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:

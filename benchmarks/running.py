@@ -48,6 +48,8 @@ class Input(NamedTuple):
     title: str
     backup: Path
     schema: Path
+    size: int
+    """Bytes of the backup, before compression."""
 
 
 Look = Callable[[str, Path], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def test_what_cannot_be_measured(
 def test_backup_that_cannot_be_read(tmp_path: Path) -> None:
     write(tmp_path, None).unlink()
     with pytest.raises(SourceError, match="cannot read"):
+        measured(tmp_path / "backup.json")
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, None).unlink()
+    os.mkfifo(tmp_path / "backup.json")
+    with pytest.raises(UsageError, match="no file"):
         measured(tmp_path / "backup.json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import hashlib
 import json
 import re
@@ -179,7 +180,7 @@ def test_pks_and_natural_keys_are_unique(records: list[Record], schema: Schema) 
 
 
 def run_rival(name: str, backup: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    what = running.Input(name, backup, generate.schema_path(backup))
+    what = running.Input(name, backup, generate.schema_path(backup), backup.stat().st_size)
     command = running.command_of(name, what, output)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -245,6 +246,16 @@ def test_rewrite_handles_nested_keys_and_what_is_natural_already() -> None:
         rewriter.rewrite(record)
     assert visits == expected
     assert place == {"model": "a.place", "fields": place["fields"], "natural_key": key}
+
+
+def test_compression_alone_is_the_floor_for_compressed_backups(tmp_path: Path) -> None:
+    what = Store(tmp_path, 1).gzipped("compact", 0.1)
+    output = tmp_path / "again.json.gz"
+    subprocess.run(running.command_of("regzip", what, output), cwd=ROOT, check=True)
+    plain = gzip.decompress(what.backup.read_bytes())
+    assert gzip.decompress(output.read_bytes()) == plain
+    assert len(plain) == what.size > 2 * output.stat().st_size
+    assert comparing.records_digest(output) == comparing.records_digest(what.backup)
 
 
 # The runner and its report
@@ -441,8 +452,8 @@ def test_instructions_are_those_of_the_rounds_alone(
     backups: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     backup = backups["compact"]
-    what = running.Input("", backup, generate.schema_path(backup))
-    start, one_round = 1_000_000, 7 * backup.stat().st_size
+    what = running.Input("", backup, generate.schema_path(backup), 1000)
+    start, one_round = 1_000_000, 7 * 1000
     monkeypatch.setattr(
         instructions, "_counted", lambda what, name, rounds, profiles: start + rounds * one_round
     )

@@ -92,10 +92,10 @@ def bench(
     copies: list[dict[str, float]] = []
     for _ in range(runs):
         with _Scratch(folder) as scratch:
-            copies.append(_copy(backup, scratch / "copy"))
+            copies.append(_copy(backup, scratch / backup.name))
         with _Scratch(folder) as scratch:
             detection = _seconds(lambda: _detect(backup, schema))
-            report = converter.convert_to_natural_keys(backup, scratch / "converted")
+            report = converter.convert_to_natural_keys(backup, scratch / backup.name)
             phases.append({"detect": detection, **report.seconds})
     return _report(backup, folder, phases, copies, report, restore_rates)
 
@@ -119,6 +119,8 @@ class _Scratch:
 
 
 def _read(backup: Path) -> None:
+    if backup.exists() and not backup.is_file():
+        raise UsageError(f"{backup} is no file, which can be read again", remedy="save it to one")
     try:
         with backup.open("rb", buffering=0) as stream:
             while stream.read(READ_BYTES):
@@ -156,11 +158,11 @@ def _report(
     conversion: ConversionReport,
     restore_rates: Sequence[float],
 ) -> BenchReport:
-    size, records = backup.stat().st_size, conversion.records
+    records = conversion.records
     seconds = median(sum(run.values()) - run["detect"] for run in phases)
     with_detection = median(sum(run.values()) for run in phases)
 
-    def timings(runs: list[dict[str, float]]) -> list[Timing]:
+    def timings(runs: list[dict[str, float]], size: int) -> list[Timing]:
         middle = {name: median(run[name] for run in runs) for name in runs[0]}
         return [
             Timing(name, taken, size / 1e6 / taken if name in WHOLE_FILE else None, taken / seconds)
@@ -175,11 +177,11 @@ def _report(
         backup=str(backup),
         folder=str(folder),
         runs=len(phases),
-        bytes=size,
+        bytes=conversion.bytes_read,
         records=records,
         seconds=seconds,
-        phases=timings(phases),
-        copies=timings(copies),
+        phases=timings(phases, conversion.bytes_read),
+        copies=timings(copies, backup.stat().st_size),
         key_map_bytes=conversion.key_map_bytes,
         restores=[restore(rate) for rate in restore_rates],
     )
