@@ -50,7 +50,8 @@ COLUMNS = {
     "time_against_regzip": "time, of `regzip`'s",
     "mb_per_second": "MB/s",
     "median_seconds": "seconds",
-    "spread": "fastest to slowest run",
+    "spread": "fastest to slowest",
+    "runs": "runs",
     "peak": "peak memory, MB",
     "above_idle": "of which above idle, MB",
 }
@@ -140,6 +141,7 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
         "mb_per_second": f"{row['mb_per_second']:,.0f}",
         "median_seconds": f"{row['median_seconds']:.3f}",
         "spread": f"{min(row['seconds']):.3f} to {max(row['seconds']):.3f}",
+        "runs": f"{len(row['seconds'])}",
         "peak": "" if peak is None else f"{peak / 1e6:,.0f}",
         "above_idle": "" if peak is None else f"{(peak - idle) / 1e6:,.0f}",
     }

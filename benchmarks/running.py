@@ -31,6 +31,8 @@ EVERYONE = (*CONVERTERS, *FLOORS)
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
 }
+PATIENCE = 20.0
+"""Seconds; a competitor whose runs have taken longer is not run again, so that there is an end."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""
 
@@ -85,11 +87,13 @@ def command_of(name: str, what: Input, output: Path) -> list[str]:
 def in_turns(
     what: Input, times: Mapping[str, int], look: Look = lambda name, output: None
 ) -> dict[str, list[Run]]:
-    """As many runs of each competitor as `times` says."""
+    """As many runs of each competitor as `times` says, or as `PATIENCE` allows."""
     runs: dict[str, list[Run]] = {name: [] for name in times}
     output = what.backup.with_name(f"converted-{what.backup.name}")
     for number in range(max(times.values())):
-        for name in _rotated([name for name in times if times[name] > number], number):
+        for name in _rotated([*times], number):
+            if number >= times[name] or sum(run.seconds for run in runs[name]) > PATIENCE:
+                continue
             output.unlink(missing_ok=True)
             # What earlier outputs left to be written back is not this run's to wait for.
             os.sync()
@@ -123,5 +127,6 @@ def _read(path: Path) -> None:
 
 
 def _rotated(names: list[str], by: int) -> list[str]:
+    """Who was first is last the next time."""
     by %= len(names)
     return names[by:] + names[:by]

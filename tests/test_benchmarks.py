@@ -276,6 +276,26 @@ def test_a_failing_competitor_stops_the_benchmark() -> None:
     assert caught.value.returncode == 3
 
 
+def test_whoever_takes_long_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch, backups: dict[str, Path]
+) -> None:
+    backup = backups["compact"]
+    order = []
+
+    def measure(command: list[str]) -> running.Run:
+        Path(command[-1]).touch()
+        order.append(command[0])
+        return running.Run(3.0 if command[0] == "slow" else 1.0, 0, "")
+
+    monkeypatch.setattr(running, "PATIENCE", 5.0)
+    monkeypatch.setattr(running, "measure", measure)
+    monkeypatch.setattr(running, "command_of", lambda name, what, output: [name, str(output)])
+    what = running.Input("", backup, generate.schema_path(backup), 0)
+    runs = running.in_turns(what, {"slow": 5, "fast": 4, "once": 1})
+    assert {name: len(of_one) for name, of_one in runs.items()} == {"slow": 2, "fast": 4, "once": 1}
+    assert order == ["slow", "fast", "once", "fast", "slow", "fast", "fast"]
+
+
 def test_digest_sees_records_and_not_their_spelling(tmp_path: Path) -> None:
     texts = {
         "compact": '[{"a":1,"b":"\u00e9"},{"a":2}]',
