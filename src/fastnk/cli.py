@@ -590,7 +590,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
     _add_verb(verbs, "detect", "say what backups are", add_detect_arguments, run_detect)
     schema = verbs.add_parser("schema", help="make or check a schema").add_subparsers(
         metavar="WHAT", required=True
@@ -616,10 +616,22 @@ def _add_verb(
     verbs: Any, name: str, help_: str, add: Callable[[argparse.ArgumentParser], None], run: Run
 ) -> None:
     parser = verbs.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-    add(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add = add
     parser.set_defaults(run=run)
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Adds its arguments when its verb is used: those of some verbs need costly imports."""
+
+    add: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        if self.add is not None:
+            self.add(self)
+            self.add_argument("--json", action="store_true", help="one JSON document on stdout")
+            self.add_argument("--debug", action="store_true", help="show tracebacks")
+            self.add = None
+        return super().parse_known_args(*args, **options)
 
 
 class _Version(argparse.Action):
