@@ -13,8 +13,17 @@ from typing import Any
 import orjson
 
 from benchmarks.rivals.files import is_array
-from benchmarks.running import CONVERTERS, FASTNK, FLOORS, PYTHON_RIVALS, Input, Run, in_turns
-from benchmarks.running import summary as seconds_of
+from benchmarks.running import (
+    CONVERTERS,
+    FASTNK,
+    FLOORS,
+    PYTHON_RIVALS,
+    Input,
+    Look,
+    Run,
+    in_turns,
+    timing,
+)
 
 
 def compare(what: Input, times: Mapping[str, int]) -> dict[str, Any]:
@@ -34,9 +43,9 @@ def compare(what: Input, times: Mapping[str, int]) -> dict[str, Any]:
     return {**case, "outputs_equal": sorted(digests)}
 
 
-def measure_case(what: Input, times: Mapping[str, int], *look: Any) -> dict[str, Any]:
+def measure_case(what: Input, times: Mapping[str, int], look: Look | None = None) -> dict[str, Any]:
     """All runs of the competitors, of which fastnk is one."""
-    runs = in_turns(what, times, *look)
+    runs = in_turns(what, times, look)
     reports = [json.loads(run.printed) for name in FASTNK for run in runs.get(name, [])]
     return {
         "bytes": what.size,
@@ -58,7 +67,7 @@ def summarize(runs: dict[str, list[Run]], size: int) -> list[dict[str, Any]]:
 
     return [
         {
-            **seconds_of(name, of_one),
+            **timing(name, of_one),
             "mb_per_second": round(size / 1e6 / middle[name], 1),
             "times_fastest_rival": round(min(rivals) / middle[name], 2) if rivals else None,
             "time_against_cp": times("cp", name),

@@ -149,34 +149,35 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
 
 def _sizes(results: Results) -> str:
     """A row for each size and way to run fastnk."""
-    head = ("", "MB", "time, of `cp`'s", "of `cp_fsync`'s", "MB/s", "seconds")
-    head += (
-        "above idle, MB",
-        "key map, MB",
-        "records",
-        "referred to",
-        "key map bytes for each, key included",
-    )
-    rows = []
-    for case in results["sizes"]:
-        for row in _fastnk(case):
-            cells = _cells(row, results["idle_peak_bytes"])
-            rows.append(
-                (
-                    cells["name"],
-                    f"{case['bytes'] / 1e6:,.0f}",
-                    cells["time_against_cp"],
-                    cells["time_against_cp_fsync"],
-                    cells["mb_per_second"],
-                    cells["median_seconds"],
-                    cells["above_idle"],
-                    f"{case['key_map_bytes'] / 1e6:,.1f}",
-                    f"{case['records']:,}",
-                    f"{case['referenced_rows']:,}",
-                    f"{case['key_map_bytes'] / case['referenced_rows']:,.0f}",
-                )
-            )
-    return _table(head, rows)
+    columns = {
+        "name": "",
+        "megabytes": "MB",
+        "time_against_cp": "time, of `cp`'s",
+        "time_against_cp_fsync": "time, of `cp_fsync`'s",
+        "mb_per_second": "MB/s",
+        "median_seconds": "seconds",
+        "peak": "peak memory, MB",
+        "buffers": "of which above idle, key map aside",
+        "key_map": "key map, MB",
+        "records": "records",
+        "rows": "of which referred to",
+        "bytes_per_row": "key map bytes for each, key included",
+    }
+    idle = results["idle_peak_bytes"]
+    rows = [
+        {
+            **_cells(row, idle),
+            "megabytes": f"{case['bytes'] / 1e6:,.0f}",
+            "buffers": f"{(row['peak_bytes'] - idle - case['key_map_bytes']) / 1e6:,.0f}",
+            "key_map": f"{case['key_map_bytes'] / 1e6:,.1f}",
+            "records": f"{case['records']:,}",
+            "rows": f"{case['referenced_rows']:,}",
+            "bytes_per_row": f"{case['key_map_bytes'] / case['referenced_rows']:,.0f}",
+        }
+        for case in results["sizes"]
+        for row in _fastnk(case)
+    ]
+    return _chosen(columns, rows)
 
 
 def _relations(results: Results) -> str:

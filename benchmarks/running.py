@@ -85,7 +85,7 @@ def command_of(name: str, what: Input, output: Path) -> list[str]:
 
 
 def in_turns(
-    what: Input, times: Mapping[str, int], look: Look = lambda name, output: None
+    what: Input, times: Mapping[str, int], look: Look | None = None
 ) -> dict[str, list[Run]]:
     """As many runs of each competitor as `times` says, or as `PATIENCE` allows."""
     runs: dict[str, list[Run]] = {name: [] for name in times}
@@ -101,13 +101,13 @@ def in_turns(
             run = measure(command_of(name, what, output))
             say(f"{what.title}: {name}, run {number + 1} of {times[name]}: {run.seconds:.2f} s")
             runs[name].append(run)
-            if number == 0:
+            if number == 0 and look is not None:
                 look(name, output)
     output.unlink()
     return runs
 
 
-def summary(name: str, runs: list[Run]) -> dict[str, Any]:
+def timing(name: str, runs: list[Run]) -> dict[str, Any]:
     """A competitor and the seconds of its runs, in order."""
     return {
         "name": name,

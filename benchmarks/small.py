@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import edms, generate
-from benchmarks.running import measure, say, summary
+from benchmarks.running import Run, measure, say, timing
 from fastnk.convert import LegacyBackupConverter
 from fastnk.schema import Schema
 
@@ -61,11 +61,11 @@ def measure_small(runs: int) -> dict[str, Any]:
 
 def measure_starts() -> list[dict[str, Any]]:
     """How long it takes until a process has done nothing, imported fastnk, or shown its help."""
-    runs: dict[str, list[Any]] = {name: [] for name in STARTS}
+    runs: dict[str, list[Run]] = {name: [] for name in STARTS}
     for _ in range(START_RUNS):
         for name, command in STARTS.items():
             runs[name].append(measure(command))
-    return [summary(name, of_one) for name, of_one in runs.items()]
+    return [timing(name, of_one) for name, of_one in runs.items()]
 
 
 def main() -> None:
