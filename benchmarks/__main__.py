@@ -78,6 +78,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not {*FASTNK} & {*arguments.competitors}:
         parser.error(f"one of {', '.join(FASTNK)} must take part")
+    if arguments.up_to < arguments.smallest:
+        parser.error("--up-to is less than --smallest")
     return arguments
 
 

@@ -181,8 +181,11 @@ def _sizes(results: Results) -> str:
 
 
 def _relations(results: Results) -> str:
-    """A row for each number of relations, with what each reference costs."""
-    head = ("", "relations in a record", "of the seconds without", "seconds", "references")
+    """A row for each number of relations and way to run fastnk."""
+    head = [
+        *("", "relations in a record", "seconds, of those without", "seconds"),
+        *("peak memory, MB", "references"),
+    ]
     rows = []
     for case in results["relations"]:
         for row, without in zip(_fastnk(case), _fastnk(results["relations"][0]), strict=True):
@@ -192,6 +195,7 @@ def _relations(results: Results) -> str:
                     f"{case['relations']}",
                     _times(row["median_seconds"] / without["median_seconds"]),
                     f"{row['median_seconds']:.3f}",
+                    f"{row['peak_bytes'] / 1e6:,.0f}",
                     f"{case['references']:,}",
                 )
             )
