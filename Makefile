@@ -22,6 +22,8 @@ lint: .venv/test.ok .venv/lint.ok
 
 bench: .venv/test.ok
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pytest tests/test_bench_core.py --benchmark-enable --benchmark-max-time=0.5 \
+		--benchmark-group-by=func --benchmark-columns=min,median,iqr,rounds
 
 clean:
 	rm -rf .venv build src/fastnk/_core.c src/fastnk/*.so src/*.egg-info

@@ -1,4 +1,6 @@
-"""Turns `results.json` into `results.md` and `results.svg`: `python -m benchmarks.report`.
+"""Turns `results.json` into a page, two charts and a part of the README.
+
+    python -m benchmarks.report [RESULTS]
 
 Every figure comes from the file; none is written here.
 """
@@ -6,11 +8,13 @@ Every figure comes from the file; none is written here.
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
+
+from benchmarks import charts
 
 Results = dict[str, Any]
 Case = dict[str, Any]
@@ -21,7 +25,7 @@ What these figures do not say:
 
 - How long *your* backup takes. The backups here are generated, in the shapes and roughly the
   proportions of a real system's: mostly audit trail, and little of it to be rewritten. More
-  relations per megabyte cost more.
+  relations per megabyte cost more. `fastnk bench` measures your own.
 - How fast a disk is. The backup is in the cache before each run starts. Rivals and `cp` return
   when the system has taken their output over; fastnk returns when it is on the disk. `cp_fsync`,
   a copy that waits for the disk as well, is therefore the fairer floor, and the more erratic one.
@@ -31,9 +35,10 @@ What these figures do not say:
   leaves nothing behind when it stops; the rivals stop at an id without a row and check nothing
   else. fastnk keeps the spelling of everything it does not rewrite; `orjson` and `msgspec` write
   without blanks, and none of the rivals keeps indentation, so they have less to write.
+- That all use the same means. `fastnk` uses every core; the rivals and `cp` use one. `fastnk_1`
+  is fastnk with one job; `regzip` decompresses and compresses, and does nothing else.
 - That scripts in use are as fast as the rivals. These prepare all they can and switch Python's
   garbage collector off, which few scripts do; `orjson_gc` leaves it on.
-- What more cores do. Everything here runs on one thread.
 - How long a restore takes. Conversion is the smaller part of it.
 """
 
@@ -41,27 +46,42 @@ COLUMNS = {
     "name": "",
     "times_fastest_rival": "speed, of the fastest rival's",
     "time_against_cp": "time, of `cp`'s",
+    "time_against_cp_fsync": "time, of `cp_fsync`'s",
+    "time_against_regzip": "time, of `regzip`'s",
     "mb_per_second": "MB/s",
     "median_seconds": "seconds",
-    "spread": "fastest to slowest run",
+    "spread": "fastest to slowest",
+    "runs": "runs",
     "peak": "peak memory, MB",
     "above_idle": "of which above idle, MB",
 }
 
-ROW_HEIGHT = 22
-GROUP_GAP = 42
-LABEL_WIDTH = 110
-BAR_WIDTH = 470
-WIDTH = 720
-COLOURS = {"fastnk": "#0b7a75", "cp": "#c9ced6", "cp_fsync": "#c9ced6"}
-RIVAL_COLOUR = "#7d8799"
+README_COLUMNS = {
+    "name": "",
+    "layout": "layout",
+    "times_fastest_rival": "speed, of the fastest rival's",
+    "time_against_cp": "time, of `cp`'s",
+    "time_against_cp_fsync": "time, of `cp`'s with sync",
+    "time_against_regzip": "time, of compression alone",
+    "mb_per_second": "MB/s",
+    "above_idle": "peak memory above idle, MB",
+}
+
+README_PART = re.compile(r"(<!-- figures -->\n).*?(<!-- end of the figures -->)", re.DOTALL)
+"""What `write` replaces in the README."""
 
 
 def write(results_path: Path) -> None:
-    """Write the page and the chart beside `results_path`."""
+    """Write the page and the charts beside `results_path`, and the figures in the README of the
+    folder above, if it has a place for them."""
     results = json.loads(results_path.read_text())
     results_path.with_suffix(".md").write_text(page(results))
-    results_path.with_suffix(".svg").write_text(chart(results))
+    charts.draw(results, results_path.with_suffix(".svg"), results_path.with_name("growth.svg"))
+    readme = results_path.parent.parent / "README.md"
+    if readme.exists():
+        part = readme_part(results)
+        text = README_PART.sub(lambda found: found[1] + part + found[2], readme.read_text())
+        readme.write_text(text)
 
 
 def page(results: Results) -> str:
@@ -69,8 +89,14 @@ def page(results: Results) -> str:
     sections = (
         "# What conversion costs",
         CAVEATS.rstrip(),
-        "![Megabytes per second](results.svg)",
+        "## Beside rivals and a copy\n\n![Megabytes per second](results.svg)",
         tables(results).rstrip(),
+        "## As backups grow\n\n![Seconds and memory](growth.svg)",
+        _sizes(results),
+        _relations(results),
+        "## In small",
+        _small(results),
+        "## How it was measured",
         _setting(results),
     )
     return "\n\n".join(sections) + "\n"
@@ -78,40 +104,30 @@ def page(results: Results) -> str:
 
 def tables(results: Results) -> str:
     """One Markdown table per case, the ratios first."""
-    return "\n\n".join(_table(case, results["idle_peak_bytes"]) for case in results["cases"]) + "\n"
-
-
-def chart(results: Results) -> str:
-    """The speeds of the cases in which rivals took part, as an SVG picture."""
-    cases = [case for case in results["cases"] if len(case["outputs_equal"]) > 1]
-    fastest = max((_speed(row) for case in cases for row in case["competitors"]), default=1.0)
-    body: list[str] = []
-    y = 0
-    for case in cases:
-        y += GROUP_GAP
-        body.append(_text(0, y - 10, f"{_title(case)}, MB/s", weight="bold"))
-        for row in sorted(case["competitors"], key=_speed, reverse=True):
-            body.extend(_bar(row, y, fastest))
-            y += ROW_HEIGHT
-    height = y + 10
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 0 {WIDTH} {height}" '
-        f'font-family="sans-serif" font-size="13">\n'
-        f'<rect x="-10" width="{WIDTH}" height="{height}" fill="#ffffff"/>\n'
-        + "\n".join(body)
-        + "\n</svg>\n"
+        "\n\n".join(_case_table(case, results["idle_peak_bytes"]) for case in results["cases"])
+        + "\n"
     )
 
 
-def _table(case: Case, idle: int) -> str:
-    rows = [_cells(row, idle) for row in sorted(case["competitors"], key=_speed, reverse=True)]
-    shown = [column for column in COLUMNS if any(row[column] for row in rows)]
-    lines = [
-        "| " + " | ".join(COLUMNS[column] for column in shown) + " |",
-        "| " + " | ".join("---" if column == "name" else "---:" for column in shown) + " |",
-        *("| " + " | ".join(row[column] for column in shown) + " |" for row in rows),
+def readme_part(results: Results) -> str:
+    """The table of the README: fastnk in every layout, and where the figures come from."""
+    cases = [(case, row) for case in results["cases"] for row in _fastnk(case)]
+    rows = [
+        {**_cells(row, results["idle_peak_bytes"]), "layout": case["layout"]} for case, row in cases
     ]
-    return f"**{_title(case)}**\n\n" + "\n".join(lines)
+    facts = results["machine"]
+    size = results["cases"][0]["bytes"] / 1e6
+    text = (
+        f"Backups of {size:,.0f} MB (compact), {facts['cpu']}, {facts['cores']} cores, "
+        f"{results['date'][:10]}; `fastnk_1` is fastnk with one job."
+    )
+    return f"\n{_chosen(README_COLUMNS, rows, texts=2)}\n\n{text}\n\n"
+
+
+def _case_table(case: Case, idle: int) -> str:
+    rows = [_cells(row, idle) for row in sorted(case["competitors"], key=_speed, reverse=True)]
+    return f"**{case['layout']}, {case['bytes'] / 1e6:,.0f} MB**\n\n{_chosen(COLUMNS, rows)}"
 
 
 def _cells(row: Competitor, idle: int) -> dict[str, str]:
@@ -120,12 +136,98 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
         "name": f"`{row['name']}`",
         "times_fastest_rival": _times(row["times_fastest_rival"]),
         "time_against_cp": _times(row["time_against_cp"]),
+        "time_against_cp_fsync": _times(row["time_against_cp_fsync"]),
+        "time_against_regzip": _times(row["time_against_regzip"]),
         "mb_per_second": f"{row['mb_per_second']:,.0f}",
         "median_seconds": f"{row['median_seconds']:.3f}",
         "spread": f"{min(row['seconds']):.3f} to {max(row['seconds']):.3f}",
+        "runs": f"{len(row['seconds'])}",
         "peak": "" if peak is None else f"{peak / 1e6:,.0f}",
         "above_idle": "" if peak is None else f"{(peak - idle) / 1e6:,.0f}",
     }
+
+
+def _sizes(results: Results) -> str:
+    """A row for each size and way to run fastnk."""
+    columns = {
+        "name": "",
+        "megabytes": "MB",
+        "time_against_cp": "time, of `cp`'s",
+        "time_against_cp_fsync": "time, of `cp_fsync`'s",
+        "mb_per_second": "MB/s",
+        "median_seconds": "seconds",
+        "peak": "peak memory, MB",
+        "buffers": "of which above idle, key map aside",
+        "key_map": "key map, MB",
+        "records": "records",
+        "rows": "of which referred to",
+        "bytes_per_row": "key map bytes for each, key included",
+    }
+    idle = results["idle_peak_bytes"]
+    rows = [
+        {
+            **_cells(row, idle),
+            "megabytes": f"{case['bytes'] / 1e6:,.0f}",
+            "buffers": f"{(row['peak_bytes'] - idle - case['key_map_bytes']) / 1e6:,.0f}",
+            "key_map": f"{case['key_map_bytes'] / 1e6:,.1f}",
+            "records": f"{case['records']:,}",
+            "rows": f"{case['referenced_rows']:,}",
+            "bytes_per_row": f"{case['key_map_bytes'] / case['referenced_rows']:,.0f}",
+        }
+        for case in results["sizes"]
+        for row in _fastnk(case)
+    ]
+    return _chosen(columns, rows)
+
+
+def _relations(results: Results) -> str:
+    """A row for each number of relations and way to run fastnk."""
+    head = [
+        *("", "relations in a record", "seconds, of those without", "seconds"),
+        *("peak memory, MB", "references"),
+    ]
+    rows = []
+    for case in results["relations"]:
+        for row, without in zip(_fastnk(case), _fastnk(results["relations"][0]), strict=True):
+            rows.append(
+                (
+                    f"`{row['name']}`",
+                    f"{case['relations']}",
+                    _times(row["median_seconds"] / without["median_seconds"]),
+                    f"{row['median_seconds']:.3f}",
+                    f"{row['peak_bytes'] / 1e6:,.0f}",
+                    f"{case['references']:,}",
+                )
+            )
+    case = results["relations"][0]
+    return (
+        f"One backup of {case['bytes'] / 1e6:,.0f} MB, {case['records']:,} records, of whose "
+        f"fields more and more are declared to be relations:\n\n{_table(head, rows)}"
+    )
+
+
+def _fastnk(case: Case) -> list[Competitor]:
+    return [row for row in case["competitors"] if row["name"].startswith("fastnk")]
+
+
+def _small(results: Results) -> str:
+    small, starts = results["small"], results["starts"]
+    rates = small["per_second"]
+    nothing = starts[0]["median_seconds"]
+    rows = [
+        (
+            f"`{row['name']}`",
+            f"{(row['median_seconds'] - nothing) * 1000:.0f}",
+            f"{row['median_seconds'] * 1000:.0f}",
+        )
+        for row in starts
+    ]
+    return (
+        f"Bytes to bytes, a backup of {small['bytes']:,} bytes with a prepared converter, on one "
+        f"core: {rates[len(rates) // 2]:,.0f} conversions a second ({rates[0]:,.0f} to "
+        f"{rates[-1]:,.0f}).\n\n"
+        + _table(("", "milliseconds above the first", "milliseconds"), rows)
+    )
 
 
 def _setting(results: Results) -> str:
@@ -137,8 +239,8 @@ def _setting(results: Results) -> str:
         f"{facts['memory_gb']} GB, {facts['system']}, load {facts['load_before']} before it began.",
         f"Versions: {versions}.",
         f"`{results['command']}` took {results['total_seconds'] / 60:.1f} minutes.",
-        f"Seconds are the median of {results['runs']} runs, the competitors taking turns; peak "
-        f"memory is the largest of them.",
+        "Seconds are the median of the runs, which are in the results file, the competitors "
+        "taking turns; peak memory is the largest of them.",
         f"Idle is an interpreter that has imported fastnk: {results['idle_peak_bytes'] / 1e6:.0f} "
         f"MB.",
         f"What {', '.join(equal)} wrote was read back and held the same records." if equal else "",
@@ -146,27 +248,17 @@ def _setting(results: Results) -> str:
     return " ".join(sentences).rstrip()
 
 
-def _title(case: Case) -> str:
-    return f"{case['layout']}, {case['bytes'] / 1e6:,.0f} MB"
+def _chosen(columns: dict[str, str], rows: list[dict[str, str]], texts: int = 1) -> str:
+    """A table of those columns in which there is anything."""
+    shown = [name for name in columns if any(row[name] for row in rows)]
+    cells = [[row[name] for name in shown] for row in rows]
+    return _table([columns[name] for name in shown], cells, texts)
 
 
-def _bar(row: Competitor, y: int, fastest: float) -> Iterator[str]:
-    name = row["name"]
-    length = max(1, round(BAR_WIDTH * _speed(row) / fastest))
-    colour = COLOURS.get(name, RIVAL_COLOUR)
-    yield _text(LABEL_WIDTH - 8, y + 15, name, anchor="end")
-    yield (
-        f'<rect x="{LABEL_WIDTH}" y="{y + 2}" width="{length}" height="{ROW_HEIGHT - 5}" '
-        f'fill="{colour}"/>'
-    )
-    yield _text(LABEL_WIDTH + length + 6, y + 15, f"{_speed(row):,.0f}")
-
-
-def _text(x: int, y: int, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    return (
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="#222222">{escape(text)}</text>'
-    )
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table whose first columns are texts, and the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(head) - texts)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
 def _speed(row: Competitor) -> float:

@@ -32,6 +32,9 @@ else:  # the core is tested where nothing else is installed
     modules += ("restore_embedded", "roundtrip")
     collect_ignore += [f"test_{name}.py" for name in modules]
 
+if not all(map(find_spec, ("orjson", "matplotlib"))):
+    collect_ignore.append("test_benchmarks.py")
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which Django was tested."""

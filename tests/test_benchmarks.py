@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import hashlib
 import json
 import re
@@ -10,7 +11,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,15 +18,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import __main__ as bench
-from benchmarks import generate, report
+from benchmarks import (
+    comparing,
+    fields,
+    generate,
+    instructions,
+    passes,
+    report,
+    running,
+    small,
+)
+from benchmarks.backups import Store
 from benchmarks.rivals.rewrite import Rewriter
 from fastnk.schema import Schema, flat_parts, parse_path
 from tests import oracle
 
-pytestmark = pytest.mark.skipif(find_spec("orjson") is None, reason="orjson is not installed")
 ROOT = Path(__file__).resolve().parent.parent
-CONVERTERS = ("fastnk", *bench.PYTHON_RIVALS)
 Record = dict[str, Any]
 
 
@@ -114,7 +121,7 @@ def test_has_the_size_that_was_asked_for(megabytes: int, tmp_path: Path) -> None
 
 def test_memory_does_not_grow_with_the_size(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.generate", str(tmp_path / "backup.json"), "--size"]
-    small, large = (bench.measure([*command, size]).peak_bytes for size in ("16", "64"))
+    small, large = (running.measure([*command, size]).peak_bytes for size in ("16", "64"))
     assert large < small + 4e6
 
 
@@ -173,7 +180,8 @@ def test_pks_and_natural_keys_are_unique(records: list[Record], schema: Schema) 
 
 
 def run_rival(name: str, backup: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    command = bench.command_of(name, backup, output)
+    what = running.Input(name, backup, generate.schema_path(backup), backup.stat().st_size)
+    command = running.command_of(name, what, output)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -182,11 +190,10 @@ def test_converters_give_equal_records(
     layout: str, backups: dict[str, Path], tmp_path: Path
 ) -> None:
     outputs = {}
-    for name in CONVERTERS:
+    for name in running.CONVERTERS:
         output = tmp_path / f"{name}.json"
         done = run_rival(name, backups[layout], output)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == ""
         outputs[name] = read_records(output)
     first = outputs["json"]
     assert [name for name, converted in outputs.items() if converted != first] == []
@@ -203,7 +210,7 @@ def test_rivals_give_what_the_oracle_gives(tmp_path: Path) -> None:
     assert read_records(output) == expected.records
 
 
-@pytest.mark.parametrize("name", CONVERTERS)
+@pytest.mark.parametrize("name", running.CONVERTERS)
 def test_an_id_without_a_row_stops_every_converter(name: str, tmp_path: Path) -> None:
     backup = generated(tmp_path, 0.1)
     damaged = backup.read_text(encoding="utf-8").replace('"manager": 1,', '"manager": 999999,')
@@ -241,13 +248,23 @@ def test_rewrite_handles_nested_keys_and_what_is_natural_already() -> None:
     assert place == {"model": "a.place", "fields": place["fields"], "natural_key": key}
 
 
+def test_compression_alone_is_the_floor_for_compressed_backups(tmp_path: Path) -> None:
+    what = Store(tmp_path, 1).gzipped("compact", 0.1)
+    output = tmp_path / "again.json.gz"
+    subprocess.run(running.command_of("regzip", what, output), cwd=ROOT, check=True)
+    plain = gzip.decompress(what.backup.read_bytes())
+    assert gzip.decompress(output.read_bytes()) == plain
+    assert len(plain) == what.size > 2 * output.stat().st_size
+    assert comparing.records_digest(output) == comparing.records_digest(what.backup)
+
+
 # The runner and its report
 
 
 def test_measures_seconds_and_memory_of_the_command_alone() -> None:
     ballast = bytearray(b"x" * 200_000_000)
-    small = bench.measure([sys.executable, "-c", "pass"])
-    large = bench.measure([sys.executable, "-c", "b'x' * 100_000_000"])
+    small = running.measure([sys.executable, "-c", "pass"])
+    large = running.measure([sys.executable, "-c", "b'x' * 100_000_000"])
     assert len(ballast) > large.peak_bytes > 100e6
     assert small.peak_bytes < 50e6
     assert small.seconds > 0
@@ -255,8 +272,28 @@ def test_measures_seconds_and_memory_of_the_command_alone() -> None:
 
 def test_a_failing_competitor_stops_the_benchmark() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        bench.measure([sys.executable, "-c", "raise SystemExit(3)"])
+        running.measure([sys.executable, "-c", "raise SystemExit(3)"])
     assert caught.value.returncode == 3
+
+
+def test_whoever_takes_long_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch, backups: dict[str, Path]
+) -> None:
+    backup = backups["compact"]
+    order = []
+
+    def measure(command: list[str]) -> running.Run:
+        Path(command[-1]).touch()
+        order.append(command[0])
+        return running.Run(3.0 if command[0] == "slow" else 1.0, 0, "")
+
+    monkeypatch.setattr(running, "PATIENCE", 5.0)
+    monkeypatch.setattr(running, "measure", measure)
+    monkeypatch.setattr(running, "command_of", lambda name, what, output: [name, str(output)])
+    what = running.Input("", backup, generate.schema_path(backup), 0)
+    runs = running.in_turns(what, {"slow": 5, "fast": 4, "once": 1})
+    assert {name: len(of_one) for name, of_one in runs.items()} == {"slow": 2, "fast": 4, "once": 1}
+    assert order == ["slow", "fast", "once", "fast", "slow", "fast", "fast"]
 
 
 def test_digest_sees_records_and_not_their_spelling(tmp_path: Path) -> None:
@@ -269,89 +306,192 @@ def test_digest_sees_records_and_not_their_spelling(tmp_path: Path) -> None:
     digests = {}
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-        digests[name] = bench.records_digest(tmp_path / name)
+        digests[name] = comparing.records_digest(tmp_path / name)
     assert digests["compact"] == digests["spaced"] == digests["lines"] != digests["other"]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that a run on tiny backups wrote."""
-    folder = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "benchmarks", "--size", "0.3", "--big", "0.5", "--runs", "2"]
-    layouts = ["--layouts", "compact", "jsonl"]
-    folders = ["--data", str(folder / "data"), "--results", str(folder)]
-    done = subprocess.run(
-        [*command, *layouts, *folders], cwd=ROOT, capture_output=True, text=True, check=False
+    project = tmp_path_factory.mktemp("project")
+    folder = project / "results"
+    (project / "README.md").write_text(
+        "before\n<!-- figures -->\nold\n<!-- end of the figures -->\n"
     )
+    command = [sys.executable, "-m", "benchmarks", "--size", "0.3", "--runs", "2"]
+    command += ["--layouts", "compact", "jsonl", "--slow-runs", "1"]
+    command += ["--smallest", "0.1", "--up-to", "0.4", "--relations-size", "0.2"]
+    command += ["--data", str(folder / "data"), "--results", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("**compact")
     return folder
 
 
-def test_results_say_what_ran_where(results: Path) -> None:
-    document = json.loads((results / "results.json").read_text())
-    assert document["runs"] == 2
+@pytest.fixture(scope="module")
+def document(results: Path) -> dict[str, Any]:
+    loaded = json.loads((results / "results.json").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_results_say_what_ran_where(document: dict[str, Any]) -> None:
     assert document["command"].startswith("python -m benchmarks --size 0.3")
     assert document["machine"]["cores"] >= 1
     assert document["machine"]["memory_gb"] > 0
     assert {"python", "fastnk", "orjson", "msgspec", "ijson"} <= set(document["versions"])
     assert document["idle_peak_bytes"] > 1e6
     titles = [(case["layout"], case["megabytes"]) for case in document["cases"]]
-    assert titles == [("compact", 0.3), ("jsonl", 0.3), ("compact", 0.5), ("jsonl", 0.5)]
+    assert titles == [("compact", 0.3), ("jsonl", 0.3)]
+    assert [case["megabytes"] for case in document["sizes"]] == [0.1, 0.4]
+    assert [case["relations"] for case in document["relations"]] == [*fields.COUNTS]
 
 
-def test_results_follow_from_the_seconds(results: Path) -> None:
-    for case in json.loads((results / "results.json").read_text())["cases"]:
+def test_results_follow_from_the_seconds(document: dict[str, Any]) -> None:
+    for case in document["cases"]:
         rows = {row["name"]: row for row in case["competitors"]}
-        compared = case["megabytes"] == 0.3
-        assert set(rows) == set(bench.EVERYONE if compared else ("fastnk", *bench.FLOORS))
-        assert case["outputs_equal"] == (sorted(CONVERTERS) if compared else [])
+        assert set(rows) == set(running.EVERYONE)
+        assert case["outputs_equal"] == sorted(running.CONVERTERS)
         middle = {name: median(row["seconds"]) for name, row in rows.items()}
-        fastest = min((middle[name] for name in bench.PYTHON_RIVALS if compared), default=None)
+        fastest = min(middle[name] for name in running.PYTHON_RIVALS)
         for name, row in rows.items():
-            assert len(row["seconds"]) == 2
+            assert len(row["seconds"]) == (1 if name in running.PYTHON_RIVALS else 2)
             assert row["median_seconds"] == pytest.approx(middle[name], abs=2e-4)
             speed = case["bytes"] / 1e6 / middle[name]
             assert row["mb_per_second"] == pytest.approx(speed, rel=0.05)
-            assert row["time_against_cp"] == pytest.approx(middle[name] / middle["cp"], rel=0.05)
-            if fastest is None:
-                assert row["times_fastest_rival"] is None
-            else:
-                assert row["times_fastest_rival"] == pytest.approx(fastest / middle[name], rel=0.05)
-            assert (row["peak_bytes"] is None) == (name in bench.FLOORS)
+            for floor in running.FLOORS:
+                times = middle[name] / middle[floor]
+                assert row[f"time_against_{floor}"] == pytest.approx(times, rel=0.1)
+            assert row["times_fastest_rival"] == pytest.approx(fastest / middle[name], rel=0.05)
+            assert (row["peak_bytes"] is None) == (name in running.FLOORS)
 
 
-def test_page_opens_with_what_the_figures_do_not_say(results: Path) -> None:
+def test_growth_is_told_with_its_key_map(document: dict[str, Any]) -> None:
+    for case in (*document["sizes"], *document["relations"]):
+        rows = {row["name"]: row for row in case["competitors"]}
+        assert set(rows) >= set(running.FASTNK)
+        assert all(row["times_fastest_rival"] is None for row in rows.values())
+        assert case["records"] > case["referenced_rows"]
+        if case["referenced_rows"]:
+            assert case["key_map_bytes"] > 0
+    for key in ("bytes", "records", "referenced_rows", "key_map_bytes"):
+        small, large = (case[key] for case in document["sizes"])
+        assert small < large
+    without, *others = document["relations"]
+    assert (without["references"], without["referenced_rows"]) == (0, 0)
+    one = others[0]["references"]
+    assert [case["references"] / one for case in others] == [*fields.COUNTS[1:]]
+    assert {case["bytes"] for case in document["relations"]} == {without["bytes"]}
+
+
+def test_small_backup_and_starts(document: dict[str, Any]) -> None:
+    assert document["small"]["bytes"] == len(small.backup())
+    assert len(document["small"]["per_second"]) == 1
+    assert [row["name"] for row in document["starts"]] == [*small.STARTS]
+    assert 1800 < len(small.backup()) < 2200
+    converted = json.loads(small.converter().convert_bytes(small.backup()))
+    assert [record["model"] for record in converted] == [*small.MODELS]
+    assert not any("pk" in record for record in converted)
+
+
+def test_page_opens_with_what_the_figures_do_not_say(
+    results: Path, document: dict[str, Any]
+) -> None:
     page = (results / "results.md").read_text()
     assert page.index("What these figures do not say") < page.index("results.svg") < page.index("|")
-    assert not re.search(r"\d", report.CAVEATS)
-    document = json.loads((results / "results.json").read_text())
+    assert not re.search(r"\d", report.CAVEATS.replace("fastnk_1", ""))
     assert page == report.page(document)
-    for row in document["cases"][0]["competitors"]:
-        assert f"| `{row['name']}` |" in page
+    for name in running.EVERYONE:
+        assert f"| `{name}` |" in page
 
 
-def test_chart_draws_one_bar_per_competitor(results: Path) -> None:
-    picture = ElementTree.parse(results / "results.svg").getroot()
-    texts = [element.text for element in picture.iter() if element.tag.endswith("}text")]
-    assert Counter(texts)["fastnk"] == 2
-    assert {*bench.EVERYONE} <= {*texts}
+@pytest.mark.parametrize(
+    ("chart", "texts"),
+    [
+        ("results.svg", {*running.EVERYONE, "compact, 0 MB", "jsonl, 0 MB"}),
+        ("growth.svg", {*running.FASTNK, *running.FLOORS, "key map", "relations in a record"}),
+    ],
+)
+def test_charts_name_what_they_show(results: Path, chart: str, texts: set[str]) -> None:
+    picture = ElementTree.parse(results / chart).getroot()
+    found = {element.text for element in picture.iter() if element.tag.endswith("}text")}
+    assert texts <= found
 
 
-def test_report_can_be_made_again_from_the_file(results: Path, tmp_path: Path) -> None:
-    document = json.loads((results / "results.json").read_text())
-    document["cases"][0]["competitors"][0]["mb_per_second"] = 98765.0
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(document))
+def test_readme_gets_its_figures(results: Path, document: dict[str, Any]) -> None:
+    before, between = (results.parent / "README.md").read_text().split("<!-- figures -->\n")
+    assert before == "before\n"
+    assert between == report.readme_part(document) + "<!-- end of the figures -->\n"
+    assert between.count("| `fastnk_1` |") == 2
+
+
+def test_figures_in_the_readme_are_those_of_the_results_file() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    assert report.readme_part(measured) in (ROOT / "README.md").read_text()
+    assert report.page(measured) == (ROOT / "benchmarks" / "results.md").read_text()
+
+
+def test_report_can_be_made_again_from_the_file(document: dict[str, Any], tmp_path: Path) -> None:
+    changed = copy.deepcopy(document)
+    changed["cases"][0]["competitors"][0]["mb_per_second"] = 98765.0
+    path = tmp_path / "results" / "results.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(changed))
     subprocess.run([sys.executable, "-m", "benchmarks.report", str(path)], cwd=ROOT, check=True)
-    assert "98,765" in (tmp_path / "results.md").read_text()
-    assert "98,765" in (tmp_path / "results.svg").read_text()
+    for name in ("results.md", "results.svg"):
+        assert "98,765" in path.with_name(name).read_text()
+    drawn = path.with_name("growth.svg").read_text()
+    subprocess.run([sys.executable, "-m", "benchmarks.report", str(path)], cwd=ROOT, check=True)
+    assert path.with_name("growth.svg").read_text() == drawn
 
 
 def test_generated_backups_are_used_again(tmp_path: Path) -> None:
-    case = bench.Case("compact", 0.1, ("cp",))
-    backup = bench.prepare(tmp_path, case, 1)
-    first = backup.stat().st_mtime_ns
-    assert bench.prepare(tmp_path, case, 1) == backup
-    assert backup.stat().st_mtime_ns == first
-    assert bench.prepare(tmp_path, case, 2) != backup
+    for make in (Store.edms, Store.fields):
+        name: Any = "compact" if make is Store.edms else 2
+        made = make(Store(tmp_path, 1), name, 0.1)
+        assert made.schema.exists()
+        first = made.backup.stat().st_mtime_ns
+        assert make(Store(tmp_path, 1), name, 0.1) == made
+        assert made.backup.stat().st_mtime_ns == first
+        assert make(Store(tmp_path, 2), name, 0.1).backup != made.backup
+
+
+def test_same_fields_are_relations_or_not(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1)
+    without, *others = (store.fields(count, 0.2) for count in fields.COUNTS)
+    assert {other.backup for other in others} == {without.backup}
+    assert without.backup.stat().st_size == pytest.approx(200_000, rel=0.01)
+    for count, other in zip(fields.COUNTS, (without, *others), strict=True):
+        assert len(Schema.load(other.schema).models["fields.record"].relations) == count
+
+
+# The instructions
+
+
+def test_instructions_are_those_of_the_rounds_alone(
+    backups: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backup = backups["compact"]
+    what = running.Input("", backup, generate.schema_path(backup), 1000)
+    start, one_round = 1_000_000, 7 * 1000
+    monkeypatch.setattr(
+        instructions, "_counted", lambda what, name, rounds, profiles: start + rounds * one_round
+    )
+    assert instructions.instructions_per_byte(what, "index", tmp_path) == 7
+
+
+def test_says_that_valgrind_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.instructions", "--data", str(tmp_path)]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("valgrind is not installed")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", passes.PASSES)
+def test_a_pass_can_be_made_again_and_again(name: str, backups: dict[str, Path]) -> None:
+    backup = backups["jsonl"]
+    files = [str(backup), str(generate.schema_path(backup))]
+    command = [sys.executable, "-m", "benchmarks.passes", name, *files, "2"]
+    subprocess.run(command, cwd=ROOT, check=True)

@@ -214,6 +214,12 @@ def test_every_verb_is_in_the_readme() -> None:
         assert f"fastnk {verb}" in readme or f"make {verb}" in readme
 
 
+def test_help_waits_for_no_import() -> None:
+    code = "import sys; from fastnk.cli import make_parser; make_parser().format_help()"
+    code += "; sys.exit('msgspec' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_table_aligns_and_cuts_nothing() -> None:
     label = "a_very_long_application.with_a_very_long_model_name_indeed"
     assert table(("model", "n"), [(label, 12345), ("x", 1)]) == [

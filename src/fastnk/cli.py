@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from fastnk.bench import BenchReport
     from fastnk.convert import ConversionReport
     from fastnk.detect import DetectionReport
     from fastnk.progress import Progress
@@ -237,6 +239,12 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
+    )
+
+
 def _set_up_project(settings: str | None) -> None:
     if settings is not None:
         from fastnk.django.introspect import set_up
@@ -280,9 +288,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("dependencies",),
         help="records behind those they refer to, for plain loaddata",
     )
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
-    )
+    add_jobs_argument(parser)
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_methods_argument(parser)
     add_conversion_arguments(parser)
@@ -481,6 +487,78 @@ def _restore_text(report: RestoreReport) -> str:
     )
 
 
+# ---- bench -------------------------------------------------------------------------------------
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
+    parser.add_argument(
+        "--folder", help="where to write what is removed again, else the folder of the backup"
+    )
+    parser.add_argument(
+        "--runs", metavar="N", type=int, default=3, help="of each, in turn (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--restore-rate",
+        metavar="ROWS",
+        type=float,
+        action="append",
+        help="rows a second that your database takes; any number of times",
+    )
+    add_jobs_argument(parser)
+    add_methods_argument(parser)
+    add_conversion_arguments(parser)
+
+
+def run_bench(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.bench import RESTORE_RATES, bench
+
+    _set_up_project(options.settings)
+    report = bench(
+        options.backup,
+        options.schema,
+        folder=options.folder,
+        runs=options.runs,
+        restore_rates=options.restore_rate or RESTORE_RATES,
+        keys=options.keys,
+        policies=_policies(options),
+        embedded=options.embedded,
+        jobs=options.jobs,
+        salvage=options.salvage,
+        progress=progress,
+    )
+    command = ["convert", options.backup, "natural.json", "--schema", options.schema]
+    return Outcome(report, _bench_text(report), command + _keys_again(options))
+
+
+def _bench_text(report: BenchReport) -> str:
+    rows = [
+        (
+            timing.name,
+            f"{timing.seconds:.3f}",
+            "" if timing.mb_per_second is None else f"{timing.mb_per_second:,.0f}",
+            f"{timing.share:.0%}",
+        )
+        for timing in (*report.phases, *report.copies)
+    ]
+    beside = [f"{1 / copy.share:.2f} times the {copy.name}" for copy in report.copies]
+    lines = [
+        f"{report.backup}: {report.records:,} records, {report.bytes / 1e6:,.1f} MB;"
+        f" median of {report.runs}, the file was in the cache",
+        *table(("phase", "seconds", "MB/s", "of the conversion"), rows),
+        f"conversion: {report.seconds:.3f} s, {', '.join(beside)};"
+        f" {report.key_map_bytes:,} bytes of memory for keys",
+    ]
+    for restore in report.restores:
+        lines.append(
+            f"at {restore.rows_per_second:,.0f} rows/s a restore of these {report.records:,}"
+            f" records takes {restore.seconds:,.1f} s, of which detection and conversion are"
+            f" {restore.conversion_share:.1%}"
+        )
+    return "\n".join(lines)
+
+
 # ---- demo --------------------------------------------------------------------------------------
 
 
@@ -512,7 +590,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
     _add_verb(verbs, "detect", "say what backups are", add_detect_arguments, run_detect)
     schema = verbs.add_parser("schema", help="make or check a schema").add_subparsers(
         metavar="WHAT", required=True
@@ -527,6 +605,9 @@ def make_parser() -> argparse.ArgumentParser:
         verbs, "verify", "prove that a conversion is faithful", add_verify_arguments, run_verify
     )
     _add_verb(verbs, "restore", "load a backup of any format", add_restore_arguments, run_restore)
+    _add_verb(
+        verbs, "bench", "say what converting a backup costs here", add_bench_arguments, run_bench
+    )
     _add_verb(verbs, "demo", "see the main job on a small system", add_demo_arguments, run_demo)
     return parser
 
@@ -535,10 +616,22 @@ def _add_verb(
     verbs: Any, name: str, help_: str, add: Callable[[argparse.ArgumentParser], None], run: Run
 ) -> None:
     parser = verbs.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-    add(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add = add
     parser.set_defaults(run=run)
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Adds its arguments when its verb is used: those of some verbs need costly imports."""
+
+    add: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        if self.add is not None:
+            self.add(self)
+            self.add_argument("--json", action="store_true", help="one JSON document on stdout")
+            self.add_argument("--debug", action="store_true", help="show tracebacks")
+            self.add = None
+        return super().parse_known_args(*args, **options)
 
 
 class _Version(argparse.Action):
@@ -661,7 +754,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
         [cell.rjust(width) if is_number else cell.ljust(width) for cell in column]
         for column in columns
         for width in [max(map(len, column))]
-        for is_number in [all(cell.replace(",", "").isdigit() for cell in column[1:])]
+        for is_number in [all(re.fullmatch(r"[\d,.]*%?", cell) for cell in column[1:])]
     ]
     return ["  " + "  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
 

@@ -1,0 +1,132 @@
+"""Runs competitors: each run a process of its own, the backup in the cache, in turns.
+
+Taking turns makes what else the machine does fall on all of them. Progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py")]
+PYTHON_RIVALS = ("json", "orjson", "orjson_gc", "msgspec", "ijson")
+FASTNK: dict[str, list[str]] = {"fastnk": [], "fastnk_1": ["--jobs", "1"]}
+# Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
+COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"
+FLOORS = {
+    "cp": COPY.split(),
+    # fastnk's output is on the disk when it returns; what `cp` wrote is not.
+    "cp_fsync": ["sh", "-c", f'{COPY} "$0" "$1" && sync "$1"'],
+}
+CONVERTERS = (*FASTNK, *PYTHON_RIVALS)
+EVERYONE = (*CONVERTERS, *FLOORS)
+# Whatever this shell says: a program that has run before is not compiled again.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+PATIENCE = 20.0
+"""Seconds; a competitor whose runs have taken longer is not run again, so that there is an end."""
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in one unit of `ru_maxrss`."""
+
+
+class Run(NamedTuple):
+    seconds: float
+    peak_bytes: int
+    printed: str
+    """What the command wrote to stdout."""
+
+
+class Input(NamedTuple):
+    """What is converted."""
+
+    title: str
+    backup: Path
+    schema: Path
+    size: int
+    """Bytes of the backup, before compression."""
+
+
+Look = Callable[[str, Path], None]
+"""Called with a competitor and its first output."""
+
+
+def measure(command: list[str]) -> Run:
+    """Run a command to its end. Raises `subprocess.CalledProcessError` when it fails."""
+    done = subprocess.run(
+        [*LAUNCH, *command],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    printed, _, figures = done.stdout.rstrip("\n").rpartition("\n")
+    seconds, peak = figures.split()
+    return Run(float(seconds), int(peak) * RSS_UNIT, printed)
+
+
+def command_of(name: str, what: Input, output: Path) -> list[str]:
+    """The command line that makes a competitor convert, or copy."""
+    files = [str(what.backup), str(output)]
+    if name in FLOORS:
+        return [*FLOORS[name], *files]
+    if name in FASTNK:
+        options = ["--schema", str(what.schema), "--json", *FASTNK[name]]
+        return [sys.executable, "-m", "fastnk", "convert", *files, *options]
+    return [sys.executable, "-m", f"benchmarks.rivals.{name}", *files, str(what.schema)]
+
+
+def in_turns(
+    what: Input, times: Mapping[str, int], look: Look | None = None
+) -> dict[str, list[Run]]:
+    """As many runs of each competitor as `times` says, or as `PATIENCE` allows."""
+    runs: dict[str, list[Run]] = {name: [] for name in times}
+    output = what.backup.with_name(f"converted-{what.backup.name}")
+    for number in range(max(times.values())):
+        for name in _rotated([*times], number):
+            if number >= times[name] or sum(run.seconds for run in runs[name]) > PATIENCE:
+                continue
+            output.unlink(missing_ok=True)
+            # What earlier outputs left to be written back is not this run's to wait for.
+            os.sync()
+            _read(what.backup)
+            run = measure(command_of(name, what, output))
+            say(f"{what.title}: {name}, run {number + 1} of {times[name]}: {run.seconds:.2f} s")
+            runs[name].append(run)
+            if number == 0 and look is not None:
+                look(name, output)
+    output.unlink()
+    return runs
+
+
+def timing(name: str, runs: list[Run]) -> dict[str, Any]:
+    """A competitor and the seconds of its runs, in order."""
+    return {
+        "name": name,
+        "seconds": [round(run.seconds, 4) for run in runs],
+        "median_seconds": round(median(run.seconds for run in runs), 4),
+    }
+
+
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+def _read(path: Path) -> None:
+    with path.open("rb") as stream:
+        while stream.read(1 << 20):
+            pass
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    """Who was first is last the next time."""
+    by %= len(names)
+    return names[by:] + names[:by]
