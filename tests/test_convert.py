@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +102,9 @@ class Case:
         dropping = self.policies.get("on_unresolved") == "drop"
         return dropping and not codes.isdisjoint(oracle.KEY_FINDINGS)
 
-    def converter(self, block_size: int, jobs: int = 3) -> LegacyBackupConverter:
+    def converter(
+        self, block_size: int, jobs: int = 3, memory_limit: int | None = None
+    ) -> LegacyBackupConverter:
         return LegacyBackupConverter(
             self.schema,
             keys=self.keys,
@@ -108,6 +112,7 @@ class Case:
             style=self.style,
             embedded=self.embedded,
             jobs=jobs,
+            memory_limit=memory_limit,
             block_size=block_size,
         )
 
@@ -325,21 +330,24 @@ def piece_size(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes)
-def test_any_number_of_jobs_gives_the_same(
+def test_any_number_of_jobs_and_any_memory_gives_the_same(
     data: BackupData, spelling: Spelling, policies: dict[str, str], style: str, block_size: int
 ) -> None:
     case = Case(data, spelling, policies, style)
     outcomes = []
-    for jobs in (1, 2, 5):
+    for jobs, memory_limit in ((1, None), (2, None), (5, None), (1, 1), (2, 1)):
         output = io.BytesIO()
+        converter = case.converter(block_size, jobs, memory_limit)
         try:
-            report = case.converter(block_size, jobs).convert_to_natural_keys(case.backup, output)
+            report = converter.convert_to_natural_keys(case.backup, output)
         except FindingsError as error:
             outcomes.append((findings_of(error.findings), None))
         else:
-            report.seconds = {}
+            # What it took differs, and where the key map lay.
+            report.seconds, report.key_map_bytes = {}, 0
+            report.key_map_spilled_bytes, report.key_map_spilled_seconds = 0, 0.0
             outcomes.append((report, output.getvalue()))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
 @given(
@@ -949,3 +957,71 @@ def test_of_repeated_members_the_last_one_counts(members: str, style: str) -> No
         )
         output = converter.convert_bytes(text.encode())
         assert comparable(output.decode()) == comparable_records(expected.records)
+
+
+# What does not fit into memory
+
+PEOPLE = 5_000
+
+
+def many_people() -> bytes:
+    """Each refers to another one, in both directions."""
+    rows = [
+        {
+            "model": "people.person",
+            "pk": number,
+            "fields": {"name": f"P-{number}", "friend": (number * 7919) % PEOPLE},
+        }
+        for number in range(PEOPLE)
+    ]
+    return json.dumps(rows).encode()
+
+
+FRIENDS = Schema.loads(
+    b"""{"version": 1, "models": {"people.person": {
+        "natural_key": ["name"], "relations": {"friend": {"to": "people.person"}}}}}"""
+)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_key_map_moves_to_files_past_the_limit(tmp_path: Path, jobs: int) -> None:
+    backup, output = tmp_path / "backup.json", tmp_path / "natural.json"
+    backup.write_bytes(many_people())
+    in_memory = convert(backup, output, FRIENDS, jobs=jobs)
+    expected = output.read_bytes()
+    report = convert(backup, output, FRIENDS, jobs=jobs, memory_limit=1 << 12, force=True)
+    assert output.read_bytes() == expected
+    assert in_memory.key_map_spilled_bytes == 0
+    assert report.key_map_spilled_bytes > in_memory.key_map_bytes / 2
+    assert report.key_map_spilled_seconds > 0
+
+
+def test_no_room_for_what_does_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, output = tmp_path / "backup.json", tmp_path / "natural.json"
+    backup.write_bytes(many_people())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(OutputError, match="absent") as caught:
+        convert(backup, output, FRIENDS, memory_limit=1 << 12)
+    assert "TMPDIR" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.json"]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_holds_nothing_is_refused(limit: int) -> None:
+    with pytest.raises(UsageError, match="memory"):
+        LegacyBackupConverter(FRIENDS, memory_limit=limit)
+
+
+def test_output_without_waiting_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, output = tmp_path / "backup.json", tmp_path / "natural.json"
+    backup.write_bytes(BACKUP)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    convert(backup, output, SCHEMA, sync=False)
+    assert (output.read_bytes(), synced) == (CONVERTED, [])
+    convert(backup, output, SCHEMA, force=True)
+    assert (output.read_bytes(), len(synced)) == (CONVERTED, 2)

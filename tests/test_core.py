@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from fastnk import _core
 from fastnk.convert import LegacyBackupConverter
@@ -226,3 +230,118 @@ def test_every_second_record_with_a_pk_is_found(label: str, pks: list[Any]) -> N
     except FindingsError as error:
         found = [(one.code, one.place.record) for one in error.findings]
     assert found == [("FNK303", number) for number in expected]
+
+
+# The scan by itself
+
+PIECES = [
+    b'"',
+    b"\\",
+    b"\\\\",
+    b'\\"',
+    b"\\n",
+    b"\\u00e9",
+    b"\\u00",
+    b"\\x",
+    b"\\/",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+]
+PIECES += [
+    b":",
+    b",",
+    b" ",
+    b"\n",
+    b"\t",
+    b"\r",
+    b"\x0b",
+    b"\x0c",
+    b"\x1a",
+    b"\x1f",
+    b"\x00",
+    b"\x7f",
+]
+PIECES += [b"a", b"null", b"-1.5e3", b"word " * 9, b"x" * 61]
+PIECES += [text.encode() for text in ("é", "€", "\U0010ffff", "ñ" * 40, "漢字" * 15)]
+PIECES += [b"\x80", b"\xbf", b"\xc0\xaf", b"\xc3", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xe2\x82"]
+PIECES += [b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98", b"\xf5", b"\xff"]
+
+
+def listed(text: bytes) -> tuple[list[int], int, bool]:
+    """What the scan should find, byte by byte."""
+    try:
+        text.decode()
+        end, broken = len(text), False
+    except UnicodeDecodeError as error:
+        end, broken = error.start, "unexpected end" not in error.reason
+    places = []
+    in_string = False
+    at = 0
+    while at < end:
+        byte = text[at : at + 1]
+        if in_string:
+            if byte == b"\\":
+                if not re.match(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})', text[at:]):
+                    places.append(at)
+                at += 1
+            elif byte == b'"':
+                in_string = False
+            elif byte < b" ":
+                places.append(at)
+        elif byte in b'{}[]:,"':
+            places.append(at)
+            in_string = byte == b'"'
+        elif byte not in b" \t\r\n" and (at == 0 or text[at - 1] in b'{}[]:," \t\r\n'):
+            places.append(at)
+        at += 1
+    return places, end, broken
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join))
+def test_every_variant_lists_the_same(text: bytes) -> None:
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*(?:"|\Z)', b'""', text, flags=re.DOTALL)
+    # Outside strings, where no backslash and no control character is right, it is the walk that
+    # refuses them, at the first one.
+    assume(not re.search(rb"[\\\x00-\x08\x0b\x0c\x0e-\x1f]", outside))
+    expected = listed(text)
+    for variant in VARIANTS:
+        _core.force(variant)
+        assert _core.scan(text) == expected, variant
+
+
+@every_variant
+def test_bad_utf8_is_found_at_every_place(variant: str) -> None:
+    _core.force(variant)
+    bad = [piece for piece in PIECES if piece[0] >= 0x80 and not is_utf8(piece)]
+    assert len(bad) == 12
+    for wrong in bad:
+        for before in range(140):
+            for filler in (b"x", "é".encode()):
+                head = filler * (before // len(filler))
+                for tail in (b"", b"x" * 70):
+                    text = b'"' + head + wrong + tail
+                    assert _core.scan(text)[1:] == listed(text)[1:], (text, variant)
+
+
+def is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@given(st.binary(max_size=300), st.data())
+def test_checksum_tells_changed_bytes(data: bytes, draw: st.DataObject) -> None:
+    assume(data)
+    at = draw.draw(st.integers(0, len(data) - 1))
+    other = bytearray(data)
+    other[at] ^= draw.draw(st.integers(1, 255))
+    assert _core.checksum(other) != _core.checksum(data) == _core.checksum(bytes(data))
+
+
+def test_checksum_tells_the_order_of_blocks() -> None:
+    blocks = [bytes([number]) * 64 for number in range(4)]
+    assert len({_core.checksum(b"".join(order)) for order in permutations(blocks)}) == 24

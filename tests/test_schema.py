@@ -190,6 +190,11 @@ FAULTS: list[tuple[str, str, str]] = [
         f"{PLACE}.natural_key[0]",
         '"author" ends at a relation',
     ),
+    (
+        document(embedded={"log": {"to": "users.user"}, "log[].by": {"to": "users.user"}}),
+        "models.documents.document.embedded.log",
+        'a list at "log" could be a natural key, or the list that "log[]" leads into',
+    ),
 ]
 
 

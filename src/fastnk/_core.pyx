@@ -75,6 +75,27 @@ def force(name):
     _scan = _variants[0 if name is None else names.index(name)].scan
 
 
+def scan(const uint8_t[::1] data):
+    """What the scan finds in a window: (the places it lists, where the good bytes end, whether
+    the byte there is wrong and not only cut off). For tests and benchmarks."""
+    cdef size_t length = data.shape[0]
+    cdef uint8_t *window = <uint8_t *> calloc(length + FNK_BLOCK, 1)
+    cdef uint32_t *places = <uint32_t *> calloc(length + FNK_BLOCK, sizeof(uint32_t))
+    cdef fnk_scanned scanned
+    cdef size_t i
+    try:
+        if window == NULL or places == NULL:
+            raise MemoryError
+        if length:
+            memcpy(window, &data[0], length)
+        memset(window + length, c' ', FNK_BLOCK)
+        scanned = _scan(window, length, places)
+        return [places[i] for i in range(scanned.count)], scanned.end, bool(scanned.broken)
+    finally:
+        free(window)
+        free(places)
+
+
 def checksum(const uint8_t[::1] data):
     """A 64-bit checksum that tells whether two reads of a block gave the same bytes; never 0."""
     cdef uint64_t result = 0
@@ -350,8 +371,11 @@ cdef class Walker:
 
     cdef give_up(self):
         if self.walk.fault == MEMORY:
-            raise MemoryError
+            self.raise_memory_error()
         self.refuse(self.walk.fault, self.consumed + self.walk.fault_at)
+
+    cdef raise_memory_error(self):
+        raise MemoryError
 
     cdef refuse(self, Fault fault, unsigned long long offset):
         code, what = _FAULTS[fault]
@@ -772,6 +796,9 @@ cdef enum:
     FIRST_CODE = 301
     CODES = 12
     MAX_UNKNOWN_MODELS = 10_000
+    # A look at a spilled row, and at its slot, makes the system map 64 kB around each. Four
+    # threads may do that at once.
+    TOUCHED_BYTES = 4 * 2 * 65536
 
 _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
                  "on_null_key", "on_duplicate_member", "on_unresolved", "on_generic",
@@ -973,6 +1000,10 @@ cdef class Indexer(Walker):
     cdef Buffer key_prints
     cdef KeySet expected         # the pks, or the keys, that occur more than once
     cdef Buffer dropped          # numbers of the records to leave out, ascending
+    cdef Spill spill
+    cdef bytes spill_folder
+    cdef size_t touches          # of spilled parts of the key map, since they were forgotten
+    cdef size_t touches_allowed
     cdef readonly unsigned long long log_end
     """Where the last entry of the log ended."""
     cdef readonly unsigned long long logged_record
@@ -980,13 +1011,19 @@ cdef class Indexer(Walker):
 
     def __cinit__(self, Plan plan not None, *, name=None, dict policies=None,
                   bint django_style=False, size_t max_record=DEFAULT_MAX_RECORD,
-                  Indexer after=None, bint is_piece=False):
+                  Indexer after=None, bint is_piece=False, size_t memory_limit=0,
+                  bytes spill_folder=b"."):
         self.plan = plan
         self.name = name
         self.max_record = max_record
         self.django_style = django_style
         self.is_piece = is_piece
         self.last_model = NOWHERE
+        # One half for what lies on the heap, one for the pages of files that were touched.
+        self.spill.limit = memory_limit // 2
+        self.spill_folder = spill_folder
+        self.spill.folder = self.spill_folder
+        self.touches_allowed = max(memory_limit // 2 // TOUCHED_BYTES, 16)
         seed = os.urandom(sizeof(self.seed))
         memcpy(self.seed, <const uint8_t *> seed, sizeof(self.seed))
         if after is not None:
@@ -1010,11 +1047,11 @@ cdef class Indexer(Walker):
         cdef int i, k
         for i in range(self.model_count):
             for k in range(index_count(&self.models[i])):
-                free(self.models[i].table.indexes[k].slots)
+                free_store(&self.models[i].table.indexes[k].store)
             if self.models[i].plan == NULL:
                 free(<void *> self.models[i].label.data)
             free(self.models[i].table.indexes)
-            free(self.models[i].table.rows.data)
+            free_store(&self.models[i].table.rows)
             free(self.models[i].pks.runs)
             free(self.models[i].shape.data)
             free(self.models[i].shape_text.data)
@@ -1141,14 +1178,18 @@ cdef class Indexer(Walker):
         self.log_end = self.consumed
         self.logged_record = self.records
 
-    cdef bint adopt_rows(self, ModelState *m, const Buffer *rows) noexcept nogil:
+    cdef bint adopt_rows(self, ModelState *m, const Store *rows) noexcept nogil:
         cdef size_t place = m.table.rows.length
         cdef size_t end = place + rows.length
         cdef const uint8_t *at
         cdef bint stored
         cdef int i
-        if not append(&m.table.rows, rows.data, rows.length):
+        if rows.length == 0:
+            return True
+        if not room_for_row(&m.table.rows, rows.length, &self.spill):
             return False
+        memcpy(m.table.rows.data + place, rows.data, rows.length)
+        m.table.rows.length = end
         while place < end:
             for i in range(m.plan.indexes):
                 if not self.enter(m, i, place, &stored) or self.notes.length:
@@ -1158,6 +1199,18 @@ cdef class Indexer(Walker):
                 read_text(&at)
             place = at - m.table.rows.data
         return True
+
+    cdef void touch(self, size_t *touches) noexcept nogil:
+        """A spilled part of the key map is about to be looked at, in a thread that counts that."""
+        cdef int i, k
+        touches[0] += 1
+        if touches[0] < self.touches_allowed:
+            return
+        touches[0] = 0
+        for i in range(self.model_count):
+            forget(&self.models[i].table.rows)
+            for k in range(index_count(&self.models[i])):
+                forget(&self.models[i].table.indexes[k].store)
 
     # -- models --
 
@@ -1887,7 +1940,7 @@ cdef class Indexer(Walker):
 
     cdef bint store_row(self, ModelState *m) noexcept nogil:
         """Append the row and enter it into the model's indexes."""
-        cdef Buffer *rows = &m.table.rows
+        cdef Store *rows = &m.table.rows
         cdef size_t place = rows.length
         cdef Text pk = self.pk_value()
         cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
@@ -1896,11 +1949,13 @@ cdef class Indexer(Walker):
         if pk.length == 0:
             flags |= ROW_WITHOUT_PK
         pk = canonical(pk, &self.scratch)
-        if pk.data == NULL or not (
-                append_byte(rows, flags)
-                and append_text(rows, pk.data, pk.length) and self.append_columns(rows, m.plan)):
+        if pk.data == NULL or not room_for_row(rows, self.row_length(m.plan, pk), &self.spill):
             self.walk.fault = MEMORY
             return False
+        put_byte(rows, flags)
+        put_text(rows, pk)
+        for i in range(m.plan.row_columns):
+            put_text(rows, self.columns[i])
         if self.is_piece:
             return True
         for i in range(m.plan.indexes):
@@ -1914,13 +1969,14 @@ cdef class Indexer(Walker):
         if plan.pk_column != NOWHERE and self.record.pk.end:
             self.columns[plan.pk_column] = self.pk_value()
 
-    cdef bint append_columns(self, Buffer *buffer, ModelPlan *plan) noexcept nogil:
+    cdef size_t row_length(self, ModelPlan *plan, Text pk) noexcept nogil:
+        """The most bytes that the row of this record can take."""
+        cdef size_t length = 1 + MAX_NUMBER + pk.length
         cdef int i
         self.complete_columns(plan)
         for i in range(plan.row_columns):
-            if not append_text(buffer, self.columns[i].data, self.columns[i].length):
-                return False
-        return True
+            length += MAX_NUMBER + self.columns[i].length
+        return length
 
     cdef bint enter(self, ModelState *m, int number, size_t place, bint *stored) noexcept nogil:
         """Enter the last row into one index. Of two rows with one id the last one wins, but a
@@ -1938,9 +1994,11 @@ cdef class Indexer(Walker):
         if id.data == NULL:
             self.walk.fault = MEMORY
             return False
-        if not grow_index(index, &m.table, column, self.seed, &self.row_scratch):
+        if not grow_index(index, &self.spill):
             self.walk.fault = MEMORY
             return False
+        if index.store.file:
+            self.touch(&self.touches)
         hash = hash_text(id, self.seed)
         slot = find_slot(index, rows, column, id, hash, &self.row_scratch)
         if slot[0]:
@@ -2126,6 +2184,12 @@ cdef class Indexer(Walker):
                                     False)
         return value if slot.whole else canonical(value, &self.scratch)
 
+    cdef raise_memory_error(self):
+        if self.spill.error:
+            raise OSError(self.spill.error, os.strerror(self.spill.error),
+                          os.fsdecode(self.spill_folder))
+        raise MemoryError
+
     # -- for Python --
 
     def take_log(self):
@@ -2198,7 +2262,20 @@ cdef class Indexer(Walker):
             total += self.models[i].table.rows.length
             total += self.models[i].pks.room * sizeof(Run)
             for k in range(index_count(&self.models[i])):
-                total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
+                total += self.models[i].table.indexes[k].store.capacity
+        return total
+
+    @property
+    def spilled_bytes(self):
+        """How much of that lies in temporary files."""
+        cdef size_t total = 0
+        cdef int i, k
+        for i in range(self.model_count):
+            if self.models[i].table.rows.file:
+                total += self.models[i].table.rows.capacity
+            for k in range(index_count(&self.models[i])):
+                if self.models[i].table.indexes[k].store.file:
+                    total += self.models[i].table.indexes[k].store.capacity
         return total
 
 
@@ -2264,6 +2341,9 @@ cdef class Splicer:
     cdef Buffer plain            # a key in its one spelling
     cdef Buffer scratch
     cdef Buffer row_scratch
+    cdef size_t touches          # of spilled parts of the key map
+    cdef readonly unsigned long long spilled_nanoseconds
+    """What it took to find rows in parts of the key map that lie in temporary files."""
     cdef uint64_t next_counts[CODES]     # what the index is told when the pass is over
     cdef bint *keeping           # per model: whether it turned out to need its pks
     cdef uint64_t counts[CODES]
@@ -2633,11 +2713,17 @@ cdef class Splicer:
         cdef Index *index = &m.table.indexes[number]
         cdef int column = self.index.plan.indexes[m.plan.first_index + number]
         cdef uint64_t slot
+        cdef uint64_t started = 0
         cdef const uint8_t *row
         if index.size == 0:
             return NULL
+        if index.store.file:
+            self.index.touch(&self.touches)
+            started = nanoseconds()
         slot = find_slot(index, m.table.rows.data, column, id, hash_text(id, self.index.seed),
                          &self.row_scratch)[0]
+        if index.store.file:
+            self.spilled_nanoseconds += nanoseconds() - started
         if slot == 0:
             return NULL
         row = m.table.rows.data + (slot & PLACE_MASK) - 1

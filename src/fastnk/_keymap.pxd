@@ -1,8 +1,9 @@
 """The key map: rows, the indexes that find them, and what tells that a key comes twice."""
 
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memmove
+from libc.string cimport memmove, memset
 
 from fastnk._text cimport (
     ODD,
@@ -10,6 +11,7 @@ from fastnk._text cimport (
     Text,
     append,
     canonical,
+    copy,
     hash_text,
     is_null,
     read_text,
@@ -24,8 +26,12 @@ cdef enum:
 #
 #     flags | pk (canonical, with its length) | column 0 | column 1 | …   (JSON, with its length)
 #
-# An index finds rows by pk or by a column. Its slots are 24 bits of the hash and 40 bits of the
-# row's place plus one: eight bytes each, and whatever else is needed stands in the row.
+# An index finds rows by pk or by a column. Its slots are 28 bits of the hash and 36 bits of the
+# row's place plus one: eight bytes each, and whatever else is needed stands in the row. The bits
+# of the hash say where a slot belongs, so that an index grows without a look at the rows, and
+# from the first slot to the last.
+#
+# Both lie in stores, on the heap or, past a limit, in mapped temporary files.
 
 cdef enum:
     ROW_OF_KEYS = 1      # from a backup that only supplies keys
@@ -34,19 +40,37 @@ cdef enum:
 
 cdef extern from * nogil:
     """
-    #define FNK_PLACE_BITS 40
+    #define FNK_PLACE_BITS 36
     #define FNK_PLACE_MASK ((1ULL << FNK_PLACE_BITS) - 1)
     """
     enum: PLACE_BITS "FNK_PLACE_BITS"
     const uint64_t PLACE_MASK "FNK_PLACE_MASK"
 
+cdef extern from "_spill.h" nogil:
+    ctypedef struct Store "fnk_store":
+        uint8_t *data
+        size_t length
+        size_t capacity
+        int file             # 0: on the heap
+    void free_store "fnk_free_store"(Store *)
+    bint grow_on_heap "fnk_grow_on_heap"(Store *, size_t)
+    bint grow_in_file "fnk_grow_in_file"(Store *, size_t, const char *)
+    void forget "fnk_forget"(const Store *)
+    uint64_t nanoseconds "fnk_nanoseconds"()
+
+cdef struct Spill:
+    size_t limit         # of all stores on the heap, in bytes; 0: none
+    size_t on_heap
+    const char *folder   # for the files
+    int error            # errno of a file that did not grow
+
 cdef struct Index:
-    uint64_t *slots
-    size_t size          # a power of two, or 0
+    Store store
+    size_t size          # slots: a power of two, or 0
     size_t used
 
 cdef struct Table:
-    Buffer rows
+    Store rows
     Index *indexes
     bint keeps_pks       # its keys do not identify its rows, so its records and ids stay
 
@@ -82,43 +106,108 @@ cdef inline bint has_id(const uint8_t *row, int column) noexcept nogil:
     return not is_null(column_of(row_columns(row), column))
 
 
-cdef inline uint64_t *find_slot(Index *index, const uint8_t *rows, int column, Text id, uint64_t hash,
-                         Buffer *scratch) noexcept nogil:
+cdef inline bint grow_store(Store *store, size_t capacity, Spill *spill) noexcept nogil:
+    """False without memory, or without room on the disk."""
+    cdef size_t before = 0 if store.file else store.capacity
+    if store.file == 0 and (spill.limit == 0
+                            or spill.on_heap - before + capacity <= spill.limit):
+        if not grow_on_heap(store, capacity):
+            return False
+        spill.on_heap += capacity - before
+        return True
+    if not grow_in_file(store, capacity, spill.folder):
+        spill.error = errno
+        return False
+    spill.on_heap -= before
+    return True
+
+
+cdef inline bint room_for_row(Store *rows, size_t length, Spill *spill) noexcept nogil:
+    cdef size_t capacity = rows.capacity
+    if rows.length + length <= capacity:
+        return True
+    if rows.length + length > PLACE_MASK:
+        return False
+    while capacity < rows.length + length:
+        # Larger ones grow by halves: what is not used yet is reserved on the disk.
+        capacity += capacity // 2 if capacity > 1 << 20 else capacity or 256
+    return grow_store(rows, capacity, spill)
+
+
+cdef inline void put_byte(Store *rows, uint8_t byte) noexcept nogil:
+    rows.data[rows.length] = byte
+    rows.length += 1
+
+
+cdef inline void put_text(Store *rows, Text text) noexcept nogil:
+    """With its length in front; there must be room."""
+    cdef size_t number = text.length
+    while number >= 0x80:
+        put_byte(rows, <uint8_t> (number | 0x80))
+        number >>= 7
+    put_byte(rows, <uint8_t> number)
+    copy(rows.data + rows.length, text.data, text.length)
+    rows.length += text.length
+
+
+cdef inline uint64_t *slots_of(const Index *index) noexcept nogil:
+    return <uint64_t *> index.store.data
+
+
+cdef inline size_t home_of(const Index *index, uint64_t slot) noexcept nogil:
+    """Where a slot belongs, by the bits of the hash in it."""
+    return (slot >> PLACE_BITS) * index.size >> (64 - PLACE_BITS)
+
+
+cdef inline uint64_t *find_slot(const Index *index, const uint8_t *rows, int column, Text id,
+                                uint64_t hash, Buffer *scratch) noexcept nogil:
     """The slot of the row with that id, or the free one where it belongs."""
-    cdef size_t at = hash & (index.size - 1)
+    cdef uint64_t *slots = slots_of(index)
+    cdef size_t at = home_of(index, hash)
     cdef uint64_t slot
     while True:
-        slot = index.slots[at]
+        slot = slots[at]
         if slot == 0:
-            return &index.slots[at]
+            return &slots[at]
         if slot >> PLACE_BITS == hash >> PLACE_BITS and same(
                 row_id(rows + (slot & PLACE_MASK) - 1, column, scratch), id):
-            return &index.slots[at]
+            return &slots[at]
         at = (at + 1) & (index.size - 1)
 
 
-cdef inline bint grow_index(Index *index, Table *table, int column, const uint64_t *seed,
-                     Buffer *scratch) noexcept nogil:
+cdef enum:
+    SLOTS_AT_ONCE = 1 << 18
+
+
+cdef inline bint grow_index(Index *index, Spill *spill) noexcept nogil:
     """Double the slots when three quarters are used."""
-    cdef uint64_t *old = index.slots
-    cdef size_t old_size = index.size
-    cdef size_t i
-    cdef Text id
-    cdef uint64_t hash
+    cdef const uint64_t *old = slots_of(index)
+    cdef uint64_t *slots
+    cdef Index grown
+    cdef size_t i, at
     if 4 * (index.used + 1) <= 3 * index.size:
         return True
-    index.size = 2 * old_size if old_size else 16
-    index.slots = <uint64_t *> calloc(index.size, sizeof(uint64_t))
-    if index.slots == NULL:
-        index.slots = old
-        index.size = old_size
+    memset(&grown, 0, sizeof(Index))
+    grown.size = 2 * index.size if index.size else 16
+    grown.used = index.used
+    if not grow_store(&grown.store, grown.size * sizeof(uint64_t), spill):
         return False
-    for i in range(old_size):
+    slots = slots_of(&grown)
+    if grown.store.file == 0:
+        memset(slots, 0, grown.store.capacity)
+    for i in range(index.size):
+        if i % SLOTS_AT_ONCE == 0:
+            forget(&index.store)
+            forget(&grown.store)
         if old[i]:
-            id = row_id(table.rows.data + (old[i] & PLACE_MASK) - 1, column, scratch)
-            hash = hash_text(id, seed)
-            find_slot(index, table.rows.data, column, id, hash, scratch)[0] = old[i]
-    free(old)
+            at = home_of(&grown, old[i])
+            while slots[at]:
+                at = (at + 1) & (grown.size - 1)
+            slots[at] = old[i]
+    if index.store.file == 0:
+        spill.on_heap -= index.store.capacity
+    free_store(&index.store)
+    index[0] = grown
     return True
 
 # Keys and pks of which only the fact counts that one occurs twice, as 128 bits of hash each. One bit

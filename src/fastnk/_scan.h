@@ -423,7 +423,7 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
         }                                                                                         \
         /* A sequence may be cut off at the very end of the last block. */                        \
         const size_t end = high_before ? fnk_utf8_walk(p, n, fnk_utf8_start(p, n), n, &length) : n; \
-        return (fnk_scanned){(size_t)(out - first), end, 0};                                      \
+        return (fnk_scanned){(size_t)(out - first), end, length == 0};                            \
     }
 
 FNK_DEFINE_SCAN(fnk_scan_scalar, , fnk_classify_scalar, fnk_prefix_xor_scalar,

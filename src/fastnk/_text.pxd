@@ -75,9 +75,13 @@ cdef inline bint append_byte(Buffer *buffer, uint8_t byte) noexcept nogil:
     return append(buffer, &byte, 1)
 
 
+cdef enum:
+    MAX_NUMBER = 10      # bytes of a varint
+
+
 cdef inline bint append_number(Buffer *buffer, uint64_t number) noexcept nogil:
     """As a varint: seven bits a byte, the lowest first, the high bit on all but the last."""
-    if not reserve(buffer, 10):
+    if not reserve(buffer, MAX_NUMBER):
         return False
     while number >= 0x80:
         buffer.data[buffer.length] = <uint8_t> (number | 0x80)

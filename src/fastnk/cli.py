@@ -239,9 +239,15 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
+    )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=_bytes,
+        help="past this, as 256M or 2G, the key map moves to temporary files",
     )
 
 
@@ -288,10 +294,22 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("dependencies",),
         help="records behind those they refer to, for plain loaddata",
     )
-    add_jobs_argument(parser)
+    add_resource_arguments(parser)
+    parser.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="do not wait until OUT is on the disk; after a power cut it may not be there",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_methods_argument(parser)
     add_conversion_arguments(parser)
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes, also as `256M`."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    unit = units.get(text[-1:].upper())
+    return int(text) if unit is None else int(float(text[:-1]) * unit)
 
 
 def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -308,8 +326,10 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         embedded=options.embedded,
         order=options.order,
         jobs=options.jobs,
+        memory_limit=options.memory_limit,
         salvage=options.salvage,
         force=options.force,
+        sync=not options.no_sync,
         progress=progress,
     )
     return Outcome(
@@ -347,6 +367,11 @@ def _conversion_text(report: ConversionReport) -> str:
         lines.append(f"  methods of the project made {report.keys_called:,} natural keys")
     if report.forward_references:
         lines.append(f"  point forward, in cycles: {report.forward_references:,} references")
+    if report.key_map_spilled_bytes:
+        lines.append(
+            f"  key map: {report.key_map_spilled_bytes / 1e6:,.0f} MB in temporary files, where"
+            f" looking rows up took {report.key_map_spilled_seconds:.1f} s"
+        )
     for code, count in sorted(report.policies_applied.items()):
         lines.append(f"  {code}: {count:,} times, as its policy allows")
     return "\n".join(lines)
@@ -506,7 +531,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="rows a second that your database takes; any number of times",
     )
-    add_jobs_argument(parser)
+    add_resource_arguments(parser)
     add_methods_argument(parser)
     add_conversion_arguments(parser)
 
@@ -525,6 +550,7 @@ def run_bench(options: argparse.Namespace, progress: Progress) -> Outcome:
         policies=_policies(options),
         embedded=options.embedded,
         jobs=options.jobs,
+        memory_limit=options.memory_limit,
         salvage=options.salvage,
         progress=progress,
     )

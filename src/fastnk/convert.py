@@ -12,7 +12,14 @@ import msgspec
 
 from fastnk._core import Indexer, Splicer
 from fastnk.audit import Audit
-from fastnk.errors import BackupSyntaxError, Finding, FindingsError, Place, UsageError
+from fastnk.errors import (
+    BackupSyntaxError,
+    Finding,
+    FindingsError,
+    OutputError,
+    Place,
+    UsageError,
+)
 from fastnk.lanes import Cutter, IndexLane, Piece, SlotLog, SpliceLane, in_order, lanes_for
 from fastnk.output import Output, Sink, TemporarySink, open_sink
 from fastnk.planning import Planner, Style
@@ -99,6 +106,10 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     seconds: dict[str, float] = {}
     """Wall time by phase."""
     key_map_bytes: int = 0
+    key_map_spilled_bytes: int = 0
+    """How much of the key map lay in temporary files, because of `memory_limit`."""
+    key_map_spilled_seconds: float = 0.0
+    """What looking rows up there took, all threads together."""
 
 
 class LegacyBackupConverter:
@@ -107,9 +118,11 @@ class LegacyBackupConverter:
     `keys` are further backups whose records only supply keys. `block_size` is how many bytes are
     read at once, `jobs` how many threads work at once, as many as there are processors without it;
     the output is the same. With `embedded`, the ids inside fields that the schema declares are
-    converted, too. With `order="dependencies"` a record comes behind those it refers to, wherever
-    there is such an order. Where the schema names methods that make natural keys, Django must be
-    set up.
+    converted, too. Past `memory_limit` (in bytes) the key map moves to temporary files; what else
+    is kept takes less than 64 MB. Without `sync` an output is complete when it appears, but may be
+    lost in a power cut, as that of most programs. With `order="dependencies"` a record comes
+    behind those it refers to, wherever there is such an order. Where the schema names methods
+    that make natural keys, Django must be set up.
     Raises `SchemaError` for a schema that cannot be loaded.
     """
 
@@ -124,7 +137,9 @@ class LegacyBackupConverter:
         order: Order | None = None,
         salvage: bool = False,
         force: bool = False,
+        sync: bool = True,
         jobs: int | None = None,
+        memory_limit: int | None = None,
         block_size: int = BLOCK_SIZE,
         progress: Progress | None = None,
     ) -> None:
@@ -133,6 +148,8 @@ class LegacyBackupConverter:
         self._schema = schema if isinstance(schema, Schema) else Schema.load(schema)
         if jobs is not None and jobs < 1:
             raise UsageError(f"{jobs} jobs get nothing done", remedy="1 or more")
+        if memory_limit is not None and memory_limit < 1:
+            raise UsageError(f"{memory_limit} bytes of memory hold nothing", remedy="1 or more")
         if order not in (None, "dependencies"):
             raise UsageError(f'no order "{order}"', remedy="dependencies, or none")
         planner = Planner(self._schema, style, embedded)
@@ -144,7 +161,9 @@ class LegacyBackupConverter:
         self._order = order
         self._salvage = salvage
         self._force = force
+        self._sync = sync
         self._jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+        self._memory_limit = memory_limit or 0
         self._block_size = block_size
         self._progress = progress
 
@@ -158,7 +177,7 @@ class LegacyBackupConverter:
         and `UsageError` where the output exists or is the backup.
         """
         with Source(backup, self._block_size) as source:
-            sink = open_sink(output, force=self._force, source=source.identity())
+            sink = open_sink(output, force=self._force, source=source.identity(), sync=self._sync)
             try:
                 report = self._convert(source, sink)
                 if isinstance(output, (str, os.PathLike)):
@@ -251,7 +270,16 @@ class _Conversion:
             django_style=self._converter._style == "django",
             after=before,
             is_piece=is_piece,
+            **({} if is_piece else self._spilling()),
         )
+
+    def _spilling(self) -> dict[str, Any]:
+        if not self._converter._memory_limit:
+            return {}
+        import tempfile
+
+        folder = os.fsencode(tempfile.gettempdir())
+        return {"memory_limit": self._converter._memory_limit, "spill_folder": folder}
 
     def run(self) -> ConversionReport:
         try:
@@ -266,12 +294,19 @@ class _Conversion:
                     self._call_methods()
             with self._phase("splice"):
                 self._splice()
+        except OSError as error:
+            # Sources and sinks have errors of their own.
+            raise OutputError(
+                f"cannot keep what does not fit into memory in temporary files: {error}",
+                remedy="set TMPDIR to a folder on a disk with room",
+            ) from error
         finally:
             self._log.close()
             self._pks.close()
             self._keys.close()
         self._refuse_findings()
         self._report.key_map_bytes = self._indexer.key_map_bytes
+        self._report.key_map_spilled_bytes = self._indexer.spilled_bytes
         return self._report
 
     @contextlib.contextmanager
@@ -452,6 +487,7 @@ class _Conversion:
             self._count_policies(splicer.policy_counts())
             report.keys_written += splicer.keys_written
             report.references_written += splicer.references_written
+            report.key_map_spilled_seconds += splicer.spilled_nanoseconds / 1e9
         report.records_dropped = self._indexer.dropped_records
         report.models_keeping_pks = self._indexer.models_with_pks()
         if report.records_dropped or report.models_keeping_pks:

@@ -35,7 +35,11 @@ class Sink(Protocol):
 
 
 def open_sink(
-    output: Output | TemporarySink, *, force: bool, source: tuple[int, int] | None
+    output: Output | TemporarySink,
+    *,
+    force: bool,
+    source: tuple[int, int] | None,
+    sync: bool = True,
 ) -> Sink:
     """The sink for `output`. Raises `UsageError` where it must not be written: it exists and
     `force` is not set, or it is the file with the identity `source`; `OutputError` where it
@@ -43,7 +47,7 @@ def open_sink(
     if isinstance(output, (str, os.PathLike)):
         path = Path(output)
         _refuse(path, force, source)
-        return PathSink(path)
+        return PathSink(path, sync)
     if isinstance(output, TemporarySink):
         return output
     if isinstance(output, io.TextIOBase):
@@ -74,8 +78,9 @@ class PathSink:
     Where the system has no such files, a temporary name is used and removed after an error.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sync: bool) -> None:
         self._path = path
+        self._sync = sync
         self._written = 0
         self._on_its_way = 0
         self._temporary: Path | None = None
@@ -113,7 +118,7 @@ class PathSink:
         # What is on its way to the disk cannot be changed until it is there, so keep away from
         # the end, where the next bytes go.
         ready = self._written - WRITEBACK_BYTES
-        if ready - self._on_its_way >= WRITEBACK_BYTES:
+        if self._sync and ready - self._on_its_way >= WRITEBACK_BYTES:
             start_writeback(self._fd, self._on_its_way, ready - self._on_its_way)
             self._on_its_way = ready
 
@@ -125,7 +130,8 @@ class PathSink:
     def commit(self) -> None:
         """Give the complete file its name, on disk: after a power cut it is there or it is not."""
         try:
-            os.fsync(self._fd)
+            if self._sync:
+                os.fsync(self._fd)
             if self._temporary is None:
                 self._temporary = self._link()
             if os.fstat(self._fd).st_mode & 0o777 == 0o600:  # as mkstemp makes it
@@ -134,8 +140,9 @@ class PathSink:
                 os.fchmod(self._fd, 0o666 & ~umask)
             self._temporary.replace(self._path)
             self._temporary = None
-            with _folder(self._path) as folder:
-                os.fsync(folder)
+            if self._sync:
+                with _folder(self._path) as folder:
+                    os.fsync(folder)
         except OSError as error:
             self.discard()
             raise self._failed(error) from error
