@@ -796,9 +796,6 @@ cdef enum:
     FIRST_CODE = 301
     CODES = 12
     MAX_UNKNOWN_MODELS = 10_000
-    # A look at a spilled row, and at its slot, makes the system map 64 kB around each. Four
-    # threads may do that at once.
-    TOUCHED_BYTES = 4 * 2 * 65536
 
 _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
                  "on_null_key", "on_duplicate_member", "on_unresolved", "on_generic",
@@ -938,6 +935,26 @@ cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns, int pk_colum
     return True
 
 
+cdef inline uint64_t *find_slot(const Table *table, int number, int column, Text id, uint64_t word,
+                                const uint8_t **row, Window *window, Buffer *buffer,
+                                Buffer *scratch, Spill *spill) noexcept nogil:
+    """The slot of the row with that id, and the row; or the free slot where it belongs. NULL when
+    one cannot be read."""
+    cdef const Index *index = &table.indexes[number]
+    cdef size_t at = home_of(index, word)
+    cdef uint64_t *slot = slot_at(index, at, window, spill)
+    while slot != NULL and slot[0]:
+        if same_hash(slot[0], word):
+            row[0] = row_at(&table.rows, (slot[0] & PLACE_MASK) - 1, buffer, spill)
+            if row[0] == NULL:
+                return NULL
+            if same(row_id(row[0], column, scratch), id):
+                return slot
+        at = (at + 1) & (index.size - 1)
+        slot = slot_at(index, at, window, spill)
+    return slot
+
+
 cdef inline int index_count(ModelState *m) noexcept nogil:
     return m.plan.indexes if m.plan else 0
 
@@ -1002,8 +1019,11 @@ cdef class Indexer(Walker):
     cdef Buffer dropped          # numbers of the records to leave out, ascending
     cdef Spill spill
     cdef bytes spill_folder
-    cdef size_t touches          # of spilled parts of the key map, since they were forgotten
-    cdef size_t touches_allowed
+    cdef Window filling          # the part of a spilled index that is filled
+    cdef bint adopting           # rows of a piece
+    cdef Buffer row              # at hand
+    cdef Buffer composed         # the same with its length in front
+    cdef Buffer other_row        # that it is compared with
     cdef readonly unsigned long long log_end
     """Where the last entry of the log ended."""
     cdef readonly unsigned long long logged_record
@@ -1019,11 +1039,9 @@ cdef class Indexer(Walker):
         self.django_style = django_style
         self.is_piece = is_piece
         self.last_model = NOWHERE
-        # One half for what lies on the heap, one for the pages of files that were touched.
-        self.spill.limit = memory_limit // 2
+        self.spill.limit = memory_limit
         self.spill_folder = spill_folder
         self.spill.folder = self.spill_folder
-        self.touches_allowed = max(memory_limit // 2 // TOUCHED_BYTES, 16)
         seed = os.urandom(sizeof(self.seed))
         memcpy(self.seed, <const uint8_t *> seed, sizeof(self.seed))
         if after is not None:
@@ -1044,14 +1062,11 @@ cdef class Indexer(Walker):
                 raise MemoryError
 
     def __dealloc__(self):
-        cdef int i, k
+        cdef int i
         for i in range(self.model_count):
-            for k in range(index_count(&self.models[i])):
-                free_store(&self.models[i].table.indexes[k].store)
+            free_table(&self.models[i].table, index_count(&self.models[i]), &self.spill)
             if self.models[i].plan == NULL:
                 free(<void *> self.models[i].label.data)
-            free(self.models[i].table.indexes)
-            free_store(&self.models[i].table.rows)
             free(self.models[i].pks.runs)
             free(self.models[i].shape.data)
             free(self.models[i].shape_text.data)
@@ -1079,6 +1094,10 @@ cdef class Indexer(Walker):
         free(self.key_prints.data)
         free(self.expected.slots)
         free(self.dropped.data)
+        free(self.filling.slots)
+        free(self.row.data)
+        free(self.composed.data)
+        free(self.other_row.data)
 
     def start_keys(self, name):
         """What is fed from now on is another backup, whose records only supply keys."""
@@ -1110,7 +1129,7 @@ cdef class Indexer(Walker):
         if <size_t> data.shape[0] < length + FNK_BLOCK:
             raise ValueError(f"no room behind {length} bytes")
         for i in range(self.model_count):
-            self.models[i].table.rows.length = 0
+            self.models[i].table.rows.length = self.models[i].table.rows.heap.length = 0
             self.models[i].pks.count = 0
             self.models[i].records = self.models[i].with_pk = 0
             self.models[i].with_natural_key = 0
@@ -1161,7 +1180,9 @@ cdef class Indexer(Walker):
             m.with_pk += other.with_pk
             m.with_natural_key += other.with_natural_key
             with nogil:
+                self.adopting = True
                 good = add_runs(&m.pks, &other.pks) and self.adopt_rows(m, &other.table.rows)
+                self.adopting = False
             if not good:
                 return False
         for i in range(CODES):
@@ -1178,39 +1199,71 @@ cdef class Indexer(Walker):
         self.log_end = self.consumed
         self.logged_record = self.records
 
-    cdef bint adopt_rows(self, ModelState *m, const Store *rows) noexcept nogil:
+    cdef bint adopt_rows(self, ModelState *m, const Rows *rows) noexcept nogil:
         cdef size_t place = m.table.rows.length
-        cdef size_t end = place + rows.length
-        cdef const uint8_t *at
+        cdef const uint8_t *at = rows.heap.data
+        cdef const uint8_t *end = at + rows.length
+        cdef const uint8_t *row
+        cdef size_t length
         cdef bint stored
         cdef int i
-        if rows.length == 0:
-            return True
-        if not room_for_row(&m.table.rows, rows.length, &self.spill):
+        if rows.length and not append_row(&m.table.rows, at, rows.length, &self.spill):
             return False
-        memcpy(m.table.rows.data + place, rows.data, rows.length)
-        m.table.rows.length = end
-        while place < end:
+        while at < end:
+            row = at
+            length = read_number(&row)
             for i in range(m.plan.indexes):
-                if not self.enter(m, i, place, &stored) or self.notes.length:
+                if not self.enter(m, i, place, row, &stored) or self.notes.length:
                     return False
-            at = row_columns(m.table.rows.data + place)
-            for i in range(m.plan.row_columns):
-                read_text(&at)
-            place = at - m.table.rows.data
+            place += row + length - at
+            at = row + length
         return True
 
-    cdef void touch(self, size_t *touches) noexcept nogil:
-        """A spilled part of the key map is about to be looked at, in a thread that counts that."""
+    def settle(self):
+        """Take up what is pending after the last piece. Returns whether nothing is wrong."""
+        cdef bint good = True
         cdef int i, k
-        touches[0] += 1
-        if touches[0] < self.touches_allowed:
-            return
-        touches[0] = 0
-        for i in range(self.model_count):
-            forget(&self.models[i].table.rows)
-            for k in range(index_count(&self.models[i])):
-                forget(&self.models[i].table.indexes[k].store)
+        with nogil:
+            for i in range(self.model_count):
+                for k in range(index_count(&self.models[i])):
+                    good = good and self.take_up(&self.models[i], k)
+            good = good and write_back(&self.filling, &self.spill)
+        return good
+
+    cdef bint take_up(self, ModelState *m, int number) noexcept nogil:
+        """The pending slots of a spilled index, from the first to the last."""
+        cdef Index *index = &m.table.indexes[number]
+        cdef uint64_t *words = <uint64_t *> index.pending.data
+        cdef size_t count = index.pending.length // sizeof(uint64_t)
+        cdef size_t i
+        fnk_sort_words(words, count)
+        if not grow_index(index, count, &self.filling, &self.spill):
+            return False
+        for i in range(count):
+            if not self.put_new(m, number, words[i]):
+                return False
+        index.pending.length = 0
+        return True
+
+    cdef bint put_new(self, ModelState *m, int number, uint64_t word) noexcept nogil:
+        """Put a slot where it belongs. False if another row has the same id."""
+        cdef Index *index = &m.table.indexes[number]
+        cdef int column = self.plan.indexes[m.plan.first_index + number]
+        cdef size_t at = home_of(index, word)
+        cdef uint64_t *slot = slot_at(index, at, &self.filling, &self.spill)
+        while slot != NULL and slot[0]:
+            if same_hash(slot[0], word) and self.is_same_id(m, column, slot[0], word):
+                return False
+            at = (at + 1) & (index.size - 1)
+            slot = slot_at(index, at, &self.filling, &self.spill)
+        return slot != NULL and put_slot(index, word, &self.filling, &self.spill)
+
+    cdef bint is_same_id(self, ModelState *m, int column, uint64_t a, uint64_t b) noexcept nogil:
+        cdef const Rows *rows = &m.table.rows
+        cdef const uint8_t *row = row_at(rows, (a & PLACE_MASK) - 1, &self.row, &self.spill)
+        cdef const uint8_t *other = row_at(rows, (b & PLACE_MASK) - 1, &self.other_row, &self.spill)
+        return row == NULL or other == NULL or same(row_id(row, column, &self.id_scratch),
+                                                    row_id(other, column, &self.row_scratch))
 
     # -- models --
 
@@ -1940,71 +1993,85 @@ cdef class Indexer(Walker):
 
     cdef bint store_row(self, ModelState *m) noexcept nogil:
         """Append the row and enter it into the model's indexes."""
-        cdef Store *rows = &m.table.rows
-        cdef size_t place = rows.length
+        cdef size_t place = m.table.rows.length
+        cdef const uint8_t *row
+        cdef bint stored = self.is_piece
+        cdef int i
+        if not self.compose_row(m.plan):
+            self.walk.fault = MEMORY
+            return False
+        row = self.composed.data
+        read_number(&row)
+        if not self.is_piece:
+            for i in range(m.plan.indexes):
+                if not self.enter(m, i, place, row, &stored):
+                    return False
+        if stored and not append_row(&m.table.rows, self.composed.data, self.composed.length,
+                                     &self.spill):
+            self.walk.fault = MEMORY
+            return False
+        return True
+
+    cdef bint compose_row(self, ModelPlan *plan) noexcept nogil:
+        cdef Buffer *row = &self.row
         cdef Text pk = self.pk_value()
         cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
-        cdef bint stored = False
         cdef int i
         if pk.length == 0:
             flags |= ROW_WITHOUT_PK
         pk = canonical(pk, &self.scratch)
-        if pk.data == NULL or not room_for_row(rows, self.row_length(m.plan, pk), &self.spill):
-            self.walk.fault = MEMORY
+        row.length = self.composed.length = 0
+        if pk.data == NULL or not (append_byte(row, flags)
+                                   and append_text(row, pk.data, pk.length)):
             return False
-        put_byte(rows, flags)
-        put_text(rows, pk)
-        for i in range(m.plan.row_columns):
-            put_text(rows, self.columns[i])
-        if self.is_piece:
-            return True
-        for i in range(m.plan.indexes):
-            if not self.enter(m, i, place, &stored):
+        self.complete_columns(plan)
+        for i in range(plan.row_columns):
+            if not append_text(row, self.columns[i].data, self.columns[i].length):
                 return False
-        if not stored:
-            rows.length = place
-        return True
+        return append_text(&self.composed, row.data, row.length)
 
     cdef void complete_columns(self, ModelPlan *plan) noexcept nogil:
         if plan.pk_column != NOWHERE and self.record.pk.end:
             self.columns[plan.pk_column] = self.pk_value()
 
-    cdef size_t row_length(self, ModelPlan *plan, Text pk) noexcept nogil:
-        """The most bytes that the row of this record can take."""
-        cdef size_t length = 1 + MAX_NUMBER + pk.length
-        cdef int i
-        self.complete_columns(plan)
-        for i in range(plan.row_columns):
-            length += MAX_NUMBER + self.columns[i].length
-        return length
-
-    cdef bint enter(self, ModelState *m, int number, size_t place, bint *stored) noexcept nogil:
-        """Enter the last row into one index. Of two rows with one id the last one wins, but a
-        backup that only supplies keys does not overrule the one to convert."""
+    cdef bint enter(self, ModelState *m, int number, size_t place, const uint8_t *row,
+                    bint *stored) noexcept nogil:
+        """Enter a row into one index. Of two rows with one id the last one wins, but a backup
+        that only supplies keys does not overrule the one to convert."""
         cdef Index *index = &m.table.indexes[number]
         cdef int column = self.plan.indexes[m.plan.first_index + number]
-        cdef uint8_t *rows = m.table.rows.data
-        cdef const uint8_t *other
-        cdef uint64_t hash
-        cdef uint64_t *slot
+        cdef uint64_t word
         cdef Text id
-        if not has_id(rows + place, column):
+        if not has_id(row, column):
             return True
-        id = row_id(rows + place, column, &self.id_scratch)
+        id = row_id(row, column, &self.id_scratch)
+        self.walk.fault = MEMORY
         if id.data == NULL:
-            self.walk.fault = MEMORY
             return False
-        if not grow_index(index, &self.spill):
-            self.walk.fault = MEMORY
+        word = (hash_text(id, self.seed) & ~PLACE_MASK) | (place + 1)
+        if index.file and self.adopting:
+            if not append(&index.pending, &word, sizeof(word)) or (
+                    index.pending.length >= MOST_PENDING * sizeof(word)
+                    and not self.take_up(m, number)):
+                return False
+        elif not (grow_index(index, 1, &self.filling, &self.spill)
+                  and self.enter_now(m, number, row, id, word, stored)):
             return False
-        if index.store.file:
-            self.touch(&self.touches)
-        hash = hash_text(id, self.seed)
-        slot = find_slot(index, rows, column, id, hash, &self.row_scratch)
+        self.walk.fault = NONE
+        return True
+
+    cdef bint enter_now(self, ModelState *m, int number, const uint8_t *row, Text id,
+                        uint64_t word, bint *stored) noexcept nogil:
+        cdef Index *index = &m.table.indexes[number]
+        cdef int column = self.plan.indexes[m.plan.first_index + number]
+        cdef const uint8_t *other = NULL
+        cdef uint64_t *slot = find_slot(&m.table, number, column, id, word, &other, &self.filling,
+                                        &self.other_row, &self.row_scratch, &self.spill)
+        if slot == NULL:
+            return False
         if slot[0]:
-            other = rows + (slot[0] & PLACE_MASK) - 1
-            if self.keys_only and same_row(other, rows + place, m.plan.row_columns,
-                                           m.plan.pk_column, &self.scratch, &self.row_scratch):
+            if self.keys_only and same_row(other, row, m.plan.row_columns, m.plan.pk_column,
+                                           &self.scratch, &self.row_scratch):
                 return True
             if not self.note_duplicate_pk(m, column, id):
                 return False
@@ -2012,7 +2079,8 @@ cdef class Indexer(Walker):
                 return True
         else:
             index.used += 1
-        slot[0] = (hash & ~PLACE_MASK) | (place + 1)
+        slot[0] = word
+        self.filling.changed |= index.file != 0
         stored[0] = True
         return True
 
@@ -2262,7 +2330,7 @@ cdef class Indexer(Walker):
             total += self.models[i].table.rows.length
             total += self.models[i].pks.room * sizeof(Run)
             for k in range(index_count(&self.models[i])):
-                total += self.models[i].table.indexes[k].store.capacity
+                total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
         return total
 
     @property
@@ -2272,10 +2340,10 @@ cdef class Indexer(Walker):
         cdef int i, k
         for i in range(self.model_count):
             if self.models[i].table.rows.file:
-                total += self.models[i].table.rows.capacity
+                total += self.models[i].table.rows.length
             for k in range(index_count(&self.models[i])):
-                if self.models[i].table.indexes[k].store.file:
-                    total += self.models[i].table.indexes[k].store.capacity
+                if self.models[i].table.indexes[k].file:
+                    total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
         return total
 
 
@@ -2341,7 +2409,10 @@ cdef class Splicer:
     cdef Buffer plain            # a key in its one spelling
     cdef Buffer scratch
     cdef Buffer row_scratch
-    cdef size_t touches          # of spilled parts of the key map
+    cdef Window looking          # at a part of a spilled index
+    cdef Buffer target           # a spilled row that a reference leads to,
+    cdef Buffer passed[2]        # and those that a path passes through, by turns
+    cdef Spill spill             # for its error
     cdef readonly unsigned long long spilled_nanoseconds
     """What it took to find rows in parts of the key map that lie in temporary files."""
     cdef uint64_t next_counts[CODES]     # what the index is told when the pass is over
@@ -2374,6 +2445,10 @@ cdef class Splicer:
             memcpy(self.expected.slots, index.expected.slots,
                    index.expected.size * sizeof(Fingerprint))
         self.any_kept = not index.log_all
+        if not index.settle():
+            index.raise_memory_error()
+        if not open_window(&self.looking, SLOTS_TO_FIND):
+            raise MemoryError
         self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
 
     def __dealloc__(self):
@@ -2388,6 +2463,10 @@ cdef class Splicer:
         free(self.out.data)
         free(self.notes.data)
         free(self.columns.data)
+        free(self.looking.slots)
+        free(self.target.data)
+        free(self.passed[0].data)
+        free(self.passed[1].data)
         free(self.pk_scratch.data)
         free(self.id_scratch.data)
         free(self.label.data)
@@ -2415,6 +2494,8 @@ cdef class Splicer:
                 self.data = &data[0]
                 self.data_start = start
                 good = self.run(&data[0], length)
+        if self.spill.error:
+            raise OSError(self.spill.error, os.strerror(self.spill.error))
         if not good:
             raise MemoryError
         if self.out.length == 0:
@@ -2543,16 +2624,13 @@ cdef class Splicer:
     cdef bint drop_record(self) noexcept nogil:
         """Leave the record out of the next pass, and make what refers to it unresolved."""
         cdef ModelState *m = &self.index.models[self.record_model]
-        cdef const uint8_t *row
         cdef uint64_t last
         if self.newly_dropped.length:
             last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
             if last == self.record:
                 return True
         if index_count(m) and self.record_pk.length:
-            row = self.find_row(self.record_model, 0, self.pk())
-            if row:
-                (<uint8_t *> row)[0] |= ROW_DROPPED
+            self.mark_dropped(m, self.pk())
         return append(&self.newly_dropped, &self.record, sizeof(uint64_t))
 
     cdef Text pk(self) noexcept nogil:
@@ -2677,6 +2755,7 @@ cdef class Splicer:
         cdef Buffer *scratch = &self.scratch
         cdef const uint8_t *row
         cdef Text value
+        cdef int turn = 0
         while hop < end:
             value = column_of(columns, hop.column)
             if is_null(value):
@@ -2690,10 +2769,11 @@ cdef class Splicer:
             value = canonical(value, scratch)
             if value.data == NULL:
                 return NO_MEMORY
-            row = self.find_row(hop.model, hop.index, value)
+            row = self.find_row(hop.model, hop.index, value, &self.passed[turn])
             if row == NULL:
                 return UNMADE
             columns = row_columns(row)
+            turn ^= 1
             hop += 1
         return put_value(out, column_of(columns, path.column), path.transform, scratch)
 
@@ -2708,26 +2788,48 @@ cdef class Splicer:
             position += 1
         return key if position == end else literal(b"")
 
-    cdef const uint8_t *find_row(self, int model, int number, Text id) noexcept nogil:
+    cdef const uint8_t *find_row(self, int model, int number, Text id,
+                                 Buffer *buffer) noexcept nogil:
+        """The row with that id, in `buffer` where it is spilled; NULL where there is none."""
         cdef ModelState *m = &self.index.models[model]
-        cdef Index *index = &m.table.indexes[number]
-        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
-        cdef uint64_t slot
+        cdef const uint8_t *row = NULL
         cdef uint64_t started = 0
-        cdef const uint8_t *row
-        if index.size == 0:
+        cdef uint64_t *slot
+        if m.table.indexes[number].size == 0:
             return NULL
-        if index.store.file:
-            self.index.touch(&self.touches)
+        if m.table.indexes[number].file:
             started = nanoseconds()
-        slot = find_slot(index, m.table.rows.data, column, id, hash_text(id, self.index.seed),
-                         &self.row_scratch)[0]
-        if index.store.file:
+        slot = self.find_slot(m, number, id, &row, buffer)
+        if started:
             self.spilled_nanoseconds += nanoseconds() - started
-        if slot == 0:
+        if slot == NULL or slot[0] == 0 or row[0] & ROW_DROPPED:
             return NULL
-        row = m.table.rows.data + (slot & PLACE_MASK) - 1
-        return NULL if row[0] & ROW_DROPPED else row
+        return row
+
+    cdef uint64_t *find_slot(self, ModelState *m, int number, Text id, const uint8_t **row,
+                             Buffer *buffer) noexcept nogil:
+        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
+        return find_slot(&m.table, number, column, id, hash_text(id, self.index.seed), row,
+                         &self.looking, buffer, &self.row_scratch, &self.spill)
+
+    cdef void mark_dropped(self, ModelState *m, Text pk) noexcept nogil:
+        """What refers to the row will be unresolved."""
+        cdef Rows *rows = &m.table.rows
+        cdef const uint8_t *row = NULL
+        cdef uint64_t *slot
+        cdef size_t place
+        cdef uint8_t flags
+        if m.table.indexes[0].size == 0:
+            return
+        slot = self.find_slot(m, 0, pk, &row, &self.target)
+        if slot == NULL or slot[0] == 0:
+            return
+        flags = row[0] | ROW_DROPPED
+        place = (slot[0] & PLACE_MASK) - 1
+        if rows.file == 0:
+            rows.heap.data[row - rows.heap.data] = flags
+        elif not fnk_write_file(rows.file, &flags, 1, place + (row - self.target.data)):
+            failed(&self.spill)
 
     # -- what Django's natural dump adds or loses --
 
@@ -2836,7 +2938,9 @@ cdef class Splicer:
             name = list_element(type_, 1)
         else:
             type_ = canonical(type_, &self.scratch)
-            row = self.find_row(generic.model, generic.index, type_) if type_.data else NULL
+            row = NULL
+            if type_.data:
+                row = self.find_row(generic.model, generic.index, type_, &self.target)
             if row == NULL:
                 return NOWHERE
             app = column_of(row_columns(row), generic.app_column)
@@ -2890,7 +2994,7 @@ cdef class Splicer:
         cdef Made made
         if self.index.models[model].table.keeps_pks:
             return STAYS
-        row = self.find_row(model, index, id)
+        row = self.find_row(model, index, id, &self.target)
         if row == NULL:
             return LOST
         made = self.make_key(key, row_columns(row), &self.pending)

@@ -4,6 +4,7 @@ from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove, memset
+from posix.unistd cimport close
 
 from fastnk._text cimport (
     ODD,
@@ -11,10 +12,11 @@ from fastnk._text cimport (
     Text,
     append,
     canonical,
-    copy,
     hash_text,
     is_null,
+    read_number,
     read_text,
+    reserve,
     same,
 )
 
@@ -26,12 +28,16 @@ cdef enum:
 #
 #     flags | pk (canonical, with its length) | column 0 | column 1 | …   (JSON, with its length)
 #
+# with the length of all that in front.
+#
 # An index finds rows by pk or by a column. Its slots are 28 bits of the hash and 36 bits of the
 # row's place plus one: eight bytes each, and whatever else is needed stands in the row. The bits
 # of the hash say where a slot belongs, so that an index grows without a look at the rows, and
-# from the first slot to the last.
+# from its first slot to its last.
 #
-# Both lie in stores, on the heap or, past a limit, in mapped temporary files.
+# Past a limit rows and indexes move to temporary files. A spilled index is looked at through a
+# window. What piece after piece adds to it is kept pending, and taken up in the order of the
+# slots when it has become much, so that each part of the file is visited once for all of that.
 
 cdef enum:
     ROW_OF_KEYS = 1      # from a backup that only supplies keys
@@ -47,30 +53,45 @@ cdef extern from * nogil:
     const uint64_t PLACE_MASK "FNK_PLACE_MASK"
 
 cdef extern from "_spill.h" nogil:
-    ctypedef struct Store "fnk_store":
-        uint8_t *data
-        size_t length
-        size_t capacity
-        int file             # 0: on the heap
-    void free_store "fnk_free_store"(Store *)
-    bint grow_on_heap "fnk_grow_on_heap"(Store *, size_t)
-    bint grow_in_file "fnk_grow_in_file"(Store *, size_t, const char *)
-    void forget "fnk_forget"(const Store *)
+    int fnk_temporary_file(const char *)
+    bint fnk_read_file(int, void *, size_t, uint64_t)
+    bint fnk_write_file(int, const void *, size_t, uint64_t)
+    void fnk_sort_words(uint64_t *, size_t)
     uint64_t nanoseconds "fnk_nanoseconds"()
 
+cdef enum:
+    FIRST_LOOK = 256         # bytes read of a row whose length is not known yet
+    SLOTS_TO_FILL = 1 << 15  # in a window through which a spilled index is filled
+    SLOTS_TO_FIND = 32       # in one through which something is looked up
+    MOST_PENDING = 1 << 20   # slots of a spilled index
+
 cdef struct Spill:
-    size_t limit         # of all stores on the heap, in bytes; 0: none
+    size_t limit         # of what lies on the heap, in bytes; 0: none
     size_t on_heap
     const char *folder   # for the files
-    int error            # errno of a file that did not grow
+    int error            # errno of a file that could not be made, read or written
+
+cdef struct Rows:
+    Buffer heap          # empty once they are spilled
+    size_t length        # of all of them
+    int file             # 0: none
 
 cdef struct Index:
-    Store store
-    size_t size          # slots: a power of two, or 0
+    uint64_t *slots      # NULL once it is spilled
+    size_t size          # a power of two, or 0
     size_t used
+    int file             # 0: none
+    Buffer pending       # uint64_t
+
+cdef struct Window:      # the part of a spilled index at hand
+    uint64_t *slots
+    size_t first
+    size_t room          # slots
+    int file             # of the index; 0: none yet
+    bint changed
 
 cdef struct Table:
-    Store rows
+    Rows rows
     Index *indexes
     bint keeps_pks       # its keys do not identify its rows, so its records and ids stay
 
@@ -106,109 +127,196 @@ cdef inline bint has_id(const uint8_t *row, int column) noexcept nogil:
     return not is_null(column_of(row_columns(row), column))
 
 
-cdef inline bint grow_store(Store *store, size_t capacity, Spill *spill) noexcept nogil:
-    """False without memory, or without room on the disk."""
-    cdef size_t before = 0 if store.file else store.capacity
-    if store.file == 0 and (spill.limit == 0
-                            or spill.on_heap - before + capacity <= spill.limit):
-        if not grow_on_heap(store, capacity):
-            return False
-        spill.on_heap += capacity - before
-        return True
-    if not grow_in_file(store, capacity, spill.folder):
-        spill.error = errno
+cdef inline bint fits(const Spill *spill, size_t more) noexcept nogil:
+    return spill.limit == 0 or spill.on_heap + more <= spill.limit
+
+
+cdef inline bint failed(Spill *spill) noexcept nogil:
+    spill.error = errno
+    return False
+
+
+# -- rows --
+
+cdef inline bint append_row(Rows *rows, const void *row, size_t length, Spill *spill) noexcept nogil:
+    """One row, or several. False without memory, or without room on the disk."""
+    cdef size_t before = rows.heap.capacity
+    if rows.length + length >= PLACE_MASK:
         return False
-    spill.on_heap -= before
+    if rows.file == 0 and rows.length + length > before and not fits(spill, before + length):
+        if not spill_rows(rows, spill):
+            return False
+    if rows.file:
+        if not fnk_write_file(rows.file, row, length, rows.length):
+            return failed(spill)
+    else:
+        if not append(&rows.heap, row, length):
+            return False
+        spill.on_heap += rows.heap.capacity - before
+    rows.length += length
     return True
 
 
-cdef inline bint room_for_row(Store *rows, size_t length, Spill *spill) noexcept nogil:
-    cdef size_t capacity = rows.capacity
-    if rows.length + length <= capacity:
-        return True
-    if rows.length + length > PLACE_MASK:
-        return False
-    while capacity < rows.length + length:
-        # Larger ones grow by halves: what is not used yet is reserved on the disk.
-        capacity += capacity // 2 if capacity > 1 << 20 else capacity or 256
-    return grow_store(rows, capacity, spill)
+cdef inline bint spill_rows(Rows *rows, Spill *spill) noexcept nogil:
+    cdef int file = fnk_temporary_file(spill.folder)
+    if not file or not fnk_write_file(file, rows.heap.data, rows.length, 0):
+        return failed(spill)
+    spill.on_heap -= rows.heap.capacity
+    free(rows.heap.data)
+    memset(&rows.heap, 0, sizeof(Buffer))
+    rows.file = file
+    return True
 
 
-cdef inline void put_byte(Store *rows, uint8_t byte) noexcept nogil:
-    rows.data[rows.length] = byte
-    rows.length += 1
+cdef inline const uint8_t *row_at(const Rows *rows, size_t place, Buffer *buffer,
+                                  Spill *spill) noexcept nogil:
+    """A row, in `buffer` where it has to be read; NULL when that fails."""
+    cdef const uint8_t *at = rows.heap.data + place
+    cdef size_t length
+    if rows.file == 0:
+        read_number(&at)
+        return at
+    buffer.length = 0
+    if not reserve(buffer, FIRST_LOOK):
+        return NULL
+    if not fnk_read_file(rows.file, buffer.data, FIRST_LOOK, place):
+        failed(spill)
+        return NULL
+    at = buffer.data
+    length = read_number(&at)
+    length += at - buffer.data
+    if length > FIRST_LOOK:
+        if not reserve(buffer, length):
+            return NULL
+        if not fnk_read_file(rows.file, buffer.data, length, place):
+            failed(spill)
+            return NULL
+    at = buffer.data
+    read_number(&at)
+    return at
 
 
-cdef inline void put_text(Store *rows, Text text) noexcept nogil:
-    """With its length in front; there must be room."""
-    cdef size_t number = text.length
-    while number >= 0x80:
-        put_byte(rows, <uint8_t> (number | 0x80))
-        number >>= 7
-    put_byte(rows, <uint8_t> number)
-    copy(rows.data + rows.length, text.data, text.length)
-    rows.length += text.length
-
-
-cdef inline uint64_t *slots_of(const Index *index) noexcept nogil:
-    return <uint64_t *> index.store.data
-
+# -- indexes --
 
 cdef inline size_t home_of(const Index *index, uint64_t slot) noexcept nogil:
     """Where a slot belongs, by the bits of the hash in it."""
     return (slot >> PLACE_BITS) * index.size >> (64 - PLACE_BITS)
 
 
-cdef inline uint64_t *find_slot(const Index *index, const uint8_t *rows, int column, Text id,
-                                uint64_t hash, Buffer *scratch) noexcept nogil:
-    """The slot of the row with that id, or the free one where it belongs."""
-    cdef uint64_t *slots = slots_of(index)
-    cdef size_t at = home_of(index, hash)
-    cdef uint64_t slot
-    while True:
-        slot = slots[at]
-        if slot == 0:
-            return &slots[at]
-        if slot >> PLACE_BITS == hash >> PLACE_BITS and same(
-                row_id(rows + (slot & PLACE_MASK) - 1, column, scratch), id):
-            return &slots[at]
-        at = (at + 1) & (index.size - 1)
+cdef inline uint64_t *slot_at(const Index *index, size_t at, Window *window,
+                              Spill *spill) noexcept nogil:
+    """NULL when it cannot be read."""
+    if index.file == 0:
+        return index.slots + at
+    if window.file != index.file or not window.first <= at < window.first + window.room:
+        if not write_back(window, spill):
+            return NULL
+        window.file = index.file
+        window.first = at & ~(window.room - 1)
+        if not fnk_read_file(index.file, window.slots, window.room * sizeof(uint64_t),
+                             window.first * sizeof(uint64_t)):
+            window.file = 0
+            failed(spill)
+            return NULL
+    return window.slots + (at - window.first)
 
 
-cdef enum:
-    SLOTS_AT_ONCE = 1 << 18
+cdef inline bint write_back(Window *window, Spill *spill) noexcept nogil:
+    if window.changed and not fnk_write_file(window.file, window.slots,
+                                             window.room * sizeof(uint64_t),
+                                             window.first * sizeof(uint64_t)):
+        return failed(spill)
+    window.changed = False
+    return True
 
 
-cdef inline bint grow_index(Index *index, Spill *spill) noexcept nogil:
-    """Double the slots when three quarters are used."""
-    cdef const uint64_t *old = slots_of(index)
-    cdef uint64_t *slots
+cdef inline bint open_window(Window *window, size_t room) noexcept nogil:
+    if window.slots == NULL:
+        window.slots = <uint64_t *> calloc(room, sizeof(uint64_t))
+        window.room = room
+    return window.slots != NULL
+
+
+cdef inline bint same_hash(uint64_t a, uint64_t b) noexcept nogil:
+    return (a ^ b) >> PLACE_BITS == 0
+
+
+cdef inline bint grow_index(Index *index, size_t more, Window *window, Spill *spill) noexcept nogil:
+    """Double the slots as long as three quarters would be used. False without memory or room."""
     cdef Index grown
-    cdef size_t i, at
-    if 4 * (index.used + 1) <= 3 * index.size:
+    cdef Window source
+    cdef bint good
+    if 4 * (index.used + more) <= 3 * index.size:
         return True
     memset(&grown, 0, sizeof(Index))
-    grown.size = 2 * index.size if index.size else 16
-    grown.used = index.used
-    if not grow_store(&grown.store, grown.size * sizeof(uint64_t), spill):
+    memset(&source, 0, sizeof(Window))
+    grown.size = index.size if index.size else 16
+    while 4 * (index.used + more) > 3 * grown.size:
+        grown.size *= 2
+    grown.pending = index.pending
+    if index.file == 0 and fits(spill, grown.size * sizeof(uint64_t)):
+        grown.slots = <uint64_t *> calloc(grown.size, sizeof(uint64_t))
+        if grown.slots == NULL:
+            return False
+        spill.on_heap += grown.size * sizeof(uint64_t)
+    else:
+        grown.file = fnk_temporary_file(spill.folder)
+        if not grown.file:
+            return failed(spill)
+    good = (open_window(window, SLOTS_TO_FILL) and open_window(&source, SLOTS_TO_FILL)
+            and write_back(window, spill) and move_slots(index, &source, &grown, window, spill))
+    free(source.slots)
+    if not good:
+        free_slots(&grown, spill)
         return False
-    slots = slots_of(&grown)
-    if grown.store.file == 0:
-        memset(slots, 0, grown.store.capacity)
-    for i in range(index.size):
-        if i % SLOTS_AT_ONCE == 0:
-            forget(&index.store)
-            forget(&grown.store)
-        if old[i]:
-            at = home_of(&grown, old[i])
-            while slots[at]:
-                at = (at + 1) & (grown.size - 1)
-            slots[at] = old[i]
-    if index.store.file == 0:
-        spill.on_heap -= index.store.capacity
-    free_store(&index.store)
+    free_slots(index, spill)
     index[0] = grown
     return True
+
+
+cdef inline bint move_slots(const Index *index, Window *source, Index *grown, Window *window,
+                            Spill *spill) noexcept nogil:
+    cdef uint64_t *slot
+    cdef size_t i
+    for i in range(index.size):
+        slot = slot_at(index, i, source, spill)
+        if slot == NULL or (slot[0] and not put_slot(grown, slot[0], window, spill)):
+            return False
+    return True
+
+
+cdef inline bint put_slot(Index *index, uint64_t word, Window *window, Spill *spill) noexcept nogil:
+    """Where the next free slot is; nothing with that id must be there."""
+    cdef size_t at = home_of(index, word)
+    cdef uint64_t *slot = slot_at(index, at, window, spill)
+    while slot != NULL and slot[0]:
+        at = (at + 1) & (index.size - 1)
+        slot = slot_at(index, at, window, spill)
+    if slot == NULL:
+        return False
+    slot[0] = word
+    window.changed |= index.file != 0
+    index.used += 1
+    return True
+
+
+cdef inline void free_slots(Index *index, Spill *spill) noexcept nogil:
+    if index.file:
+        close(index.file)
+    elif index.slots != NULL:
+        free(index.slots)
+        spill.on_heap -= index.size * sizeof(uint64_t)
+
+
+cdef inline void free_table(Table *table, int indexes, Spill *spill) noexcept nogil:
+    cdef int i
+    for i in range(indexes):
+        free_slots(&table.indexes[i], spill)
+        free(table.indexes[i].pending.data)
+    free(table.indexes)
+    free(table.rows.heap.data)
+    if table.rows.file:
+        close(table.rows.file)
 
 # Keys and pks of which only the fact counts that one occurs twice, as 128 bits of hash each. One bit
 # tells the keys that pass 2 makes from those that stand in the backup already: when two of the

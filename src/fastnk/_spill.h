@@ -1,8 +1,7 @@
-/* Memory for the key map, on the heap or in a mapped temporary file.
+/* Temporary files for what of the key map does not fit into memory.
  *
- * Writing to a mapping of a full disk ends the process, so the room is reserved first. Pages of
- * the mapping that have been touched count as memory of the process until they are forgotten;
- * what is in them stays in the file.
+ * They are read and written, not mapped: pages of a mapping count as memory of the process, as
+ * many at a time as the system likes, and writing to a mapping of a full disk ends the process.
  */
 #ifndef FASTNK_SPILL_H
 #define FASTNK_SPILL_H
@@ -13,88 +12,67 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-/* `file` is the descriptor plus one, 0 on the heap: zeroed memory is a store without anything. */
-typedef struct {
-    uint8_t *data;
-    size_t length, capacity;
-    int file;
-} fnk_store;
-
+/* The descriptor of a new file without a name, never one of the standard ones; 0 on failure, with
+ * errno set. */
 static int fnk_temporary_file(const char *folder) {
     char name[4096];
-    int file;
+    int file, high;
     if ((size_t)snprintf(name, sizeof name, "%s/fastnk-XXXXXX", folder) >= sizeof name) {
         errno = ENAMETOOLONG;
-        return -1;
+        return 0;
     }
     file = mkstemp(name);
-    if (file >= 0) {
-        fcntl(file, F_SETFD, FD_CLOEXEC);
-        unlink(name);
-    }
-    return file;
-}
-
-/* A mapping of the first `capacity` bytes of a file, for which there is room; or NULL. */
-static uint8_t *fnk_map(int file, size_t capacity) {
-    void *data;
-    errno = posix_fallocate(file, 0, (off_t)capacity);
-    if (errno)
-        return NULL;
-    data = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    return data == MAP_FAILED ? NULL : (uint8_t *)data;
-}
-
-static void fnk_free_store(fnk_store *store) {
-    if (store->file) {
-        munmap(store->data, store->capacity);
-        close(store->file - 1);
-    } else
-        free(store->data);
-    memset(store, 0, sizeof *store);
-}
-
-/* Makes a store larger, on the heap; 0 without memory. What is new is not zeroed. */
-static int fnk_grow_on_heap(fnk_store *store, size_t capacity) {
-    uint8_t *const data = realloc(store->data, capacity);
-    if (!data)
+    if (file < 0)
         return 0;
-    store->data = data;
-    store->capacity = capacity;
+    unlink(name);
+    high = fcntl(file, F_DUPFD_CLOEXEC, 3);
+    close(file);
+    return high < 0 ? 0 : high;
+}
+
+/* Reads what is there; behind the end of the file there are zeros. Returns whether that worked. */
+static int fnk_read_file(int file, void *data, size_t length, uint64_t place) {
+    char *at = data;
+    while (length) {
+        const ssize_t done = pread(file, at, length, (off_t)place);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return 0;
+        if (done == 0) {
+            memset(at, 0, length);
+            return 1;
+        }
+        at += done, place += (uint64_t)done, length -= (size_t)done;
+    }
     return 1;
 }
 
-/* What was touched of a mapping no longer counts as memory of the process. */
-static void fnk_forget(const fnk_store *store) {
-    if (store->file)
-        madvise(store->data, store->capacity, MADV_DONTNEED);
+static int fnk_write_file(int file, const void *data, size_t length, uint64_t place) {
+    const char *at = data;
+    while (length) {
+        const ssize_t done = pwrite(file, at, length, (off_t)place);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return 0;
+        at += done, place += (uint64_t)done, length -= (size_t)done;
+    }
+    return 1;
 }
 
-/* Makes a store larger, in a file; 0 without room, with errno set. What is new is zeroed. */
-static int fnk_grow_in_file(fnk_store *store, size_t capacity, const char *folder) {
-    const int file = store->file ? store->file - 1 : fnk_temporary_file(folder);
-    uint8_t *const data = file < 0 ? NULL : fnk_map(file, capacity);
-    if (!data) {
-        if (file >= 0 && !store->file)
-            close(file);
-        return 0;
-    }
-    if (store->file)
-        munmap(store->data, store->capacity);
-    else {
-        if (store->length)
-            memcpy(data, store->data, store->length);
-        free(store->data);
-    }
-    store->data = data;
-    store->capacity = capacity;
-    store->file = file + 1;
-    fnk_forget(store);
-    return 1;
+static int fnk_compare_words(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+static void fnk_sort_words(uint64_t *words, size_t count) {
+    qsort(words, count, sizeof *words, fnk_compare_words);
 }
 
 static uint64_t fnk_nanoseconds(void) {

@@ -381,6 +381,9 @@ class _Conversion:
             self._end_piece(indexer, done.task)
             if progress is not None:
                 progress("index", done.task.end, size)
+        if not self._indexer.settle():
+            self._start_over()
+            return False
         self._indexer.finish()
         self._report.bytes_read = size
         return True
