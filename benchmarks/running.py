@@ -17,7 +17,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py")]
 PYTHON_RIVALS = ("json", "orjson", "orjson_gc", "msgspec", "ijson")
-FASTNK: dict[str, list[str]] = {"fastnk": [], "fastnk_1": ["--jobs", "1"]}
+FASTNK: dict[str, list[str]] = {
+    "fastnk": [],
+    "fastnk_1": ["--jobs", "1"],
+    "fastnk_no_sync": ["--no-sync"],
+}
 # Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
 COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"
 FLOORS = {

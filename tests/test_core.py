@@ -311,6 +311,15 @@ def test_every_variant_lists_the_same(text: bytes) -> None:
         assert _core.scan(text) == expected, variant
 
 
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=9))).map(b"".join))
+def test_variants_are_equal_on_whatever_bytes(text: bytes) -> None:
+    found = []
+    for variant in VARIANTS:
+        _core.force(variant)
+        found.append(_core.scan(text))
+    assert all(one == found[0] for one in found)
+
+
 @every_variant
 def test_bad_utf8_is_found_at_every_place(variant: str) -> None:
     _core.force(variant)

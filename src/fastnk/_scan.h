@@ -50,7 +50,10 @@ enum {
     ENDS_SCALAR = IS_QUOTE | IS_BACKSLASH | IS_PUNCTUATION | IS_SPACE,
 };
 
+/* Two control characters count as the punctuation that they become when bit 5 is set, as SIMD sets
+ * it to compare less. The walk, which looks at the byte itself, refuses them. */
 static const uint8_t fnk_class[256] = {
+    [',' & ~0x20] = IS_PUNCTUATION, [':' & ~0x20] = IS_PUNCTUATION,
     ['"'] = IS_QUOTE | IS_ESCAPE, ['\\'] = IS_BACKSLASH | IS_ESCAPE,
     ['{'] = IS_PUNCTUATION, ['}'] = IS_PUNCTUATION, ['['] = IS_PUNCTUATION,
     [']'] = IS_PUNCTUATION, [':'] = IS_PUNCTUATION, [','] = IS_PUNCTUATION,
@@ -130,9 +133,7 @@ static inline void fnk_classify_sse2(const uint8_t *p, fnk_masks *m) {
     memset(m, 0, sizeof *m);
     for (int i = 0; i < FNK_BLOCK; i += 16) {
         const __m128i v = _mm_loadu_si128((const __m128i *)(p + i));
-        /* '[' | 0x20 is '{' and ']' | 0x20 is '}': two comparisons serve four characters. Bit 5
-         * also turns the control characters 0x0C and 0x1A into ',' and ':'; the walk, which looks
-         * at the byte itself, refuses them. */
+        /* '[' | 0x20 is '{' and ']' | 0x20 is '}': two comparisons serve four characters. */
         const __m128i folded = _mm_or_si128(v, _mm_set1_epi8(0x20));
 #define FNK_EQ(x, c) _mm_cmpeq_epi8(x, _mm_set1_epi8(c))
 #define FNK_OR(a, b) _mm_or_si128(a, b)
@@ -414,6 +415,9 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
                         if (at > base)                                                            \
                             out = fnk_append(out, (uint32_t)base,                                 \
                                              found & ((1ULL << (at - base)) - 1));                \
+                        /* It may have begun in the block before, and be listed already. */       \
+                        while (out > first && out[-1] >= at)                                      \
+                            out--;                                                                \
                         return (fnk_scanned){(size_t)(out - first), at, length == 0};             \
                     }                                                                             \
                 }                                                                                 \
@@ -423,6 +427,8 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
         }                                                                                         \
         /* A sequence may be cut off at the very end of the last block. */                        \
         const size_t end = high_before ? fnk_utf8_walk(p, n, fnk_utf8_start(p, n), n, &length) : n; \
+        while (out > first && out[-1] >= end)                                                     \
+            out--;                                                                                \
         return (fnk_scanned){(size_t)(out - first), end, length == 0};                            \
     }
 
