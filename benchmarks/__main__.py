@@ -20,8 +20,9 @@ from typing import Any
 from benchmarks import fields, generate, report
 from benchmarks.backups import Store
 from benchmarks.comparing import compare, measure_case
+from benchmarks.limited import measure_limited
 from benchmarks.machine import machine, versions
-from benchmarks.running import EVERYONE, FASTNK, FLOORS, PYTHON_RIVALS, ROOT, measure
+from benchmarks.running import COMMAND, EVERYONE, FASTNK, FLOORS, PYTHON_RIVALS, ROOT, measure
 from benchmarks.small import measure_small, measure_starts
 
 
@@ -70,6 +71,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--smallest", type=float, default=16, help="megabytes; then four times as much, and so on")
     add("--up-to", type=float, default=1024, help="megabytes of the largest; 4096 takes long")
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")
+    add("--memory-rows", type=int, default=2_000_000, help="rows, for the limit of memory")
     add("--runs", type=int, default=5, help="of fastnk and copies, beside rivals")
     add("--slow-runs", type=int, default=3, help="of the rivals, and as backups grow")
     add("--seed", type=int, default=1)
@@ -102,6 +104,9 @@ def main(argv: list[str] | None = None) -> None:
         "cases": [*compared(arguments, store)],
         "sizes": [*growing_size(arguments, store)],
         "relations": [*growing_relations(arguments, store)],
+        "limited": measure_limited(
+            store.limited(arguments.memory_rows), arguments.memory_rows, COMMAND
+        ),
     }
     results["total_seconds"] = round(time.perf_counter() - start, 1)
     arguments.results.mkdir(parents=True, exist_ok=True)

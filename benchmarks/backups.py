@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import edms, fields, generate, templates
+from benchmarks import edms, fields, generate, limited, templates
 from benchmarks.rivals.regzip import GZIP_LEVEL
 from benchmarks.running import Input, say
 
@@ -17,7 +17,7 @@ class Store:
     """A folder of backups; each is generated unless this very generator has done so before."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        modules = (edms, fields, generate, templates)
+        modules = (edms, fields, generate, limited, templates)
         sources = [Path(str(module.__file__)).read_bytes() for module in modules]
         digest = hashlib.sha256(b"".join(sources)).hexdigest()
         self._folder = folder / f"{digest[:12]}-{seed}"
@@ -52,6 +52,14 @@ class Store:
         title = f"{relations} relations, {megabytes:g} MB"
         schema = fields.schema_path(backup, relations)
         return Input(title, backup, schema, backup.stat().st_size)
+
+    def limited(self, rows: int) -> Input:
+        """A backup with so many rows that may be referred to."""
+        backup = self._made(
+            f"limited-{rows}.json", lambda path: limited.generate(path, rows, self._seed)
+        )
+        schema = limited.schema_path(backup)
+        return Input(f"{rows:,} rows", backup, schema, backup.stat().st_size)
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         backup = self._folder / name

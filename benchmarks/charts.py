@@ -15,6 +15,7 @@ Case = dict[str, Any]
 COLOURS = {
     "fastnk": "#0b7a75",
     "fastnk_1": "#5fb0a8",
+    "fastnk_no_sync": "#9fd0ca",
     "cp": "#b9bfc8",
     "cp_fsync": "#8d95a1",
 }

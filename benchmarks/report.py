@@ -28,7 +28,7 @@ What these figures do not say:
   relations per megabyte cost more. `fastnk bench` measures your own.
 - How fast a disk is. The backup is in the cache before each run starts. Rivals and `cp` return
   when the system has taken their output over; fastnk returns when it is on the disk. `cp_fsync`,
-  a copy that waits for the disk as well, is therefore the fairer floor, and the more erratic one.
+  a copy that waits for the disk as well, is therefore its fairer floor, and the more erratic one.
 - How fast conversion is once Python runs. Every time is that of a whole process, so interpreter
   start and imports are in it, which weighs more the smaller the backup is.
 - That all do the same work. fastnk checks every byte, looks for duplicate and null keys and
@@ -36,7 +36,7 @@ What these figures do not say:
   else. fastnk keeps the spelling of everything it does not rewrite; `orjson` and `msgspec` write
   without blanks, and none of the rivals keeps indentation, so they have less to write.
 - That all use the same means. `fastnk` uses every core; the rivals and `cp` use one. `fastnk_1`
-  is fastnk with one job; `regzip` decompresses and compresses, and does nothing else.
+  is fastnk with one job, `fastnk_no_sync` does not wait for the disk, as the rivals and `cp`; `regzip` decompresses and compresses, and does nothing else.
 - That scripts in use are as fast as the rivals. These prepare all they can and switch Python's
   garbage collector off, which few scripts do; `orjson_gc` leaves it on.
 - How long a restore takes. Conversion is the smaller part of it.
@@ -94,6 +94,8 @@ def page(results: Results) -> str:
         "## As backups grow\n\n![Seconds and memory](growth.svg)",
         _sizes(results),
         _relations(results),
+        "## With a limit of memory",
+        _limited(results),
         "## In small",
         _small(results),
         "## How it was measured",
@@ -203,6 +205,27 @@ def _relations(results: Results) -> str:
     return (
         f"One backup of {case['bytes'] / 1e6:,.0f} MB, {case['records']:,} records, of whose "
         f"fields more and more are declared to be relations:\n\n{_table(head, rows)}"
+    )
+
+
+def _limited(results: Results) -> str:
+    case = results["limited"]
+    head = ("limit", "seconds", "peak memory, MB", "key map, MB", "of which in files")
+    head += ("seconds of looking up there, all threads together",)
+    rows = [
+        (
+            run["name"],
+            f"{run['seconds']:.1f}",
+            f"{run['peak_bytes'] / 1e6:,.0f}",
+            f"{run['key_map_bytes'] / 1e6:,.0f}",
+            f"{run['spilled_bytes'] / 1e6:,.0f}",
+            f"{run['spilled_seconds']:.1f}",
+        )
+        for run in case["runs"]
+    ]
+    return (
+        f"A backup of {case['bytes'] / 1e6:,.0f} MB in which {case['rows']:,} rows may be referred "
+        f"to, with `--memory-limit` and without:\n\n{_table(head, rows)}"
     )
 
 

@@ -22,6 +22,7 @@ FASTNK: dict[str, list[str]] = {
     "fastnk_1": ["--jobs", "1"],
     "fastnk_no_sync": ["--no-sync"],
 }
+COMMAND = [sys.executable, "-m", "fastnk"]
 # Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
 COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"
 FLOORS = {
@@ -84,7 +85,7 @@ def command_of(name: str, what: Input, output: Path) -> list[str]:
         return [*FLOORS[name], *files]
     if name in FASTNK:
         options = ["--schema", str(what.schema), "--json", *FASTNK[name]]
-        return [sys.executable, "-m", "fastnk", "convert", *files, *options]
+        return [*COMMAND, "convert", *files, *options]
     return [sys.executable, "-m", f"benchmarks.rivals.{name}", *files, str(what.schema)]
 
 

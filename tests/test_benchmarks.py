@@ -321,6 +321,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "benchmarks", "--size", "0.3", "--runs", "2"]
     command += ["--layouts", "compact", "jsonl", "--slow-runs", "1"]
     command += ["--smallest", "0.1", "--up-to", "0.4", "--relations-size", "0.2"]
+    command += ["--memory-rows", "3000"]
     command += ["--data", str(folder / "data"), "--results", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -382,6 +383,15 @@ def test_growth_is_told_with_its_key_map(document: dict[str, Any]) -> None:
     one = others[0]["references"]
     assert [case["references"] / one for case in others] == [*fields.COUNTS[1:]]
     assert {case["bytes"] for case in document["relations"]} == {without["bytes"]}
+
+
+def test_limit_of_memory_moves_the_key_map_to_files(document: dict[str, Any]) -> None:
+    case = document["limited"]
+    without, limited = case["runs"]
+    assert case["rows"] == 3000
+    assert without["spilled_bytes"] == 0 < case["limit_bytes"] < without["key_map_bytes"]
+    assert limited["key_map_bytes"] == without["key_map_bytes"]
+    assert limited["spilled_bytes"] > 0.9 * limited["key_map_bytes"]
 
 
 def test_small_backup_and_starts(document: dict[str, Any]) -> None:
