@@ -123,6 +123,8 @@ class PathSink:
             self._on_its_way = ready
 
     def restart(self) -> None:
+        if self._written == 0:
+            return  # Some file systems write a file out when it is closed, once it was truncated.
         self._written = self._on_its_way = 0
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.ftruncate(self._fd, 0)
