@@ -1040,6 +1040,7 @@ cdef class Indexer(Walker):
         self.is_piece = is_piece
         self.last_model = NOWHERE
         self.spill.limit = memory_limit
+        self.filling.room = SLOTS_TO_FILL
         self.spill_folder = spill_folder
         self.spill.folder = self.spill_folder
         seed = os.urandom(sizeof(self.seed))
@@ -2447,8 +2448,7 @@ cdef class Splicer:
         self.any_kept = not index.log_all
         if not index.settle():
             index.raise_memory_error()
-        if not open_window(&self.looking, SLOTS_TO_FIND):
-            raise MemoryError
+        self.looking.room = SLOTS_TO_FIND
         self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
 
     def __dealloc__(self):

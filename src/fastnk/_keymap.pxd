@@ -84,9 +84,9 @@ cdef struct Index:
     Buffer pending       # uint64_t
 
 cdef struct Window:      # the part of a spilled index at hand
-    uint64_t *slots
+    uint64_t *slots      # NULL until there is one
     size_t first
-    size_t room          # slots
+    size_t room          # slots: a power of two
     int file             # of the index; 0: none yet
     bint changed
 
@@ -209,7 +209,9 @@ cdef inline uint64_t *slot_at(const Index *index, size_t at, Window *window,
     if index.file == 0:
         return index.slots + at
     if window.file != index.file or not window.first <= at < window.first + window.room:
-        if not write_back(window, spill):
+        if window.slots == NULL:
+            window.slots = <uint64_t *> calloc(window.room, sizeof(uint64_t))
+        if window.slots == NULL or not write_back(window, spill):
             return NULL
         window.file = index.file
         window.first = at & ~(window.room - 1)
@@ -228,13 +230,6 @@ cdef inline bint write_back(Window *window, Spill *spill) noexcept nogil:
         return failed(spill)
     window.changed = False
     return True
-
-
-cdef inline bint open_window(Window *window, size_t room) noexcept nogil:
-    if window.slots == NULL:
-        window.slots = <uint64_t *> calloc(room, sizeof(uint64_t))
-        window.room = room
-    return window.slots != NULL
 
 
 cdef inline bint same_hash(uint64_t a, uint64_t b) noexcept nogil:
@@ -263,8 +258,8 @@ cdef inline bint grow_index(Index *index, size_t more, Window *window, Spill *sp
         grown.file = fnk_temporary_file(spill.folder)
         if not grown.file:
             return failed(spill)
-    good = (open_window(window, SLOTS_TO_FILL) and open_window(&source, SLOTS_TO_FILL)
-            and write_back(window, spill) and move_slots(index, &source, &grown, window, spill))
+    source.room = SLOTS_TO_FILL
+    good = write_back(window, spill) and move_slots(index, &source, &grown, window, spill)
     free(source.slots)
     if not good:
         free_slots(&grown, spill)

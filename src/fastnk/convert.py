@@ -157,6 +157,8 @@ class LegacyBackupConverter:
         self._key_tables = planner.key_tables
         self._keys = tuple(keys)
         self._policies = policies or Policies()
+        # A record may be left out, so that what became of those before has to be known.
+        self._drops = "drop" in msgspec.structs.astuple(self._policies)
         self._style: Style = style
         self._order = order
         self._salvage = salvage
@@ -284,7 +286,7 @@ class _Conversion:
     def run(self) -> ConversionReport:
         try:
             with self._phase("index"):
-                self._index(0 if self._drops() else self._converter._jobs)
+                self._index(0 if self._converter._drops else self._converter._jobs)
                 if repeated := self._pks.repeated():
                     self._index_again(repeated)
             with self._phase("keys"):
@@ -515,11 +517,9 @@ class _Conversion:
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""
-        return 1 if audited or self._drops() or len(self._log) == 1 else self._converter._jobs
-
-    def _drops(self) -> bool:
-        """Whether a record may be left out, so that what stands before has to be known."""
-        return "drop" in msgspec.structs.astuple(self._converter._policies)
+        if audited or self._converter._drops or len(self._log) == 1:
+            return 1
+        return self._converter._jobs
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:

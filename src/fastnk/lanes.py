@@ -136,20 +136,21 @@ class Piece(NamedTuple):
 
 
 class Cutter:
-    """Guesses where records start, in a backup that can be read at any place."""
+    """Guesses where records start, in a backup of `size` bytes that can be read at any place."""
 
     def __init__(self, source: Source, size: int) -> None:
         self._source = source
         self._size = size
-        head = source.peek(0, SHORTEST_LOOK)
-        self._member = first_member(head)
-        self.is_array = head.lstrip().startswith(b"[")
+        self.is_array = False
 
     def pieces(self) -> Iterator[Piece] | None:
         """The pieces in order; `None` where it is no use to guess, or there would be only one."""
-        if self._member is None or self._size <= PIECE_SIZE:
+        if self._size <= PIECE_SIZE:
             return None
-        return self._pieces(self._member)
+        head = self._source.peek(0, SHORTEST_LOOK)
+        self.is_array = head.lstrip().startswith(b"[")
+        member = first_member(head)
+        return None if member is None else self._pieces(member)
 
     def _pieces(self, member: bytes) -> Iterator[Piece]:
         start = 0
