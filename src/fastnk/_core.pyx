@@ -1237,6 +1237,8 @@ cdef class Indexer(Walker):
         cdef uint64_t *words = <uint64_t *> index.pending.data
         cdef size_t count = index.pending.length // sizeof(uint64_t)
         cdef size_t i
+        if count == 0:
+            return True
         fnk_sort_words(words, count)
         if not grow_index(index, count, &self.filling, &self.spill):
             return False
