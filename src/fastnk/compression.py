@@ -28,9 +28,9 @@ Chunks = Iterator[bytes]
 class Guard:
     """Stops what unpacks to far more than it is."""
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, packed: int = 0) -> None:
         self.name = name
-        self._packed = 0
+        self._packed = packed
 
     def packed(self, chunks: Chunks) -> Chunks:
         """The chunks, as they are read."""
@@ -53,11 +53,11 @@ class Guard:
             yield chunk
 
 
-def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[], None]) -> Chunks:
+def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int], None]) -> Chunks:
     """What is inside all compressions, whose names are appended to `layers`.
 
-    `cut` is called where a stream ends too early or goes wrong, and may raise; what was good
-    before stands.
+    `cut` is called with the bytes unpacked where a stream ends too early or goes wrong, and may
+    raise; what was good before stands.
     """
     chunks = guard.packed(chunks)
     while True:
@@ -183,10 +183,11 @@ _KINDS = {
 }
 
 
-def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[], None]) -> Chunks:
+def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Chunks:
     """All streams that stand one after the other, with NUL bytes behind them or not."""
     one = kind.decompressor()
     is_new = True
+    done = 0
     for chunk in _of_size(chunks, kind.feed):
         data = chunk.lstrip(b"\0") if is_new else chunk
         while data or not one.needs_input:
@@ -195,9 +196,10 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[], None]) -> Chunk
             except Exception as error:
                 if not _is_damage(error):
                     raise
-                return cut()
+                return cut(done)
             is_new = False
             if made:
+                done += len(made)
                 yield made
             data = b""
             if one.eof:
@@ -206,7 +208,7 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[], None]) -> Chunk
                 if not data:
                     break
     if not is_new:
-        cut()
+        cut(done)
     return None
 
 
