@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from queue import Full, Queue
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError
@@ -238,10 +238,9 @@ def read_ahead(chunks: Chunks) -> Chunks:
 
     def put(item: tuple[bytes | None, BaseException | None]) -> None:
         while not is_over.is_set():
-            try:
-                return made.put(item, timeout=0.1)
-            except Full:
-                continue
+            with contextlib.suppress(Full):
+                made.put(item, timeout=0.1)
+                return
 
     def make() -> None:
         try:
@@ -268,13 +267,13 @@ def read_ahead(chunks: Chunks) -> Chunks:
         thread.join()
 
 
-def fast_zlib() -> ModuleType | None:
-    """ISA-L's zlib, where it is installed."""
+def fast_zlib() -> Any:
+    """ISA-L's zlib, where it is installed, or `None`."""
     try:
         from isal import isal_zlib
     except ImportError:
         return None
-    return isal_zlib  # type: ignore[no-any-return]
+    return isal_zlib
 
 
 def zstandard() -> Any:
@@ -373,7 +372,9 @@ class _Gzip:
         self._before = b""
         self._crc = 0
         self._length = 0
-        self._head = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no name and no time: equal input, equal output
+        self._head = (
+            b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no name and no time: equal input, equal output
+        )
 
     def task(self, data: bytes, is_last: bool) -> Callable[[], bytes]:
         self._crc = self._library.crc32(data, self._crc)
@@ -382,7 +383,9 @@ class _Gzip:
         dictionary, self._before = self._before, data[-WINDOW_BYTES:]
         tail = b""
         if is_last:
-            tail = self._crc.to_bytes(4, "little") + (self._length & 0xFFFFFFFF).to_bytes(4, "little")
+            tail = self._crc.to_bytes(4, "little") + (self._length & 0xFFFFFFFF).to_bytes(
+                4, "little"
+            )
         return lambda: head + self._deflated(data, dictionary, is_last) + tail
 
     def _deflated(self, data: bytes, dictionary: bytes, is_last: bool) -> bytes:

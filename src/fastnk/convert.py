@@ -394,7 +394,8 @@ class _Conversion:
             if not self._source.recover(error):
                 raise self._source.explained(error) from None
             self._start_over()
-            return self._index(0)
+            self._index(0)
+            return
         indexer, report = self._indexer, self._report
         report.records = indexer.records
         report.models = {

@@ -18,12 +18,14 @@ _MARKS = (
 _SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
 RECORD_START = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"\s*:')
 _MODEL = re.compile(rb'"model"\s*:\s*"[^"\\\s]+"')
-_TYPOGRAPHY = "€‚„…‰‹‘’“”–—›¡£§«°²³´µ·»¼½¾¿×÷ \u00a0"
+_TYPOGRAPHY = bytes.fromhex(
+    "80 82 84 85 89 8b 91 92 93 94 96 97 9b a0 a1 a3 a7 ab b0 b2 b3 b4 b7 bb bc bd be bf d7 f7"
+)
+"""Punctuation in cp1252: the euro sign, quotes, dashes and the like."""
 _LEGACY = bytes(
     byte
     for byte in range(0x80, 0xFF)  # ÿ begins no word, and is what a broken disk gives
-    for char in bytes([byte]).decode("cp1252", "ignore")
-    if char.isalpha() or char in _TYPOGRAPHY
+    if byte in _TYPOGRAPHY or bytes([byte]).decode("cp1252", "ignore").isalpha()
 )
 
 
@@ -74,21 +76,22 @@ def in_utf8(chunks: Chunks, encoding: Encoding) -> Chunks:
     """The text in UTF-8. What is wrong in it is wrong there, too, so that it is found there."""
     _, chunks = peek(chunks, encoding.mark)
     skipped = encoding.mark
-    decode = codecs.getincrementaldecoder(encoding.name)(
-        "surrogatepass" if encoding.name.startswith("utf-") else "surrogateescape"
-    ).decode
+    wide = encoding.name.startswith("utf-")
+    decoder = codecs.getincrementaldecoder(encoding.name)(
+        "surrogatepass" if wide else "surrogateescape"
+    )
     for chunk in chunks:
-        chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
-        text = chunk if encoding.name == "utf-8" else _utf8(decode, chunk)
+        rest, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+        text = rest if encoding.name == "utf-8" else _utf8(decoder, rest, False)
         if text:
             yield text
-    if encoding.name != "utf-8" and (rest := _utf8(decode, b"", True)):
+    if encoding.name != "utf-8" and (rest := _utf8(decoder, b"", True)):
         yield rest
 
 
-def _utf8(decode: codecs._Decode, chunk: bytes, final: bool = False) -> bytes:
+def _utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool) -> bytes:
     try:
-        return decode(chunk, final).encode("utf-8", "surrogatepass")  # type: ignore
+        return decoder.decode(chunk, final).encode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return b"\xff"
 

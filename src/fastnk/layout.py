@@ -235,6 +235,14 @@ class Layout:
                 found.append(msgspec.structs.replace(loss, start=start, end=end, file=name))
         return found[:MAX_LOSSES]
 
+    @property
+    def cut_off_at(self) -> int | None:
+        """Where the backup ends too early, if it does."""
+        part = self._parts[-1]
+        if part.scan is None or not (part.scan.ends_badly or self._cuts):
+            return None
+        return self._original(part, part.scan.length)[1]
+
     def summary(self) -> str:
         """What salvage keeps and loses, in a sentence."""
         kept = f"kept {self.records:,} whole records"

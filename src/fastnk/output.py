@@ -63,9 +63,7 @@ def output_name(output: Output | TemporarySink) -> str | None:
     return os.fspath(output) if isinstance(output, (str, os.PathLike)) else None
 
 
-def _open_plain(
-    output: Output | TemporarySink, force: bool, sources: set[tuple[int, int]]
-) -> Sink:
+def _open_plain(output: Output | TemporarySink, force: bool, sources: set[tuple[int, int]]) -> Sink:
     if output == "-":
         return StreamSink(sys.stdout.buffer)
     if isinstance(output, (str, os.PathLike)):

@@ -64,6 +64,8 @@ class Scan:
         self.lost_bytes = 0
         self.shape: Literal["array", "jsonl"] = "array"
         self.length = 0
+        self.ends_badly = False
+        """Whether the last loss is at its end."""
         self.closed: int | None = None
         """Behind the bracket of an array that was all to be looked at."""
 
@@ -95,6 +97,8 @@ class _Scanner:
         """Bytes before it."""
         self._gap = _Gap(0, "text before the records")
         self._fault = ""
+        self._first = 0
+        """Where the first record of the run begins."""
         self._indent: bytes | None = None
         """What stands before a record on its line, where records begin lines."""
 
@@ -224,6 +228,7 @@ class _Scanner:
         what = gap.wrong(not found.runs, next_start is None, found.shape)
         if what is None:
             return
+        found.ends_badly = next_start is None
         start, end = gap.range()
         is_record = gap.has_brace and bool(found.runs) and gap.fault != _MORE_BEHIND
         records = max(gap.starts, int(is_record))
@@ -285,4 +290,3 @@ class _Gap:
         if marks == b"," or _JOINT.fullmatch(marks):
             return None
         return {b"": "a comma is missing", b",,": "a comma too many"}.get(marks, "")
-

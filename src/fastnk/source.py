@@ -188,7 +188,8 @@ class Source:
         if layout.records:
             error.remedy = f"fetch it again; or --salvage: {layout.summary()}"
         else:
-            error.remedy = f"{error.remedy}; no whole record is in it, so nothing can be salvaged"
+            nothing = "no whole record is in it, so nothing can be salvaged"
+            error.remedy = f"{error.remedy}; {nothing}"
         return error
 
     @property
@@ -257,7 +258,8 @@ class Source:
 
     def read(self, start: int, end: int, buffer: bytearray) -> memoryview:
         """The bytes from `start` to `end` and `PADDING` others, in `buffer`, which grows as it
-        must; for a backup that has a `size`. Any number of threads may read at once, each with a buffer of its own.
+        must; for a backup that has a `size`. Any number of threads may read at once, each with a
+        buffer of its own.
 
         Raises `SourceError` when reading fails, when the backup ends before `end`, or when the
         bytes are not those of the first pass.
@@ -364,9 +366,8 @@ def rereadable(backup: Backup) -> Iterator[Backup]:
     """`backup` as something that any number of `Source`s can read one after the other: itself, or
     a copy of what can be read only once."""
     is_path = isinstance(backup, (str, os.PathLike)) and backup != "-" and not is_url(backup)
-    if (
-        isinstance(backup, (list, tuple, bytes, bytearray, memoryview))
-        or (is_path and not _is_pipe(cast(str, backup)))
+    if isinstance(backup, (list, tuple, bytes, bytearray, memoryview)) or (
+        is_path and not _is_pipe(cast(str, backup))
     ):
         yield backup
         return
