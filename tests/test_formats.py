@@ -143,13 +143,9 @@ def pipe(tmp_path: Path) -> Path:
     os.mkfifo(path)
 
     def write() -> None:
-        for _ in range(2):
-            try:
-                path.write_bytes(TEXT)
-            except BrokenPipeError:
-                return
+        path.write_bytes(TEXT)
 
-    threading.Thread(target=write, daemon=True).start()
+    threading.Thread(target=write).start()
     return path
 
 
@@ -295,7 +291,7 @@ def test_row(row: formats.Row, tmp_path: Path) -> None:
     got = read(output.read_bytes(), row)
     want = expected(row)
     if row.name in ("folder", "list of files", "one file per model"):
-        want.sort(key=lambda one: (one["model"], want.index(one)))
+        want.sort(key=lambda one: str(one["model"]))
     if row.name in ("cut in a gzip stream", "cut in UTF-16"):
         assert 0 < len(got) < len(want)
         assert got == natural(RECORDS[: len(got)]) or report.dangling

@@ -102,12 +102,12 @@ def original_offset(chunks: Chunks, encoding: Encoding, offset: int) -> int:
         return encoding.mark + offset
     before = encoding.mark
     for text in in_utf8(chunks, encoding):
-        part = text[:offset]
-        characters = part.decode("utf-8", "ignore" if len(part) < len(text) else "surrogatepass")
+        part = text[:offset].replace(b"\xff", b"")  # which stands for a piece of a character
+        characters = part.decode("utf-8", "ignore" if len(text) > offset else "surrogatepass")
         wide = encoding.name.startswith("utf-")
         errors = "surrogatepass" if wide else "surrogateescape"
         before += len(characters.encode(encoding.name, errors))
-        offset -= len(part)
+        offset -= min(offset, len(text))
         if not offset:
             break
     return before

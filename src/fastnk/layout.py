@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ class Layout:
         numbers = self._choose()
         self._scanned = scanned or reading.salvage or len(numbers) > 1
         self._parts = [self._part(number, member) for number, member in self._members(numbers)]
-        self._pieces = _Pieces(self._parts) if any(part.scan for part in self._parts) else None
+        self._pieces = None if self._is_one_stretch else _Pieces(self._parts)
 
     # -- what it is --
 
@@ -163,7 +164,9 @@ class Layout:
     def chunks(self) -> Chunks:
         """The text, from its start."""
         if self._pieces is None:
-            yield from self._text(self._parts[0])
+            part = self._parts[0]
+            end = sys.maxsize if part.scan is None else part.scan.closed or sys.maxsize
+            yield from _between(self._text(part), part.start, part.start + end)
             return
         for number, member in self._members([part.number for part in self._parts]):
             index = next(i for i, part in enumerate(self._parts) if part.number == number)
@@ -193,15 +196,15 @@ class Layout:
     # -- damage --
 
     @property
+    def _is_one_stretch(self) -> bool:
+        """Whether the text is a stretch of one file."""
+        one = self._parts[0].scan
+        return len(self._parts) == 1 and (one is None or (self.is_clean and len(one.runs) == 2))
+
+    @property
     def is_trivial(self) -> bool:
         """Whether the text is the file as it lies there."""
-        part = self._parts[0]
-        return not (
-            self.notes
-            or len(self._parts) > 1
-            or not part.encoding.is_plain
-            or (part.scan and (not self.is_clean or len(part.scan.runs) > 2))
-        )
+        return self._is_one_stretch and not self.notes and self._parts[0].encoding.is_plain
 
     @property
     def is_clean(self) -> bool:

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
@@ -95,7 +96,8 @@ class Package:
                     _refuse_member(raw.name, info.name, what, seen)
                     found = archive.extractfile(info) if info.isfile() else None
                     if found is not None:
-                        yield self._member(raw, info.name, _read(cast(BinaryIO, found)), layers)
+                        chunks = self._whole(found, raw, tarfile.TarError)
+                        yield self._member(raw, info.name, chunks, layers)
         except tarfile.TarError as error:
             self._cut(f"the tar is cut off or damaged ({error})", raw.name, 0)
 
@@ -111,13 +113,23 @@ class Package:
                     if info.is_dir():
                         continue
                     with archive.open(info) as member:
-                        chunks = _limited(member, info.compress_size, raw.name)
+                        chunks = self._whole(member, raw, zipfile.BadZipFile)
+                        chunks = Guard(raw.name, info.compress_size).unpacked(chunks)
                         yield self._member(raw, info.filename, chunks, ["zip"])
         except (zipfile.BadZipFile, EOFError) as error:
-            what = f"the zip {raw.name or ''} is cut or damaged ({error})"
+            what = f"the zip {raw.name or ''} is cut off or damaged: {error}"
             raise SourceError(what, code="FNK122", remedy="fetch the whole file again") from error
         except RuntimeError as error:  # what zipfile raises for a password
             raise SourceError(f"cannot read {raw.name}: {error}", remedy="unpack it") from error
+
+    def _whole(self, member: Any, raw: Raw, damage: type[Exception]) -> Chunks:
+        done = 0
+        try:
+            for chunk in _read(member):
+                done += len(chunk)
+                yield chunk
+        except (damage, EOFError, zlib.error) as error:
+            self._cut(f"the package is cut off or damaged ({error})", raw.name, done)
 
     def _member(self, raw: Raw, name: str, chunks: Chunks, layers: list[str]) -> Member:
         inside = [*layers]
@@ -159,14 +171,10 @@ def _refuse_member(archive: str | None, name: str, what: str | None, seen: set[s
         )
 
 
-def _limited(member: object, packed: int, name: str | None) -> Chunks:
-    """A zip's member; how large it is when packed is known from the zip."""
-    guard = Guard(name, packed)
-    return guard.unpacked(_read(cast(BinaryIO, member)))
-
-
-def _read(file: BinaryIO) -> Chunks:
-    while chunk := file.read(CHUNK_BYTES):
+def _read(file: Any) -> Chunks:
+    """With `read1` where there is one, because `read` loses what stands before damage."""
+    read = getattr(file, "read1", file.read)
+    while chunk := read(CHUNK_BYTES):
         yield chunk
 
 
@@ -209,7 +217,7 @@ class RawFile:
     def chunks(self) -> Chunks:
         try:
             with self._path.open("rb", buffering=0) as file:
-                yield from _read(cast(BinaryIO, file))
+                yield from _read(file)
         except OSError as error:
             raise SourceError(f"cannot read {self.name}: {error.strerror}") from error
 

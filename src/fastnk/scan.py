@@ -141,6 +141,7 @@ class _Scanner:
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
             return start + 1
+        self._remember_indent()
         end = origin + indexer.records_end
         self._found.records += indexer.records
         if not self._found.runs and not indexer.is_array:
@@ -172,15 +173,16 @@ class _Scanner:
         """Forget what is whole."""
         if not indexer.records:
             return
-        if not self._base and self._indent is None:
-            self._remember_indent(self._first)
+        self._remember_indent()
         done = origin + indexer.records_end - self._base - _MARGIN
         if done > 0:
             del self._window[:done]
             self._base += done
 
-    def _remember_indent(self, first: int) -> None:
-        line = bytes(self._window[:first]).rpartition(b"\n")
+    def _remember_indent(self) -> None:
+        if self._indent is not None or self._found.runs or self._first < self._base:
+            return
+        line = bytes(self._window[: self._first - self._base]).rpartition(b"\n")
         if line[1] and not line[2].strip(b" \t"):
             self._indent = line[2]
 

@@ -82,6 +82,10 @@ class Source:
             if salvage or encoding is not None or self._folder is not None or not self._is_plain():
                 layout = self._make_layout()
                 self._layout = None if layout.is_trivial else layout
+        except BackupSyntaxError as error:
+            explained = self.explained(error)
+            self.close()
+            raise explained from None
         except BaseException:
             self.close()
             raise
@@ -177,10 +181,14 @@ class Source:
         error.place = error.place._replace(path=name, offset=offset)
         if self._salvage or error.code not in _SALVAGEABLE:
             return error
+        from fastnk.encodings import named
         from fastnk.layout import Layout, Reading
 
-        reading = Reading(encoding=self._encoding, salvage=True)
-        layout = Layout(self.name, self._raws, reading)
+        reading = Reading(encoding=named(self._encoding), salvage=True)
+        try:
+            layout = Layout(self.name, self._raws, reading)
+        except (SourceError, BackupSyntaxError):  # beyond help
+            return error
         losses = layout.losses()
         seen = next((one.seen for one in losses if one.start <= offset <= one.end), "")
         if seen:

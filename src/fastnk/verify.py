@@ -231,10 +231,11 @@ def verify(
 
     `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
     to be converted, without it such fields have to be as they were. With `any_order` the records
-    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the whole
-    records of a damaged backup count. `encoding` is that of the backup. Differences are reported,
-    not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`,
-    `SourceError`, and `UsageError` where methods of the project make natural keys and Django is not set up.
+    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the
+    whole records of a damaged backup count. `encoding` is that of the backup. Differences are
+    reported, not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup,
+    `SchemaError`, `SourceError`, and `UsageError` where methods of the project make natural keys
+    and Django is not set up.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     with contextlib.ExitStack() as stack:
