@@ -28,30 +28,26 @@ from fastnk.schema import Schema
 from fastnk.source import Backup
 
 SCHEMA = Schema.loads(
-    b"""{"version": 1, "models": {
-        "users.user": {"natural_key": ["username"]},
-        "documents.document": {"natural_key": ["number"],
-            "relations": {"author": {"to": "users.user"}}}}}"""
+    b"""{"version": 1, "models": {"zoo.keeper": {
+        "natural_key": ["name"], "relations": {"mentor": {"to": "zoo.keeper"}}}}}"""
 )
 NAMES = ["Anna", "Børge", "Čenda", "Dörte", "Émile", "Flo"]
 WESTERN = ["Anna", "Børge", "Zoë", "Dörte", "Émile", "Flo"]
+TIME = "2001-02-03T04:05:06.789Z"
 
 
-def user(pk: int, name: str) -> dict[str, Any]:
-    return {"model": "users.user", "pk": pk, "fields": {"username": name}}
+def keeper(pk: int, name: str, mentor: int | None = None) -> dict[str, Any]:
+    fields = {"name": name, "mentor": mentor, "joined": TIME, "seen": TIME}
+    return {"model": "zoo.keeper", "pk": pk, "fields": fields}
 
 
-def document(pk: int, author: int) -> dict[str, Any]:
-    return {
-        "model": "documents.document",
-        "pk": pk,
-        "fields": {"number": f"D-{pk}", "author": author, "title": 'a "quoted" {title}, [1]'},
-    }
+def pupil(pk: int, mentor: int) -> dict[str, Any]:
+    return keeper(pk, f'P-{pk} "quoted" {{text}}, [1]', mentor)
 
 
 def records(names: list[str] = NAMES) -> list[dict[str, Any]]:
-    users = [user(pk, name) for pk, name in enumerate(names, 1)]
-    return [document(1, 6), *users, *(document(pk, pk % 6 + 1) for pk in range(2, 40))]
+    keepers = [keeper(pk, name) for pk, name in enumerate(names, 1)]
+    return [pupil(101, 6), *keepers, *(pupil(pk, pk % 6 + 1) for pk in range(102, 140))]
 
 
 RECORDS = records()
@@ -62,17 +58,12 @@ GZIP = gzip.compress(TEXT)
 
 def natural(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the conversion of these records gives, by plain dicts."""
-    names = {one["pk"]: one["fields"]["username"] for one in given if one["model"] == "users.user"}
+    names = {one["pk"]: one["fields"]["name"] for one in given}
     found = []
     for one in given:
-        fields = dict(one["fields"])
-        if one["model"] == "users.user":
-            key = [fields["username"]]
-        else:
-            key = [fields["number"]]
-            author = fields["author"]
-            fields["author"] = [names[author]] if author in names else author
-        found.append({"model": one["model"], "natural_key": key, "fields": fields})
+        mentor = one["fields"]["mentor"]
+        fields = {**one["fields"], "mentor": [names[mentor]] if mentor in names else mentor}
+        found.append({"model": one["model"], "natural_key": [fields["name"]], "fields": fields})
     return found
 
 
@@ -102,9 +93,9 @@ def package(checksum: str | None = None) -> dict[str, bytes]:
     return {
         "./metadata.json": b'{"export_type": "migration_package", "components": {}}',
         "./database/database_backup.json": TEXT,
-        "./database/backup_metadata.json": b'{"model_counts": {"users.user": 6}}',
+        "./database/backup_metadata.json": b'{"model_counts": {"zoo.keeper": 45}}',
         "./storage/media/scan.png": b"\x89PNG" + bytes(range(256)) * 100,
-        "./storage/other.json": json.dumps([user(99, "nobody")]).encode(),
+        "./storage/other.json": json.dumps([keeper(99, "nobody")]).encode(),
         "./checksum.txt": f"{digest}  database/database_backup.json\n".encode(),
     }
 
@@ -120,13 +111,13 @@ def linked() -> bytes:
 
 
 def by_model() -> dict[str, bytes]:
-    users = [one for one in RECORDS if one["model"] == "users.user"]
-    documents = [one for one in RECORDS if one["model"] != "users.user"]
+    keepers = [one for one in RECORDS if one["pk"] < 100]
+    pupils = [one for one in RECORDS if one["pk"] > 100]
     return {
-        "documents.json": json.dumps(documents).encode(),
+        "a_pupils.json": json.dumps(pupils).encode(),
         "empty.json": b"[]\n",
         "notes.txt": b"taken on a Monday\n",
-        "users.json": json.dumps(users, indent=1).encode(),
+        "keepers.json": json.dumps(keepers, indent=1).encode(),
     }
 
 
@@ -215,7 +206,7 @@ MAKERS: dict[str, Maker | bytes] = {
     "missing comma": COMPACT.replace(b'}}, {"model"', b'}} {"model"', 1),
     "NUL bytes at the end": TEXT + bytes(4096),
     "corrupt record in the middle": COMPACT.replace(b'"pk": 5, "fields"', b'"pk": 5 "fie', 1),
-    "bytes that are no UTF-8 in a record": COMPACT.replace(b"D-20", b"D\xff20"),
+    "bytes that are no UTF-8 in a record": COMPACT.replace(b"P-120", b"P\xff120"),
     "cut in UTF-16": TEXT.decode().encode("utf-16")[:3001],
     "no whole record": b"INFO starting\nINFO done\n[",
 }
@@ -224,8 +215,8 @@ LOST: dict[str, list[dict[str, Any]]] = {
     "cut in a record": RECORDS[-1:],
     "cut in a string": RECORDS[-1:],
     "cut in a character": RECORDS[3:],
-    "corrupt record in the middle": [one for one in RECORDS if one == user(5, "Émile")],
-    "bytes that are no UTF-8 in a record": [one for one in RECORDS if one["pk"] == 20],
+    "corrupt record in the middle": [keeper(5, "Émile")],
+    "bytes that are no UTF-8 in a record": [one for one in RECORDS if one["pk"] == 120],
 }
 EXTRAS = {"zstd": "zstandard", "URL": "fsspec"}
 WITH_ID = [pytest.param(row, id=row.name) for row in formats.ROWS]
@@ -291,7 +282,7 @@ def test_row(row: formats.Row, tmp_path: Path) -> None:
     got = read(output.read_bytes(), row)
     want = expected(row)
     if row.name in ("folder", "list of files", "one file per model"):
-        want.sort(key=lambda one: str(one["model"]))
+        want.sort(key=lambda one: not one["natural_key"][0].startswith("P-"))
     if row.name in ("cut in a gzip stream", "cut in UTF-16"):
         assert 0 < len(got) < len(want)
         assert got == natural(RECORDS[: len(got)]) or report.dangling
@@ -343,7 +334,7 @@ def test_envelope_is_kept_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_records_in_several_places_of_an_envelope_are_refused(tmp_path: Path) -> None:
-    backup = b'{"users": %s, "documents": %s}' % (
+    backup = b'{"keepers": %s, "pupils": %s}' % (
         json.dumps(RECORDS[1:3]).encode(),
         json.dumps(RECORDS[:1]).encode(),
     )
@@ -386,8 +377,8 @@ def test_cut_anywhere_keeps_every_whole_record(text: bytes, block_size: int) -> 
 
 def test_places_are_those_in_the_file(tmp_path: Path) -> None:
     """Of faults and of findings, in UTF-16 and behind a mark."""
-    text = json.dumps([user(1, "Čenda 😀"), document(2, 77)], ensure_ascii=False)
-    fault = text.replace('"number"', '"number": x', 1)
+    text = json.dumps([keeper(1, "Čenda 😀"), pupil(2, 77)], ensure_ascii=False)
+    fault = text.replace('"mentor"', '"mentor": x', 1)
     for encoding, mark in [
         ("utf-16-le", b"\xff\xfe"),
         ("utf-16-be", b""),
@@ -406,7 +397,7 @@ def test_places_are_those_in_the_file(tmp_path: Path) -> None:
 
 def test_places_name_the_file_of_a_folder(tmp_path: Path) -> None:
     where = folder(tmp_path)
-    (where / "more.json").write_text(json.dumps([document(50, 77)]))
+    (where / "more.json").write_text(json.dumps([pupil(50, 77)]))
     with pytest.raises(FastnkError) as found:
         fastnk.convert(where, tmp_path / "out", SCHEMA)
     (finding,) = found.value.findings  # type: ignore[attr-defined]
@@ -419,20 +410,22 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     report = fastnk.convert(broken, tmp_path / "out", SCHEMA, salvage=True)
     (loss,) = report.losses
     assert report.records_lost == loss.records == 1
-    assert broken[loss.start : loss.end].startswith(b'{"model": "users.user", "pk": 5 "fie')
+    assert broken[loss.start : loss.end].startswith(b'{"model": "zoo.keeper", "pk": 5 "fie')
     assert broken[loss.end :].startswith(b', {"model"')
-    want = [one["pk"] for one in RECORDS if one["fields"].get("author") == 5]
+    want = [one["pk"] for one in RECORDS if one["fields"]["mentor"] == 5]
     assert [int(one["pk"]) for one in report.dangling] == want
     assert {one["value"] for one in report.dangling} == {"5"}
 
 
 def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_path: Path) -> None:
-    inner = json.dumps(user(90, "inner"))
-    bad = document(3, 1)
-    text = json.dumps([user(1, "Anna"), bad, user(2, "Bea")], indent=2)
-    text = text.replace('"title"', f'"copy": {inner}, "title": x', 1)
+    inner = json.dumps(keeper(90, "inner"))
+    bad = pupil(3, 1)
+    text = json.dumps([keeper(1, "Anna"), bad, keeper(2, "Bea")], indent=2)
+    text = text.replace('"name": "P', f'"copy": {inner}, "x": x, "name": "P', 1)
     fastnk.convert(text.encode(), tmp_path / "out", SCHEMA, salvage=True)
-    assert json.loads((tmp_path / "out").read_bytes()) == natural([user(1, "Anna"), user(2, "Bea")])
+    assert json.loads((tmp_path / "out").read_bytes()) == natural(
+        [keeper(1, "Anna"), keeper(2, "Bea")]
+    )
 
 
 # ---- outputs ----
@@ -535,7 +528,7 @@ def test_archive_without_records_says_what_is_in_it() -> None:
 
 
 def test_cut_archives() -> None:
-    whole = tarred({"a.json": TEXT, "b.json": json.dumps([user(70, "x")]).encode()}, "w:gz")
+    whole = tarred({"a.json": TEXT, "b.json": json.dumps([keeper(70, "x")]).encode()}, "w:gz")
     for data in (whole[: len(whole) // 2], zipped({"a.json": TEXT})[:-30]):
         with pytest.raises(FastnkError, match=r"FNK205|FNK122"):
             LegacyBackupConverter(SCHEMA).convert_bytes(data)
@@ -546,7 +539,7 @@ def test_compressed_file_that_changes_between_the_passes(tmp_path: Path) -> None
 
     def change(phase: str, done: int, total: int | None) -> None:
         if phase == "index":
-            backup.write_bytes(gzip.compress(TEXT.replace(b"D-20", b"D-21")))
+            backup.write_bytes(gzip.compress(TEXT.replace(b"P-120", b"P-121")))
 
     with pytest.raises(SourceError, match="FNK121"):
         fastnk.convert(backup, tmp_path / "out", SCHEMA, progress=change)

@@ -1,7 +1,7 @@
 """The command `fastnk`: arguments, one library call, text or JSON, an exit code.
 
 Every verb is a pair of functions: one adds its arguments to any `argparse` parser, one runs it
-and returns an `Outcome`. Only `_print` writes to standard output.
+and returns an `Outcome`. Only `_print` writes to standard output, and `convert BACKUP -`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     next_command: Sequence[str] = ()
     """The words that stand behind `fastnk` in the command to go on with."""
     exit_code: int = 0
+    takes_stdout: bool = False
+    """Whether standard output is the product, so that the text goes to standard error."""
 
 
 # ---- detect ------------------------------------------------------------------------------------
@@ -340,6 +342,7 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         _conversion_text(report),
         ["restore", options.output, "--schema", options.schema, *PROJECT],
         0 if report.complete else LOSS,
+        takes_stdout=options.output == "-",
     )
 
 
@@ -459,7 +462,9 @@ def _verification_text(report: VerificationReport) -> str:
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument(
+        "backups", metavar="BACKUP", nargs="+", help="a file, a folder or files that make up one"
+    )
     parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
     parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
     parser.add_argument("--database", metavar="ALIAS", default="default")
@@ -484,9 +489,9 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         progress=progress,
     )
     if not options.dry_run:
-        _confirm(f"{options.backup} into {manager.target}", options.no_input)
-    report = manager.restore_any_format(options.backup)
-    command = ["restore", options.backup, *_given_again(options)] if options.dry_run else ()
+        _confirm(f"{', '.join(options.backups)} into {manager.target}", options.no_input)
+    report = manager.restore_any_format(_one_or_several(options.backups))
+    command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
     complete = report.conversion is None or report.conversion.complete
     return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
 
@@ -538,6 +543,21 @@ def _restore_text(report: RestoreReport) -> str:
     )
 
 
+# ---- formats ----------------------------------------------------------------------------------
+
+
+def add_formats_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run_formats(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.formats import DJANGO_VERSIONS, HEAD, ROWS, cells
+
+    data = {"formats": [row._asdict() for row in ROWS], "django": DJANGO_VERSIONS}
+    plain = [[cell.replace("`", "") for cell in row] for row in cells()]
+    return Outcome(data, "\n".join(table(HEAD, plain)))
+
+
 # ---- demo --------------------------------------------------------------------------------------
 
 
@@ -584,6 +604,7 @@ def make_parser() -> argparse.ArgumentParser:
         verbs, "verify", "prove that a conversion is faithful", add_verify_arguments, run_verify
     )
     _add_verb(verbs, "restore", "load a backup of any format", add_restore_arguments, run_restore)
+    _add_verb(verbs, "formats", "list what is read", add_formats_arguments, run_formats)
     _add_verb(verbs, "demo", "see the main job on a small system", add_demo_arguments, run_demo)
     return parser
 
@@ -697,7 +718,10 @@ def _as_json(outcome: Outcome) -> bytes:
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    """The one place that writes to standard output."""
+    """The one place that writes reports to standard output."""
+    if outcome.takes_stdout:
+        _talk(_as_json(outcome).decode() if as_json else outcome.text)
+        return
     if as_json:
         sys.stdout.write(_as_json(outcome).decode())
         return

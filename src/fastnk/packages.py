@@ -13,11 +13,14 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 
 from fastnk.compression import CHUNK_BYTES, Chunks, Guard, peek, unpack
 from fastnk.encodings import looks_like_records
 from fastnk.errors import BackupSyntaxError, Place, SourceError
+
+if TYPE_CHECKING:
+    from tarfile import TarInfo
 
 HEAD_BYTES = 1 << 16
 """What is looked at to tell what a file is."""
@@ -94,9 +97,8 @@ class Package:
                     what = "a link" if info.issym() or info.islnk() else None
                     what = "a device" if info.isdev() else what
                     _refuse_member(raw.name, info.name, what, seen)
-                    found = archive.extractfile(info) if info.isfile() else None
-                    if found is not None:
-                        chunks = self._whole(found, raw, tarfile.TarError)
+                    if info.isfile() and not info.issparse():
+                        chunks = self._tar_member(archive.fileobj, info, raw)
                         yield self._member(raw, info.name, chunks, layers)
         except tarfile.TarError as error:
             self._cut(f"the tar is cut off or damaged ({error})", raw.name, 0)
@@ -113,7 +115,7 @@ class Package:
                     if info.is_dir():
                         continue
                     with archive.open(info) as member:
-                        chunks = self._whole(member, raw, zipfile.BadZipFile)
+                        chunks = self._zip_member(member, raw, zipfile.BadZipFile)
                         chunks = Guard(raw.name, info.compress_size).unpacked(chunks)
                         yield self._member(raw, info.filename, chunks, ["zip"])
         except (zipfile.BadZipFile, EOFError) as error:
@@ -122,14 +124,28 @@ class Package:
         except RuntimeError as error:  # what zipfile raises for a password
             raise SourceError(f"cannot read {raw.name}: {error}", remedy="unpack it") from error
 
-    def _whole(self, member: Any, raw: Raw, damage: type[Exception]) -> Chunks:
+    def _tar_member(self, stream: Any, info: TarInfo, raw: Raw) -> Chunks:
+        """Without `extractfile`, which loses what stands before damage."""
+        stream.seek(info.offset_data)
+        left = info.size
+        while left:
+            chunk = stream.read(min(CHUNK_BYTES, left))
+            if not chunk:
+                return self._cut(
+                    "the tar is cut off", raw.name, info.offset_data + info.size - left
+                )
+            left -= len(chunk)
+            yield chunk
+        return None
+
+    def _zip_member(self, member: Any, raw: Raw, damage: type[Exception]) -> Chunks:
         done = 0
         try:
             for chunk in _read(member):
                 done += len(chunk)
                 yield chunk
         except (damage, EOFError, zlib.error) as error:
-            self._cut(f"the package is cut off or damaged ({error})", raw.name, done)
+            self._cut(f"the zip is damaged ({error})", raw.name, done)
 
     def _member(self, raw: Raw, name: str, chunks: Chunks, layers: list[str]) -> Member:
         inside = [*layers]

@@ -87,11 +87,12 @@ class UnifiedRestoreManager:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         natural = TemporarySink()
-        with rereadable(backup) as again:
-            conversion = self._converter.convert_to_natural_keys(again, natural)
-            found = self._format(again, conversion)
-        with natural.file, Source(natural.file) as source:
-            report = self._load(source, backup)
+        with natural.file:
+            with rereadable(backup) as again:
+                conversion = self._converter.convert_to_natural_keys(again, natural)
+                found = self._format(again, conversion)
+            with Source(natural.file) as source:
+                report = self._load(source, backup)
         report.conversion = conversion
         report.format = found
         return report
