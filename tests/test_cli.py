@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fastnk import formats
 from fastnk.cli import main, make_parser, table
 from fastnk.schema import Model, Relation, Schema
 
@@ -266,3 +268,43 @@ def test_interrupted_leaves_nothing(
     assert process.returncode == code
     assert b"Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.pipe", "schema.json"]
+
+
+def test_standard_input_and_output(tmp_path: Path, schema: Path) -> None:
+    backup = json.dumps(USERS).encode()
+    command = [sys.executable, "-m", "fastnk", "convert", "-", "-", "--schema", str(schema)]
+    done = subprocess.run(command, input=gzip.compress(backup), capture_output=True, check=True)
+    assert [record["natural_key"] for record in json.loads(done.stdout)] == [["ann"], ["bob"]]
+    assert b"2 records" in done.stderr
+    done = subprocess.run(
+        [*command, "--compress", "gzip"], input=backup, capture_output=True, check=True
+    )
+    assert len(json.loads(gzip.decompress(done.stdout))) == 2
+
+
+def test_several_files_are_one_backup(tmp_path: Path, schema: Path) -> None:
+    first = write(tmp_path / "a.json", USERS[:1])
+    second = write(tmp_path / "b.json", USERS[1:])
+    out = tmp_path / "out.json"
+    assert main(["convert", str(second), str(first), str(out), "--schema", str(schema)]) == 0
+    assert len(json.loads(out.read_text())) == 2
+
+
+def test_formats_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formats"]) == 0
+    shown = capsys.readouterr().out
+    assert all(row.name in shown for row in formats.ROWS)
+
+
+def test_salvage_lists_what_is_lost(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "b.json"
+    backup.write_text("WARNING: beware\n" + json.dumps(USERS) + "\nDone\n")
+    assert main(["detect", str(backup), "--salvage"]) == 3
+    assert "lost 19 bytes in 2 places" in capsys.readouterr().out
+    assert convert(backup, tmp_path / "out.json", schema, "--salvage") == 3
+    shown = capsys.readouterr().out
+    assert "bytes 0 to 15" in shown
+    assert "WARNING: beware" in shown
+    assert "Done" in shown

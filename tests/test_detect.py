@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastnk.detect import HEAD_BYTES, BackupFormatDetector, DetectionReport, detect
+from fastnk.detect import CHUNK_BYTES, HEAD_BYTES, BackupFormatDetector, DetectionReport, detect
 from fastnk.errors import BackupSyntaxError, SourceError, UsageError
 from fastnk.profile import InferredProfile, SchemaProfile
 from fastnk.records import Record, RecordReader
@@ -489,8 +489,8 @@ class Endless(io.RawIOBase):
 
     def __init__(self, records: Records) -> None:
         self._pieces = endless(records)
-        self._rest = b""
-        self.position = 0
+        self._known = b""
+        self.position = self.furthest = 0
 
     def readable(self) -> bool:
         return True
@@ -502,16 +502,22 @@ class Endless(io.RawIOBase):
         return self.position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.furthest = self.position
+        assert whence == os.SEEK_SET, "it has no end"
         self.position = offset
         return offset
 
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        buffer[:] = self.read(len(buffer))
+        return len(buffer)
+
     def read(self, size: int = -1) -> bytes:
         assert size >= 0, "all of it is never asked for"
-        while len(self._rest) < size:
-            self._rest += next(self._pieces)
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        self.position += size
+        end = self.position + size
+        while len(self._known) < end:
+            self._known += next(self._pieces)
+        piece = self._known[self.position : end]
+        self.position = end
+        self.furthest = max(self.furthest, end)
         return piece
 
 
@@ -519,7 +525,7 @@ def test_head_is_all_that_is_read() -> None:
     stream = Endless(LEGACY_BACKUP)
     report = detect(stream)  # type: ignore[arg-type]
     assert report == LEGACY
-    assert stream.furthest <= HEAD_BYTES + 1
+    assert stream.furthest <= HEAD_BYTES + CHUNK_BYTES
     assert stream.position == 0
     assert (report.read_all, report.complete, report.cut_off_at) == (False, False, None)
     assert any("only the first 1,048,576 bytes" in said for said in report.evidence)
@@ -654,7 +660,7 @@ def test_stream_that_would_be_lost() -> None:
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         detect(tmp_path / "missing.json")
-    with pytest.raises(SourceError, match="directory"):
+    with pytest.raises(SourceError, match="empty"):
         detect(tmp_path)
     with pytest.raises(UsageError, match="text"):
         detect(io.StringIO("[]"))  # type: ignore[arg-type]
@@ -670,7 +676,6 @@ REFUSED = {
         "~nonsense",
         "~<html><body>",
         "  ~<?xml version='1.0'?>",
-        "~PK\x03\x04",
         "~]",
         "~}",
         "~2025-12-04 10:00:00 INFO starting",
@@ -706,7 +711,6 @@ REFUSED = {
         "~NaN",
         '~"text\\"text"',
         "~{}",
-        f'~{{"count": 1, "records": [{USER}]}}',
         "[~1]",
         "[ ~null, 5]",
         '[~"a"]',

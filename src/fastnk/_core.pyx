@@ -185,6 +185,9 @@ cdef enum Top:
     LINES      # between records that follow each other without an array
     CLOSED
 
+cdef enum:
+    LOOK_AHEAD = 4     # positions that a step may look at, from the one where it stands
+
 DEFAULT_MAX_RECORD = 1 << 30
 PADDING = FNK_BLOCK
 
@@ -273,12 +276,15 @@ cdef class Walker:
         in them; `done` gets how much that was. White space must follow, a block of it unless the
         length is a multiple of a block."""
         cdef fnk_scanned scanned
+        cdef int i
         if not self.make_positions(length):
             self.walk.fault = MEMORY
             return False
         scanned = _scan(data, length, self.positions)
-        # The sentinel: white space, or the byte that is not UTF-8; no rule accepts either.
-        self.positions[scanned.count] = <uint32_t> scanned.end
+        # The sentinel: white space, or the byte that is not UTF-8; no rule accepts either. It
+        # stands there as often as anything looks ahead, `skip_fields` the furthest.
+        for i in range(LOOK_AHEAD):
+            self.positions[scanned.count + i] = <uint32_t> scanned.end
         self.walk.text = data
         self.walk.positions = self.positions
         self.walk.at = 0
@@ -291,8 +297,7 @@ cdef class Walker:
         return self.walk.fault == NONE
 
     cdef bint make_positions(self, size_t length) noexcept nogil:
-        # A string's walk looks one position ahead, from the last one before the sentinel.
-        cdef size_t room = length + FNK_BLOCK + 2
+        cdef size_t room = length + FNK_BLOCK + LOOK_AHEAD
         cdef uint32_t *positions
         if room <= self.positions_room:
             return True

@@ -106,6 +106,7 @@ def check(
     keys: Iterable[Backup] = (),
     *,
     embedded: bool = False,
+    encoding: str | None = None,
 ) -> CheckReport:
     """Compare a schema (or the path of one) with a backup; nothing is written.
 
@@ -115,9 +116,9 @@ def check(
     """
     if not isinstance(schema, Schema):
         schema = Schema.load(schema)
-    with rereadable(backup) as file:
-        held = survey(file)
-        findings = _findings(schema, file, tuple(keys), embedded)
+    with rereadable(backup) as again:
+        held = survey(again, encoding=encoding)
+        findings = _findings(schema, again, tuple(keys), embedded, encoding)
     rows = [
         *(_cut_off(note) for note in held.cut_off),
         *_models(schema, held),
@@ -146,16 +147,25 @@ class _Nowhere(io.RawIOBase):
 
 
 def _findings(
-    schema: Schema, backup: Backup, keys: tuple[Backup, ...], embedded: bool
+    schema: Schema,
+    backup: Backup,
+    keys: tuple[Backup, ...],
+    embedded: bool,
+    encoding: str | None,
 ) -> list[Finding]:
     converter = LegacyBackupConverter(
-        schema, keys=keys, policies=Policies(), embedded=embedded, salvage=True
+        schema,
+        keys=keys,
+        policies=Policies(),
+        embedded=embedded,
+        salvage=True,
+        encoding=encoding,
     )
     try:
-        converter.convert_to_natural_keys(backup, cast(BinaryIO, _Nowhere()))
+        report = converter.convert_to_natural_keys(backup, cast(BinaryIO, _Nowhere()))
     except FindingsError as error:
         return error.findings
-    return []
+    return [Finding.from_dict(one) for one in report.dangling]
 
 
 # ---- rows --------------------------------------------------------------------------------------

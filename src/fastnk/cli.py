@@ -1,7 +1,7 @@
 """The command `fastnk`: arguments, one library call, text or JSON, an exit code.
 
 Every verb is a pair of functions: one adds its arguments to any `argparse` parser, one runs it
-and returns an `Outcome`. Only `_print` writes to standard output.
+and returns an `Outcome`. Only `_print` writes to standard output, and `convert BACKUP -`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Outcome(NamedTuple):
     next_command: Sequence[str] = ()
     """The words that stand behind `fastnk` in the command to go on with."""
     exit_code: int = 0
+    takes_stdout: bool = False
+    """Whether standard output is the product, so that the text goes to standard error."""
 
 
 # ---- detect ------------------------------------------------------------------------------------
@@ -58,13 +60,17 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backups", metavar="BACKUP", nargs="+", help="the backups to look at")
     parser.add_argument("--schema", metavar="FILE", help="tell relations from other fields by it")
     parser.add_argument("--full", action="store_true", help="read all of it, not only its head")
+    add_encoding_argument(parser)
+    parser.add_argument("--salvage", action="store_true", help="look at what is whole of them")
 
 
 def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.detect import BackupFormatDetector
 
     schema = _load_schema(options.schema)
-    detector = BackupFormatDetector(schema, full=options.full)
+    detector = BackupFormatDetector(
+        schema, full=options.full, encoding=options.encoding, salvage=options.salvage
+    )
     reports = {backup: detector.detect_format(backup) for backup in options.backups}
     text = "\n\n".join(_detection_text(name, report) for name, report in reports.items())
     first, report = next(iter(reports.items()))
@@ -73,7 +79,8 @@ def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
         command = ["restore", first, *PROJECT]
     else:
         command = ["convert", first, "natural.json", "--schema", schema_name]
-    return Outcome(reports, text, command)
+    code = LOSS if any(one.damage for one in reports.values()) else 0
+    return Outcome(reports, text, command, code)
 
 
 def _detection_text(name: str, report: DetectionReport) -> str:
@@ -133,6 +140,7 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
 
 def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backup", metavar="BACKUP")
+    add_encoding_argument(parser)
     parser.add_argument(
         "--example", metavar="NEW", help="a newer backup with natural keys, to learn from"
     )
@@ -155,7 +163,7 @@ def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome
 
     if not 0 <= options.minimum <= 1:
         raise UsageError("--minimum is a number from 0 to 1")
-    proposal = infer(options.backup, options.example, keys=options.keys)
+    proposal = infer(options.backup, options.example, keys=options.keys, encoding=options.encoding)
     lines = table(COLUMNS, proposal.table())
     lines += [f"note: {note}" for note in proposal.notes]
     lines += [f"left out: {what}" for what in proposal.left_out(options.minimum)]
@@ -170,6 +178,7 @@ def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("schema", metavar="SCHEMA")
     parser.add_argument("backup", metavar="BACKUP")
+    add_encoding_argument(parser)
     add_keys_argument(parser)
     add_embedded_argument(parser)
     add_methods_argument(parser)
@@ -179,7 +188,13 @@ def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome
     from fastnk.check import COLUMNS, check
 
     _set_up_project(options.settings)
-    report = check(options.schema, options.backup, options.keys, embedded=options.embedded)
+    report = check(
+        options.schema,
+        options.backup,
+        options.keys,
+        embedded=options.embedded,
+        encoding=options.encoding,
+    )
     verdict = "fits" if report.fits else f"does not fit, {len(report.misfits):,} misfits"
     lines = [f"{options.schema} and {options.backup}, {report.records:,} records: {verdict}"]
     if report.rows:
@@ -221,6 +236,12 @@ def add_keys_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a further backup that only supplies keys; any number of times",
+    )
+
+
+def add_encoding_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of the backup, such as cp1252; found out without it"
     )
 
 
@@ -272,16 +293,19 @@ def _keys_again(options: argparse.Namespace) -> list[str]:
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """What `convert` and `restore` have in common."""
     add_keys_argument(parser)
+    add_encoding_argument(parser)
     add_embedded_argument(parser)
     parser.add_argument(
-        "--salvage", action="store_true", help="keep the whole records of a backup that is cut off"
+        "--salvage", action="store_true", help="keep the whole records of a damaged backup"
     )
     parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
     add_policy_arguments(parser)
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument(
+        "backups", metavar="BACKUP", nargs="+", help="a file, a folder or files that make up one"
+    )
     parser.add_argument("output", metavar="OUT")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     parser.add_argument(
@@ -301,6 +325,11 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not wait until OUT is on the disk; after a power cut it may not be there",
     )
+    parser.add_argument(
+        "--compress",
+        metavar="HOW",
+        help="gzip | bzip2 | xz | zstd | none; as the name of OUT says without it",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_methods_argument(parser)
     add_conversion_arguments(parser)
@@ -318,7 +347,7 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     _set_up_project(options.settings)
     report = convert(
-        options.backup,
+        _one_or_several(options.backups),
         options.output,
         options.schema,
         keys=options.keys,
@@ -329,6 +358,8 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         jobs=options.jobs,
         memory_limit=options.memory_limit,
         salvage=options.salvage,
+        encoding=options.encoding,
+        compress=options.compress,
         force=options.force,
         sync=not options.no_sync,
         progress=progress,
@@ -338,7 +369,12 @@ def run_convert(options: argparse.Namespace, progress: Progress) -> Outcome:
         _conversion_text(report),
         ["restore", options.output, "--schema", options.schema, *PROJECT],
         0 if report.complete else LOSS,
+        takes_stdout=options.output == "-",
     )
+
+
+def _one_or_several(backups: list[str]) -> Any:
+    return backups[0] if len(backups) == 1 else backups
 
 
 def _policies(options: argparse.Namespace) -> Any:
@@ -356,8 +392,8 @@ def _conversion_text(report: ConversionReport) -> str:
         f" became natural keys",
         f"  {report.bytes_read / 1e6:,.1f} MB in {seconds:.2f} s ({speed:,.0f} MB/s)",
     ]
-    if report.salvaged:
-        lines.append(f"  salvaged: {report.salvaged}")
+    lines += [f"  {note}" for note in report.read_as]
+    lines += _salvage_lines(report)
     if report.records_dropped:
         lines.append(f"  left out: {report.records_dropped:,} records")
     if report.pks_lost:
@@ -378,6 +414,20 @@ def _conversion_text(report: ConversionReport) -> str:
     return "\n".join(lines)
 
 
+def _salvage_lines(report: ConversionReport) -> Iterator[str]:
+    if report.salvaged is None:
+        return
+    yield f"  salvaged: {report.salvaged}"
+    yield from (f"    lost {loss}" for loss in report.losses[:MAX_SHOWN])
+    if len(report.losses) > MAX_SHOWN:
+        yield f"    and {len(report.losses) - MAX_SHOWN:,} more; --report writes all of them"
+    if report.dangling:
+        yield f"  lead to what is lost, or was never there: {len(report.dangling):,} references"
+        for one in report.dangling[:MAX_SHOWN]:
+            place = f"{one.get('model')} pk {one.get('pk')}, field {one.get('field')}"
+            yield f"    {place}: {one.get('value')}"
+
+
 # ---- verify ------------------------------------------------------------------------------------
 
 
@@ -392,8 +442,9 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
         "--any-order", action="store_true", help="the records may stand in another order"
     )
     parser.add_argument(
-        "--salvage", action="store_true", help="a backup that is cut off ends at its last record"
+        "--salvage", action="store_true", help="only the whole records of a damaged backup count"
     )
+    add_encoding_argument(parser)
     parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
 
 
@@ -409,6 +460,7 @@ def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
         embedded=options.embedded,
         any_order=options.any_order,
         salvage=options.salvage,
+        encoding=options.encoding,
         progress=progress,
     )
     text = _verification_text(report)
@@ -425,8 +477,11 @@ def _verification_text(report: VerificationReport) -> str:
     lines = [verdict if report.faithful else str(VerificationError(report))]
     for name, one in (("backup", report.backup), ("converted", report.converted)):
         lines.append(f"  {name}: {one.records:,} records, {one.bytes:,} bytes, sha256 {one.sha256}")
-    if report.cut_off_at is not None:
-        lines.append(f"  the backup is cut off at byte {report.cut_off_at:,}")
+    lines += [f"  {note}" for note in report.read_as]
+    if report.damage is not None:
+        lines.append(f"  only what is whole was compared: {report.damage}")
+    if not report.envelope_kept:
+        lines.append("  what stands around the records is not the same")
     rows = [
         (label, m.records, m.converted_records, m.keys, m.references, m.differences)
         for label, m in report.models.items()
@@ -439,7 +494,9 @@ def _verification_text(report: VerificationReport) -> str:
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument(
+        "backups", metavar="BACKUP", nargs="+", help="a file, a folder or files that make up one"
+    )
     parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
     parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
     parser.add_argument("--database", metavar="ALIAS", default="default")
@@ -460,12 +517,13 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         keys=options.keys,
         embedded=options.embedded,
         salvage=options.salvage,
+        encoding=options.encoding,
         progress=progress,
     )
     if not options.dry_run:
-        _confirm(f"{options.backup} into {manager.target}", options.no_input)
-    report = manager.restore_any_format(options.backup)
-    command = ["restore", options.backup, *_given_again(options)] if options.dry_run else ()
+        _confirm(f"{', '.join(options.backups)} into {manager.target}", options.no_input)
+    report = manager.restore_any_format(_one_or_several(options.backups))
+    command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
     complete = report.conversion is None or report.conversion.complete
     return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
 
@@ -479,6 +537,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     for name, word in vars(options).items():
         if name.startswith("on_") and word != "error":
             words += [f"--{name.replace('_', '-')}", word]
+    words += ["--encoding", options.encoding] if options.encoding else []
     return [*words, "--salvage"] if options.salvage else words
 
 
@@ -502,6 +561,9 @@ def _restore_text(report: RestoreReport) -> str:
         f" {report.created:,} created, {report.updated:,} updated,"
         f" {report.unchanged:,} unchanged, {report.renumbered:,} renumbered"
     ]
+    if report.conversion is not None:
+        lines += [f"  {note}" for note in report.conversion.read_as]
+        lines += _salvage_lines(report.conversion)
     if report.generic_kept:
         lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
     rows = [
@@ -586,6 +648,21 @@ def _bench_text(report: BenchReport) -> str:
     return "\n".join(lines)
 
 
+# ---- formats ----------------------------------------------------------------------------------
+
+
+def add_formats_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run_formats(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.formats import DJANGO_VERSIONS, HEAD, ROWS, cells
+
+    data = {"formats": [row._asdict() for row in ROWS], "django": DJANGO_VERSIONS}
+    plain = [[cell.replace("`", "") for cell in row] for row in cells()]
+    return Outcome(data, "\n".join(table(HEAD, plain)))
+
+
 # ---- demo --------------------------------------------------------------------------------------
 
 
@@ -635,6 +712,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verb(
         verbs, "bench", "say what converting a backup costs here", add_bench_arguments, run_bench
     )
+    _add_verb(verbs, "formats", "list what is read", add_formats_arguments, run_formats)
     _add_verb(verbs, "demo", "see the main job on a small system", add_demo_arguments, run_demo)
     return parser
 
@@ -762,7 +840,10 @@ def _as_json(outcome: Outcome) -> bytes:
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    """The one place that writes to standard output."""
+    """The one place that writes reports to standard output."""
+    if outcome.takes_stdout:
+        _talk(_as_json(outcome).decode() if as_json else outcome.text)
+        return
     if as_json:
         sys.stdout.write(_as_json(outcome).decode())
         return

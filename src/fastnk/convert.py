@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,11 +20,23 @@ from fastnk.errors import (
     Place,
     UsageError,
 )
-from fastnk.lanes import Cutter, IndexLane, Piece, SlotLog, SpliceLane, in_order, lanes_for
-from fastnk.output import Output, Sink, TemporarySink, open_sink
+from fastnk.lanes import (
+    Cutter,
+    IndexLane,
+    Piece,
+    SlotLog,
+    SpliceLane,
+    in_order,
+    lanes_for,
+    loaded,
+)
+from fastnk.output import Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Planner, Style
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
+
+if TYPE_CHECKING:
+    from fastnk.scan import Loss
 
 Order = Literal["dependencies"]
 
@@ -66,6 +78,12 @@ _CODES: dict[int, tuple[str, str]] = {
 }
 
 
+_DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
+"""Findings that a lost record may cause."""
+_LENIENT = ("on_unresolved", "on_generic", "on_embedded")
+MAX_DANGLING = 10_000
+
+
 class ModelCounts(msgspec.Struct, frozen=True):
     """What one model contributed."""
 
@@ -101,8 +119,17 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     """With `order`: references that no order can make point backwards."""
     policies_applied: dict[str, int] = {}
     """How often, by the code of the finding."""
+    read_as: list[str] = []
+    """What the backup is packed in and how it is encoded, where that is not a plain file."""
     salvaged: str | None = None
     """With `salvage`: what was wrong and what is lost."""
+    losses: list[Loss] = []
+    """With `salvage`: each stretch of the backup that is lost, the first 10,000 of them."""
+    records_lost: int = 0
+    """With `salvage`: how many records seem to begin in them."""
+    dangling: list[dict[str, Any]] = []
+    """With `salvage`, where records are lost: references to what the backup does not hold, which
+    keep their ids; as findings, the first 10,000 of them."""
     seconds: dict[str, float] = {}
     """Wall time by phase."""
     key_map_bytes: int = 0
@@ -136,6 +163,8 @@ class LegacyBackupConverter:
         embedded: bool = False,
         order: Order | None = None,
         salvage: bool = False,
+        encoding: str | None = None,
+        compress: str | None = None,
         force: bool = False,
         sync: bool = True,
         jobs: int | None = None,
@@ -157,11 +186,11 @@ class LegacyBackupConverter:
         self._key_tables = planner.key_tables
         self._keys = tuple(keys)
         self._policies = policies or Policies()
-        # A record may be left out, so that what became of those before has to be known.
-        self._drops = "drop" in msgspec.structs.astuple(self._policies)
         self._style: Style = style
         self._order = order
         self._salvage = salvage
+        self._encoding = encoding
+        self._compress = compress
         self._force = force
         self._sync = sync
         self._jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
@@ -178,12 +207,17 @@ class LegacyBackupConverter:
         backup, `FindingsError` for findings that no policy allows, `SourceError`, `OutputError`,
         and `UsageError` where the output exists or is the backup.
         """
-        with Source(backup, self._block_size) as source:
-            sink = open_sink(output, force=self._force, source=source.identity(), sync=self._sync)
+        with self._open(backup) as source:
+            sink = open_sink(
+                output,
+                force=self._force,
+                sources=source.identities(),
+                compress=self._compress,
+                sync=self._sync,
+            )
             try:
                 report = self._convert(source, sink)
-                if isinstance(output, (str, os.PathLike)):
-                    report.output = os.fspath(output)
+                report.output = output_name(output)
             except BaseException:
                 sink.discard()
                 raise
@@ -194,26 +228,63 @@ class LegacyBackupConverter:
 
     def convert_bytes(self, data: bytes) -> bytes:
         """Convert a backup in memory. Raises as `convert_to_natural_keys` does."""
-        with Source(data, self._block_size) as source:
+        with self._open(data) as source:
             sink = MemorySink()
             self._convert(source, sink)
             return sink.value()
 
+    def _open(self, backup: Backup) -> Source:
+        return Source(backup, self._block_size, encoding=self._encoding, salvage=self._salvage)
+
     def _convert(self, source: Source, sink: Sink) -> ConversionReport:
         if self._order is None:
-            return _Conversion(self, source, sink).run()
+            return self._run(source, sink)
         from fastnk.order import arrange
 
         unordered = TemporarySink()
         with unordered.file:
-            report = _Conversion(self, source, unordered).run()
+            report = self._run(source, unordered)
             unordered.commit()
             started = time.perf_counter()
             with Source(unordered.file, self._block_size) as converted:
+                before, behind = converted.envelope
+                sink.write(before)
                 arrangement = arrange(converted, sink, self._schema)
+                sink.write(behind)
         report.forward_references = arrangement.forward_references
         report.seconds["order"] = time.perf_counter() - started
         return report
+
+    def _run(self, source: Source, sink: Sink) -> ConversionReport:
+        dangling = self._dangling(source)
+        policies = self._policies if dangling is None else self._lenient(dangling)
+        report = _Conversion(self, source, sink, policies).run()
+        lost = [one.as_dict() for one in dangling or () if one.code in _DANGLING]
+        report.dangling = lost[:MAX_DANGLING]
+        return report
+
+    def _dangling(self, source: Source) -> list[Finding] | None:
+        """What refers to nothing in a damaged backup; `None` where no record of it is lost."""
+        if source.damage is None or not source.damage.lost_records:
+            return None
+        strict = dict.fromkeys(_LENIENT, "error")
+        policies = msgspec.structs.replace(self._policies, **strict)
+        try:
+            _Conversion(self, source, NoSink(), policies).run()
+        except FindingsError as error:
+            return error.findings
+        return []
+
+    def _lenient(self, findings: list[Finding]) -> Policies:
+        """The policies, where a lost record may be why a reference leads nowhere: it keeps its id,
+        if the policy for it is to refuse the backup and is about nothing else."""
+        others = {_CODES[int(one.code[3:])][1] for one in findings if one.code not in _DANGLING}
+        kept = {
+            name: "keep"
+            for name in _LENIENT
+            if getattr(self._policies, name) == "error" and name not in others
+        }
+        return msgspec.structs.replace(self._policies, **kept)
 
 
 def convert(
@@ -224,6 +295,22 @@ def convert(
 ) -> ConversionReport:
     """Convert one backup; the options are those of `LegacyBackupConverter`."""
     return LegacyBackupConverter(schema, **options).convert_to_natural_keys(backup, output)
+
+
+class NoSink:
+    """Takes an output that nobody wants."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        pass
+
+    def restart(self) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
 
 
 class MemorySink:
@@ -251,24 +338,26 @@ class MemorySink:
 class _Conversion:
     """One run of a converter."""
 
-    def __init__(self, converter: LegacyBackupConverter, source: Source, sink: Sink) -> None:
+    def __init__(
+        self, converter: LegacyBackupConverter, source: Source, sink: Sink, policies: Policies
+    ) -> None:
         self._converter = converter
         self._source = source
         self._sink = sink
+        self._policies = policies
         self._indexer = self._make_indexer(None)
         self._log = SlotLog()
         self._pks = Audit()
         self._keys = Audit()
         self._findings: list[Finding] = []
         self._unmade: dict[tuple[str, str], str] = {}
-        self._tail = b""
         self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
 
     def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
             self._converter._plan,
             name=self._source.name,
-            policies=msgspec.structs.asdict(self._converter._policies),
+            policies=msgspec.structs.asdict(self._policies),
             django_style=self._converter._style == "django",
             after=before,
             is_piece=is_piece,
@@ -285,8 +374,9 @@ class _Conversion:
 
     def run(self) -> ConversionReport:
         try:
+            self._note_damage()
             with self._phase("index"):
-                self._index(0 if self._converter._drops else self._converter._jobs)
+                self._index(0 if self._drops() else self._converter._jobs)
                 if repeated := self._pks.repeated():
                     self._index_again(repeated)
             with self._phase("keys"):
@@ -306,6 +396,7 @@ class _Conversion:
             self._log.close()
             self._pks.close()
             self._keys.close()
+        self._report.read_as = self._source.notes
         self._refuse_findings()
         self._report.key_map_bytes = self._indexer.key_map_bytes
         self._report.key_map_spilled_bytes = self._indexer.spilled_bytes
@@ -336,8 +427,11 @@ class _Conversion:
             if jobs == 0 or not self._index_pieces(jobs):
                 self._index_whole()
         except BackupSyntaxError as error:
-            self._close_segment(self._indexer.records_end)
-            self._salvage(error)
+            if not self._source.recover(error):
+                raise self._source.explained(error) from None
+            self._start_over()
+            self._index(0)
+            return
         indexer, report = self._indexer, self._report
         report.records = indexer.records
         report.models = {
@@ -418,30 +512,36 @@ class _Conversion:
         self._keys.add(keys)
         self._find(indexer.take_findings())
 
-    def _salvage(self, error: BackupSyntaxError) -> None:
-        """Go on with the whole records before the place where the backup is cut off."""
-        records = self._indexer.records
-        if not self._converter._salvage or error.code != "FNK205" or records == 0:
-            if error.code == "FNK205":
-                error.what += f"; {records:,} whole records stand before"
-            raise error
-        self._tail = b"\n]\n" if self._indexer.is_array else b"\n"
-        lost = error.offset - self._indexer.records_end
-        self._report.salvaged = (
-            f"{error.what}, at byte {error.offset}; kept {records:,} whole records,"
-            f" lost {lost:,} bytes behind them"
-        )
-        self._report.complete = False
+    def _note_damage(self) -> None:
+        """What `salvage` leaves out."""
+        damage = self._source.damage
+        if damage is None:
+            return
+        report = self._report
+        report.salvaged = damage.summary()
+        report.losses = damage.losses()
+        report.records_lost = damage.lost_records
+        report.complete = False
 
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._converter._keys, start=1):
             with Source(backup, self._converter._block_size) as source:
                 name = source.name or f"keys {number}"
                 self._indexer.start_keys(name)
-                for block in source.watched("keys", self._converter._progress):
-                    self._indexer.feed(block)
-                self._indexer.finish()
-                self._find(self._indexer.take_findings(), name)
+                try:
+                    self._feed_keys(source)
+                except BackupSyntaxError as error:
+                    if not source.recover(error):
+                        raise source.explained(error) from None
+                    # Records that are met again only say again what they said.
+                    self._indexer.start_keys(name)
+                    self._feed_keys(source)
+                self._find(self._indexer.take_findings(), name, source)
+
+    def _feed_keys(self, source: Source) -> None:
+        for block in source.watched("keys", self._converter._progress):
+            self._indexer.feed(block)
+        self._indexer.finish()
 
     def _call_methods(self) -> None:
         """Have the project's methods make the keys that no fields can tell."""
@@ -484,7 +584,6 @@ class _Conversion:
             audited = True
             if not again:
                 break
-        self._write(self._tail)
         self._count_policies(self._indexer.policy_counts())
         report = self._report
         for splicer in splicers:
@@ -501,15 +600,18 @@ class _Conversion:
     def _splice_once(self, audited: bool) -> list[Splicer]:
         self._sink.restart()
         self._report.bytes_written = 0
+        before, behind = self._source.envelope
+        self._write(before)
         jobs = self._jobs(audited)
         lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
         progress = self._converter._progress
-        for done in in_order(lanes, self._log, jobs):
+        for done in in_order(lanes, loaded(self._source, self._log), jobs):
             self._write(done.result)
             if not audited:
                 self._keys.add(lanes[done.number].splicer.take_prints())
             if progress is not None:
                 progress("splice", done.task.end, self._report.bytes_read)
+        self._write(behind)
         splicers = [lane.splicer for lane in lanes]
         for splicer in splicers:
             splicer.finish()
@@ -517,24 +619,29 @@ class _Conversion:
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""
-        if audited or self._converter._drops or len(self._log) == 1:
-            return 1
-        return self._converter._jobs
+        return 1 if audited or self._drops() or len(self._log) == 1 else self._converter._jobs
+
+    def _drops(self) -> bool:
+        """Whether a record may be left out, so that what stands before has to be known."""
+        return "drop" in msgspec.structs.astuple(self._policies)
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:
             self._report.bytes_written += len(data)
             self._sink.write(data)
 
-    def _find(self, found: list[CoreFinding], name: str | None = None) -> None:
+    def _find(
+        self, found: list[CoreFinding], name: str | None = None, source: Source | None = None
+    ) -> None:
         for code, offset, record, model, field, pk, value in found:
-            place = Place(name or self._source.name, offset, record, model, pk, field)
+            path, offset = (source or self._source).place(offset)
+            place = Place(path or name, offset, record, model, pk, field)
             if code == 307 and pk is not None:
                 value = self._unmade.get((model, pk), value)
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
-        null_keys_are_written = self._converter._policies.on_null_key == "null"
+        null_keys_are_written = self._policies.on_null_key == "null"
         applied = self._report.policies_applied
         for code, count in counts.items():
             applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count

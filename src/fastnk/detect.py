@@ -9,18 +9,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from fastnk.errors import SourceError, UsageError
+from fastnk.errors import BackupSyntaxError, SourceError, UsageError
 from fastnk.profile import Format, InferredProfile, ModelReport, SchemaProfile, number_of
 from fastnk.records import RecordReader, Shape
 from fastnk.schema import Schema
-from fastnk.source import Backup, name_of
+from fastnk.source import Backup, Source, name_of
 
 HEAD_BYTES = 1 << 20
 """How much of a backup is looked at unless all of it is asked for: some thousand records, read
@@ -44,11 +43,15 @@ class DetectionReport(msgspec.Struct, eq=False):
     models: dict[str, ModelReport]
     evidence: list[str]
     """Why, in sentences."""
+    read_as: list[str] = []
+    """What it is packed in and how it is encoded, where that is not a plain file."""
+    damage: str | None = None
+    """With `salvage`: what is wrong and what is lost."""
 
     @property
     def complete(self) -> bool:
         """Whether all of the backup was read and it ends as it should."""
-        return self.read_all and self.cut_off_at is None
+        return self.read_all and self.cut_off_at is None and self.damage is None
 
     def __str__(self) -> str:
         return self.format
@@ -65,12 +68,22 @@ class BackupFormatDetector:
     """Tells the three formats of a backup apart.
 
     With a schema the relations and natural keys are known. Without one they are inferred from
-    the values, and `evidence` says what was taken for what.
+    the values, and `evidence` says what was taken for what. With `salvage` the whole records of a
+    damaged backup are looked at; that reads all of it.
     """
 
-    def __init__(self, schema: Schema | None = None, *, full: bool = False) -> None:
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        full: bool = False,
+        encoding: str | None = None,
+        salvage: bool = False,
+    ) -> None:
         self._schema = schema
         self._full = full
+        self._encoding = encoding
+        self._salvage = salvage
 
     def detect_format(self, backup: Backup) -> DetectionReport:
         """Look at the first `HEAD_BYTES` of a backup, or with `full` at all of it.
@@ -83,15 +96,26 @@ class BackupFormatDetector:
         what cannot be read. A backup that is cut off is no error as long as its format can be
         told: see `cut_off_at`.
         """
+        with _opened(backup, self._full, self._encoding, self._salvage) as opened:
+            try:
+                return self._look(opened)
+            except BackupSyntaxError as error:
+                if not opened.source.recover(error):
+                    raise opened.placed(error) from None
+                return self._look(opened)
+
+    def _look(self, opened: _Opened) -> DetectionReport:
+        source = opened.source
         profile = InferredProfile() if self._schema is None else SchemaProfile(self._schema)
-        most = None if self._full else HEAD_BYTES
-        with _opened(backup, self._full) as source:
-            reader = RecordReader(source.name)
-            for record in reader.records(_chunks(source.stream, most)):
-                profile.add(*record)
-            read_all = source.ends_with_stream and not source.stream.read(1)
+        reader = RecordReader(source.name)
+        head = _Head(None if self._full else HEAD_BYTES)
+        for record in reader.records(head.of(opened.blocks())):
+            profile.add(*record)
+        read_all = opened.is_whole and head.is_all
         cut_off_at = reader.finish(read_all)
-        evidence = []
+        evidence = list(source.notes)
+        if source.damage is not None:
+            evidence.append(f"damaged; salvaged: {source.damage.summary()}")
         if not reader.count:
             profile.add(*reader.beginning())
             evidence.append("not one whole record was read; the beginning of the first was judged")
@@ -105,16 +129,21 @@ class BackupFormatDetector:
             cut_off_at,
             verdict.models,
             evidence,
+            source.notes,
+            None if source.damage is None else source.damage.summary(),
         )
 
 
 def detect(
-    backup: Backup, schema: Schema | str | os.PathLike[str] | None = None, full: bool = False
+    backup: Backup,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    full: bool = False,
+    **options: Any,
 ) -> DetectionReport:
-    """What `backup` is; see `BackupFormatDetector.detect_format`. `schema` may be a path."""
+    """What `backup` is; see `BackupFormatDetector`. `schema` may be a path."""
     if schema is not None and not isinstance(schema, Schema):
         schema = Schema.load(schema)
-    return BackupFormatDetector(schema, full=full).detect_format(backup)
+    return BackupFormatDetector(schema, full=full, **options).detect_format(backup)
 
 
 def _limits(reader: RecordReader, read_all: bool, cut_off_at: int | None) -> Iterator[str]:
@@ -130,43 +159,40 @@ def _limits(reader: RecordReader, read_all: bool, cut_off_at: int | None) -> Ite
         )
 
 
-class _Source(NamedTuple):
+class _Opened(NamedTuple):
     """An opened backup, as far as it may be read."""
 
-    stream: BinaryIO
-    name: str | None
-    ends_with_stream: bool
-    """Whether the end of the stream is the end of the backup."""
+    source: Source
+    is_whole: bool
+    """Whether the end of the source is the end of the backup."""
 
-
-@contextmanager
-def _opened(backup: Backup, full: bool) -> Iterator[_Source]:
-    if isinstance(backup, bytes | bytearray | memoryview):
-        yield _Source(io.BytesIO(backup), None, True)
-    elif isinstance(backup, str | os.PathLike):
-        name = os.fspath(backup)
-        with _reading(name), Path(name).open("rb") as stream:
-            yield _Source(stream, name, True)
-    elif isinstance(backup, io.TextIOBase):
-        raise UsageError("the backup was opened as text", remedy='open it in binary mode: "rb"')
-    elif backup.seekable():
-        position = backup.tell()
+    def blocks(self) -> Iterator[memoryview]:
         try:
-            with _reading(name_of(backup)):
-                yield _Source(backup, name_of(backup), True)
-        finally:
-            backup.seek(position)
-    else:
-        head = _peek(backup, full)
-        yield _Source(io.BytesIO(head), name_of(backup), not head)
+            yield from self.source.blocks()
+        except BackupSyntaxError as error:
+            if self.is_whole or error.code != "FNK205":
+                raise  # what was peeked at may end anywhere in a compressed stream
+
+    def placed(self, error: BackupSyntaxError) -> BackupSyntaxError:
+        """The error with its place in the file as it lies there."""
+        if error.place.offset is not None and error.place.path == self.source.name:
+            path, offset = self.source.place(error.place.offset)
+            error.place = error.place._replace(path=path, offset=offset)
+        return error
 
 
 @contextmanager
-def _reading(name: str | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"cannot read {name or 'the backup'}: {error.strerror}") from error
+def _opened(backup: Backup, full: bool, encoding: str | None, salvage: bool) -> Iterator[_Opened]:
+    is_whole = True
+    name = name_of(backup)
+    if isinstance(backup, io.TextIOBase):
+        raise UsageError("the backup was opened as text", remedy='open it in binary mode: "rb"')
+    if isinstance(backup, io.IOBase) and not backup.seekable():
+        head = _peek(cast(BinaryIO, backup), full)
+        backup, is_whole = head, not head
+    with Source(backup, CHUNK_BYTES, encoding=encoding, salvage=salvage) as source:
+        source.name = name
+        yield _Opened(source, is_whole)
 
 
 def _peek(stream: BinaryIO, full: bool) -> bytes:
@@ -182,9 +208,21 @@ def _peek(stream: BinaryIO, full: bool) -> bytes:
     return head[:HEAD_BYTES]
 
 
-def _chunks(stream: BinaryIO, most: int | None) -> Iterator[bytes]:
-    """The bytes of `stream`, or the first `most` of them."""
-    left = sys.maxsize if most is None else most
-    while chunk := stream.read(min(CHUNK_BYTES, left)):
-        left -= len(chunk)
-        yield chunk
+class _Head:
+    """The bytes of a backup, or the first `most` of them."""
+
+    def __init__(self, most: int | None) -> None:
+        self._left = sys.maxsize if most is None else most
+        self.is_all = False
+        """Whether there was nothing more."""
+
+    def of(self, blocks: Iterable[memoryview]) -> Iterator[bytes]:
+        for block in blocks:
+            chunk = bytes(block[: self._left])
+            if not self._left:
+                return
+            self._left -= len(chunk)
+            yield chunk
+            if len(chunk) < len(block):
+                return
+        self.is_all = True

@@ -60,6 +60,12 @@ class Finding(NamedTuple):
         value = {} if self.value is None else {"value": self.value}
         return {"code": self.code, "what": self.what, **place, **value}
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Finding:
+        """The finding that `as_dict` made `data` of."""
+        place = Place(**{name: data[name] for name in Place._fields if name in data})
+        return cls(data["code"], data["what"], place, data.get("value"))
+
 
 class FastnkError(Exception):
     """The base of all errors that fastnk raises on purpose."""

@@ -22,7 +22,11 @@ NOT_UNIQUE = 0.6
 
 
 def infer(
-    backup: Backup, example: Backup | None = None, *, keys: Iterable[Backup] = ()
+    backup: Backup,
+    example: Backup | None = None,
+    *,
+    keys: Iterable[Backup] = (),
+    encoding: str | None = None,
 ) -> Proposal:
     """Propose a schema for `backup`.
 
@@ -31,7 +35,7 @@ def infer(
     does not hold. Raises `BackupSyntaxError` for what is no backup (one that is cut off is used
     up to there), `SourceError`, and `UsageError` for an example without natural keys.
     """
-    held = survey(backup, *keys)
+    held = survey(backup, *keys, encoding=encoding)
     relations = list(guess_relations(held))
     lessons = []
     notes = [*held.notes]

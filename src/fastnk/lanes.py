@@ -261,6 +261,35 @@ class SlotLog:
 # ---- pass 2 ------------------------------------------------------------------------------------
 
 
+class Loaded(NamedTuple):
+    """A segment with its bytes."""
+
+    segment: Segment
+    data: bytes | memoryview
+    end: int
+    """Of the segment, for the progress."""
+
+
+def loaded(source: Source, log: SlotLog) -> Iterator[Segment | Loaded]:
+    """The segments; with their bytes where the source can only be read in order."""
+    if source.size is not None:
+        yield from log
+        return
+    blocks = source.blocks()
+    window = bytearray()
+    for segment in log:
+        length = segment.end - segment.start
+        while len(window) < length:
+            block = next(blocks, None)
+            if block is None:
+                break
+            window += block
+        yield Loaded(segment, bytes(memoryview(window)[:length]), segment.end)
+        del window[:length]
+    for _ in blocks:
+        pass  # its end is part of what has to be the same
+
+
 class SpliceLane:
     """Splices segment after segment; the output is valid until the next one."""
 
@@ -269,8 +298,11 @@ class SpliceLane:
         self._source = source
         self._buffer = bytearray()
 
-    def work(self, segment: Segment, /) -> memoryview:
-        data = self._source.read(segment.start, segment.end, self._buffer)
+    def work(self, task: Segment | Loaded, /) -> memoryview:
+        if isinstance(task, Loaded):
+            segment, data = task.segment, memoryview(task.data)
+        else:
+            segment, data = task, self._source.read(task.start, task.end, self._buffer)
         return self.splicer.splice(
             data[: segment.end - segment.start],
             segment.start,

@@ -8,12 +8,16 @@ import io
 import itertools
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from fastnk._core import start_writeback
 from fastnk.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from fastnk.compression import Compressor
 
 WRITEBACK_BYTES = 8 << 20
 """Bytes after which the disk begins to write, while the next ones are made."""
@@ -38,15 +42,36 @@ def open_sink(
     output: Output | TemporarySink,
     *,
     force: bool,
-    source: tuple[int, int] | None,
+    sources: set[tuple[int, int]],
+    compress: str | None = None,
     sync: bool = True,
 ) -> Sink:
-    """The sink for `output`. Raises `UsageError` where it must not be written: it exists and
-    `force` is not set, or it is the file with the identity `source`; `OutputError` where it
-    cannot."""
+    """The sink for `output`, `-` for standard output. It is compressed as its name or `compress`
+    says. Raises `UsageError` where it must not be written: it exists and `force` is not set, or it
+    is one of the files with the identities `sources`; `OutputError` where it cannot."""
+    sink = _open_plain(output, force, sources, sync)
+    name = output_name(output)
+    if compress is None and "." not in (name or ""):
+        return sink
+    from fastnk.compression import compression_for
+
+    kind = compression_for(name, compress)
+    return sink if kind is None else CompressedSink(sink, kind)
+
+
+def output_name(output: Output | TemporarySink) -> str | None:
+    """What reports call this output: its path, as given."""
+    return os.fspath(output) if isinstance(output, (str, os.PathLike)) else None
+
+
+def _open_plain(
+    output: Output | TemporarySink, force: bool, sources: set[tuple[int, int]], sync: bool
+) -> Sink:
+    if output == "-":
+        return StreamSink(sys.stdout.buffer)
     if isinstance(output, (str, os.PathLike)):
         path = Path(output)
-        _refuse(path, force, source)
+        _refuse(path, force, sources)
         return PathSink(path, sync)
     if isinstance(output, TemporarySink):
         return output
@@ -55,12 +80,12 @@ def open_sink(
     return StreamSink(output)
 
 
-def _refuse(path: Path, force: bool, source: tuple[int, int] | None) -> None:
+def _refuse(path: Path, force: bool, sources: set[tuple[int, int]]) -> None:
     try:
         status = path.stat()
     except OSError:
         return
-    if (status.st_dev, status.st_ino) == source:
+    if (status.st_dev, status.st_ino) in sources:
         raise UsageError(
             f"the output {path} is the backup itself",
             code="FNK132",
@@ -222,3 +247,38 @@ class StreamSink(TemporarySink):
             raise OutputError(f"cannot write the output: {error.strerror or error}") from error
         finally:
             self.discard()
+
+
+class CompressedSink:
+    """Compresses on the way to another sink. It starts when the first byte comes."""
+
+    def __init__(self, sink: Sink, kind: str) -> None:
+        self._sink = sink
+        self._kind = kind
+        self._compressor = self._new()
+
+    def _new(self) -> Compressor:
+        from fastnk.compression import Compressor
+
+        return Compressor(self._kind, self._sink.write)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._compressor.write(data)
+
+    def restart(self) -> None:
+        self._compressor.stop()
+        self._compressor = self._new()
+        self._sink.restart()
+
+    def commit(self) -> None:
+        try:
+            self._compressor.finish()
+        except BaseException:
+            self._sink.discard()
+            raise
+        self._sink.commit()
+
+    def discard(self) -> None:
+        with contextlib.suppress(Exception):
+            self._compressor.stop()
+        self._sink.discard()

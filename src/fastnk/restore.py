@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.detect import detect
+from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies
+from fastnk.detect import BackupFormatDetector
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.errors import BackupSyntaxError, MissingExtraError
+from fastnk.errors import MissingExtraError
 from fastnk.output import TemporarySink
 from fastnk.schema import Schema
-from fastnk.source import Backup, Progress, Source, name_of, split_records
+from fastnk.source import Backup, Progress, Source, name_of, rereadable, split_records
 
 __all__ = [
     "ModelCounts",
@@ -49,6 +49,7 @@ class UnifiedRestoreManager:
         keys: Iterable[Backup] = (),
         embedded: bool = False,
         salvage: bool = False,
+        encoding: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         _require_django()
@@ -59,7 +60,7 @@ class UnifiedRestoreManager:
 
         self._schema = _schema(schema)
         self._loader = Loader(self._schema, database, dry_run=dry_run)
-        self._salvage = salvage
+        self._encoding = encoding
         self._progress = progress
         self._converter = LegacyBackupConverter(
             self._schema,
@@ -67,6 +68,7 @@ class UnifiedRestoreManager:
             policies=policies,
             embedded=embedded,
             salvage=salvage,
+            encoding=encoding,
             progress=progress,
         )
 
@@ -82,25 +84,24 @@ class UnifiedRestoreManager:
         into the database is under way, `RestoreError` where the database refuses, and what the
         conversion raises. The database is then as it was.
         """
-        found = self._format(backup)
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         natural = TemporarySink()
-        conversion = self._converter.convert_to_natural_keys(backup, natural)
-        with natural.file, Source(natural.file) as source:
-            report = self._load(source, backup)
+        with natural.file:
+            with rereadable(backup) as again:
+                conversion = self._converter.convert_to_natural_keys(again, natural)
+                found = self._format(again, conversion)
+            with Source(natural.file) as source:
+                report = self._load(source, backup)
         report.conversion = conversion
         report.format = found
         return report
 
-    def _format(self, backup: Backup) -> str | None:
-        """What the head of the backup says."""
-        try:
-            return detect(backup, self._schema).format
-        except BackupSyntaxError:
-            if self._salvage:
-                return None
-            raise
+    def _format(self, backup: Backup, conversion: ConversionReport) -> str | None:
+        """What the head of the backup says, or where it is damaged all that is whole of it."""
+        is_damaged = conversion.salvaged is not None
+        detector = BackupFormatDetector(self._schema, encoding=self._encoding, salvage=is_damaged)
+        return detector.detect_format(backup).format
 
     def _load(self, source: Source, backup: Backup) -> RestoreReport:
         passes = itertools.count(1)

@@ -340,20 +340,22 @@ class Survey:
         self.records = 0
         self.cut_off: list[str] = []
         """A sentence for each backup that ends too early."""
+        self.read_as: list[str] = []
+        """What they are packed in and how they are encoded, where they are not plain files."""
         self.unreadable: list[str] = []
         """A sentence for each backup with records that are more than Python reads."""
 
     @property
     def notes(self) -> list[str]:
-        return [*self.cut_off, *self.unreadable]
+        return [*self.read_as, *self.cut_off, *self.unreadable]
 
-    def add(self, backup: Backup) -> None:
+    def add(self, backup: Backup, encoding: str | None = None) -> None:
         """Take a backup in. One that is cut off counts up to there, and a note says so.
 
         Raises `BackupSyntaxError` for other faults, and `SourceError`.
         """
         before, unread = self.records, 0
-        with Source(backup) as source:
+        with Source(backup, encoding=encoding) as source:
             name = source.name or "the backup"
             try:
                 for record in _records(source):
@@ -372,17 +374,19 @@ class Survey:
                     f"{name} is cut off at byte {error.offset:,}; its {self.records - before:,}"
                     " whole records were used"
                 )
+            self.read_as += source.notes
         if unread:
             self.unreadable.append(
                 f"{number_of(unread, 'record')} of {name} left out: more than Python reads"
             )
 
 
-def survey(*backups: Backup) -> Survey:
-    """What the records of these backups hold. Raises as `Survey.add` does."""
+def survey(*backups: Backup, encoding: str | None = None) -> Survey:
+    """What the records of these backups hold; with the encoding of the first. Raises as
+    `Survey.add` does."""
     whole = Survey()
-    for backup in backups:
-        whole.add(backup)
+    for number, backup in enumerate(backups):
+        whole.add(backup, None if number else encoding)
     return whole
 
 

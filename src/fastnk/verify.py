@@ -15,20 +15,17 @@ from __future__ import annotations
 import codecs
 import contextlib
 import hashlib
-import io
+import itertools
 import json
 import os
 import platform
 import re
-import shutil
 import sqlite3
-import stat
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -170,6 +167,12 @@ class VerificationReport(msgspec.Struct, kw_only=True):
     """Whether the ids inside fields were to be converted too."""
     cut_off_at: int | None
     """With `salvage`: the byte at which the backup ends too early."""
+    damage: str | None
+    """With `salvage`: what of the backup is lost, and so not compared."""
+    read_as: list[str]
+    """What the files are packed in and how they are encoded, where they are not plain."""
+    envelope_kept: bool
+    """Whether what stands around the records is the same, byte for byte."""
     models: dict[str, ModelSummary]
     total: int
     """How many differences there are."""
@@ -221,20 +224,22 @@ def verify(
     embedded: bool = False,
     any_order: bool = False,
     salvage: bool = False,
+    encoding: str | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Compare `converted` with what `schema` makes of `backup`, record by record.
 
     `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
     to be converted, without it such fields have to be as they were. With `any_order` the records
-    may stand in another order, as `--order dependencies` leaves them. With `salvage` a backup that
-    is cut off ends where its last whole record does. Differences are reported, not raised. Raises
-    `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
-    and `UsageError` where methods of the project make natural keys and Django is not set up.
+    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the
+    whole records of a damaged backup count. `encoding` is that of the backup. Differences are
+    reported, not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup,
+    `SchemaError`, `SourceError`, and `UsageError` where methods of the project make natural keys
+    and Django is not set up.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     with contextlib.ExitStack() as stack:
-        old = stack.enter_context(_Input(backup, progress, salvage=salvage))
+        old = stack.enter_context(_Input(backup, progress, salvage=salvage, encoding=encoding))
         new = stack.enter_context(_Input(converted, progress))
         more = [stack.enter_context(_Input(one, progress)) for one in keys]
         try:
@@ -405,19 +410,29 @@ class Entry:
 class _Input:
     """A backup that can be read several times; every time it has to be the same."""
 
-    def __init__(self, backup: Backup, progress: Progress | None, *, salvage: bool = False) -> None:
-        self.name, self._file, self._start, self._owned = _open(backup)
+    def __init__(
+        self,
+        backup: Backup,
+        progress: Progress | None,
+        *,
+        salvage: bool = False,
+        encoding: str | None = None,
+    ) -> None:
+        from fastnk.source import Source
+
+        self._source = Source(backup, BLOCK_SIZE, encoding=encoding, salvage=salvage)
+        self.name = self._source.name
         self._progress = progress
-        self._salvage = salvage
         self._facts: FileFacts | None = None
-        self.cut_off_at: int | None = None
+        self._copy: BinaryIO | None = None
 
     def __enter__(self) -> _Input:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._owned:
-            self._file.close()
+        self._source.close()
+        if self._copy is not None:
+            self._copy.close()
 
     @property
     def facts(self) -> FileFacts:
@@ -425,16 +440,47 @@ class _Input:
         assert self._facts is not None
         return self._facts
 
+    @property
+    def notes(self) -> list[str]:
+        """What it is packed in and how it is encoded."""
+        return self._source.notes
+
+    @property
+    def envelope(self) -> tuple[bytes, bytes]:
+        return self._source.envelope
+
+    @property
+    def damage(self) -> str | None:
+        """With `salvage`: what is lost of it."""
+        damage = self._source.damage
+        return None if damage is None else damage.summary()
+
+    @property
+    def cut_off_at(self) -> int | None:
+        """With `salvage`: where it ends too early."""
+        damage = self._source.damage
+        return None if damage is None else damage.cut_off_at
+
     def records(self, phase: str) -> Iterator[Entry]:
         """All records. Raises `BackupSyntaxError` and `SourceError`."""
+        done = 0
+        try:
+            for entry in self._records(phase):
+                yield entry
+                done += 1
+        except BackupSyntaxError as error:
+            if not self._source.recover(error):
+                raise self._source.explained(error) from None
+            yield from itertools.islice(self._records(phase), done, None)
+
+    def _records(self, phase: str) -> Iterator[Entry]:
         hash_ = hashlib.sha256()
-        reader = _Reader(self.name, self._blocks(phase, hash_.update), self._salvage)
+        reader = _Reader(self.name, self._blocks(phase, hash_.update))
         count = 0
         for entry in reader.records():
             count = entry.number
             yield entry
         facts = FileFacts(self.name, reader.size, hash_.hexdigest(), count)
-        self.cut_off_at = reader.cut_off_at
         if self._facts not in (None, facts):
             what = f"{self.name or 'the backup'} changed while it was read"
             raise SourceError(what, code="FNK121", remedy="wait until nothing writes to it")
@@ -442,71 +488,33 @@ class _Input:
 
     def read(self, start: int, end: int) -> bytes:
         """Some of the bytes. Raises `SourceError`."""
-        try:
-            self._file.seek(self._start + start)
-            return self._file.read(end - start)
-        except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
+        if self._source.size is not None:
+            return self._source.peek(start, end - start)
+        if self._copy is None:
+            self._copy = tempfile.TemporaryFile()
+            for block in self._source.blocks():
+                self._copy.write(block)
+        self._copy.seek(start)
+        return self._copy.read(end - start)
 
     def source(self) -> Source:
         """The same for what reads backups in another way. It may not be read while `records` is."""
-        from fastnk.source import Source
-
-        self._file.seek(self._start)
-        return Source(self._file)
+        return self._source
 
     def _blocks(self, phase: str, also: Callable[[bytes], object]) -> Iterator[bytes]:
-        size = done = 0
-        try:
-            size = self._file.seek(0, os.SEEK_END) - self._start
-            self._file.seek(self._start)
-            while block := self._file.read(BLOCK_SIZE):
-                also(block)
-                yield block
-                done += len(block)
-                if self._progress is not None:
-                    self._progress(phase, done, size)
-        except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror or error}") from error
-
-
-def _open(backup: Backup) -> tuple[str | None, BinaryIO, int, bool]:
-    """Its name, a seekable file, where the backup begins in it, and whether to close it."""
-    if isinstance(backup, (bytes, bytearray, memoryview)):
-        return None, io.BytesIO(backup), 0, True
-    if isinstance(backup, (str, os.PathLike)):
-        path = Path(backup)
-        try:
-            file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise SourceError(f"cannot read {path}: {error.strerror}") from error
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return os.fspath(backup), file, 0, True
-        with file:
-            return os.fspath(backup), _copied(file), 0, True
-    found = getattr(backup, "name", None)
-    name = found if isinstance(found, str) else None
-    if backup.seekable():
-        return name, backup, backup.tell(), False
-    return name, _copied(backup), 0, True
-
-
-def _copied(stream: BinaryIO) -> BinaryIO:
-    """What can be read only once, in a temporary file."""
-    copy = tempfile.TemporaryFile()
-    shutil.copyfileobj(stream, copy)
-    return copy
+        for block in self._source.watched(phase, self._progress):
+            data = bytes(block)
+            also(data)
+            yield data
 
 
 class _Reader:
     """Takes a backup apart into records; has no more in memory than the largest of them."""
 
-    def __init__(self, name: str | None, blocks: Iterator[bytes], salvage: bool) -> None:
+    def __init__(self, name: str | None, blocks: Iterator[bytes]) -> None:
         self.size = 0
-        self.cut_off_at: int | None = None
         self._name = name
         self._blocks = blocks
-        self._salvage = salvage
         self._decode = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
         self._at = 0
@@ -531,7 +539,7 @@ class _Reader:
         while self._peek():
             entry = self._entry()
             if entry is None:
-                return self._cut_off()
+                raise self._cut_off()
             yield entry
 
     def _array(self) -> Iterator[Entry]:
@@ -542,7 +550,7 @@ class _Reader:
                 raise self._error("FNK200", "not JSON: a comma or a bracket should stand here")
             entry = self._entry() if self._peek() else None
             if entry is None:
-                return self._cut_off()
+                raise self._cut_off()
             yield entry
         self._advance(self._at + 1)
         if self._peek():
@@ -577,10 +585,8 @@ class _Reader:
             self._advance(end)
             return members
 
-    def _cut_off(self) -> None:
-        if not self._salvage or not self._count:
-            raise self._error("FNK205", f"the backup is cut off behind {self._count:,} records")
-        self.cut_off_at = self.size
+    def _cut_off(self) -> BackupSyntaxError:
+        return self._error("FNK205", f"the backup is cut off behind {self._count:,} records")
 
     def _peek(self) -> str:
         """The next character that is no white space; empty at the end."""
@@ -608,7 +614,7 @@ class _Reader:
             length += len(block)
             if length >= len(rest):
                 break
-        if not length and self._decode.getstate()[0] and not self._salvage:
+        if not length and self._decode.getstate()[0]:
             raise self._error("FNK206", "not UTF-8: the backup ends within a character")
         self._text, self._at = "".join(pieces), 0
         return length > 0
@@ -1365,11 +1371,10 @@ class _Verification:
 
         old, _, keys = self._inputs
         methods = self._rows.methods()
-        with contextlib.ExitStack() as stack:
-            sources = [stack.enter_context(one.source()) for one in (old, *keys)]
-            for made in called_keys(self._schema, sources):
-                if made.key is not None and (made.label, made.method) in methods:
-                    self._rows.add_called(made.label, made.method, made.pk, made.key)
+        sources = [one.source() for one in (old, *keys)]
+        for made in called_keys(self._schema, sources):
+            if made.key is not None and (made.label, made.method) in methods:
+                self._rows.add_called(made.label, made.method, made.pk, made.key)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -1385,7 +1390,7 @@ class _Verification:
         for label, count in self._findings.by_model.items():
             self._model(label).differences = count
         return VerificationReport(
-            faithful=self._findings.total == 0,
+            faithful=self._findings.total == 0 and old.envelope == new.envelope,
             backup=old.facts,
             converted=new.facts,
             keys=[one.facts for one in keys],
@@ -1393,6 +1398,9 @@ class _Verification:
             style=self._styles.most(),
             embedded=self._embedded,
             cut_off_at=old.cut_off_at,
+            damage=old.damage,
+            read_as=[note for one in (old, new, *keys) for note in one.notes],
+            envelope_kept=old.envelope == new.envelope,
             models=dict(sorted(self._models.items())),
             total=self._findings.total,
             counts=dict(sorted(self._findings.by_code.items())),

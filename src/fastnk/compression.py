@@ -1,0 +1,437 @@
+"""Compressed streams as chunks of bytes: told by their first bytes, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from queue import Full, Queue
+from typing import Any, NamedTuple
+
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError
+
+CHUNK_BYTES = 1 << 18
+"""What is read, or unpacked, at once."""
+CHUNKS_AHEAD = 8
+"""Chunks that are unpacked before anybody asks for them."""
+MAX_LAYERS = 4
+"""How often a backup may be compressed; more is no accident."""
+MAX_RATIO = 1000
+"""How many times its size a backup may unpack to …"""
+FREE_BYTES = 1 << 30
+"""… once it is larger than this. Real dumps stay below 100; zeros in gzip reach 1,030."""
+
+Chunks = Iterator[bytes]
+
+
+class Guard:
+    """Stops what unpacks to far more than it is."""
+
+    def __init__(self, name: str | None, packed: int = 0) -> None:
+        self.name = name
+        self._packed = packed
+
+    def packed(self, chunks: Chunks) -> Chunks:
+        """The chunks, as they are read."""
+        for chunk in chunks:
+            self._packed += len(chunk)
+            yield chunk
+
+    def unpacked(self, chunks: Chunks) -> Chunks:
+        """The chunks, as far as the limit allows. Raises `BackupSyntaxError`."""
+        done = 0
+        for chunk in chunks:
+            done += len(chunk)
+            if done > FREE_BYTES and done > MAX_RATIO * self._packed:
+                raise BackupSyntaxError(
+                    f"the backup unpacks to more than {MAX_RATIO:,} times its size",
+                    code="FNK210",
+                    place=Place(self.name, done),
+                    remedy="no dump does that; if it is one, unpack it yourself and give the file",
+                )
+            yield chunk
+
+
+def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int], None]) -> Chunks:
+    """What is inside all compressions, whose names are appended to `layers`.
+
+    `cut` is called with the bytes unpacked where a stream ends too early or goes wrong, and may
+    raise; what was good before stands.
+    """
+    chunks = guard.packed(chunks)
+    while True:
+        head, chunks = peek(chunks, 16)
+        kind = compression_of(head)
+        if kind is None:
+            return guard.unpacked(chunks) if layers else chunks
+        if len(layers) == MAX_LAYERS:
+            raise BackupSyntaxError(
+                f"the backup is compressed more than {MAX_LAYERS} times",
+                code="FNK210",
+                place=Place(guard.name, 0),
+                remedy="is this file what it seems?",
+            )
+        layers.append(kind)
+        chunks = read_ahead(_decompressed(chunks, _KINDS[kind], cut))
+
+
+def peek(chunks: Chunks, length: int) -> tuple[bytes, Chunks]:
+    """Up to `length` first bytes, and the same chunks again from the start."""
+    taken: list[bytes] = []
+    known = 0
+    for chunk in chunks:
+        taken.append(chunk)
+        known += len(chunk)
+        if known >= length:
+            break
+    head = b"".join(taken)
+    return head[:length], _again(head, chunks)
+
+
+def _again(head: bytes, chunks: Chunks) -> Chunks:
+    if head:
+        yield head
+    del head
+    yield from chunks
+
+
+def compression_of(head: bytes) -> str | None:
+    """The compression that a file with these first bytes has."""
+    for name, kind in _KINDS.items():
+        if head.startswith(kind.magic):
+            return name
+    # lzma alone has no magic: properties, a dictionary of a usual size, a length or none.
+    is_lzma = head[:3] == b"\x5d\0\0" and len(head) >= 13
+    return "lzma" if is_lzma and head[5:13] in (b"\xff" * 8, head[5:10] + b"\0" * 3) else None
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    magic: bytes
+    decompressor: Callable[[], Any]
+    """Makes an object as `bz2` and `lzma` have it."""
+    feed: int = CHUNK_BYTES
+    """Compressed bytes that it gets at once."""
+
+
+class _Inflater:
+    """gzip with the interface of the other decompressors."""
+
+    def __init__(self) -> None:
+        library = fast_zlib() or zlib
+        self._inflate = library.decompressobj(31)
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inflate.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inflate.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        rest = self._inflate.unconsumed_tail
+        return bytes(self._inflate.decompress(rest + data if rest else data, most))
+
+
+class _Zstd:
+    """zstd with the interface of the other decompressors. It knows no limit for a call, so it is
+    given little at a time: a block of 4 bytes unpacks to 128 KiB at most."""
+
+    needs_input = True
+
+    def __init__(self) -> None:
+        self._object = zstandard().ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._object.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._object.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return bytes(self._object.decompress(data)) if data else b""
+
+
+def _bz2() -> Any:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+def _lzma() -> Any:
+    import lzma
+
+    return lzma.LZMADecompressor()
+
+
+_KINDS = {
+    "gzip": _Kind(b"\x1f\x8b", _Inflater),
+    "bzip2": _Kind(b"BZh", _bz2),
+    "xz": _Kind(b"\xfd7zXZ\0", _lzma),
+    "zstd": _Kind(b"\x28\xb5\x2f\xfd", _Zstd, 1 << 10),
+    "lzma": _Kind(b"\x5d\0\0\0\0\0\0\0", _lzma),
+}
+
+
+def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Chunks:
+    """All streams that stand one after the other, with NUL bytes behind them or not."""
+    one = kind.decompressor()
+    is_new = True
+    done = 0
+    for chunk in _of_size(chunks, kind.feed):
+        data = chunk.lstrip(b"\0") if is_new else chunk
+        while data or not one.needs_input:
+            try:
+                made = one.decompress(data, CHUNK_BYTES)
+            except Exception as error:
+                if not _is_damage(error):
+                    raise
+                return cut(done)
+            is_new = False
+            if made:
+                done += len(made)
+                yield made
+            data = b""
+            if one.eof:
+                data = one.unused_data.lstrip(b"\0")
+                one, is_new = kind.decompressor(), True
+                if not data:
+                    break
+    if not is_new:
+        cut(done)
+    return None
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a library says so that what it was given is wrong. Each has an error of its own."""
+    return isinstance(error, (EOFError, OSError, ValueError)) or type(error).__name__ in (
+        "error",
+        "IsalError",
+        "LZMAError",
+        "ZstdError",
+    )
+
+
+def _of_size(chunks: Chunks, size: int) -> Chunks:
+    for chunk in chunks:
+        if len(chunk) <= size:
+            yield chunk
+            continue
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+def read_ahead(chunks: Chunks) -> Chunks:
+    """The chunks, made in a thread of their own: the libraries release the GIL."""
+    made: Queue[tuple[bytes | None, BaseException | None]] = Queue(CHUNKS_AHEAD)
+    is_over = threading.Event()
+
+    def put(item: tuple[bytes | None, BaseException | None]) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(Full):
+                made.put(item, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for chunk in chunks:
+                put((chunk, None))
+                if is_over.is_set():
+                    break
+            put((None, None))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            chunk, error = made.get()
+            if error is not None:
+                raise error
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def fast_zlib() -> Any:
+    """ISA-L's zlib, where it is installed, or `None`."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return None
+    return isal_zlib
+
+
+def zstandard() -> Any:
+    """Raises `MissingExtraError` without it."""
+    try:
+        import zstandard as library
+    except ImportError:
+        raise MissingExtraError("zstandard", "fast", "zstd") from None
+    return library
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+COMPRESSIONS = (*SUFFIXES.values(), "none")
+PART_BYTES = 1 << 20
+"""What is compressed at once by one thread. Parts are compressed with the end of the one before
+as a dictionary, as pigz does it, so that the loss is below a percent."""
+WINDOW_BYTES = 1 << 15
+
+
+def compression_for(name: str | None, wanted: str | None) -> str | None:
+    """How an output with this name is compressed. Raises `UsageError`."""
+    if wanted is None:
+        ending = "." + name.rpartition(".")[2].lower() if name and "." in name else ""
+        return SUFFIXES.get(ending)
+    if wanted not in COMPRESSIONS:
+        raise UsageError(f'no compression "{wanted}"', remedy=", ".join(COMPRESSIONS))
+    return None if wanted == "none" else wanted
+
+
+class Compressor:
+    """Compresses what it is given in threads of its own; `write` gets the result in order."""
+
+    def __init__(self, kind: str, write: Callable[[bytes], object], jobs: int = 2) -> None:
+        self._write = write
+        self._encoder = _ENCODERS[kind]()
+        self._jobs = jobs
+        self._part = bytearray()
+        self._pending: list[_Part] = []
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._part += data
+        while len(self._part) >= PART_BYTES:
+            part = bytes(memoryview(self._part)[:PART_BYTES])
+            del self._part[:PART_BYTES]
+            self._start(part, False)
+
+    def finish(self) -> None:
+        self._start(bytes(self._part), True)
+        self._part.clear()
+        self.stop()
+
+    def stop(self) -> None:
+        """Wait for the threads."""
+        pending, self._pending = self._pending, []
+        for part in pending:
+            self._write(part.result())
+
+    def _start(self, data: bytes, is_last: bool) -> None:
+        jobs = self._jobs if self._encoder.is_parallel else 1
+        while len(self._pending) >= jobs:
+            self._write(self._pending.pop(0).result())
+        self._pending.append(_Part(self._encoder.task(data, is_last)))
+
+
+class _Part(threading.Thread):
+    """A part as it is compressed."""
+
+    def __init__(self, task: Callable[[], bytes]) -> None:
+        super().__init__(daemon=True)
+        self._task = task
+        self._outcome: bytes | BaseException = b""
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._outcome = self._task()
+        except BaseException as error:
+            self._outcome = error
+
+    def result(self) -> bytes:
+        self.join()
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+
+class _Gzip:
+    """One gzip member, made of parts."""
+
+    is_parallel = True
+
+    def __init__(self) -> None:
+        self._library: Any = fast_zlib() or zlib
+        self._before = b""
+        self._crc = 0
+        self._length = 0
+        self._head = (
+            b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no name and no time: equal input, equal output
+        )
+
+    def task(self, data: bytes, is_last: bool) -> Callable[[], bytes]:
+        self._crc = self._library.crc32(data, self._crc)
+        self._length += len(data)
+        head, self._head = self._head, b""
+        dictionary, self._before = self._before, data[-WINDOW_BYTES:]
+        tail = b""
+        if is_last:
+            tail = self._crc.to_bytes(4, "little") + (self._length & 0xFFFFFFFF).to_bytes(
+                4, "little"
+            )
+        return lambda: head + self._deflated(data, dictionary, is_last) + tail
+
+    def _deflated(self, data: bytes, dictionary: bytes, is_last: bool) -> bytes:
+        library = self._library
+        options = {"zdict": dictionary} if dictionary else {}
+        level = 6 if library is zlib else library.Z_BEST_COMPRESSION
+        deflate = library.compressobj(level, zlib.DEFLATED, -15, **options)
+        flush = zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH
+        return bytes(deflate.compress(data) + deflate.flush(flush))
+
+
+class _InOneThread:
+    """A compression that goes on from part to part."""
+
+    is_parallel = False
+
+    def __init__(self, compressor: Any) -> None:
+        self._compressor = compressor
+
+    def task(self, data: bytes, is_last: bool) -> Callable[[], bytes]:
+        def compressed() -> bytes:
+            made = self._compressor.compress(data)
+            return bytes(made + self._compressor.flush() if is_last else made)
+
+        return compressed
+
+
+def _bzip2_encoder() -> _InOneThread:
+    import bz2
+
+    return _InOneThread(bz2.BZ2Compressor())
+
+
+def _xz_encoder() -> _InOneThread:
+    import lzma
+
+    return _InOneThread(lzma.LZMACompressor())
+
+
+def _zstd_encoder() -> _InOneThread:
+    return _InOneThread(zstandard().ZstdCompressor(write_checksum=True).compressobj())
+
+
+_ENCODERS: dict[str, Callable[[], _Gzip | _InOneThread]] = {
+    "gzip": _Gzip,
+    "bzip2": _bzip2_encoder,
+    "xz": _xz_encoder,
+    "zstd": _zstd_encoder,
+}

@@ -1,0 +1,362 @@
+"""A backup that is more than a plain file of records, as one text of records in UTF-8.
+
+Whatever it is packed in, however it is encoded, cut up or damaged: what reads it sees one array,
+or lines. Nothing is kept of it but where the records stand; each pass unpacks it again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from fastnk.compression import Chunks, peek
+from fastnk.encodings import (
+    RECORD_START,
+    Encoding,
+    encoding_of,
+    in_utf8,
+    legacy_encoding,
+    original_offset,
+)
+from fastnk.errors import BackupSyntaxError, Place, SourceError
+from fastnk.packages import HEAD_BYTES, Member, Package, Raw, choose, cut_off
+from fastnk.scan import MAX_LOSSES, Loss, Scan, scan
+
+MAX_ENVELOPE = 16 << 20
+"""Bytes of an envelope in front of its records, and behind them."""
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
+_FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
+_MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How a backup is to be read."""
+
+    encoding: str | None = None
+    """`None` to find out."""
+    salvage: bool = False
+    """Whether to take the whole records of a damaged one."""
+
+
+class _Part(NamedTuple):
+    """A member of the package that holds records."""
+
+    number: int
+    name: str | None
+    encoding: Encoding
+    start: int
+    """Where in its text the records begin; what is before belongs to the envelope."""
+    scan: Scan | None
+    """Of what follows; `None` where it has not been needed."""
+
+
+class Layout:
+    """Where the records of a backup are. Raises what reading it raises."""
+
+    def __init__(
+        self,
+        name: str | None,
+        files: Callable[[], Iterator[Raw]],
+        reading: Reading,
+        *,
+        scanned: bool = False,
+        guess: bool = False,
+    ) -> None:
+        self.name = name
+        self.notes: list[str] = []
+        """What was found, in sentences for the report."""
+        self.prologue = self.epilogue = b""
+        """What stands around the records and belongs into the output."""
+        self._reading = reading
+        self._guess = guess
+        self._cuts: set[str] = set()
+        self._package = Package(files, self._on_cut)
+        numbers = self._choose()
+        self._scanned = scanned or reading.salvage or len(numbers) > 1
+        self._parts = [self._part(number, member) for number, member in self._members(numbers)]
+        self._pieces = None if self._is_one_stretch else _Pieces(self._parts)
+
+    # -- what it is --
+
+    def _choose(self) -> list[int]:
+        members = self._package.members()
+        first = next(members, None)
+        if first is None:
+            raise SourceError(
+                f"{self.name} is empty", code="FNK124", remedy="name the file that dumpdata wrote"
+            )
+        peek(first.chunks, 1)
+        is_one = not {"tar", "zip"} & set(first.layers) and first.name == self.name
+        members.close()  # type: ignore[attr-defined]
+        if is_one:
+            return [0]
+        choice = choose(self._package, self.name)
+        self.notes += choice.notes
+        return choice.numbers
+
+    def _members(self, numbers: list[int]) -> Iterator[tuple[int, Member]]:
+        """The members with these ascending numbers."""
+        wanted = iter(numbers)
+        number = next(wanted)
+        for at, member in enumerate(self._package.members()):
+            if at == number:
+                yield at, member
+                number = next(wanted, -1)
+                if number == -1:
+                    return
+
+    def _part(self, number: int, member: Member) -> _Part:
+        head, _ = peek(member.chunks, HEAD_BYTES)
+        encoding = encoding_of(head, self._reading.encoding)
+        if self._guess and encoding.is_plain and self._reading.encoding is None:
+            legacy = legacy_encoding(self._raw(number))
+            encoding = Encoding(legacy) if legacy else encoding
+        if member.layers:
+            self.notes.append(f"{member.name or 'the backup'} unpacked: {', '.join(member.layers)}")
+        if not encoding.is_plain:
+            self.notes.append(f"{member.name or 'the backup'} read as {encoding}")
+        part = _Part(number, member.name, encoding, 0, None)
+        start = self._envelope(part)
+        if start is not None and (found := self._enveloped(part, start)) is not None:
+            return found
+        return part._replace(scan=scan(self._text(part))) if self._scanned else part
+
+    def _envelope(self, part: _Part) -> int | None:
+        """Where the records begin that stand in an object."""
+        head, chunks = peek(self._text(part), HEAD_BYTES)
+        if not head.lstrip().startswith(b"{") or _FIRST_RECORD.match(head):
+            return None
+        head, _ = peek(chunks, MAX_ENVELOPE)
+        return records_array(head)
+
+    def _enveloped(self, part: _Part, start: int) -> _Part | None:
+        """The part with the records in its envelope; `None` where that is damaged."""
+        if self.prologue:
+            raise _several_places(part.name, start)
+        found = scan(_from(self._text(part), start), closes=True)
+        if found.closed is None:
+            return None
+        prologue = b"".join(_between(self._text(part), 0, start))
+        end = start + found.closed
+        epilogue = b"".join(_between(self._text(part), end, end + MAX_ENVELOPE))
+        try:
+            json.loads(prologue + b"[]" + epilogue)
+        except (ValueError, RecursionError):
+            return None
+        again = re.search(rb"\[" + _FIRST_RECORD.pattern, epilogue)
+        if again is not None:
+            raise _several_places(part.name, end + again.start())
+        self.prologue, self.epilogue = prologue, epilogue
+        self.notes.append(
+            f"{part.name or 'the backup'} has its records in an envelope, at byte {start:,}"
+        )
+        return part._replace(start=start, scan=found)
+
+    # -- the text --
+
+    def chunks(self) -> Chunks:
+        """The text, from its start."""
+        if self._pieces is None:
+            part = self._parts[0]
+            end = sys.maxsize if part.scan is None else part.scan.closed or sys.maxsize
+            yield from _between(self._text(part), part.start, part.start + end)
+            return
+        for number, member in self._members([part.number for part in self._parts]):
+            index = next(i for i, part in enumerate(self._parts) if part.number == number)
+            part = self._parts[index]
+            text = _from(in_utf8(member.chunks, part.encoding), part.start)
+            yield from self._pieces.of(index, text)
+        yield self._pieces.tail
+
+    def place(self, offset: int) -> tuple[str | None, int]:
+        """The file and the offset in it of a byte of the text."""
+        index, inside = (0, offset) if self._pieces is None else self._pieces.place(offset)
+        return self._original(self._parts[index], inside)
+
+    def _original(self, part: _Part, inside: int) -> tuple[str | None, int]:
+        inside += part.start
+        if part.encoding.name == "utf-8":
+            return part.name, part.encoding.mark + inside
+        return part.name, original_offset(self._raw(part.number), part.encoding, inside)
+
+    def _raw(self, number: int) -> Chunks:
+        for _, member in self._members([number]):
+            yield from member.chunks
+
+    def _text(self, part: _Part) -> Chunks:
+        return in_utf8(self._raw(part.number), part.encoding)
+
+    # -- damage --
+
+    @property
+    def _is_one_stretch(self) -> bool:
+        """Whether the text is a stretch of one file."""
+        one = self._parts[0].scan
+        return len(self._parts) == 1 and (one is None or (self.is_clean and len(one.runs) == 2))
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether the text is the file as it lies there."""
+        return self._is_one_stretch and not self.notes and self._parts[0].encoding.is_plain
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the records are all there is."""
+        scans = [part.scan for part in self._parts if part.scan]
+        return not self._cuts and all(one.is_clean for one in scans)
+
+    @property
+    def records(self) -> int:
+        return sum(part.scan.records for part in self._parts if part.scan)
+
+    @property
+    def lost_records(self) -> int:
+        return sum(part.scan.lost_records for part in self._parts if part.scan)
+
+    @property
+    def lost_bytes(self) -> int:
+        return sum(part.scan.lost_bytes for part in self._parts if part.scan)
+
+    @property
+    def loss_count(self) -> int:
+        return sum(part.scan.loss_count for part in self._parts if part.scan)
+
+    def losses(self) -> list[Loss]:
+        """What is lost, with its places in the files; the first 10,000 of them."""
+        found = []
+        for part in self._parts:
+            for loss in part.scan.losses if part.scan else ():
+                name, start = self._original(part, loss.start)
+                _, end = self._original(part, loss.end)
+                found.append(msgspec.structs.replace(loss, start=start, end=end, file=name))
+        return found[:MAX_LOSSES]
+
+    @property
+    def cut_off_at(self) -> int | None:
+        """Where the backup ends too early, if it does."""
+        part = self._parts[-1]
+        if part.scan is None or not (part.scan.ends_badly or self._cuts):
+            return None
+        return self._original(part, part.scan.length)[1]
+
+    def summary(self) -> str:
+        """What salvage keeps and loses, in a sentence."""
+        kept = f"kept {self.records:,} whole records"
+        lost = (
+            f"lost {self.lost_bytes:,} bytes in {self.loss_count:,} places,"
+            f" {self.lost_records:,} records that seem to begin in them"
+        )
+        causes = "".join(f"; {cut}" for cut in sorted(self._cuts))
+        return f"{kept}, {lost}{causes}"
+
+    def _on_cut(self, what: str, name: str | None, done: int) -> None:
+        if not self._reading.salvage:
+            raise cut_off(what, name, done)
+        self._cuts.add(f"{name}: {what}" if name else what)
+
+
+class _Pieces:
+    """The runs of records of all parts as one text: `[`, records, `,`, records, `]`."""
+
+    def __init__(self, parts: list[_Part]) -> None:
+        scans = [part.scan or Scan() for part in parts]
+        with_records = [one for one in scans if one.records]
+        self._is_array = not with_records or any(one.shape == "array" for one in with_records)
+        self._separator = b",\n" if self._is_array else b"\n"
+        self.tail = b"\n]\n" if self._is_array else b"\n"
+        self._runs = [list(one.pairs()) for one in scans]
+        self._starts = array("Q")
+        """Of each run in the text, …"""
+        self._places: list[tuple[int, int]] = []
+        """… its part, and where it starts in that."""
+        at = 0
+        for index, runs in enumerate(self._runs):
+            for start, end in runs:
+                at += len(self._before(not self._places))
+                self._starts.append(at)
+                self._places.append((index, start))
+                at += end - start
+
+    def _before(self, is_first: bool) -> bytes:
+        if not is_first:
+            return self._separator
+        return b"[\n" if self._is_array else b""
+
+    def of(self, index: int, text: Chunks) -> Chunks:
+        """What one part, of which this is the text, gives."""
+        at = 0
+        rest = b""
+        is_first = not any(self._runs[:index])
+        if index == 0 and not self._places:
+            yield self._before(True)
+        for start, end in self._runs[index]:
+            yield self._before(is_first)
+            is_first = False
+            while at < end:
+                if not rest:
+                    rest = next(text, b"")
+                    if not rest:
+                        return  # it has changed, which the checksums show
+                kept = rest[max(0, start - at) : end - at]
+                taken = min(len(rest), end - at)
+                at += taken
+                rest = rest[taken:]
+                if kept:
+                    yield kept
+        for _ in text:
+            pass  # so that damage behind the records is met in each pass
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """The part and the place in it of a byte of the text."""
+        if not self._places:
+            return 0, offset
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        index, start = self._places[number]
+        return index, start + max(0, offset - self._starts[number])
+
+
+def records_array(head: bytes) -> int | None:
+    """Where in an object the array of its records begins; `None` where there is none, or the
+    object is itself a record."""
+    depth = 0
+    last = b""
+    for token in _TOKEN.finditer(head):
+        text = token[0]
+        if text == b"[" and _FIRST_RECORD.match(head, token.end()):
+            return token.start()
+        if text == b":" and depth == 1 and last in _MEMBERS:
+            return None
+        depth += (text in b"[{") - (text in b"]}")
+        last = text
+    return None
+
+
+def _several_places(name: str | None, offset: int) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        "records stand in several places of an envelope",
+        code="FNK211",
+        place=Place(name, offset),
+        remedy="give each list of records as a file of its own, all in one folder",
+    )
+
+
+def _from(chunks: Chunks, start: int) -> Chunks:
+    for chunk in chunks:
+        if start < len(chunk):
+            yield chunk[start:] if start > 0 else chunk
+        start -= len(chunk)
+
+
+def _between(chunks: Chunks, start: int, end: int) -> Chunks:
+    for chunk in chunks:
+        if start < len(chunk) and end > 0:
+            yield chunk[max(0, start) : end]
+        start -= len(chunk)
+        end -= len(chunk)

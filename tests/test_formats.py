@@ -1,0 +1,583 @@
+"""Every row of the table of formats, made with Python's own libraries, goes through every verb."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import lzma
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastnk
+from fastnk import formats
+from fastnk.convert import LegacyBackupConverter
+from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
+from fastnk.schema import Schema
+from fastnk.source import Backup
+
+SCHEMA = Schema.loads(
+    b"""{"version": 1, "models": {"zoo.keeper": {
+        "natural_key": ["name"], "relations": {"mentor": {"to": "zoo.keeper"}}}}}"""
+)
+NAMES = ["Anna", "Børge", "Čenda", "Dörte", "Émile", "Flo"]
+WESTERN = ["Anna", "Børge", "Zoë", "Dörte", "Émile", "Flo"]
+TIME = "2001-02-03T04:05:06.789Z"
+
+
+def keeper(pk: int, name: str, mentor: int | None = None) -> dict[str, Any]:
+    fields = {"name": name, "mentor": mentor, "joined": TIME, "seen": TIME}
+    return {"model": "zoo.keeper", "pk": pk, "fields": fields}
+
+
+def pupil(pk: int, mentor: int) -> dict[str, Any]:
+    return keeper(pk, f'P-{pk} "quoted" {{text}}, [1]', mentor)
+
+
+def records(names: list[str] = NAMES) -> list[dict[str, Any]]:
+    keepers = [keeper(pk, name) for pk, name in enumerate(names, 1)]
+    return [pupil(101, 6), *keepers, *(pupil(pk, pk % 6 + 1) for pk in range(102, 140))]
+
+
+RECORDS = records()
+TEXT = json.dumps(RECORDS, ensure_ascii=False, indent=2).encode()
+COMPACT = json.dumps(RECORDS, ensure_ascii=False).encode()
+GZIP = gzip.compress(TEXT)
+
+
+def natural(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the conversion of these records gives, by plain dicts."""
+    names = {one["pk"]: one["fields"]["name"] for one in given}
+    found = []
+    for one in given:
+        mentor = one["fields"]["mentor"]
+        fields = {**one["fields"], "mentor": [names[mentor]] if mentor in names else mentor}
+        found.append({"model": one["model"], "natural_key": [fields["name"]], "fields": fields})
+    return found
+
+
+# ---- containers ----
+
+
+def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def package(checksum: str | None = None) -> dict[str, bytes]:
+    digest = hashlib.sha256(TEXT).hexdigest() if checksum is None else checksum
+    return {
+        "./metadata.json": b'{"export_type": "migration_package", "components": {}}',
+        "./database/database_backup.json": TEXT,
+        "./database/backup_metadata.json": b'{"model_counts": {"zoo.keeper": 45}}',
+        "./storage/media/scan.png": b"\x89PNG" + bytes(range(256)) * 100,
+        "./storage/other.json": json.dumps([keeper(99, "nobody")]).encode(),
+        "./checksum.txt": f"{digest}  database/database_backup.json\n".encode(),
+    }
+
+
+def linked() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo("backup.json")
+        info.type = tarfile.SYMTYPE
+        info.linkname = "/etc/passwd"
+        archive.addfile(info)
+    return out.getvalue()
+
+
+def by_model() -> dict[str, bytes]:
+    keepers = [one for one in RECORDS if one["pk"] < 100]
+    pupils = [one for one in RECORDS if one["pk"] > 100]
+    return {
+        "a_pupils.json": json.dumps(pupils).encode(),
+        "empty.json": b"[]\n",
+        "notes.txt": b"taken on a Monday\n",
+        "keepers.json": json.dumps(keepers, indent=1).encode(),
+    }
+
+
+def folder(tmp_path: Path) -> Path:
+    for name, data in by_model().items():
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "folder"
+
+
+def pipe(tmp_path: Path) -> Path:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    def write() -> None:
+        path.write_bytes(TEXT)
+
+    threading.Thread(target=write).start()
+    return path
+
+
+def zstd(data: bytes) -> bytes:
+    zstandard = pytest.importorskip("zstandard")
+    return bytes(zstandard.ZstdCompressor().compress(data))
+
+
+def url(tmp_path: Path) -> str:
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://backups/b.json", "wb") as file:
+        file.write(GZIP)
+    return "memory://backups/b.json"
+
+
+MIXED = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in RECORDS).encode()
+ENVELOPE = (
+    b'{"metadata": {"at": "2025", "n": [1, {"a": "]"}]}, "data": {"records": %s, "x": [2]}}\n'
+)
+HALF = len(RECORDS) // 2
+LAST = TEXT.rindex(b'{\n    "model"') if b'{\n    "model"' in TEXT else TEXT.rindex(b"  {")
+
+Maker = Callable[[Path], Backup]
+MAKERS: dict[str, Maker | bytes] = {
+    "plain file": TEXT,
+    "gzip": GZIP,
+    "gzip of several members": gzip.compress(TEXT[:500]) + gzip.compress(TEXT[500:]) + bytes(512),
+    "gzip in gzip": gzip.compress(GZIP),
+    "bzip2": bz2.compress(TEXT[:500]) + bz2.compress(TEXT[500:]),
+    "xz": lzma.compress(TEXT),
+    "lzma": lzma.compress(TEXT, format=lzma.FORMAT_ALONE),
+    "zstd": lambda _: zstd(TEXT[:500]) + zstd(TEXT[500:]),
+    "zip": zipped({"readme.txt": b"hello", "backup.json": TEXT}),
+    "tar": tarred({"readme.txt": b"hello", "backup.json": TEXT}),
+    "compressed tar": tarred({"a/readme.txt": b"hello", "a/backup.json": TEXT}, "w:gz"),
+    "tar of compressed files": tarred({"backup.json.gz": GZIP, "readme.txt": b"hello"}),
+    "EDMS package": tarred(package(), "w:gz"),
+    "folder": folder,
+    "list of files": lambda path: [str(folder(path) / name) for name in by_model()],
+    "pipe": pipe,
+    "URL": url,
+    "package with a path that climbs out": tarred({"../backup.json": TEXT}),
+    "package with a link": linked(),
+    "package with another checksum": zipped(package("0" * 64)),
+    "array": COMPACT,
+    "JSON Lines": MIXED,
+    "several arrays": b"%s\n[]\n%s"
+    % (json.dumps(RECORDS[:HALF]).encode(), json.dumps(RECORDS[HALF:]).encode()),
+    "envelope": ENVELOPE % COMPACT,
+    "one file per model": folder,
+    "UTF-8": COMPACT,
+    "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + TEXT,
+    "UTF-16 LE with a byte order mark": b"\xff\xfe" + TEXT.decode().encode("utf-16-le"),
+    "UTF-16 BE with a byte order mark": b"\xfe\xff" + TEXT.decode().encode("utf-16-be"),
+    "UTF-16 LE": TEXT.decode().encode("utf-16-le"),
+    "UTF-16 BE": TEXT.decode().encode("utf-16-be"),
+    "cp1252": json.dumps(records(WESTERN), ensure_ascii=False).encode("cp1252"),
+    "Latin-1": json.dumps(records(WESTERN), ensure_ascii=False).encode("latin-1"),
+    "text before the first record": b"Loading .env\n[INFO] {settings}\n" + TEXT,
+    "text after the last record": TEXT + b"\nDone in 3 s {ok}\n",
+    "no closing bracket": TEXT.rstrip()[:-1],
+    "cut in a record": TEXT[: LAST + 20],
+    "cut in a string": COMPACT[: COMPACT.rindex(b"quoted")],
+    "cut in a character": COMPACT[: COMPACT.index("Č".encode()) + 1],
+    "cut in a gzip stream": GZIP[: len(GZIP) // 2],
+    "trailing comma": COMPACT[:-1] + b",]",
+    "missing comma": COMPACT.replace(b'}}, {"model"', b'}} {"model"', 1),
+    "NUL bytes at the end": TEXT + bytes(4096),
+    "corrupt record in the middle": COMPACT.replace(b'"pk": 5, "fields"', b'"pk": 5 "fie', 1),
+    "bytes that are no UTF-8 in a record": COMPACT.replace(b"P-120", b"P\xff120"),
+    "cut in UTF-16": TEXT.decode().encode("utf-16")[:3001],
+    "no whole record": b"INFO starting\nINFO done\n[",
+}
+LOST: dict[str, list[dict[str, Any]]] = {
+    # What of the records is not whole; where it is not all that follows.
+    "cut in a record": RECORDS[-1:],
+    "cut in a string": RECORDS[-1:],
+    "cut in a character": RECORDS[3:],
+    "corrupt record in the middle": [keeper(5, "Émile")],
+    "bytes that are no UTF-8 in a record": [one for one in RECORDS if one["pk"] == 120],
+}
+EXTRAS = {"zstd": "zstandard", "URL": "fsspec"}
+WITH_ID = [pytest.param(row, id=row.name) for row in formats.ROWS]
+
+
+def made(row: formats.Row, tmp_path: Path) -> Backup:
+    maker = MAKERS[row.name]
+    if isinstance(maker, bytes):
+        path = tmp_path / "backup"  # the name says nothing
+        path.write_bytes(maker)
+        return path
+    found = maker(tmp_path)
+    if isinstance(found, bytes):
+        return made_of(found, tmp_path)
+    return found
+
+
+def made_of(data: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "backup"
+    path.write_bytes(data)
+    return path
+
+
+def options(row: formats.Row) -> dict[str, Any]:
+    given: dict[str, Any] = {"salvage": True} if row.how == "salvage" else {}
+    return {**given, "encoding": "latin-1"} if row.how == "named" else given
+
+
+def expected(row: formats.Row) -> list[dict[str, Any]]:
+    if row.name in ("cp1252", "Latin-1"):
+        return natural(records(WESTERN))
+    return natural([one for one in RECORDS if one not in LOST.get(row.name, [])])
+
+
+def read(data: bytes, row: formats.Row) -> list[dict[str, Any]]:
+    if row.name == "JSON Lines":
+        return [json.loads(line) for line in data.splitlines()]
+    found = json.loads(data)
+    return found["data"]["records"] if row.name == "envelope" else found
+
+
+def test_every_row_has_a_sample() -> None:
+    assert set(MAKERS) == {row.name for row in formats.ROWS}
+
+
+def test_documentation_has_the_table() -> None:
+    page = Path(__file__).parents[1] / "docs" / "formats.md"
+    assert formats.markdown() in page.read_text()
+
+
+@pytest.mark.parametrize("row", WITH_ID)
+def test_row(row: formats.Row, tmp_path: Path) -> None:
+    if row.name in EXTRAS and not find_spec(EXTRAS[row.name]):
+        pytest.skip(f"no {EXTRAS[row.name]}")
+    if row.how == "refused":
+        with pytest.raises(FastnkError) as caught:
+            fastnk.convert(made(row, tmp_path), tmp_path / "out", SCHEMA, salvage=True)
+        assert caught.value.remedy
+        assert not (tmp_path / "out").exists()
+        return
+    output = tmp_path / "out.json"
+    report = fastnk.convert(made(row, tmp_path), output, SCHEMA, **options(row))
+    got = read(output.read_bytes(), row)
+    want = expected(row)
+    if row.name in ("folder", "list of files", "one file per model"):
+        want.sort(key=lambda one: not one["natural_key"][0].startswith("P-"))
+    if row.name in ("cut in a gzip stream", "cut in UTF-16"):
+        assert 0 < len(got) < len(want)
+        assert got == natural(RECORDS[: len(got)]) or report.dangling
+    else:
+        assert got == want
+    assert report.complete == (row.how != "salvage")
+    assert bool(report.salvaged) == (row.how == "salvage")
+    if row.name == "pipe":
+        return
+    assert fastnk.detect(made_again(row, tmp_path), SCHEMA, **options(row)) == "legacy_database_ids"
+    if not report.dangling:
+        assert fastnk.verify(made_again(row, tmp_path), output, SCHEMA, **options(row)).faithful
+
+
+def made_again(row: formats.Row, tmp_path: Path) -> Backup:
+    (tmp_path / "again").mkdir(exist_ok=True)
+    return made(row, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name) for row in formats.ROWS if row.how == "salvage"]
+)
+def test_damage_is_refused_with_what_salvage_would_do(row: formats.Row, tmp_path: Path) -> None:
+    with pytest.raises(BackupSyntaxError) as caught:
+        fastnk.convert(made(row, tmp_path), tmp_path / "out", SCHEMA)
+    assert caught.value.place.offset is not None
+    assert "--salvage" in str(caught.value)
+    assert "whole records" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name) for row in formats.ROWS if row.kind == "encoding"]
+)
+def test_encodings_are_reported(row: formats.Row, tmp_path: Path) -> None:
+    report = fastnk.convert(made(row, tmp_path), tmp_path / "out", SCHEMA, **options(row))
+    assert bool(report.read_as) == (row.name != "UTF-8")
+
+
+def test_envelope_is_kept_byte_for_byte(tmp_path: Path) -> None:
+    before, behind = ENVELOPE.split(b"%s")
+    backup = made_of(ENVELOPE % COMPACT, tmp_path)
+    fastnk.convert(backup, tmp_path / "out", SCHEMA)
+    data = (tmp_path / "out").read_bytes()
+    assert data.startswith(before)
+    assert data.endswith(behind)
+    (tmp_path / "out").write_bytes(data.replace(b'"x": [2]', b'"x": [3]'))
+    assert not fastnk.verify(backup, tmp_path / "out", SCHEMA).faithful
+
+
+def test_records_in_several_places_of_an_envelope_are_refused(tmp_path: Path) -> None:
+    backup = b'{"keepers": %s, "pupils": %s}' % (
+        json.dumps(RECORDS[1:3]).encode(),
+        json.dumps(RECORDS[:1]).encode(),
+    )
+    with pytest.raises(BackupSyntaxError, match="FNK211"):
+        fastnk.convert(backup, tmp_path / "out", SCHEMA)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 1000, 1 << 17])
+@pytest.mark.parametrize("name", ["gzip", "UTF-16 LE", "several arrays", "envelope"])
+def test_block_sizes_and_jobs_make_no_difference(name: str, block_size: int) -> None:
+    data = MAKERS[name]
+    assert isinstance(data, bytes)
+    want = LegacyBackupConverter(SCHEMA).convert_bytes(data)
+    for jobs in (1, 3):
+        converter = LegacyBackupConverter(SCHEMA, block_size=block_size, jobs=jobs)
+        assert converter.convert_bytes(data) == want
+
+
+@pytest.mark.parametrize("block_size", [7, 1 << 17])
+@pytest.mark.parametrize("text", [TEXT, COMPACT, MIXED], ids=["indented", "compact", "lines"])
+def test_cut_anywhere_keeps_every_whole_record(text: bytes, block_size: int) -> None:
+    converter = LegacyBackupConverter(SCHEMA, salvage=True, block_size=block_size)
+    decode = json.JSONDecoder().raw_decode
+    for length in range(len(text) // 3, len(text), 97):
+        cut = text[:length]
+        readable = cut.decode(errors="ignore")
+        whole = []
+        at = 0
+        while (at := readable.find("{", at)) >= 0:
+            try:
+                one, at = decode(readable, at)
+            except ValueError:
+                break
+            whole.append(one)
+        data = converter.convert_bytes(cut)
+        lines = text is MIXED
+        got = [json.loads(line) for line in data.splitlines()] if lines else json.loads(data)
+        assert got == natural(whole)
+
+
+def test_places_are_those_in_the_file(tmp_path: Path) -> None:
+    """Of faults and of findings, in UTF-16 and behind a mark."""
+    text = json.dumps([keeper(1, "Čenda 😀"), pupil(2, 77)], ensure_ascii=False)
+    fault = text.replace('"mentor"', '"mentor": x', 1)
+    for encoding, mark in [
+        ("utf-16-le", b"\xff\xfe"),
+        ("utf-16-be", b""),
+        ("utf-8", b"\xef\xbb\xbf"),
+    ]:
+        backup = mark + text.encode(encoding)
+        with pytest.raises(FastnkError) as found:
+            LegacyBackupConverter(SCHEMA).convert_bytes(backup)
+        (finding,) = found.value.findings  # type: ignore[attr-defined]
+        at = len(mark + text[: text.index("77")].encode(encoding))
+        assert finding.place.offset == at
+        with pytest.raises(BackupSyntaxError) as caught:
+            LegacyBackupConverter(SCHEMA).convert_bytes(mark + fault.encode(encoding))
+        assert caught.value.offset == len(mark + fault[: fault.index(" x") + 1].encode(encoding))
+
+
+def test_places_name_the_file_of_a_folder(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    (where / "more.json").write_text(json.dumps([pupil(50, 77)]))
+    with pytest.raises(FastnkError) as found:
+        fastnk.convert(where, tmp_path / "out", SCHEMA)
+    (finding,) = found.value.findings  # type: ignore[attr-defined]
+    assert finding.place.path == str(where / "more.json")
+    assert (where / "more.json").read_bytes()[finding.place.offset :].startswith(b"77")
+
+
+def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
+    broken = COMPACT.replace(b'"pk": 5, "fields"', b'"pk": 5 "fie', 1)
+    report = fastnk.convert(broken, tmp_path / "out", SCHEMA, salvage=True)
+    (loss,) = report.losses
+    assert report.records_lost == loss.records == 1
+    assert broken[loss.start : loss.end].startswith(b'{"model": "zoo.keeper", "pk": 5 "fie')
+    assert broken[loss.end :].startswith(b', {"model"')
+    want = [one["pk"] for one in RECORDS if one["fields"]["mentor"] == 5]
+    assert [int(one["pk"]) for one in report.dangling] == want
+    assert {one["value"] for one in report.dangling} == {"5"}
+
+
+def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_path: Path) -> None:
+    inner = json.dumps(keeper(90, "inner"))
+    bad = pupil(3, 1)
+    text = json.dumps([keeper(1, "Anna"), bad, keeper(2, "Bea")], indent=2)
+    text = text.replace('"name": "P', f'"copy": {inner}, "x": x, "name": "P', 1)
+    fastnk.convert(text.encode(), tmp_path / "out", SCHEMA, salvage=True)
+    assert json.loads((tmp_path / "out").read_bytes()) == natural(
+        [keeper(1, "Anna"), keeper(2, "Bea")]
+    )
+
+
+# ---- outputs ----
+
+DECOMPRESS = {"gz": gzip.decompress, "bz2": bz2.decompress, "xz": lzma.decompress}
+
+
+@pytest.mark.parametrize("suffix", DECOMPRESS)
+def test_output_is_compressed_by_its_name(suffix: str, tmp_path: Path) -> None:
+    fastnk.convert(TEXT, tmp_path / "plain.json", SCHEMA)
+    fastnk.convert(TEXT, tmp_path / f"o.json.{suffix}", SCHEMA)
+    data = (tmp_path / f"o.json.{suffix}").read_bytes()
+    assert DECOMPRESS[suffix](data) == (tmp_path / "plain.json").read_bytes()
+
+
+def test_output_is_compressed_as_told(tmp_path: Path) -> None:
+    fastnk.convert(TEXT, tmp_path / "a.gz", SCHEMA, compress="none")
+    fastnk.convert(TEXT, tmp_path / "b", SCHEMA, compress="gzip")
+    assert gzip.decompress((tmp_path / "b").read_bytes()) == (tmp_path / "a.gz").read_bytes()
+    with pytest.raises(FastnkError, match="FNK101"):
+        fastnk.convert(TEXT, tmp_path / "c", SCHEMA, compress="rar")
+
+
+@pytest.mark.parametrize("has_isal", [False, True])
+def test_large_gzip_output(has_isal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnk import compression
+
+    if not has_isal:
+        monkeypatch.setattr(compression, "fast_zlib", lambda: None)
+    data = b"".join(b"%d %s\n" % (n, os.urandom(3).hex().encode()) for n in range(400_000))
+    out = bytearray()
+    compressor = compression.Compressor("gzip", out.extend)
+    for start in range(0, len(data), 300_001):
+        compressor.write(data[start : start + 300_001])
+    compressor.finish()
+    assert gzip.decompress(out) == data
+    assert len(out) < 1.1 * len(gzip.compress(data, 1))
+
+
+# ---- what is not to be trusted ----
+
+
+def device() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo("backup.json")
+        info.type = tarfile.CHRTYPE
+        archive.addfile(info)
+    return out.getvalue()
+
+
+def zip_link() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        info = zipfile.ZipInfo("backup.json")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        device(),
+        zip_link(),
+        linked(),
+        tarred({"/backup.json": TEXT}),
+        tarred({"a/../../backup.json": TEXT}),
+        zipped({"C:\\backup.json": TEXT}),
+        tarred({"a.json": TEXT, "./a.json": TEXT}),
+    ],
+    ids=["device", "zip link", "link", "absolute", "climbs", "drive", "twice"],
+)
+def test_package_that_is_not_to_be_trusted(data: bytes) -> None:
+    with pytest.raises(SourceError, match="FNK123"):
+        fastnk.detect(data)
+
+
+def test_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnk import compression
+
+    monkeypatch.setattr(compression, "FREE_BYTES", 1 << 20)
+    bomb = lzma.compress(b" " * (64 << 20))
+    for data in (bomb, gzip.compress(bomb), bz2.compress(b" " * (64 << 20))):
+        with pytest.raises(BackupSyntaxError, match="FNK210"):
+            LegacyBackupConverter(SCHEMA).convert_bytes(data)
+
+
+def test_too_many_layers() -> None:
+    data = TEXT
+    for _ in range(6):
+        data = gzip.compress(data)
+    with pytest.raises(BackupSyntaxError, match="FNK210"):
+        fastnk.detect(data)
+
+
+def test_archive_without_records_says_what_is_in_it() -> None:
+    with pytest.raises(SourceError, match=r"FNK124 .*hello.txt"):
+        fastnk.detect(zipped({"hello.txt": b"hello"}))
+
+
+def test_cut_archives() -> None:
+    whole = tarred({"a.json": TEXT, "b.json": json.dumps([keeper(70, "x")]).encode()}, "w:gz")
+    for data in (whole[: len(whole) // 2], zipped({"a.json": TEXT})[:-30]):
+        with pytest.raises(FastnkError, match=r"FNK205|FNK122"):
+            LegacyBackupConverter(SCHEMA).convert_bytes(data)
+
+
+def test_compressed_file_that_changes_between_the_passes(tmp_path: Path) -> None:
+    backup = made_of(GZIP, tmp_path)
+
+    def change(phase: str, done: int, total: int | None) -> None:
+        if phase == "index":
+            backup.write_bytes(gzip.compress(TEXT.replace(b"P-120", b"P-121")))
+
+    with pytest.raises(SourceError, match="FNK121"):
+        fastnk.convert(backup, tmp_path / "out", SCHEMA, progress=change)
+
+
+def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    for name in ("fsspec", "zstandard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(FastnkError, match=r"fastnk\[url\]"):
+        fastnk.detect("s3://bucket/backup.json")
+    with pytest.raises(FastnkError, match=r"fastnk\[fast\]"):
+        fastnk.detect(b"\x28\xb5\x2f\xfd" + bytes(20))
+
+
+def test_memory_does_not_grow_with_a_compressed_backup(tmp_path: Path) -> None:
+    import tracemalloc
+
+    def grown(count: int) -> Iterator[bytes]:
+        yield b"["
+        for number in itertools.count(1):
+            end = b"]" if number == count else b",\n"
+            yield (
+                json.dumps({"model": "a.b", "pk": number, "fields": {"x": "y" * 500}}).encode()
+                + end
+            )
+            if number == count:
+                return
+
+    path = tmp_path / "b.json.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.writelines(grown(60_000))
+    converter = LegacyBackupConverter(
+        SCHEMA, policies=fastnk.Policies(on_unknown_model="keep"), jobs=2
+    )
+    tracemalloc.start()
+    converter.convert_to_natural_keys(path, tmp_path / "out.json.gz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 << 20
