@@ -9,7 +9,9 @@ setup(
         Extension(
             "fastnk._core",
             ["src/fastnk/_core.pyx"],
-            depends=[str(p) for p in Path("src/fastnk").glob("*") if p.suffix in (".h", ".pxd")],
+            depends=[
+                str(p) for p in Path("src/fastnk").glob("*") if p.suffix in (".h", ".pxd", ".pxi")
+            ],
             # Here and not in CFLAGS, which would replace the flags Python itself was built with.
             extra_compile_args=["-O3"],
         )

@@ -1,0 +1,752 @@
+# ---- pass 2 -------------------------------------------------------------------------------
+
+cdef enum Reference:
+    WRITTEN
+    STAYS        # the row keeps its pk, so the id does
+    LOST         # there is no row with that id
+    FAILED       # without memory
+
+
+@cython.final
+@cython.no_gc
+cdef class Splicer:
+    """Pass 2: copies the bytes that pass 1 has seen and follows its log.
+
+    Each step of the log is at most: copy up to a place, write something, skip up to a place.
+    Several may work on one index at once, each in a thread; what they find out changes it only
+    when the pass is over.
+    """
+
+    cdef Indexer index
+    cdef Buffer log
+    cdef size_t log_at
+    cdef uint64_t log_end        # where the last entry read ends
+    cdef const uint8_t *data     # of the piece at hand,
+    cdef uint64_t data_start     # which stands there in the input
+    cdef uint64_t position       # bytes of the input that are done with
+    cdef uint64_t copy_to
+    cdef uint64_t skip_to
+    cdef Buffer pending          # to write between copying and skipping
+    cdef Buffer out
+    cdef Buffer notes
+    cdef Buffer prints           # fingerprints of keys, not yet taken
+    cdef KeySet expected         # the keys that occur more than once
+    cdef Buffer plain            # a key in its one spelling
+    cdef Buffer scratch
+    cdef Buffer row_scratch
+    cdef Window looking          # at a part of a spilled index
+    cdef Buffer target           # a spilled row that a reference leads to,
+    cdef Buffer passed[2]        # and those that a path passes through, by turns
+    cdef Spill spill             # for its error
+    cdef readonly unsigned long long spilled_nanoseconds
+    """What it took to find rows in parts of the key map that lie in temporary files."""
+    cdef uint64_t next_counts[CODES]     # what the index is told when the pass is over
+    cdef bint *keeping           # per model: whether it turned out to need its pks
+    cdef uint64_t counts[CODES]
+    cdef uint64_t record         # its number
+    cdef uint64_t record_start
+    cdef int record_model
+    cdef Text record_pk          # as it stands there; empty where there is none
+    cdef Buffer columns          # of the record
+    cdef Buffer pk_scratch
+    cdef Buffer id_scratch
+    cdef Buffer label            # of the model that a generic relation leads to
+    cdef bint in_dropped         # this record is left out
+    cdef bint any_kept           # a record before this one was not left out
+    cdef bint in_list            # something of this list has been written
+    cdef size_t next_dropped     # as an index into index.dropped
+    cdef Buffer newly_dropped
+    cdef uint64_t covered        # up to here the log is known
+    cdef readonly unsigned long long keys_written
+    cdef readonly unsigned long long references_written
+    cdef readonly bint again
+    """Whether this pass found something that changes what should have been written before."""
+
+    def __cinit__(self, Indexer index not None):
+        self.index = index
+        self.expected = index.expected
+        self.expected.slots = <Fingerprint *> _array(index.expected.size, sizeof(Fingerprint))
+        if index.expected.size:
+            memcpy(self.expected.slots, index.expected.slots,
+                   index.expected.size * sizeof(Fingerprint))
+        self.any_kept = not index.log_all
+        if not index.settle():
+            index.raise_memory_error()
+        self.looking.room = SLOTS_TO_FIND
+        self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
+
+    def __dealloc__(self):
+        free(self.keeping)
+        free(self.scratch.data)
+        free(self.row_scratch.data)
+        free(self.prints.data)
+        free(self.expected.slots)
+        free(self.plain.data)
+        free(self.log.data)
+        free(self.pending.data)
+        free(self.out.data)
+        free(self.notes.data)
+        free(self.columns.data)
+        free(self.looking.slots)
+        free(self.target.data)
+        free(self.passed[0].data)
+        free(self.passed[1].data)
+        free(self.pk_scratch.data)
+        free(self.id_scratch.data)
+        free(self.label.data)
+        free(self.newly_dropped.data)
+
+    def splice(self, const uint8_t[::1] data, unsigned long long start, const uint8_t[::1] log,
+               unsigned long long log_end, unsigned long long record):
+        """What becomes of a piece of the input: a view that is valid until the next call.
+
+        `data` stands at `start` in the input and ends where a record ends, or with the input.
+        `log` is what pass 1 has logged of it; the entry before ended at `log_end`, in the record
+        with the number `record`.
+        """
+        cdef bint good = True
+        cdef size_t length = data.shape[0]
+        self.log.length = self.log_at = self.out.length = 0
+        self.log_end = log_end
+        self.record = record
+        self.position = self.copy_to = self.skip_to = start
+        self.covered = start + length
+        if log.shape[0] and not append(&self.log, &log[0], log.shape[0]):
+            raise MemoryError
+        if length:
+            with nogil:
+                self.data = &data[0]
+                self.data_start = start
+                good = self.run(&data[0], length)
+        if self.spill.error:
+            raise OSError(self.spill.error, os.strerror(self.spill.error))
+        if not good:
+            raise MemoryError
+        if self.out.length == 0:
+            return memoryview(b"")
+        return PyMemoryView_FromMemory(<char *> self.out.data, self.out.length, PyBUF_READ)
+
+    cdef bint run(self, const uint8_t *data, size_t length) noexcept nogil:
+        cdef uint64_t start = self.position
+        cdef uint64_t end = start + length
+        cdef uint64_t stop
+        if not reserve(&self.out, length):
+            return False
+        while True:
+            if self.position < self.copy_to:
+                stop = min(self.copy_to, end)
+                if not append(&self.out, data + (self.position - start), stop - self.position):
+                    return False
+                self.position = stop
+                if stop < self.copy_to:
+                    return True
+            if self.pending.length:
+                if not append(&self.out, self.pending.data, self.pending.length):
+                    return False
+                self.pending.length = 0
+            if self.position < self.skip_to:
+                self.position = min(self.skip_to, end)
+                if self.position < self.skip_to:
+                    return True
+            if self.log_at < self.log.length:
+                if not self.read_entry():
+                    return False
+            elif self.position < self.covered:
+                self.copy_to = self.covered
+                if self.position == end:
+                    return True
+            else:
+                # Behind the last whole record of a damaged backup: left out.
+                self.position = end
+                return True
+
+    cdef void replace(self, uint64_t start, uint64_t end) noexcept nogil:
+        self.copy_to = start
+        self.skip_to = end
+
+    cdef bint read_entry(self) noexcept nogil:
+        cdef const uint8_t *at = self.log.data + self.log_at
+        cdef Entry entry = <Entry> at[0]
+        cdef uint64_t before = self.log_end
+        cdef uint64_t start
+        cdef bint good = True
+        at += 1
+        if entry == RECORD:
+            good = self.read_record(&at)
+        else:
+            start = before + read_number(&at)
+            self.log_end = start + read_number(&at)
+            if entry == KEY or entry == BESIDE:
+                good = self.read_key(&at, entry, start)
+            elif entry == NATURAL:
+                good = self.read_natural(&at)
+            elif entry == PARENT:
+                good = self.read_parent(&at, start)
+            elif entry == REFERENCES:
+                good = self.read_references(&at, start)
+            elif entry == CUT:
+                if not self.in_dropped and not self.keeps_pks():
+                    self.replace(start, self.log_end)
+            elif entry == KEPT or entry == FIRST_KEPT:
+                if entry == KEPT and not self.in_list:
+                    self.replace(before, start)
+                self.in_list = True
+            else:
+                good = self.read_reference(&at, entry, before, start)
+        self.log_at = at - self.log.data
+        return good
+
+    cdef bint keeps_pks(self) noexcept nogil:
+        return self.index.models[self.record_model].table.keeps_pks
+
+    cdef bint read_record(self, const uint8_t **at) noexcept nogil:
+        cdef uint64_t separator, length
+        self.record_model = <int> read_number(at)
+        self.record += read_number(at)
+        self.record_start = self.log_end + read_number(at)
+        self.log_end = self.record_start
+        separator = read_number(at)
+        length = read_number(at)
+        self.record_pk = self.read_place(at)
+        self.in_dropped = self.is_dropped()
+        if self.in_dropped:
+            # With the separator in front of it.
+            self.replace(self.record_start - separator, self.record_start + length)
+        else:
+            if not self.any_kept:
+                # All before were left out: there is nothing to be separated from.
+                self.replace(self.record_start - separator, self.record_start)
+            self.any_kept = True
+        return True
+
+    cdef Text read_place(self, const uint8_t **at) noexcept nogil:
+        cdef Text value
+        value.data = NULL
+        value.length = read_number(at)
+        if value.length:
+            value.data = self.data + (self.record_start + read_number(at) - self.data_start)
+        return value
+
+    cdef bint read_columns(self, const uint8_t **at, int count) noexcept nogil:
+        """The columns of the record itself, in the form that those of rows have."""
+        cdef Text value
+        self.columns.length = 0
+        while count:
+            value = self.read_place(at)
+            if not append_text(&self.columns, value.data, value.length):
+                return False
+            count -= 1
+        return True
+
+    cdef bint is_dropped(self) noexcept nogil:
+        cdef const uint64_t *dropped = <const uint64_t *> self.index.dropped.data
+        cdef size_t count = self.index.dropped.length // sizeof(uint64_t)
+        while self.next_dropped < count and dropped[self.next_dropped] < self.record:
+            self.next_dropped += 1
+        return self.next_dropped < count and dropped[self.next_dropped] == self.record
+
+    cdef bint drop_record(self) noexcept nogil:
+        """Leave the record out of the next pass, and make what refers to it unresolved."""
+        cdef ModelState *m = &self.index.models[self.record_model]
+        cdef uint64_t last
+        if self.newly_dropped.length:
+            last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
+            if last == self.record:
+                return True
+        if index_count(m) and self.record_pk.length:
+            self.mark_dropped(m, self.pk())
+        return append(&self.newly_dropped, &self.record, sizeof(uint64_t))
+
+    cdef Text pk(self) noexcept nogil:
+        return canonical(self.record_pk, &self.pk_scratch)
+
+    cdef bint note(self, Code code, uint64_t at, Text field, Text value) noexcept nogil:
+        """Apply the policy of `code`: count it, or note a finding."""
+        cdef Policy policy = <Policy> self.index.policies[code - FIRST_CODE]
+        cdef bint keeps_pks = policy == KEEP and (code == DUPLICATE_KEY or code == NULL_KEY)
+        if policy == ERROR:
+            return put_finding(&self.notes, code, at, self.record, self.record_model, field,
+                               self.pk(), value)
+        if policy != DROP and not keeps_pks:
+            self.counts[code - FIRST_CODE] += 1
+            return True
+        # The next pass will not meet this again: these counts add up.
+        self.next_counts[code - FIRST_CODE] += 1
+        self.again = True
+        if policy == DROP:
+            return self.drop_record()
+        self.keeping[self.record_model] = True
+        return True
+
+    # -- the record's own key --
+
+    cdef bint read_key(self, const uint8_t **at, Entry entry, uint64_t start) noexcept nogil:
+        """The pk member becomes the key, unless the record has to keep its pk."""
+        cdef ModelPlan *plan = self.index.models[self.record_model].plan
+        cdef Text key
+        cdef Text nothing = literal(b"")
+        cdef Made made
+        if not self.read_columns(at, plan.row_columns):
+            return False
+        if self.in_dropped or self.keeps_pks():
+            return True
+        self.pending.length = 0
+        made = self.make_key(plan.key, self.columns.data, &self.pending)
+        key.data = self.pending.data
+        key.length = self.pending.length
+        if made == NO_MEMORY:
+            return False
+        if made == UNMADE:
+            self.pending.length = 0
+            return self.note(NO_KEY, start, nothing, nothing)
+        if made == NULL_PART and not self.note(NULL_KEY, start, nothing, key):
+            return False
+        if not self.audit(key, start):
+            return False
+        if self.index.django_style:
+            self.pending.length = 0
+        elif not insert(&self.pending, b'"natural_key": ', 15):
+            return False
+        elif entry == BESIDE and not append(&self.pending, b", ", 2):
+            return False
+        self.keys_written += 1
+        self.replace(start, self.log_end)
+        return True
+
+    cdef bint audit(self, Text key, uint64_t start) noexcept nogil:
+        """Another record with this key is a finding, as soon as it is known that there is one."""
+        cdef Fingerprint fingerprint
+        cdef Text plain = plain_json(key, &self.scratch, &self.plain)
+        if plain.data == NULL:
+            return False
+        fingerprint = fingerprint_of(plain, self.record_model, MADE, self.index.seed)
+        if occurs_again(&self.expected, fingerprint):
+            return self.note(DUPLICATE_KEY, start, literal(b""), key)
+        return append(&self.prints, &fingerprint, sizeof(Fingerprint))
+
+    cdef bint read_natural(self, const uint8_t **at) noexcept nogil:
+        """A record with neither pk nor key, which has its key in its fields."""
+        cdef ModelPlan *plan = self.index.models[self.record_model].plan
+        cdef Fingerprint fingerprint
+        cdef Text key
+        cdef Made made
+        if not self.read_columns(at, plan.row_columns):
+            return False
+        self.pending.length = 0
+        made = self.make_key(plan.key, self.columns.data, &self.pending)
+        key.data = self.pending.data
+        key.length = self.pending.length
+        self.pending.length = 0
+        if made == NO_MEMORY or made == UNMADE or self.in_dropped:
+            return made != NO_MEMORY
+        key = plain_json(key, &self.scratch, &self.plain)
+        if key.data == NULL:
+            return False
+        fingerprint = fingerprint_of(key, self.record_model, 0, self.index.seed)
+        return append(&self.prints, &fingerprint, sizeof(Fingerprint))
+
+    cdef Made make_key(self, KeyPlan plan, const uint8_t *columns, Buffer *out) noexcept nogil:
+        """Append the key as JSON, each part as it stands in the record that it comes from."""
+        cdef const int *operation = self.index.plan.operations + plan.first_operation
+        cdef const int *end = operation + plan.operations
+        cdef bint comma = False
+        cdef bint null_part = False
+        cdef Made made
+        while operation < end:
+            if operation[0] == CLOSE:
+                if not append_byte(out, c']'):
+                    return NO_MEMORY
+                comma = True
+            else:
+                if comma and not append(out, b", ", 2):
+                    return NO_MEMORY
+                comma = operation[0] != OPEN
+                if not comma:
+                    if not append_byte(out, c'['):
+                        return NO_MEMORY
+                else:
+                    made = self.make_part(&self.index.plan.paths[operation[0]], columns, out)
+                    if made == UNMADE or made == NO_MEMORY:
+                        return made
+                    null_part |= made == NULL_PART
+            operation += 1
+        return NULL_PART if null_part else WHOLE
+
+    cdef Made make_part(self, PathPlan *path, const uint8_t *columns, Buffer *out) noexcept nogil:
+        """Follow the path from row to row."""
+        cdef const Hop *hop = self.index.plan.hops + path.first_hop
+        cdef const Hop *end = hop + path.hops
+        cdef Buffer *scratch = &self.scratch
+        cdef const uint8_t *row
+        cdef Text value
+        cdef int turn = 0
+        while hop < end:
+            value = column_of(columns, hop.column)
+            if is_null(value):
+                return put_value(out, literal(b""), PLAIN, scratch)
+            if value.data[0] == c'[' and hop.positions != NOWHERE:
+                # Already a natural key: the part stands in it, or cannot be had.
+                value = self.part_of(value, hop)
+                if value.length == 0:
+                    return UNMADE
+                return put_value(out, value, hop.transform, scratch)
+            value = canonical(value, scratch)
+            if value.data == NULL:
+                return NO_MEMORY
+            row = self.find_row(hop.model, hop.index, value, &self.passed[turn])
+            if row == NULL:
+                return UNMADE
+            columns = row_columns(row)
+            turn ^= 1
+            hop += 1
+        return put_value(out, column_of(columns, path.column), path.transform, scratch)
+
+    cdef Text part_of(self, Text key, const Hop *hop) noexcept nogil:
+        """The part of a natural key that a hop asks for; empty where it has none such."""
+        cdef const int *position = self.index.plan.positions + hop.first_position
+        cdef const int *end = position + hop.positions
+        if position == end:
+            return literal(b"")
+        while position < end and key.length and key.data[0] == c'[':
+            key = list_element(key, position[0])
+            position += 1
+        return key if position == end else literal(b"")
+
+    cdef const uint8_t *find_row(self, int model, int number, Text id,
+                                 Buffer *buffer) noexcept nogil:
+        """The row with that id, in `buffer` where it is spilled; NULL where there is none."""
+        cdef ModelState *m = &self.index.models[model]
+        cdef const uint8_t *row = NULL
+        cdef uint64_t started = 0
+        cdef uint64_t *slot
+        if m.table.indexes[number].size == 0:
+            return NULL
+        if m.table.indexes[number].file:
+            started = nanoseconds()
+        slot = self.find_slot(m, number, id, &row, buffer)
+        if started:
+            self.spilled_nanoseconds += nanoseconds() - started
+        if slot == NULL or slot[0] == 0 or row[0] & ROW_DROPPED:
+            return NULL
+        return row
+
+    cdef uint64_t *find_slot(self, ModelState *m, int number, Text id, const uint8_t **row,
+                             Buffer *buffer) noexcept nogil:
+        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
+        return find_slot(&m.table, number, column, id, hash_text(id, self.index.seed), row,
+                         &self.looking, buffer, &self.row_scratch, &self.spill)
+
+    cdef void mark_dropped(self, ModelState *m, Text pk) noexcept nogil:
+        """What refers to the row will be unresolved."""
+        cdef Rows *rows = &m.table.rows
+        cdef const uint8_t *row = NULL
+        cdef uint64_t *slot
+        cdef size_t place
+        cdef uint8_t flags
+        if m.table.indexes[0].size == 0:
+            return
+        slot = self.find_slot(m, 0, pk, &row, &self.target)
+        if slot == NULL or slot[0] == 0:
+            return
+        flags = row[0] | ROW_DROPPED
+        place = (slot[0] & PLACE_MASK) - 1
+        if rows.file == 0:
+            rows.heap.data[row - rows.heap.data] = flags
+        elif not fnk_write_file(rows.file, &flags, 1, place + (row - self.target.data)):
+            failed(&self.spill)
+
+    # -- what Django's natural dump adds or loses --
+
+    cdef bint read_parent(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """The link to the parent becomes the first field, as Django writes it."""
+        cdef int number = <int> read_number(at)
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef bint more = at[0][0]
+        cdef Text id, pk
+        cdef Reference outcome = STAYS
+        at[0] += 1
+        id = read_text(at)
+        pk = read_text(at)
+        if self.in_dropped:
+            return True
+        self.pending.length = 0
+        if not (append_byte(&self.pending, c'"')
+                and append(&self.pending, relation.name.data, relation.name.length)
+                and append(&self.pending, b'": ', 3)):
+            return False
+        if relation.index != NOWHERE:
+            outcome = self.put_reference(relation.model, relation.index, relation.key, id)
+        if outcome == FAILED:
+            return False
+        if outcome == LOST and not self.note(UNRESOLVED, start, relation.name, id):
+            return False
+        if outcome != WRITTEN and not append(&self.pending, pk.data, pk.length):
+            return False
+        self.replace(start, start)
+        return not more or append(&self.pending, b", ", 2)
+
+    cdef bint read_references(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """What neither the natural key nor the fields hold goes into a member of its own."""
+        cdef int left = <int> read_number(at)
+        cdef bint any_made = False
+        cdef size_t before
+        cdef int number
+        cdef Text id, type_
+        cdef Reference outcome
+        self.pending.length = 0
+        if not append(&self.pending, b'"references": {', 15):
+            return False
+        while left:
+            left -= 1
+            number = <int> read_number(at)
+            id = read_text(at)
+            type_ = read_text(at)
+            if self.in_dropped:
+                continue
+            before = self.pending.length
+            outcome = self.put_named(number, id, type_, any_made, start)
+            if outcome == FAILED:
+                return False
+            if outcome == WRITTEN:
+                any_made = True
+            else:
+                self.pending.length = before
+        if not any_made:
+            self.pending.length = 0
+            return True
+        self.replace(start, start)
+        return append(&self.pending, b"}, ", 3)
+
+    cdef Reference put_named(self, int number, Text id, Text type_, bint comma,
+                             uint64_t start) noexcept nogil:
+        """Append `"name": key` for an entry of the references."""
+        cdef GenericPlan *generic = &self.index.plan.generics[number >> 1]
+        cdef RelationPlan *relation = &self.index.plan.relations[number >> 1]
+        cdef bint is_generic = number & 1
+        cdef Text name = generic.name if is_generic else relation.name
+        cdef Code code = NO_GENERIC_TARGET if is_generic else UNRESOLVED
+        cdef int model = self.generic_target(generic, type_) if is_generic else relation.model
+        cdef Reference outcome = LOST
+        if comma and not append(&self.pending, b", ", 2):
+            return FAILED
+        if not (append_byte(&self.pending, c'"') and append(&self.pending, name.data, name.length)
+                and append(&self.pending, b'": ', 3)):
+            return FAILED
+        if model == NOWHERE:
+            code = NO_CONTENT_TYPE
+            id = type_
+        elif not self.index.models[model].plan.natural:
+            code = NO_GENERIC_KEY
+        elif is_generic:
+            outcome = self.put_reference(model, 0, self.index.models[model].plan.key, id)
+        else:
+            outcome = self.put_reference(model, relation.index, relation.key, id)
+        if outcome == LOST and not self.note(code, start, name, id):
+            return FAILED
+        if (is_generic or outcome == WRITTEN or outcome == FAILED or self.keeps_pks()
+                or not self.index.models[self.record_model].plan.natural):
+            return outcome
+        # The key takes the place of the pk, so nothing else would say what it refers to.
+        return WRITTEN if append(&self.pending, type_.data, type_.length) else FAILED
+
+    cdef int generic_target(self, GenericPlan *generic, Text type_) noexcept nogil:
+        """The number of the model that a content type (an id, or its natural key) or a text
+        stands for."""
+        cdef const uint8_t *row
+        cdef Text app, name
+        cdef Buffer *label = &self.label
+        if generic.model == NOWHERE:
+            return self.labelled(generic, canonical(type_, &self.scratch))
+        if type_.data[0] == c'[':
+            app = list_element(type_, 0)
+            name = list_element(type_, 1)
+        else:
+            type_ = canonical(type_, &self.scratch)
+            row = NULL
+            if type_.data:
+                row = self.find_row(generic.model, generic.index, type_, &self.target)
+            if row == NULL:
+                return NOWHERE
+            app = column_of(row_columns(row), generic.app_column)
+            name = column_of(row_columns(row), generic.name_column)
+        label.length = 0
+        if app.length < 2 or name.length < 2 or not (
+                append(label, app.data + 1, app.length - 2) and append_byte(label, c'.')
+                and append(label, name.data + 1, name.length - 2)):
+            return NOWHERE
+        app.data = label.data
+        app.length = label.length
+        return self.known_model(app)
+
+    cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
+        """The number of the model that a text stands for."""
+        cdef LabelPlan *word = self.index.plan.labels + generic.first_label
+        cdef uint8_t *letters
+        cdef Text label
+        cdef size_t i = 0
+        cdef int model
+        while i < <size_t> generic.labels:
+            if same(word[i].text, text):
+                return word[i].model
+            i += 1
+        self.label.length = 0
+        if not append(&self.label, text.data, text.length):
+            return NOWHERE
+        # From behind, so that "App.Model" is "App.model", if there is one, before it is "app.model".
+        label.data = letters = self.label.data
+        label.length = i = text.length
+        model = self.known_model(label)
+        while i and model == NOWHERE:
+            i -= 1
+            if c'A' <= letters[i] <= c'Z':
+                letters[i] |= 0x20
+            if i == 0 or letters[i - 1] == c'.':
+                model = self.known_model(label)
+        return model
+
+    cdef int known_model(self, Text label) noexcept nogil:
+        """The number of the model of the schema with that label."""
+        cdef int number = self.index.label_slot(label)[0] - 1
+        return number if number >= 0 and self.index.models[number].plan else NOWHERE
+
+    # -- references --
+
+    cdef Reference put_reference(self, int model, int index, KeyPlan key, Text id) noexcept nogil:
+        """Append the key of the row with that id."""
+        cdef size_t before = self.pending.length
+        cdef const uint8_t *row
+        cdef Made made
+        if self.index.models[model].table.keeps_pks:
+            return STAYS
+        row = self.find_row(model, index, id, &self.target)
+        if row == NULL:
+            return LOST
+        made = self.make_key(key, row_columns(row), &self.pending)
+        if made == NO_MEMORY:
+            return FAILED
+        if made == WHOLE or (made == NULL_PART
+                             and self.index.policies[NULL_KEY - FIRST_CODE] == NULL_):
+            self.references_written += 1
+            return WRITTEN
+        self.pending.length = before
+        # A row of this backup keeps its pk, which is reported there; another one is no help.
+        return LOST if row[0] & ROW_OF_KEYS else STAYS
+
+    cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t before,
+                             uint64_t start) noexcept nogil:
+        """An id becomes the key of its row, unless that row keeps its pk."""
+        cdef int number = <int> read_number(at)
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef Text id
+        cdef Reference outcome
+        if entry == TEXT:
+            id = read_text(at)
+        else:
+            id.data = self.data + (start - self.data_start)
+            id.length = self.log_end - start
+            id = canonical(id, &self.id_scratch)
+            if id.data == NULL:
+                return False
+        if self.in_dropped:
+            return True
+        if entry == FIRST:
+            self.in_list = False
+        self.pending.length = 0
+        outcome = self.put_reference(relation.model, relation.index, relation.key, id)
+        if outcome == LOST:
+            return self.meet_unresolved(entry, before, start, number, id)
+        if outcome == WRITTEN:
+            self.replace(before if entry == LATER and not self.in_list else start, self.log_end)
+            self.in_list = True
+            return entry != TEXT or escape(&self.pending)
+        return outcome == STAYS and self.keep(entry, before, start)
+
+    cdef bint keep(self, Entry entry, uint64_t before, uint64_t start) noexcept nogil:
+        if entry == LATER and not self.in_list:
+            self.replace(before, start)
+        self.in_list = True
+        return True
+
+    cdef bint meet_unresolved(self, Entry entry, uint64_t before, uint64_t start, int number,
+                              Text id) noexcept nogil:
+        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
+        if not self.note(code, start, relation.name, id):
+            return False
+        if self.index.policies[code - FIRST_CODE] != NULL_:
+            return self.keep(entry, before, start)
+        if entry == RELATION:
+            self.replace(start, self.log_end)
+            return append(&self.pending, b"null", 4)
+        self.replace(before if entry == LATER else start, self.log_end)
+        return True
+
+    # -- for Python --
+
+    def finish(self):
+        """The pass is over; the next one will leave out what this one has dropped, and keep the
+        pks of the models that turned out to need them."""
+        cdef int i
+        for i in range(CODES):
+            self.index.counts[i] += self.next_counts[i]
+        for i in range(self.index.plan.model_count):
+            self.index.models[i].table.keeps_pks |= self.keeping[i]
+        if self.newly_dropped.length:
+            if not append(&self.index.dropped, self.newly_dropped.data, self.newly_dropped.length):
+                raise MemoryError
+            qsort(self.index.dropped.data, self.index.dropped.length // sizeof(uint64_t),
+                  sizeof(uint64_t), compare_numbers)
+
+    def take_prints(self):
+        """The fingerprints of keys since the last call, for an `Audit`."""
+        prints = self.prints.data[:self.prints.length]
+        self.prints.length = 0
+        return prints
+
+    def take_findings(self):
+        """The findings since the last call, as `Indexer.take_findings` gives them."""
+        return take_findings(self.index, &self.notes)
+
+    def policy_counts(self):
+        """How often each policy was applied in this pass, by code."""
+        return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
+
+
+
+cdef bint insert(Buffer *buffer, const char *text, size_t length) noexcept nogil:
+    """In front of what is there."""
+    if not reserve(buffer, length):
+        return False
+    memmove(buffer.data + length, buffer.data, buffer.length)
+    memcpy(buffer.data, text, length)
+    buffer.length += length
+    return True
+
+
+cdef bint escape(Buffer *buffer) noexcept nogil:
+    """JSON becomes part of a string."""
+    cdef size_t length = buffer.length
+    cdef size_t i
+    cdef const uint8_t *text
+    for i in range(length):
+        buffer.length += buffer.data[i] == c'"' or buffer.data[i] == c'\\'
+    i = buffer.length
+    buffer.length = length
+    if not reserve(buffer, i - length):
+        return False
+    buffer.length = i
+    text = buffer.data + length
+    while text > buffer.data:
+        text -= 1
+        i -= 1
+        buffer.data[i] = text[0]
+        if text[0] == c'"' or text[0] == c'\\':
+            i -= 1
+            buffer.data[i] = c'\\'
+    return True
+
+
+cdef int compare_numbers(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t *> a)[0]
+    cdef uint64_t y = (<const uint64_t *> b)[0]
+    return (x > y) - (x < y)
