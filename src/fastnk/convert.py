@@ -594,8 +594,8 @@ class _Conversion:
         self, found: list[CoreFinding], name: str | None = None, source: Source | None = None
     ) -> None:
         for code, offset, record, model, field, pk, value in found:
-            path, offset = (source or self._source).place(offset)
-            place = Place(path or name, offset, record, model, pk, field)
+            path, at = (source or self._source).place(offset)
+            place = Place(path or name, at, record, model, pk, field)
             if code == 307 and pk is not None:
                 value = self._unmade.get((model, pk), value)
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
@@ -611,7 +611,7 @@ class _Conversion:
     def _refuse_findings(self) -> None:
         if not self._findings:
             return
-        self._findings.sort(key=lambda finding: (finding.place.path or "", finding.place.offset))
+        self._findings.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
         raise FindingsError(self._findings, total=len(self._findings), remedy=self._remedy())
 
     def _remedy(self) -> str:

@@ -149,8 +149,9 @@ class Source:
         is_damaged = self._salvage and self._layout is not None and not self._layout.is_clean
         return self._layout if is_damaged else None
 
-    def place(self, offset: int) -> tuple[str | None, int]:
-        """The file, and the offset in it (unpacked), of a byte that `blocks` gave."""
+    def place(self, offset: int) -> tuple[str | None, int | None]:
+        """The file, and the offset in it (unpacked), of a byte that `blocks` gave; none where
+        the file is neither JSON nor text that only was encoded."""
         return (self.name, offset) if self._layout is None else self._layout.place(offset)
 
     def recover(self, error: BackupSyntaxError) -> bool:
@@ -190,7 +191,8 @@ class Source:
         except (SourceError, BackupSyntaxError):  # beyond help
             return error
         losses = layout.losses()
-        seen = next((one.seen for one in losses if one.start <= offset <= one.end), "")
+        at = -1 if offset is None else offset
+        seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
         if seen:
             error.what += f' (there stands "{seen}")'
         if layout.records:
