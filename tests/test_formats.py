@@ -450,6 +450,31 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     assert {one["value"] for one in report.dangling} == {"5"}
 
 
+@pytest.mark.parametrize(
+    "junk", [b'{"model": ', b'{"model": "a.b", "fields": {"x": [', b'{"pk": {"pk":', b'"[{']
+)
+def test_much_that_seems_to_begin_a_record_is_gone_through(junk: bytes) -> None:
+    one = json.dumps(keeper(1, "Anna")).encode()
+    data = b"[" + one + b",\n" + junk * 5_000 + b"\n" + one.replace(b"Anna", b"Bea") + b"]"
+    converter = LegacyBackupConverter(
+        SCHEMA, salvage=True, policies=fastnk.Policies(on_duplicate_pk="keep")
+    )
+    found = json.loads(converter.convert_bytes(data))
+    assert [one["natural_key"] for one in found] == [["Anna"], ["Bea"]]
+
+
+def test_damaged_backup_that_supplies_keys(tmp_path: Path) -> None:
+    keys = b"WARNING: beware\n" + json.dumps([keeper(77, "Zoë")]).encode()
+    backup = json.dumps([pupil(101, 77)]).encode()
+    with pytest.raises(BackupSyntaxError, match="--salvage"):
+        fastnk.convert(backup, tmp_path / "out", SCHEMA, keys=[keys])
+    report = fastnk.convert(backup, tmp_path / "out", SCHEMA, keys=[keys], salvage=True)
+    (one,) = json.loads((tmp_path / "out").read_bytes())
+    assert one["fields"]["mentor"] == ["Zoë"]
+    assert [loss.what for loss in report.losses] == ["text before the records"]
+    assert not report.complete
+
+
 def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_path: Path) -> None:
     inner = json.dumps(keeper(90, "inner"))
     bad = pupil(3, 1)

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from fastnk._core import PADDING, Splitter, checksum
-from fastnk.errors import BackupSyntaxError, MissingExtraError, SourceError, UsageError
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, SourceError, UsageError
 
 if TYPE_CHECKING:
     from fastnk.layout import Layout
@@ -81,6 +81,8 @@ class Source:
         try:
             if salvage or encoding is not None or self._folder is not None or not self._is_plain():
                 layout = self._make_layout()
+                if salvage and not layout.is_clean and not layout.records:
+                    raise self._hopeless(layout)
                 self._layout = None if layout.is_trivial else layout
         except BackupSyntaxError as error:
             explained = self.explained(error)
@@ -121,6 +123,15 @@ class Source:
 
         reading = Reading(encoding=named(self._encoding), salvage=self._salvage)
         return Layout(self.name, self._raws, reading, scanned=scanned, guess=guess)
+
+    def _hopeless(self, layout: Layout) -> BackupSyntaxError:
+        seen = next((f': "{one.seen}"' for one in layout.losses() if one.seen), "")
+        return BackupSyntaxError(
+            f"no whole record is in it, so nothing can be salvaged{seen}",
+            code="FNK202",
+            place=Place(self.name, 0),
+            remedy="take the backup again, into a file of its own: manage.py dumpdata -o FILE",
+        )
 
     def _raws(self) -> Iterator[Raw]:
         from fastnk.packages import RawFile, RawView
