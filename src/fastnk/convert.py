@@ -491,7 +491,7 @@ class _Conversion:
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._converter._keys, start=1):
             with self._converter._open_keys(backup) as source:
-                name = source.name or f"keys {number}"
+                name = source.name = source.name or f"keys {number}"
                 self._note_damage(source)
                 self._indexer.start_keys(name)
                 try:

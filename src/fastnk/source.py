@@ -190,7 +190,7 @@ class Source:
         if error.place.path not in (None, self.name) or error.place.offset is None:
             return error
         name, offset = self.place(error.place.offset)
-        error.place = error.place._replace(path=name, offset=offset)
+        error.place = error.place._replace(path=name or self.name, offset=offset)
         if self._salvage or error.code not in _SALVAGEABLE:
             return error
         from fastnk.encodings import named
