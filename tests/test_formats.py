@@ -159,6 +159,35 @@ ENVELOPE = (
 HALF = len(RECORDS) // 2
 LAST = TEXT.rindex(b'{\n    "model"') if b'{\n    "model"' in TEXT else TEXT.rindex(b"  {")
 
+
+def django_fixture(kind: str) -> bytes:
+    """As Django's own serialisers write it."""
+    pytest.importorskip("django")
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    from django.core import serializers
+
+    rows = list(serializers.deserialize("json", json.dumps(RECORDS)))
+    fields = ("name", "mentor", "joined", "seen")
+    return bytes(serializers.serialize(kind, [row.object for row in rows], fields=fields).encode())
+
+
+XML_WITH_ENTITIES = b"""<?xml version="1.0"?>
+<!DOCTYPE django-objects [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>
+<django-objects version="1.0"><object model="zoo.keeper" pk="1">
+<field name="name" type="CharField">&b;</field></object></django-objects>
+"""
+YAML_WITH_TAGS = b"""- model: zoo.keeper
+  pk: !!python/object/apply:os.getpid []
+  fields: {name: Anna}
+"""
+YAML_BOMB = (
+    b"- model: zoo.keeper\n  pk: 1\n  fields:\n    a0: &a0 [x, x, x, x, x, x, x, x]\n"
+    + b"".join(
+        b"    a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 8)) for n in range(1, 12)
+    )
+)
+
 Maker = Callable[[Path], Backup]
 MAKERS: dict[str, Maker | bytes] = {
     "plain file": TEXT,
@@ -187,6 +216,10 @@ MAKERS: dict[str, Maker | bytes] = {
     % (json.dumps(RECORDS[:HALF]).encode(), json.dumps(RECORDS[HALF:]).encode()),
     "envelope": ENVELOPE % COMPACT,
     "one file per model": folder,
+    "XML fixture": lambda _: django_fixture("xml"),
+    "YAML fixture": lambda _: django_fixture("yaml"),
+    "XML with entities": XML_WITH_ENTITIES,
+    "YAML with object tags": YAML_WITH_TAGS,
     "UTF-8": COMPACT,
     "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + TEXT,
     "UTF-16 LE with a byte order mark": b"\xff\xfe" + TEXT.decode().encode("utf-16-le"),
@@ -218,7 +251,7 @@ LOST: dict[str, list[dict[str, Any]]] = {
     "corrupt record in the middle": [keeper(5, "Émile")],
     "bytes that are no UTF-8 in a record": [one for one in RECORDS if one["pk"] == 120],
 }
-EXTRAS = {"zstd": "zstandard", "URL": "fsspec"}
+EXTRAS = {"zstd": "zstandard", "URL": "fsspec", "YAML with object tags": "yaml"}
 WITH_ID = [pytest.param(row, id=row.name) for row in formats.ROWS]
 
 
@@ -417,6 +450,31 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     assert {one["value"] for one in report.dangling} == {"5"}
 
 
+@pytest.mark.parametrize(
+    "junk", [b'{"model": ', b'{"model": "a.b", "fields": {"x": [', b'{"pk": {"pk":', b'"[{']
+)
+def test_much_that_seems_to_begin_a_record_is_gone_through(junk: bytes) -> None:
+    one = json.dumps(keeper(1, "Anna")).encode()
+    data = b"[" + one + b",\n" + junk * 5_000 + b"\n" + one.replace(b"Anna", b"Bea") + b"]"
+    converter = LegacyBackupConverter(
+        SCHEMA, salvage=True, policies=fastnk.Policies(on_duplicate_pk="keep")
+    )
+    found = json.loads(converter.convert_bytes(data))
+    assert [one["natural_key"] for one in found] == [["Anna"], ["Bea"]]
+
+
+def test_damaged_backup_that_supplies_keys(tmp_path: Path) -> None:
+    keys = b"WARNING: beware\n" + json.dumps([keeper(77, "Zoë")]).encode()
+    backup = json.dumps([pupil(101, 77)]).encode()
+    with pytest.raises(BackupSyntaxError, match="--salvage"):
+        fastnk.convert(backup, tmp_path / "out", SCHEMA, keys=[keys])
+    report = fastnk.convert(backup, tmp_path / "out", SCHEMA, keys=[keys], salvage=True)
+    (one,) = json.loads((tmp_path / "out").read_bytes())
+    assert one["fields"]["mentor"] == ["Zoë"]
+    assert [loss.what for loss in report.losses] == ["text before the records"]
+    assert not report.complete
+
+
 def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_path: Path) -> None:
     inner = json.dumps(keeper(90, "inner"))
     bad = pupil(3, 1)
@@ -426,6 +484,30 @@ def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_pa
     assert json.loads((tmp_path / "out").read_bytes()) == natural(
         [keeper(1, "Anna"), keeper(2, "Bea")]
     )
+
+
+def test_yaml_whose_aliases_grow_is_stopped() -> None:
+    pytest.importorskip("yaml")
+    pytest.importorskip("django")
+    with pytest.raises(BackupSyntaxError, match="FNK212"):
+        LegacyBackupConverter(SCHEMA).convert_bytes(YAML_BOMB)
+
+
+@pytest.mark.parametrize("kind", ["xml", "yaml"])
+def test_natural_keys_in_xml_and_yaml_stay_as_they_are(kind: str, tmp_path: Path) -> None:
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    serializers = pytest.importorskip("django.core.serializers")
+    from tests.project.zoo.models import Keeper
+
+    anna = Keeper(pk=1, name="Anna")
+    options = {"fields": ("name", "mentor"), "use_natural_foreign_keys": True}
+    rows = [anna, Keeper(pk=2, name="Bea", mentor=anna)]
+    text = serializers.serialize(kind, rows, **options)
+    fastnk.convert(text.encode(), tmp_path / "out", SCHEMA)
+    first, second = json.loads((tmp_path / "out").read_bytes())
+    assert first["natural_key"] == ["Anna"]
+    assert second["fields"] == {"name": "Bea", "mentor": ["Anna"]}
 
 
 # ---- outputs ----

@@ -236,6 +236,9 @@ class LegacyBackupConverter:
     def _open(self, backup: Backup) -> Source:
         return Source(backup, self._block_size, encoding=self._encoding, salvage=self._salvage)
 
+    def _open_keys(self, backup: Backup) -> Source:
+        return Source(backup, self._block_size, salvage=self._salvage)
+
     def _convert(self, source: Source, sink: Sink) -> ConversionReport:
         if self._order is None:
             return self._run(source, sink)
@@ -374,7 +377,7 @@ class _Conversion:
 
     def run(self) -> ConversionReport:
         try:
-            self._note_damage()
+            self._note_damage(self._source)
             with self._phase("index"):
                 self._index(0 if self._drops() else self._converter._jobs)
                 if repeated := self._pks.repeated():
@@ -512,21 +515,23 @@ class _Conversion:
         self._keys.add(keys)
         self._find(indexer.take_findings())
 
-    def _note_damage(self) -> None:
+    def _note_damage(self, source: Source) -> None:
         """What `salvage` leaves out."""
-        damage = self._source.damage
+        damage = source.damage
         if damage is None:
             return
         report = self._report
-        report.salvaged = damage.summary()
-        report.losses = damage.losses()
-        report.records_lost = damage.lost_records
+        before = f"{report.salvaged}; of {source.name or 'the keys'} " if report.salvaged else ""
+        report.salvaged = before + damage.summary()
+        report.losses = report.losses + damage.losses()
+        report.records_lost += damage.lost_records
         report.complete = False
 
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._converter._keys, start=1):
-            with Source(backup, self._converter._block_size) as source:
-                name = source.name or f"keys {number}"
+            with self._converter._open_keys(backup) as source:
+                name = source.name = source.name or f"keys {number}"
+                self._note_damage(source)
                 self._indexer.start_keys(name)
                 try:
                     self._feed_keys(source)
@@ -556,7 +561,7 @@ class _Conversion:
         with contextlib.ExitStack() as stack:
             backups = [self._source]
             for keys in self._converter._keys:
-                backups.append(stack.enter_context(Source(keys, self._converter._block_size)))
+                backups.append(stack.enter_context(self._converter._open_keys(keys)))
             for made in called_keys(self._converter._schema, backups):
                 table = tables.get((made.label, made.method))
                 if table is None:
@@ -634,8 +639,8 @@ class _Conversion:
         self, found: list[CoreFinding], name: str | None = None, source: Source | None = None
     ) -> None:
         for code, offset, record, model, field, pk, value in found:
-            path, offset = (source or self._source).place(offset)
-            place = Place(path or name, offset, record, model, pk, field)
+            path, at = (source or self._source).place(offset)
+            place = Place(path or name, at, record, model, pk, field)
             if code == 307 and pk is not None:
                 value = self._unmade.get((model, pk), value)
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
@@ -651,7 +656,7 @@ class _Conversion:
     def _refuse_findings(self) -> None:
         if not self._findings:
             return
-        self._findings.sort(key=lambda finding: (finding.place.path or "", finding.place.offset))
+        self._findings.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
         raise FindingsError(self._findings, total=len(self._findings), remedy=self._remedy())
 
     def _remedy(self) -> str:

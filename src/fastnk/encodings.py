@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import Literal
 
 from fastnk.compression import Chunks, peek
 from fastnk.errors import UsageError
@@ -113,6 +114,23 @@ def original_offset(chunks: Chunks, encoding: Encoding, offset: int) -> int:
     return before
 
 
+_XML = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE[^>\[]*\[?|<django-objects\b)",
+    re.DOTALL,
+)
+_YAML = re.compile(
+    rb"(?:%YAML[^\n]*\n|---[^\n]*\n|#[^\n]*\n|\s)*- \s*(?:\{\s*)?(?:model|pk|fields): ?", re.DOTALL
+)
+
+
+def fixture_kind(head: bytes) -> Literal["XML", "YAML"] | None:
+    """The kind of a fixture that is not JSON; `None` for all else."""
+    text = b"".join(in_utf8(iter([head]), encoding_of(head, None)))
+    if _XML.match(text) and b"django-objects" in text:
+        return "XML"
+    return "YAML" if _YAML.match(text) else None
+
+
 def looks_like_records(head: bytes) -> bool:
     """Whether a file that begins so holds records, as far as can be told."""
     if len(head) < 2:
@@ -121,7 +139,7 @@ def looks_like_records(head: bytes) -> bool:
     text = b"".join(in_utf8(iter([head]), encoding))
     if re.fullmatch(rb"\s*\[\s*\]\s*", text):
         return True
-    return bool(RECORD_START.search(text) and _MODEL.search(text))
+    return bool(RECORD_START.search(text) and _MODEL.search(text)) or fixture_kind(head) is not None
 
 
 def legacy_encoding(chunks: Chunks) -> str | None:

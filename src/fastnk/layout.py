@@ -12,7 +12,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,12 +21,13 @@ from fastnk.encodings import (
     RECORD_START,
     Encoding,
     encoding_of,
+    fixture_kind,
     in_utf8,
     legacy_encoding,
     original_offset,
 )
-from fastnk.errors import BackupSyntaxError, Place, SourceError
-from fastnk.packages import HEAD_BYTES, Member, Package, Raw, choose, cut_off
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, SourceError
+from fastnk.packages import HEAD_BYTES, Member, Package, Raw, choose, cut_off, stream_of
 from fastnk.scan import MAX_LOSSES, Loss, Scan, scan
 
 MAX_ENVELOPE = 16 << 20
@@ -53,6 +54,7 @@ class _Part(NamedTuple):
     encoding: Encoding
     start: int
     """Where in its text the records begin; what is before belongs to the envelope."""
+    kind: Literal["JSON", "XML", "YAML"]
     scan: Scan | None
     """Of what follows; `None` where it has not been needed."""
 
@@ -122,7 +124,13 @@ class Layout:
             self.notes.append(f"{member.name or 'the backup'} unpacked: {', '.join(member.layers)}")
         if not encoding.is_plain:
             self.notes.append(f"{member.name or 'the backup'} read as {encoding}")
-        part = _Part(number, member.name, encoding, 0, None)
+        kind = fixture_kind(head) or "JSON"
+        if kind != "JSON":
+            self.notes.append(
+                f"{member.name or 'the backup'} read by Django, as {kind}: much slower"
+            )
+            encoding = Encoding("utf-8")
+        part = _Part(number, member.name, encoding, 0, kind, None)
         start = self._envelope(part)
         if start is not None and (found := self._enveloped(part, start)) is not None:
             return found
@@ -171,16 +179,18 @@ class Layout:
         for number, member in self._members([part.number for part in self._parts]):
             index = next(i for i, part in enumerate(self._parts) if part.number == number)
             part = self._parts[index]
-            text = _from(in_utf8(member.chunks, part.encoding), part.start)
+            text = _from(_in_json(part, member.chunks), part.start)
             yield from self._pieces.of(index, text)
         yield self._pieces.tail
 
-    def place(self, offset: int) -> tuple[str | None, int]:
-        """The file and the offset in it of a byte of the text."""
+    def place(self, offset: int) -> tuple[str | None, int | None]:
+        """The file and the offset in it of a byte of the text; none in XML and YAML."""
         index, inside = (0, offset) if self._pieces is None else self._pieces.place(offset)
         return self._original(self._parts[index], inside)
 
-    def _original(self, part: _Part, inside: int) -> tuple[str | None, int]:
+    def _original(self, part: _Part, inside: int) -> tuple[str | None, int | None]:
+        if part.kind != "JSON":
+            return part.name, None
         inside += part.start
         if part.encoding.name == "utf-8":
             return part.name, part.encoding.mark + inside
@@ -191,7 +201,7 @@ class Layout:
             yield from member.chunks
 
     def _text(self, part: _Part) -> Chunks:
-        return in_utf8(self._raw(part.number), part.encoding)
+        return _in_json(part, self._raw(part.number))
 
     # -- damage --
 
@@ -235,7 +245,8 @@ class Layout:
             for loss in part.scan.losses if part.scan else ():
                 name, start = self._original(part, loss.start)
                 _, end = self._original(part, loss.end)
-                found.append(msgspec.structs.replace(loss, start=start, end=end, file=name))
+                place = {"start": start or loss.start, "end": end or loss.end}
+                found.append(msgspec.structs.replace(loss, **place, file=name))
         return found[:MAX_LOSSES]
 
     @property
@@ -320,6 +331,16 @@ class _Pieces:
         number = max(0, bisect_right(self._starts, offset) - 1)
         index, start = self._places[number]
         return index, start + max(0, offset - self._starts[number])
+
+
+def _in_json(part: _Part, chunks: Chunks) -> Chunks:
+    if part.kind == "JSON":
+        return in_utf8(chunks, part.encoding)
+    try:
+        from fastnk.django.fixtures import as_json
+    except ImportError:
+        raise MissingExtraError("Django", "django", f"a fixture in {part.kind}") from None
+    return as_json(part.kind, stream_of(chunks), part.name)
 
 
 def records_array(head: bytes) -> int | None:

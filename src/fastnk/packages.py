@@ -194,6 +194,11 @@ def _read(file: Any) -> Chunks:
         yield chunk
 
 
+def stream_of(chunks: Chunks) -> BinaryIO:
+    """Chunks as a file to be read in order."""
+    return cast(BinaryIO, _Stream(chunks))
+
+
 class _Stream(io.RawIOBase):
     """Chunks as a file to be read in order."""
 

@@ -242,7 +242,8 @@ class RecordReader:
             what, remedy = "no records, only text and a bracket", TAKE_IT_AGAIN
         else:
             what = "text stands before the records"
-            remedy = f"they begin at byte {offset}: tail -c +{offset + 1} BACKUP > CLEAN"
+            cut = f"tail -c +{offset + 1} BACKUP > CLEAN"
+            remedy = f"--salvage; or, as they begin at byte {offset} of the plain file: {cut}"
         what = f'{what}: "{self._first_line()}"'
         return self._error("FNK200", what, self._start_offset, remedy)
 

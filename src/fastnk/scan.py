@@ -23,6 +23,7 @@ MAX_LOSSES = 10_000
 """How many lost ranges are listed; all are counted."""
 MAX_RECORD = 64 << 20
 """Bytes of a record behind damage, so that one bracket that is never closed costs little."""
+FIRST_LOOK = 1 << 12
 PUNCTUATION = b" \t\r\n,[]"
 _NO_PLAN = Plan([], [], [], [])
 _KEEP = {"on_unknown_model": "keep", "on_duplicate_member": "keep"}
@@ -124,7 +125,7 @@ class _Scanner:
         indexer.feed(lead)
         origin = start - len(lead)
         try:
-            indexer.feed(memoryview(bytes(self._window[start - self._base :])))
+            self._feed_window(indexer, start)
             self._trim(indexer, origin)
             for chunk in self._chunks:
                 self._window += chunk
@@ -137,6 +138,16 @@ class _Scanner:
             self._fault = error.what
             self._note_close(indexer, origin)
         return self._end_run(indexer, origin, start)
+
+    def _feed_window(self, indexer: Indexer, start: int) -> None:
+        """Little first: most places that seem to start a record and do not are found out soon, and
+        hostile backups have many."""
+        at = start - self._base
+        length = FIRST_LOOK
+        while at < len(self._window):
+            indexer.feed(bytes(self._window[at : at + length]))
+            at += length
+            length *= 2
 
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
@@ -166,7 +177,8 @@ class _Scanner:
         self._first = start
         if start == 0:
             return b""
-        before = bytes(self._window[: start - self._base]).rstrip(b" \t\r\n")
+        at = start - self._base
+        before = bytes(self._window[max(0, at - _MARGIN) : at]).rstrip(b" \t\r\n")
         return b"[" if before[-1:] in (b"[", b",") else b""
 
     def _trim(self, indexer: Indexer, origin: int) -> None:

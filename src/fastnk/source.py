@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from fastnk._core import PADDING, Splitter, checksum
-from fastnk.errors import BackupSyntaxError, MissingExtraError, SourceError, UsageError
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, SourceError, UsageError
 
 if TYPE_CHECKING:
     from fastnk.layout import Layout
@@ -81,6 +81,8 @@ class Source:
         try:
             if salvage or encoding is not None or self._folder is not None or not self._is_plain():
                 layout = self._make_layout()
+                if salvage and not layout.is_clean and not layout.records:
+                    raise self._hopeless(layout)
                 self._layout = None if layout.is_trivial else layout
         except BackupSyntaxError as error:
             explained = self.explained(error)
@@ -122,6 +124,15 @@ class Source:
         reading = Reading(encoding=named(self._encoding), salvage=self._salvage)
         return Layout(self.name, self._raws, reading, scanned=scanned, guess=guess)
 
+    def _hopeless(self, layout: Layout) -> BackupSyntaxError:
+        seen = next((f': "{one.seen}"' for one in layout.losses() if one.seen), "")
+        return BackupSyntaxError(
+            f"no whole record is in it, so nothing can be salvaged{seen}",
+            code="FNK202",
+            place=Place(self.name, 0),
+            remedy="take the backup again, into a file of its own: manage.py dumpdata -o FILE",
+        )
+
     def _raws(self) -> Iterator[Raw]:
         from fastnk.packages import RawFile, RawView
 
@@ -149,8 +160,9 @@ class Source:
         is_damaged = self._salvage and self._layout is not None and not self._layout.is_clean
         return self._layout if is_damaged else None
 
-    def place(self, offset: int) -> tuple[str | None, int]:
-        """The file, and the offset in it (unpacked), of a byte that `blocks` gave."""
+    def place(self, offset: int) -> tuple[str | None, int | None]:
+        """The file, and the offset in it (unpacked), of a byte that `blocks` gave; none where
+        the file is neither JSON nor text that only was encoded."""
         return (self.name, offset) if self._layout is None else self._layout.place(offset)
 
     def recover(self, error: BackupSyntaxError) -> bool:
@@ -178,7 +190,7 @@ class Source:
         if error.place.path not in (None, self.name) or error.place.offset is None:
             return error
         name, offset = self.place(error.place.offset)
-        error.place = error.place._replace(path=name, offset=offset)
+        error.place = error.place._replace(path=name or self.name, offset=offset)
         if self._salvage or error.code not in _SALVAGEABLE:
             return error
         from fastnk.encodings import named
@@ -190,7 +202,8 @@ class Source:
         except (SourceError, BackupSyntaxError):  # beyond help
             return error
         losses = layout.losses()
-        seen = next((one.seen for one in losses if one.start <= offset <= one.end), "")
+        at = -1 if offset is None else offset
+        seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
         if seen:
             error.what += f' (there stands "{seen}")'
         if layout.records:

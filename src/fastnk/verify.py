@@ -241,7 +241,7 @@ def verify(
     with contextlib.ExitStack() as stack:
         old = stack.enter_context(_Input(backup, progress, salvage=salvage, encoding=encoding))
         new = stack.enter_context(_Input(converted, progress))
-        more = [stack.enter_context(_Input(one, progress)) for one in keys]
+        more = [stack.enter_context(_Input(one, progress, salvage=salvage)) for one in keys]
         try:
             run = _Verification(loaded, old, new, more, embedded=embedded, any_order=any_order)
             return run.run()

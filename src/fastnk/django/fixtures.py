@@ -1,0 +1,148 @@
+"""Fixtures in XML and YAML as JSON, through Django's own deserialisers. Slow beside the core.
+
+No database is asked: natural keys of relations stay natural keys. What XML could do beyond data
+(document types, entities) and YAML (tags that make objects) is refused by Django's parsers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, Literal
+from xml.dom.minidom import Element
+from xml.sax import SAXException
+
+from django.apps import apps
+from django.core.serializers import base, xml_serializer
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.encoding import is_protected_type
+
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError
+
+Kind = Literal["XML", "YAML"]
+
+MAX_YAML = 256 << 20
+"""Bytes of a YAML fixture, which is read as a whole."""
+MAX_GROWTH = 50
+"""How many times its size a YAML fixture may become: its aliases may name what is large."""
+FREE_BYTES = 16 << 20
+
+
+def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+    """The fixture as an array of records, piece by piece.
+
+    Raises `BackupSyntaxError` for what is wrong with it, `UsageError` where Django is not set up,
+    and `MissingExtraError` without PyYAML.
+    """
+    records = _xml_records(stream, name) if kind == "XML" else _yaml_texts(stream, name)
+    separator = b"[\n"
+    try:
+        for record in records:
+            yield separator
+            yield record
+            separator = b",\n"
+    except (base.DeserializationError, SAXException, ValueError, TypeError) as error:
+        raise _refused(kind, name, str(error) or type(error).__name__) from error
+    yield b"[]\n" if separator == b"[\n" else b"\n]\n"
+
+
+def _refused(kind: Kind, name: str | None, why: str) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        f"not a fixture in {kind} that Django reads: {why}",
+        code="FNK212",
+        place=Place(name),
+        remedy="take the backup again as JSON: manage.py dumpdata -o backup.json",
+    )
+
+
+# ---- XML ---------------------------------------------------------------------------------------
+
+
+def _xml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+    if not apps.models_ready:
+        raise UsageError(
+            f"{name or 'the backup'} is XML, which only the project's models tell how to read",
+            remedy="name the project's settings: --settings mysite.settings",
+        )
+    encode = DjangoJSONEncoder(ensure_ascii=False).encode
+    for found in _Deserializer(stream):
+        yield encode(_record(found)).encode(errors="surrogatepass")
+
+
+class _Deserializer(xml_serializer.Deserializer):  # type: ignore[misc]
+    """Django's, which notes what each object spells out and leaves natural keys alone."""
+
+    def _handle_object(self, node: Element) -> Any:
+        found = super()._handle_object(node)
+        found.names = [one.getAttribute("name") for one in node.getElementsByTagName("field")]
+        found.has_pk = node.hasAttribute("pk")
+        return found
+
+    def _handle_fk_field_node(self, node: Element, field: Any) -> Any:
+        if node.getElementsByTagName("natural"):
+            return base.DEFER_FIELD
+        return super()._handle_fk_field_node(node, field)
+
+    def _handle_m2m_field_node(self, node: Element, field: Any) -> Any:
+        if node.getElementsByTagName("natural"):
+            return base.DEFER_FIELD
+        return super()._handle_m2m_field_node(node, field)
+
+
+def _record(found: Any) -> dict[str, Any]:
+    row = found.object
+    deferred = {field.name: value for field, value in (found.deferred_fields or {}).items()}
+    fields = {}
+    for name in found.names:
+        if name in deferred:
+            fields[name] = deferred[name]
+        elif name in found.m2m_data:
+            fields[name] = [_plain(one) for one in found.m2m_data[name]]
+        else:
+            fields[name] = _value(row, row._meta.get_field(name))
+    record: dict[str, Any] = {"model": row._meta.label_lower}
+    if found.has_pk:
+        record["pk"] = _value(row, row._meta.pk)
+    return {**record, "fields": fields}
+
+
+def _value(row: Any, field: Any) -> Any:
+    """As Django's JSON serialiser has it."""
+    value = field.value_from_object(row)
+    return value if is_protected_type(value) else field.value_to_string(row)
+
+
+def _plain(pk: Any) -> Any:
+    return pk if is_protected_type(pk) else str(pk)
+
+
+# ---- YAML --------------------------------------------------------------------------------------
+
+
+def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+    try:
+        import yaml
+        from django.core.serializers.pyyaml import SafeLoader
+    except ImportError:
+        raise MissingExtraError("PyYAML", "yaml", "a YAML fixture") from None
+    data = stream.read(MAX_YAML + 1)
+    if len(data) > MAX_YAML:
+        raise _refused("YAML", name, f"it is larger than {MAX_YAML >> 20} MiB")
+    try:
+        records = yaml.load(data, Loader=SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _refused("YAML", name, " ".join(str(error).split())) from error
+    if not isinstance(records, list):
+        raise _refused("YAML", name, "it is no list of records")
+    yield from _bounded(records, max(FREE_BYTES, MAX_GROWTH * len(data)), name)
+
+
+def _bounded(records: Iterable[Any], most: int, name: str | None) -> Iterator[bytes]:
+    encoder = DjangoJSONEncoder(ensure_ascii=False)
+    for record in records:
+        parts = []
+        for part in encoder.iterencode(record):
+            parts.append(part)
+            most -= len(part)
+            if most < 0:
+                raise _refused("YAML", name, f"its aliases make it {MAX_GROWTH} times as large")
+        yield "".join(parts).encode(errors="surrogatepass")
