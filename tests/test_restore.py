@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
+from math import nan
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,7 +39,7 @@ from fastnk.errors import (
     SourceError,
     UsageError,
 )
-from fastnk.restore import read_records
+from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from tests import zoo as backups
@@ -106,7 +107,20 @@ def load(
     name: str | None = None,
     dry_run: bool = False,
 ) -> RestoreReport:
-    return Loader(schema, alias, dry_run=dry_run).load(records, name)
+    return Loader(schema, alias, dry_run=dry_run).load(chunks_of(records), name)
+
+
+def chunks_of(records: Any) -> Callable[[], Iterator[bytes]]:
+    """Records as a restore reads them; those that are called for come one by one."""
+
+    def chunks() -> Iterator[bytes]:
+        if not callable(records):
+            yield json.dumps(records).encode()
+            return
+        for one in records():
+            yield json.dumps([one]).encode()
+
+    return chunks
 
 
 def record(model: str, pk: Any = None, /, **fields: Any) -> Record:
@@ -1028,10 +1042,12 @@ def test_constraint_that_fails_in_the_end_leaves_everything_as_it_was(new: str) 
 
 def test_value_that_only_the_database_refuses(new: str) -> None:
     before = tables(new)
-    huge = {"model": "zoo.rope", "pk": 1, "fields": {"length": 10**30, "swing": 1}}
-    swing = record("zoo.swing", 1, name="x", rope=1)
-    with pytest.raises(RestoreError, match=r"zoo\.rope"):
-        load(new, [keeper("Anna"), swing, huge])
+    backups.put_enclosure(new)
+    before = tables(new)
+    not_json = keyed("zoo.animal", "leo", "north", "Leo", species="LEO", name="Leo", habits=nan)
+    not_json["fields"]["enclosure"] = ["north"]
+    with pytest.raises(RestoreError, match=r"zoo\.animal"):
+        load(new, [keeper("Anna"), not_json])
     assert tables(new) == before
 
 
@@ -1109,6 +1125,7 @@ def test_queries_do_not_grow_with_rows(new: str) -> None:
             load(new, [*keepers, *tags])
         return len(captured)
 
+    queries(10)  # an empty table is asked less
     assert queries(20) == queries(40)
 
 
@@ -1231,14 +1248,14 @@ def test_natural_backup_that_is_not_json_to_its_end(new: str, tail: bytes) -> No
 )
 def test_reading_of_records(text: str, block_size: int) -> None:
     with Source(text.encode(), block_size) as source:
-        assert list(read_records(source)) == [{"a": 1.5}, {"b": []}]
-        assert list(read_records(source)) == [{"a": 1.5}, {"b": []}]
+        for _ in range(2):
+            assert list(map(json.loads, read_chunks(source))) == [[{"a": 1.5}, {"b": []}]]
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1.5}, {"b"', '[{"a": 1.5}] {}', '{"a": 1}\n{'])
 def test_reading_of_what_is_not_json(text: str) -> None:
     with Source(text.encode()) as source, pytest.raises(BackupSyntaxError):
-        list(read_records(source))
+        list(read_chunks(source))
 
 
 def test_restore_without_django() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -22,9 +21,12 @@ __all__ = [
     "RestoreReport",
     "RestoreTarget",
     "UnifiedRestoreManager",
-    "read_records",
+    "read_chunks",
     "restore",
 ]
+
+
+RECORDS_PER_CHUNK = 500
 
 
 class UnifiedRestoreManager:
@@ -105,7 +107,7 @@ class UnifiedRestoreManager:
     def _load(self, source: Source, backup: Backup) -> RestoreReport:
         passes = itertools.count(1)
         return self._loader.load(
-            lambda: read_records(source, f"load {next(passes)}", self._progress), name_of(backup)
+            lambda: read_chunks(source, f"load {next(passes)}", self._progress), name_of(backup)
         )
 
 
@@ -118,11 +120,16 @@ def restore(
     return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
 
 
-def read_records(
+def read_chunks(
     source: Source, phase: str = "read", progress: Progress | None = None
-) -> Iterator[dict[str, Any]]:
-    """The records of a backup one after the other. Raises `BackupSyntaxError`, `SourceError`."""
-    return map(json.loads, split_records(source, phase, progress))
+) -> Iterator[bytes]:
+    """The records of a backup, in JSON arrays of some hundreds.
+
+    Raises `BackupSyntaxError` and `SourceError`.
+    """
+    records = split_records(source, phase, progress)
+    while some := list(itertools.islice(records, RECORDS_PER_CHUNK)):
+        yield b"[" + b",".join(some) + b"]"
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

@@ -15,6 +15,10 @@ LOCK = int.from_bytes(b"fastnk", "big")
 """The number of PostgreSQL's advisory lock; it holds for one database."""
 
 
+FETCHED = 10_000
+"""Numbers of a sequence that are fetched at once."""
+
+
 def lock(connection: Any) -> None:
     """Keep other restores out until the transaction ends. Raises `LockedError`."""
     tables = connection.introspection.table_names()
@@ -87,8 +91,17 @@ def _drawn(connection: Any, sequence: str, count: int, floor: int) -> Iterator[A
     with connection.cursor() as cursor:
         # It may lag behind rows that brought their pks along, or will.
         cursor.execute("SELECT setval(%s, greatest(nextval(%s), %s))", [sequence, sequence, floor])
-        cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, count])
-        return iter([pk for (pk,) in cursor.fetchall()])
+    return _next(connection, sequence, count)
+
+
+def _next(connection: Any, sequence: str, count: int) -> Iterator[Any]:
+    """`count` numbers of a sequence, fetched as they are needed."""
+    for done in range(0, count, FETCHED):
+        with connection.cursor() as cursor:
+            size = min(FETCHED, count - done)
+            cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, size])
+            numbers = cursor.fetchall()
+        yield from (number for (number,) in numbers)
 
 
 def _highest_ever(connection: Any, model: Any) -> int:

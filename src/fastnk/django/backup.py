@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fastnk.audit import Audit
 from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import (
     CalledKey,
     Key,
+    KeyForm,
     KeyPart,
     KeyShapeError,
     Path,
@@ -20,12 +23,10 @@ from fastnk.django.plan import (
     Reference,
     UnknownModelError,
 )
-from fastnk.django.rows import BackupRows, Fate, InBackup, Missing
+from fastnk.django.reading import Chunks, Data, Head, Reader, Shape
+from fastnk.django.rows import BATCH, BackupRows, InBackup, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
 from fastnk.errors import BackupSyntaxError, Place, SourceError
-
-Records = Callable[[], Iterable[dict[str, Any]]] | Iterable[dict[str, Any]]
-"""The records of a backup: something to call or to iterate, twice and more."""
 
 
 class Record(NamedTuple):
@@ -68,49 +69,90 @@ class Hop(NamedTuple):
     path: Path
 
 
+class Lean(NamedTuple):
+    """Records of lean rows, read together."""
+
+    rows: BackupRows
+    first: int
+    """The number of the first one's row; the others follow."""
+    keys: Sequence[Key | None]
+    uniques: Sequence[Any]
+
+
+MatchLean = Callable[[Lean], None]
+
+Entry = tuple[BackupRows, int, Any, Shape | None]
+"""The rows of a record's model, the number of its own row, the record, and its shape if it has one.
+Without a shape the record is a dictionary."""
+
+
 class Backup:
     """The records of a backup."""
 
-    def __init__(self, records: Records, directory: Directory, findings: Findings) -> None:
-        self._records = records
+    def __init__(
+        self, chunks: Chunks, directory: Directory, findings: Findings, connection: Any
+    ) -> None:
+        self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
         self._findings = findings
         self._deferred: list[tuple[InBackup, list[Any]]] = []
+        self._audits: dict[tuple[str, bool], Audit] = defaultdict(Audit)
+        """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
-    def survey(self) -> None:
+    def survey(self, match_lean: MatchLean) -> None:
         """Read all records once and enter their rows and keys in the directory."""
-        for number, label, data in self._numbered():
-            try:
-                plan = self._directory.plans[label]
-            except UnknownModelError as error:
-                self._findings.add(
-                    codes.UNKNOWN_MODEL,
-                    f'no model "{label}" to restore into: {error}',
-                    record=number,
-                    model=label,
-                    pk=data.get("pk"),
+        waiting: dict[str, list[tuple[int, Data]]] = defaultdict(list)
+        for number, label, data in self._surveyed():
+            plan = self._plan_of(number, label, data)
+            if plan is None:
+                continue
+            rows = self._directory.backup(plan)
+            if not rows.is_lean:
+                self._enter(rows, number, data)
+                continue
+            batch = waiting[plan.label]
+            batch.append((number, data))
+            if len(batch) == BATCH:
+                match_lean(self._entered(rows, batch))
+                batch.clear()
+        for label, batch in waiting.items():
+            if batch:
+                match_lean(
+                    self._entered(self._directory.backup(self._directory.plans[label]), batch)
                 )
-            else:
-                if "natural_key" in data or "references" in data:
-                    self._directory.is_in_fastnk_style = True
-                self._enter(self._directory.backup(plan), number, data)
         self._compose_deferred()
+        self._name_repeated()
 
     def __iter__(self) -> Iterator[Record]:
         """The records again, with their rows. Raises `SourceError` if they are not the same."""
+        for rows, number, record, shape in self.entries():
+            yield self.record(rows, number, record, shape)
+
+    def entries(self) -> Iterator[Entry]:
+        """The records as they come, with their rows. Raises `SourceError` if they changed."""
         seen: Counter[str] = Counter()
-        for _, label, data in self._numbered():
-            try:
-                plan = self._directory.plans[label]
-            except UnknownModelError:
-                continue
+        for number, record in enumerate(self._reader.records(), start=1):
+            shape = self._reader.shape_of(record)
+            if shape is None:
+                try:
+                    plan = self._directory.plans[_label(number, record)]
+                except UnknownModelError:
+                    continue
+            else:
+                plan = shape.plan
             rows = self._directory.backup(plan)
-            if seen[plan.label] == len(rows):
+            at = seen[plan.label]
+            if at == len(rows):
                 raise SourceError("the backup changed while it was read")
-            yield Record(InBackup(rows, seen[plan.label]), data)
-            seen[plan.label] += 1
+            seen[plan.label] = at + 1
+            yield rows, at, record, shape
         if any(len(rows) != seen[rows.plan.label] for rows in self._directory.in_backup):
             raise SourceError("the backup changed while it was read")
+
+    def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
+        """One of `entries` to look into."""
+        data = record if shape is None else shape.data(record)
+        return Record(InBackup(rows, number), _with_references(data))
 
     def value_of(self, record: Record, part: KeyPart) -> Any:
         """A part of the record's key from its fields: comparable, or a `Hop`.
@@ -137,33 +179,111 @@ class Backup:
             return target.pk_value(value)
         return Hop(reference, value, rest)
 
-    def _numbered(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        records = self._records() if callable(self._records) else self._records
-        for number, data in enumerate(records, start=1):
-            label = data.get("model") if isinstance(data, dict) else None
-            if not isinstance(label, str) or not isinstance(data.get("fields"), dict):
-                raise BackupSyntaxError(
-                    "not a record: an object with a model and fields was expected",
-                    place=Place(record=number),
-                )
-            if references := data.get("references"):
-                # What the fields could not hold; it means more than an id that stands there.
-                data = {**data, "fields": data["fields"] | references}
-            yield number, label, data
+    def _surveyed(self) -> Iterator[tuple[int, str, Data]]:
+        """Number, label and, as far as the survey looks at them, contents of all records."""
+        for number, head in enumerate(self._reader.heads(self._directory.needed), start=1):
+            if isinstance(head, Head):
+                yield number, head.label, head.data()
+            else:
+                yield number, _label(number, head), _with_references(head)
 
-    def _enter(self, rows: BackupRows, number: int, data: dict[str, Any]) -> None:
+    def _plan_of(self, number: int, label: str, data: Data) -> Plan | None:
+        """The plan for a record; `None`, and a finding, where there is none."""
+        if data.get("natural_key") is not None or "references" in data:
+            self._directory.is_in_fastnk_style = True
+        try:
+            return self._directory.plans[label]
+        except UnknownModelError as error:
+            what = f'no model "{label}" to restore into: {error}'
+            pk = data.get("pk")
+            self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
+            return None
+
+    def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
         record = Record(InBackup(rows, len(rows)), data)
-        rows.record_numbers.append(number)
+        rows.enter(number)
         rows.keys.append(None)
-        rows.old_pks.append(None)
         rows.uniques.append(self._unique(record))
-        rows.pks.append(Missing.MATCH)
-        rows.fates.append(Fate.CREATED)
         for name, values in rows.values.items():
             value = record.raw(name)
             values.append(Missing.VALUE if value is None and name not in record.fields else value)
         self._enter_key(record)
         self._enter_pk(record)
+
+    def _entered(self, rows: BackupRows, batch: list[tuple[int, Data]]) -> Lean:
+        """Enter lean rows: nobody will ask for their keys later, so they are not kept."""
+        first = len(rows)
+        records = [Record(InBackup(rows, first + at), data) for at, (_, data) in enumerate(batch)]
+        for number, _ in batch:
+            rows.enter(number)
+        keys = self._lean_keys(rows.plan, records)
+        uniques = [self._unique(record) for record in records] if rows.plan.unique else ()
+        self._audit((rows.plan.label, True), keys)
+        if rows.keeps_pks:
+            for record, key in zip(records, keys, strict=True):
+                rows.old_pks[record.row.number] = self._old_pk(record, key)
+            self._audit((rows.plan.label, False), rows.old_pks[first:])
+        return Lean(rows, first, keys, uniques)
+
+    def _lean_keys(self, plan: Plan, records: list[Record]) -> list[Key | None]:
+        spelled = [record.data.get("natural_key") for record in records]
+        if plan.key is not None and None not in spelled:
+            try:
+                return list(plan.key.read_all(spelled))
+            except (*REFUSALS, KeyShapeError):
+                pass  # one of them; which one will be found out
+        return [self._key(record) for record in records]
+
+    def _audit(self, what: tuple[str, bool], values: Sequence[Any]) -> None:
+        prints = array("q", bytes(16 * len(values)))
+        prints[::2] = array("q", map(hash, ((value,) for value in values)))
+        known = [value is not None for value in values]
+        if not all(known):
+            prints = array("q", (half for at, half in enumerate(prints) if known[at // 2]))
+        self._audits[what].add(prints.tobytes())
+
+    def _name_repeated(self) -> None:
+        """Note the lean records that have a key or pk in common; they are looked for again."""
+        suspects = {}
+        for what, audit in self._audits.items():
+            if found := array("q", audit.repeated()):
+                suspects[what] = set(found[::2])
+            audit.close()
+        self._audits.clear()
+        if not suspects:
+            return
+        firsts: dict[tuple[str, bool, Any], int] = {}
+        seen: Counter[str] = Counter()
+        for number, label, data in self._surveyed():
+            try:
+                plan = self._directory.plans[label]
+            except UnknownModelError:
+                continue
+            rows = self._directory.backup(plan)
+            record = Record(InBackup(rows, seen[plan.label]), data)
+            seen[plan.label] += 1
+            for is_key in (True, False):
+                prints = suspects.get((plan.label, is_key))
+                if prints is None:
+                    continue
+                key = rows.late_keys.get(record.row.number) or self._key(record)
+                value = key if is_key else self._old_pk(record, key)
+                if value is not None and hash((value,)) in prints:
+                    first = firsts.setdefault((plan.label, is_key, value), number)
+                    if first != number:
+                        self._note_same(record.row, first, value if is_key else None)
+
+    def _note_same(self, row: InBackup, first: int, key: Key | None) -> None:
+        rows, number = row
+        noun = "pk" if key is None else "natural key"
+        form = rows.plan.key
+        self._findings.add(
+            codes.SAME_ROW,
+            f"record {first} has the same {noun}",
+            record=rows.record_numbers[number],
+            model=rows.plan.label,
+            value=... if key is None or form is None else form.spell(key),
+        )
 
     def _unique(self, record: Record) -> Any:
         name = record.plan.unique
@@ -176,57 +296,59 @@ class Backup:
             return Missing.VALUE  # the check of the record reports it
 
     def _enter_key(self, record: Record) -> None:
+        key = self._key(record)
+        if key is not None:
+            self._set_key(record.row, key)
+
+    def _key(self, record: Record) -> Key | None:
+        """The record's natural key; `None` where it has none, or where it has to wait."""
         form = record.plan.key
         spelled = record.data.get("natural_key")
         if form is None:
             if spelled is not None:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
-            return
-        if spelled is None and isinstance(form, CalledKey):
+            return None
+        if spelled is None:
+            return self._key_of_fields(record, form)
+        try:
+            return form.read(spelled)
+        except (*REFUSALS, KeyShapeError) as error:
+            what = f"not a natural key of this model: {refusal(error)}"
+            record.note(self._findings, codes.NO_KEY, what, value=spelled)
+            return None
+
+    def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
+        if isinstance(form, CalledKey):
             what = (
                 f"{form.method} makes the natural key of this model, and the record does not say"
                 " it; convert the backup in the style fastnk"
             )
             record.note(self._findings, codes.NO_KEY, what)
-            return
+            return None
         try:
-            if spelled is not None:
-                self._set_key(record.row, form.read(spelled))
-                return
             parts = [self.value_of(record, part) for part in form.parts]
-        except (*REFUSALS, KeyShapeError) as error:
-            if spelled is not None:
-                record.note(
-                    self._findings,
-                    codes.NO_KEY,
-                    f"not a natural key of this model: {refusal(error)}",
-                    value=spelled,
-                )
-        except DanglingError:
-            return
-        else:
-            if any(isinstance(part, Hop) for part in parts):
-                self._deferred.append((record.row, parts))
-            else:
-                self._set_key(record.row, tuple(parts))
+        except (*REFUSALS, KeyShapeError, DanglingError):
+            return None  # the check of the fields reports it
+        if any(isinstance(part, Hop) for part in parts):
+            self._deferred.append((record.row, parts))
+            return None
+        return tuple(parts)
 
     def _set_key(self, row: InBackup, key: Key) -> None:
-        rows = row.rows
-        rows.keys[row.number] = key
-        first = rows.by_key.setdefault(key, row.number)
-        if first != row.number:
-            self._findings.add(
-                codes.SAME_ROW,
-                f"record {rows.record_numbers[first]} has the same natural key",
-                record=rows.record_numbers[row.number],
-                model=rows.plan.label,
-                value=rows.plan.key.spell(key) if rows.plan.key else key,
-            )
+        rows, number = row
+        if rows.is_lean:
+            rows.late_keys[number] = key
+            self._audit((rows.plan.label, True), [key])
+            return
+        rows.keys[number] = key
+        first = rows.by_key.setdefault(key, number)
+        if first != number:
+            self._note_same(row, rows.record_numbers[first], key)
 
     def _enter_pk(self, record: Record) -> None:
         rows, number = record.row
-        pk = self._old_pk(record)
+        pk = self._old_pk(record, rows.keys[number])
         rows.old_pks[number] = pk
         if pk is None:
             return
@@ -238,13 +360,14 @@ class Backup:
                 f"record {rows.record_numbers[first]} has the same pk",
             )
 
-    def _old_pk(self, record: Record) -> Any:
+    def _old_pk(self, record: Record, key: Key | None) -> Any:
         """The comparable pk in the backup: beside the fields, among them, or in the key."""
         plan, value = record.plan, record.data.get("pk")
+        if type(value) is int and plan.pk_kind is PkKind.AUTO:
+            return value
         if value is None:
             value = record.pk
         if value is None:
-            key = record.row.rows.keys[record.row.number]
             position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
             return None if key is None or position is None else key[position]
         if isinstance(value, list) and plan.pk_kind is not PkKind.COMPOSITE:
@@ -283,3 +406,20 @@ class Backup:
             if end is None:
                 raise DanglingError("the backup does not say which pk the row had")
         return end
+
+
+def _label(number: int, data: Any) -> str:
+    """The label of the record with this number. Raises `BackupSyntaxError` if it is none."""
+    label = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(label, str) or not isinstance(data.get("fields"), dict):
+        raise BackupSyntaxError(
+            "not a record: an object with a model and fields was expected",
+            place=Place(record=number),
+        )
+    return label
+
+
+def _with_references(data: Data) -> Data:
+    """What the fields could not hold among them; it means more than an id that stands there."""
+    references = data.get("references")
+    return {**data, "fields": data["fields"] | references} if references else data

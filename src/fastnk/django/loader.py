@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 from django.db import Error as DatabaseFault
@@ -12,22 +11,21 @@ from django.db import IntegrityError, connections, transaction
 from django.utils.connection import ConnectionDoesNotExist
 
 from fastnk.django import backend
-from fastnk.django.backup import Backup, Records
+from fastnk.django.backup import Backup
+from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
-from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
+from fastnk.django.plan import CalledKey, PkKind, Plans
+from fastnk.django.reading import Chunks
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.django.rows import BATCH, BackupRows, Fate, InBackup, Missing
-from fastnk.django.translation import Translator, settled
+from fastnk.django.rows import BackupRows, Fate, InBackup, Missing
 from fastnk.django.values import as_text, comparable
-from fastnk.django.writing import Translated, Writer, changes
+from fastnk.django.writing import Writer, changes
 from fastnk.errors import RestoreError, UsageError
 from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
-
-Sink = Callable[[Plan, list[Translated]], None]
 
 
 class Loader:
@@ -56,8 +54,8 @@ class Loader:
             host=str(settings["HOST"]),
         )
 
-    def load(self, records: Records, name: str | None = None) -> RestoreReport:
-        """Restore `records`, which are read three or four times, in a dry run once less.
+    def load(self, chunks: Chunks, name: str | None = None) -> RestoreReport:
+        """Restore the records in `chunks`, which are read three times or four.
 
         `name` is what findings call the backup. Raises `FindingsError` before anything is written,
         `LockedError` while another restore is under way, and `RestoreError` where the database
@@ -67,7 +65,7 @@ class Loader:
             with transaction.atomic(using=self._database):
                 if not self._dry_run:
                     backend.lock(self._connection)
-                return _Restore(self._schema, self.target, records, name, self._dry_run).run()
+                return _Restore(self._schema, self.target, chunks, name, self._dry_run).run()
         except IntegrityError as error:
             raise self._failed(
                 error, "mend the backup or the rows named, then restore again"
@@ -90,7 +88,7 @@ class _Restore:
         self,
         schema: Schema,
         target: RestoreTarget,
-        records: Records,
+        chunks: Chunks,
         name: str | None,
         dry_run: bool,
     ) -> None:
@@ -100,13 +98,13 @@ class _Restore:
         self._connection = connections[database]
         self._findings = Findings(name)
         self._directory = Directory(Plans(schema, database), database)
-        self._backup = Backup(records, self._directory, self._findings)
-        self._matcher = Matcher(self._backup, self._directory, self._findings)
+        self._backup = Backup(chunks, self._directory, self._findings, self._connection)
+        self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._writer = Writer(self._directory, database)
         self._models: dict[str, ModelCounts] = defaultdict(ModelCounts)
 
     def run(self) -> RestoreReport:
-        self._backup.survey()
+        self._backup.survey(self._matcher.match_lean)
         self._matcher.match()
         generic_kept = self._pass_on(created=self._count_created, matched=self._count_matched)
         self._findings.refuse()
@@ -126,46 +124,33 @@ class _Restore:
 
     def _pass_on(self, *, created: Sink, matched: Sink) -> int:
         """Translate every record and pass it on in batches; the number of generic kept."""
-        translator = Translator(self._directory, self._findings)
-        batches: dict[tuple[str, bool], list[Translated]] = defaultdict(list)
-        for record in self._backup:
-            row, plan = record.row, record.plan
-            fate = row.rows.fates[row.number]
-            if fate is Fate.UNCHANGED:
-                continue
-            columns = {name: settled(value) for name, value in translator.columns(record).items()}
-            many = {
-                name: [target.value for target in targets]
-                for name, targets in translator.many(record).items()
-            }
-            batch = batches[plan.label, fate.exists]
-            batch.append(Translated(row, columns, many))
-            if len(batch) == BATCH:
-                (matched if fate.exists else created)(plan, batch)
-                batch.clear()
-        for (label, exists), batch in batches.items():
-            if batch:
-                (matched if exists else created)(self._directory.plans[label], batch)
-        return translator.generic_kept
-
-    def _count_created(self, plan: Plan, batch: list[Translated]) -> None:
-        counts = self._models[plan.label]
-        counts.created += len(batch)
-        counts.renumbered += sum(
-            entry.row.rows.fates[entry.row.number] is Fate.RENUMBERED for entry in batch
+        batches = Batches(
+            self._backup,
+            self._directory,
+            self._findings,
+            self._connection,
+            created=created,
+            matched=matched,
         )
+        return batches.run()
 
-    def _count_matched(self, plan: Plan, batch: list[Translated]) -> None:
-        counts = self._models[plan.label]
-        for change in changes(self._directory, plan, batch):
+    def _count_created(self, table: Table) -> None:
+        counts = self._models[table.plan.label]
+        counts.created += len(table.numbers)
+        fates = table.rows.fates
+        counts.renumbered += sum(fates[number] is Fate.RENUMBERED for number in table.numbers)
+
+    def _count_matched(self, table: Table) -> None:
+        counts = self._models[table.plan.label]
+        for change in changes(self._directory, table):
             if change:
                 counts.updated += 1
             else:
                 counts.unchanged += 1
                 change.row.rows.fates[change.row.number] = Fate.UNCHANGED
 
-    def _update(self, plan: Plan, batch: list[Translated]) -> None:
-        self._writer.update(plan, changes(self._directory, plan, batch))
+    def _update(self, table: Table) -> None:
+        self._writer.update(table.plan, changes(self._directory, table))
 
     def _reserve_pks(self) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
@@ -175,6 +160,9 @@ class _Restore:
                 continue
             kept = (pk for pk in rows.pks if pk is not Missing.PK)
             pks = backend.reserve(self._connection, rows.plan.model, len(new), kept)
+            if rows.is_lean:
+                rows.new_pks = pks
+                continue
             for number, pk in zip(new, pks, strict=True):
                 rows.pks[number] = pk
         for row in self._matcher.shared_pks:

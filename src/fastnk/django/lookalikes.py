@@ -42,7 +42,7 @@ class LookAlikes:
 
     def is_for_another(self, row: InBackup, pk: Any, content: Content) -> bool:
         """Whether the row with `pk` is, or may be, that of the record that had this very pk."""
-        number = row.rows.by_old_pk.get(pk)
+        number = row.rows.number_of_old_pk(pk)
         other = None if number is None else self._entries.get(InBackup(row.rows, number))
         if other is None or other.row == row or (other.shape, other.firm) != content[:2]:
             return False

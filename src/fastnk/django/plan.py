@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -115,6 +115,12 @@ class KeyPart:
             return None
         return comparable(converted(self.field, value))
 
+    def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What `comparable` gives for each of the values."""
+        if self._is_plain_text and set(map(type, values)) == {str}:
+            return values
+        return list(map(self.comparable, values))
+
 
 class KeyForm:
     """What a model's natural key is made of."""
@@ -131,6 +137,17 @@ class KeyForm:
             part.comparable(item)
             for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
         )
+
+    def read_all(self, values: list[Any]) -> Iterable[Key]:
+        """What `read` gives for each of the lists. Raises if any of them has to be refused."""
+        is_flat = all(inner is None for inner in self._shape) and set(map(type, values)) == {list}
+        if not is_flat or set(map(len, values)) != {len(self.parts)}:
+            return [self.read(value) for value in values]
+        columns = zip(*values, strict=True)
+        made = [
+            part.all_comparable(column) for part, column in zip(self.parts, columns, strict=True)
+        ]
+        return zip(*made, strict=True)
 
     def spell(self, key: Key) -> list[Any]:
         """The list that `read` takes apart."""
@@ -193,6 +210,8 @@ class Plan:
         self.generics = list(spec.generic_relations.values()) if spec else []
         self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
         """The columns whose values have ids of other rows inside."""
+        self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
+        """The columns whose values only the whole record can tell."""
         self.key = _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
@@ -205,6 +224,16 @@ class Plan:
         """Where the model's own automatic pk stands in its natural key, if it does."""
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    @property
+    def can_be_lean(self) -> bool:
+        """Whether each row can be decided by its record alone, where nothing refers to it."""
+        if self.unique_relation is not None:
+            return False
+        if self.pk_kind is not PkKind.AUTO:
+            return self.pk_kind is PkKind.OWN and self.key is None
+        is_plain = self.key is None or not self.key.has_foreign_pk
+        return is_plain and not isinstance(self.key, CalledKey)
 
     @property
     def pk_path(self) -> Path:
@@ -226,13 +255,12 @@ class Plan:
         """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
         if self.key or self.pk_kind is not PkKind.AUTO:
             return [], []
-        held = {generic.object_id for generic in self.generics} | self.inside.keys()
         columns = [
             (name, column)
             for name, column in self.columns.items()
             if column.field.unique
             and not (column.field.null or column.field.primary_key)
-            and name not in held
+            and name not in self.special
         ]
         columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
         plain = [name for name, column in columns if column.reference is None]
@@ -305,6 +333,23 @@ def _similar(label: str) -> str:
 def concrete(model: Any) -> Any:
     """The model whose table a model uses: itself, or what it is a proxy of."""
     return model._meta.concrete_model
+
+
+ANY = "*"
+"""Stands for every label."""
+
+
+def referred_to(plans: Iterable[Plan]) -> set[str]:
+    """The labels of the models that others may refer to; `ANY` among them means all."""
+    labels: set[str] = set()
+    for plan in plans:
+        references = (column.reference for column in plan.columns.values())
+        labels.update(reference.target for reference in references if reference)
+        labels.update(column.reference.target for column in plan.many.values())
+        labels.update(place.to for inside in plan.inside.values() for place in inside.all())
+        if plan.generics:
+            labels.add(ANY)
+    return labels
 
 
 def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
