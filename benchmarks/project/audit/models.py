@@ -23,7 +23,7 @@ class AuditTrail(models.Model):
     ip_address = models.GenericIPAddressField(null=True)
     user_agent = models.TextField()
     content_type = models.ForeignKey(ContentType, models.PROTECT, null=True)
-    object_id = models.PositiveIntegerField(null=True)
+    object_id = models.CharField(max_length=50, null=True)
     object_representation = models.CharField(max_length=500)
     field_changes = models.JSONField(default=dict)
     old_values = models.JSONField(default=dict)

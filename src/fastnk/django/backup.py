@@ -23,10 +23,10 @@ from fastnk.django.plan import (
     Reference,
     UnknownModelError,
 )
-from fastnk.django.reading import Chunks, Data, Head, Reader, Shape
-from fastnk.django.rows import BATCH, BackupRows, InBackup, Missing
+from fastnk.django.reading import Chunks, Data, Head, Reader, Shape, label_of
+from fastnk.django.rows import BackupRows, InBackup, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
-from fastnk.errors import BackupSyntaxError, Place, SourceError
+from fastnk.errors import SourceError
 
 
 class Record(NamedTuple):
@@ -81,9 +81,16 @@ class Lean(NamedTuple):
 
 MatchLean = Callable[[Lean], None]
 
-Entry = tuple[BackupRows, int, Any, Shape | None]
-"""The rows of a record's model, the number of its own row, the record, and its shape if it has one.
-Without a shape the record is a dictionary."""
+
+class Run(NamedTuple):
+    """Records that follow each other and have the same shape, or none."""
+
+    rows: BackupRows
+    first: int
+    """The number of the first one's row; the others follow."""
+    records: list[Any]
+    """Structs of the shape; without one, dictionaries."""
+    shape: Shape | None
 
 
 class Backup:
@@ -101,56 +108,38 @@ class Backup:
 
     def survey(self, match_lean: MatchLean) -> None:
         """Read all records once and enter their rows and keys in the directory."""
-        waiting: dict[str, list[tuple[int, Data]]] = defaultdict(list)
-        for number, label, data in self._surveyed():
-            plan = self._plan_of(number, label, data)
-            if plan is None:
-                continue
-            rows = self._directory.backup(plan)
-            if not rows.is_lean:
-                self._enter(rows, number, data)
-                continue
-            batch = waiting[plan.label]
-            batch.append((number, data))
-            if len(batch) == BATCH:
-                match_lean(self._entered(rows, batch))
-                batch.clear()
-        for label, batch in waiting.items():
-            if batch:
-                match_lean(
-                    self._entered(self._directory.backup(self._directory.plans[label]), batch)
-                )
+        number = 1
+        for run in self._reader.heads(self._directory.needed):
+            if isinstance(run[0], Head):
+                self._survey(run, number, match_lean)
+            else:
+                for at, record in enumerate(run):
+                    self._survey([record], number + at, match_lean)
+            number += len(run)
         self._compose_deferred()
         self._name_repeated()
 
-    def __iter__(self) -> Iterator[Record]:
-        """The records again, with their rows. Raises `SourceError` if they are not the same."""
-        for rows, number, record, shape in self.entries():
-            yield self.record(rows, number, record, shape)
-
-    def entries(self) -> Iterator[Entry]:
-        """The records as they come, with their rows. Raises `SourceError` if they changed."""
+    def runs(self) -> Iterator[Run]:
+        """All records as they come, with their rows. Raises `SourceError` if they changed."""
         seen: Counter[str] = Counter()
-        for number, record in enumerate(self._reader.records(), start=1):
-            shape = self._reader.shape_of(record)
-            if shape is None:
-                try:
-                    plan = self._directory.plans[_label(number, record)]
-                except UnknownModelError:
+        number = 1
+        for records in self._reader.records():
+            shape = self._reader.shape_of(records[0])
+            for some in [records] if shape else ([record] for record in records):
+                plan = shape.plan if shape else self._known_plan(label_of(number, some[0]))
+                number += len(some)
+                if plan is None:
                     continue
-            else:
-                plan = shape.plan
-            rows = self._directory.backup(plan)
-            at = seen[plan.label]
-            if at == len(rows):
-                raise SourceError("the backup changed while it was read")
-            seen[plan.label] = at + 1
-            yield rows, at, record, shape
+                rows, first = self._directory.backup(plan), seen[plan.label]
+                seen[plan.label] += len(some)
+                if seen[plan.label] > len(rows):
+                    raise SourceError("the backup changed while it was read")
+                yield Run(rows, first, some, shape)
         if any(len(rows) != seen[rows.plan.label] for rows in self._directory.in_backup):
             raise SourceError("the backup changed while it was read")
 
     def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
-        """One of `entries` to look into."""
+        """One record of a run to look into."""
         data = record if shape is None else shape.data(record)
         return Record(InBackup(rows, number), _with_references(data))
 
@@ -179,29 +168,40 @@ class Backup:
             return target.pk_value(value)
         return Hop(reference, value, rest)
 
-    def _surveyed(self) -> Iterator[tuple[int, str, Data]]:
-        """Number, label and, as far as the survey looks at them, contents of all records."""
-        for number, head in enumerate(self._reader.heads(self._directory.needed), start=1):
-            if isinstance(head, Head):
-                yield number, head.label, head.data()
-            else:
-                yield number, _label(number, head), _with_references(head)
+    def _survey(self, run: list[Any], number: int, match_lean: MatchLean) -> None:
+        """Enter a run of heads of one label, or one record; `number` is that of the first."""
+        label = label_of(number, run[0])
+        plan = self._known_plan(label)
+        if plan is None:
+            self._note_unknown(run, number, label)
+            return
+        rows = self._directory.backup(plan)
+        if not self._directory.is_in_fastnk_style:
+            self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
+        if rows.is_lean:
+            match_lean(self._entered(rows, number, run))
+        else:
+            for at, record in enumerate(run):
+                self._enter(rows, number + at, _data(record))
 
-    def _plan_of(self, number: int, label: str, data: Data) -> Plan | None:
-        """The plan for a record; `None`, and a finding, where there is none."""
-        if data.get("natural_key") is not None or "references" in data:
-            self._directory.is_in_fastnk_style = True
+    def _known_plan(self, label: str) -> Plan | None:
         try:
             return self._directory.plans[label]
+        except UnknownModelError:
+            return None
+
+    def _note_unknown(self, run: list[Any], first: int, label: str) -> None:
+        try:
+            self._directory.plans[label]
         except UnknownModelError as error:
             what = f'no model "{label}" to restore into: {error}'
-            pk = data.get("pk")
-            self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
-            return None
+            for number, record in enumerate(run, start=first):
+                pk = _data(record).get("pk")
+                self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
 
     def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
         record = Record(InBackup(rows, len(rows)), data)
-        rows.enter(number)
+        rows.enter_many(number, 1)
         rows.keys.append(None)
         rows.uniques.append(self._unique(record))
         for name, values in rows.values.items():
@@ -210,29 +210,56 @@ class Backup:
         self._enter_key(record)
         self._enter_pk(record)
 
-    def _entered(self, rows: BackupRows, batch: list[tuple[int, Data]]) -> Lean:
+    def _entered(self, rows: BackupRows, number: int, run: list[Any]) -> Lean:
         """Enter lean rows: nobody will ask for their keys later, so they are not kept."""
-        first = len(rows)
-        records = [Record(InBackup(rows, first + at), data) for at, (_, data) in enumerate(batch)]
-        for number, _ in batch:
-            rows.enter(number)
-        keys = self._lean_keys(rows.plan, records)
-        uniques = [self._unique(record) for record in records] if rows.plan.unique else ()
-        self._audit((rows.plan.label, True), keys)
+        first, plan = len(rows), rows.plan
+        rows.enter_many(number, len(run))
+        whole: list[Record] = []
+
+        def records() -> list[Record]:
+            if not whole:
+                rest = enumerate(run, start=first)
+                whole.extend(Record(InBackup(rows, at), _data(record)) for at, record in rest)
+            return whole
+
+        keys = self._lean_keys(plan, run)
+        if keys is None:
+            keys = [self._key(record) for record in records()]
+        uniques: Sequence[Any] = ()
+        if plan.unique:
+            uniques = self._lean_uniques(plan, run) or list(map(self._unique, records()))
+        self._audit((plan.label, True), keys)
         if rows.keeps_pks:
-            for record, key in zip(records, keys, strict=True):
-                rows.old_pks[record.row.number] = self._old_pk(record, key)
-            self._audit((rows.plan.label, False), rows.old_pks[first:])
+            pks = [record.pk if isinstance(record, Head) else None for record in run]
+            if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
+                pairs = zip(records(), keys, strict=True)
+                pks = [self._old_pk(record, key) for record, key in pairs]
+            rows.old_pks[first:] = pks
+            self._audit((plan.label, False), pks)
         return Lean(rows, first, keys, uniques)
 
-    def _lean_keys(self, plan: Plan, records: list[Record]) -> list[Key | None]:
-        spelled = [record.data.get("natural_key") for record in records]
-        if plan.key is not None and None not in spelled:
-            try:
-                return list(plan.key.read_all(spelled))
-            except (*REFUSALS, KeyShapeError):
-                pass  # one of them; which one will be found out
-        return [self._key(record) for record in records]
+    def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
+        """The natural keys of heads, if that can be told of all of them together."""
+        if not isinstance(run[0], Head):
+            return None
+        spelled = [head.natural_key for head in run]
+        if plan.key is None:
+            return None if any(spelled) else [None] * len(run)
+        try:
+            return None if None in spelled else list(plan.key.read_all(spelled))
+        except (*REFUSALS, KeyShapeError):
+            return None  # one of them; which one will be found out
+
+    def _lean_uniques(self, plan: Plan, run: list[Any]) -> list[Any] | None:
+        """What heads hold in the column that identifies rows, if that is plain of all of them."""
+        if not isinstance(run[0], Head) or plan.unique is None:
+            return None
+        values = [head.value(plan.unique) for head in run]
+        field = plan.columns[plan.unique].field
+        try:
+            return None if None in values else [comparable(converted(field, v)) for v in values]
+        except REFUSALS:
+            return None
 
     def _audit(self, what: tuple[str, bool], values: Sequence[Any]) -> None:
         prints = array("q", bytes(16 * len(values)))
@@ -253,25 +280,31 @@ class Backup:
         if not suspects:
             return
         firsts: dict[tuple[str, bool, Any], int] = {}
-        seen: Counter[str] = Counter()
-        for number, label, data in self._surveyed():
-            try:
-                plan = self._directory.plans[label]
-            except UnknownModelError:
-                continue
-            rows = self._directory.backup(plan)
-            record = Record(InBackup(rows, seen[plan.label]), data)
-            seen[plan.label] += 1
+        for number, record in self._lean_records():
+            label, rows = record.plan.label, record.row.rows
             for is_key in (True, False):
-                prints = suspects.get((plan.label, is_key))
+                prints = suspects.get((label, is_key))
                 if prints is None:
                     continue
                 key = rows.late_keys.get(record.row.number) or self._key(record)
                 value = key if is_key else self._old_pk(record, key)
                 if value is not None and hash((value,)) in prints:
-                    first = firsts.setdefault((plan.label, is_key, value), number)
+                    first = firsts.setdefault((label, is_key, value), number)
                     if first != number:
                         self._note_same(record.row, first, value if is_key else None)
+
+    def _lean_records(self) -> Iterator[tuple[int, Record]]:
+        """All records of lean rows as in the survey, with their numbers."""
+        seen: Counter[str] = Counter()
+        number = 0
+        for run in self._reader.heads(self._directory.needed):
+            for one in run:
+                number += 1
+                plan = self._known_plan(label_of(number, one))
+                if plan is not None and self._directory.backup(plan).is_lean:
+                    row = InBackup(self._directory.backup(plan), seen[plan.label])
+                    seen[plan.label] += 1
+                    yield number, Record(row, _data(one))
 
     def _note_same(self, row: InBackup, first: int, key: Key | None) -> None:
         rows, number = row
@@ -408,15 +441,15 @@ class Backup:
         return end
 
 
-def _label(number: int, data: Any) -> str:
-    """The label of the record with this number. Raises `BackupSyntaxError` if it is none."""
-    label = data.get("model") if isinstance(data, dict) else None
-    if not isinstance(label, str) or not isinstance(data.get("fields"), dict):
-        raise BackupSyntaxError(
-            "not a record: an object with a model and fields was expected",
-            place=Place(record=number),
-        )
-    return label
+def _is_in_fastnk_style(record: Any) -> bool:
+    if isinstance(record, Head):
+        return record.natural_key is not None or record.references is not None
+    return record.get("natural_key") is not None or "references" in record
+
+
+def _data(record: Any) -> Data:
+    """A head, or a dictionary, as a record is looked into."""
+    return record.data() if isinstance(record, Head) else _with_references(record)
 
 
 def _with_references(data: Data) -> Data:

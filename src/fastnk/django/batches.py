@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
-from fastnk.django.backup import Backup, Record
+from fastnk.django.backup import Backup, Record, Run
 from fastnk.django.columns import is_written_directly, prepared
-from fastnk.django.directory import Directory
+from fastnk.django.directory import DanglingError, Directory, Row
 from fastnk.django.findings import Findings
-from fastnk.django.plan import Plan
+from fastnk.django.plan import Column, Plan, UnknownModelError
 from fastnk.django.reading import Shape, ShapedColumn
 from fastnk.django.rows import BATCH, BackupRows, Fate, Missing
-from fastnk.django.translation import Translator, settled
-from fastnk.django.values import REFUSALS
+from fastnk.django.translation import PkOf, Translator, settled
+from fastnk.django.values import REFUSALS, converted, refuse_unfit
 
 MOST_REMEMBERED = 50_000
 """References of one column of which it is remembered where they lead."""
@@ -40,6 +41,9 @@ class Table(NamedTuple):
 
 
 Sink = Callable[[Table], None]
+
+Find = Callable[[Any, int], Any]
+"""Gets a reference and the number of its record in the batch; gives what the column holds."""
 
 
 class _Batch(NamedTuple):
@@ -66,12 +70,15 @@ class Batches:
         *,
         created: Sink,
         matched: Sink,
+        is_check: bool,
     ) -> None:
+        """In a check the values of new rows are looked at, and do not become the driver's."""
         self._backup = backup
         self._directory = directory
         self._connection = connection
         self._created = created
         self._matched = matched
+        self._is_check = is_check
         self._translator = Translator(directory, findings, connection)
         self._known: dict[tuple[str, str, bool], dict[Any, Any]] = defaultdict(dict)
         """Label and field of a reference, and whether for the driver: reference to value."""
@@ -79,23 +86,31 @@ class Batches:
     def run(self) -> int:
         """Translate all records; the number of generic references that keep their ids."""
         batches: dict[tuple[Any, ...], _Batch] = {}
-        for rows, number, record, shape in self._backup.entries():
-            fate = rows.fates[number]
-            if fate is Fate.UNCHANGED:
-                continue
-            is_new = not fate.exists
-            kind = (type(record), is_new) if shape else (rows.plan.label, *record["fields"], is_new)
-            batch = batches.get(kind)
-            if batch is None:
-                batch = batches[kind] = self._batch(rows, shape, is_new)
-            batch.numbers.append(number)
-            batch.records.append(record)
-            if len(batch.numbers) == BATCH:
-                self._flush(batch)
+        for run in self._backup.runs():
+            fates = run.rows.fates[run.first : run.first + len(run.records)]
+            for fate in set(fates) - {Fate.UNCHANGED}:
+                batch = self._batch_for(batches, run, not fate.exists)
+                if fates.count(fate) == len(fates):
+                    batch.numbers.extend(range(run.first, run.first + len(fates)))
+                    batch.records.extend(run.records)
+                else:
+                    chosen = [at for at, other in enumerate(fates) if other is fate]
+                    batch.numbers.extend(run.first + at for at in chosen)
+                    batch.records.extend(run.records[at] for at in chosen)
+                if len(batch.numbers) >= BATCH:
+                    self._flush(batch)
         for batch in batches.values():
             if batch.numbers:
                 self._flush(batch)
         return self._translator.generic_kept
+
+    def _batch_for(self, batches: dict[tuple[Any, ...], _Batch], run: Run, is_new: bool) -> _Batch:
+        record = run.records[0]
+        names = (type(record),) if run.shape else tuple(record["fields"])
+        kind = (run.rows.plan.label, *names, is_new)
+        if kind not in batches:
+            batches[kind] = self._batch(run.rows, run.shape, is_new)
+        return batches[kind]
 
     def _batch(self, rows: BackupRows, shape: Shape | None, is_new: bool) -> _Batch:
         prepares = is_new and is_written_directly(rows.plan.model, self._connection)
@@ -137,19 +152,49 @@ class Batches:
     def _column(self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]) -> Sequence[Any]:
         if column.plain is not None:
             try:
+                if batch.is_new and self._is_check:
+                    column.plain.check(values)
+                    return values
                 return (column.plain.driver if batch.prepares else column.plain.python)(values)
             except REFUSALS:
                 pass  # one of them is not plain; which one will be found out
         known = batch.rows.plan.columns.get(column.name)
         if known is None or known.reference is None or column.name in batch.rows.plan.special:
-            return [self._one(batch, column.name, at) for at in range(len(values))]
+            own = partial(self._converted, batch, column.name)
+            return [own(value, at) for at, value in enumerate(values)]
         memory = self._known[batch.rows.plan.label, column.name, batch.prepares]
+        find = partial(self._referred, batch, known)
         return [
             None
             if value is None and known.field.null
-            else self._remembered(memory, value, self._one, batch, column.name, at)
+            else self._remembered(memory, value, find, at)
             for at, value in enumerate(values)
         ]
+
+    def _converted(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
+        """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
+        plan = batch.rows.plan
+        column = plan.columns.get(name)
+        if column is None or name in plan.special or (value is None and not column.field.null):
+            return self._one(batch, name, at)
+        try:
+            python = converted(column.field, value)
+            refuse_unfit(column.field, python, self._connection)
+            return self._final(plan, name, python, batch.prepares)
+        except REFUSALS:
+            return self._one(batch, name, at)
+
+    def _referred(self, batch: _Batch, column: Column, value: Any, at: int) -> Any:
+        """What a column holds for a reference; `Missing.VALUE`, and a finding, if it dangles."""
+        assert column.reference is not None
+        try:
+            row = self._directory.find(column.reference, value)
+            held = self._directory.held(row, column.reference)
+            if isinstance(held, Row):
+                held = PkOf(held, column.field)
+            return self._final(batch.rows.plan, column.field.name, held, batch.prepares)
+        except (*REFUSALS, DanglingError, UnknownModelError):
+            return self._one(batch, column.field.name, at)
 
     def _many(self, batch: _Batch, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
         memory = self._known[batch.rows.plan.label, name, True]
@@ -159,28 +204,26 @@ class Batches:
                 held = self._translator.many(self._record(batch, at))
                 result.append(_pks(held[name]) if name in held else None)
                 continue
-            found = (
-                self._remembered(memory, item, self._target, batch, name, at, item)
-                for item in value
-            )
+            find = partial(self._target, batch, name)
+            found = (self._remembered(memory, item, find, at) for item in value)
             result.append([pk for pk in dict.fromkeys(found) if pk is not Missing.VALUE])
         return result
 
-    def _target(self, batch: _Batch, name: str, at: int, value: Any) -> Any:
+    def _target(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
         """The pk of what one of many keys or ids means, or `Missing.VALUE`."""
         reference = batch.rows.plan.many[name].reference
         found = self._translator.target(self._record(batch, at), name, reference, value)
         return Missing.VALUE if found is None else found.value
 
-    def _remembered(self, memory: dict[Any, Any], value: Any, find: Any, *arguments: Any) -> Any:
+    def _remembered(self, memory: dict[Any, Any], value: Any, find: Find, at: int) -> Any:
         """What `find` gives for a reference, which is asked once for each that is plain."""
         plain = tuple(value) if type(value) is list else value
         try:
             found = memory.get(plain, Missing.MATCH)
         except TypeError:  # a nested key
-            return find(*arguments)
+            return find(value, at)
         if found is Missing.MATCH:
-            found = find(*arguments)
+            found = find(value, at)
             parts = plain if type(plain) is tuple else (plain,)
             if found is not Missing.VALUE and all(type(part) is str for part in parts):
                 if len(memory) == MOST_REMEMBERED:

@@ -7,12 +7,12 @@ Every other field, and every value that is not plainly right, takes the field's 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from ipaddress import ip_address
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from django.db import models
 from django.db.models import Field, JSONField
 
 from fastnk.django.rows import Missing
-from fastnk.django.values import integer_range, refuse_unfit
+from fastnk.django.values import converted, integer_range, refuse_unfit
 
 Values = Sequence[Any]
 
@@ -45,15 +45,20 @@ INTEGERS = (
     models.PositiveSmallIntegerField,
     models.SmallIntegerField,
 )
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}")
+
 MANY_TEXTS = 1000
 """JSON texts of which it is remembered how Django spells them."""
 
 
 class PlainColumn(NamedTuple):
-    """How to convert a column at once. Both functions raise for what is not plain."""
+    """How to check and convert a column at once."""
 
     hint: Any
     """The type that msgspec must find."""
+    check: Callable[[Values], Values]
+    """Raises for what is not plain; the others need not be called for that."""
     python: Callable[[Values], Values]
     """The values as the field has them in Python."""
     driver: Callable[[Values], Values]
@@ -108,60 +113,74 @@ def _with_nulls(column: PlainColumn) -> PlainColumn:
         return _same if convert is _same else converted
 
     hint = column.hint if column.hint is msgspec.Raw else column.hint | None
-    return PlainColumn(hint, around(column.python), around(column.driver))
+    check, python, driver = map(around, (column.check, column.python, column.driver))
+    return PlainColumn(hint, check, python, driver)
 
 
 def _text(field: Any, connection: Any) -> PlainColumn:
     hint: Any = str
     if not isinstance(field, models.TextField) and connection.vendor != "sqlite":
         hint = Annotated[str, msgspec.Meta(max_length=field.max_length)]
-    return PlainColumn(hint, _same, _same)
+    return PlainColumn(hint, _same, _same, _same)
 
 
 def _integer(field: Any, connection: Any) -> PlainColumn:
     low, high = integer_range(field, connection)
-    return PlainColumn(Annotated[int, msgspec.Meta(ge=low, le=high)], _same, _same)
+    return PlainColumn(Annotated[int, msgspec.Meta(ge=low, le=high)], _same, _same, _same)
 
 
 def _boolean(field: Any, connection: Any) -> PlainColumn:
-    return PlainColumn(bool, _same, _same)
+    return PlainColumn(bool, _same, _same, _same)
 
 
 def _float(field: Any, connection: Any) -> PlainColumn:
-    return PlainColumn(float, _same, _same)
+    return PlainColumn(float, _same, _same, _same)
 
 
 def _uuid(field: Any, connection: Any) -> PlainColumn:
     if connection.features.has_native_uuid_field:
-        return PlainColumn(uuid.UUID, _same, _same)
-    return PlainColumn(uuid.UUID, _same, lambda values: [value.hex for value in values])
+        return PlainColumn(uuid.UUID, _same, _same, _same)
+    return PlainColumn(uuid.UUID, _same, _same, lambda values: [value.hex for value in values])
 
 
 def _date(field: Any, connection: Any) -> PlainColumn:
     python = _each(date.fromisoformat)
     adapt = connection.ops.adapt_datefield_value
-    return PlainColumn(str, python, lambda values: list(map(adapt, python(values))))
+    return PlainColumn(str, python, python, lambda values: list(map(adapt, python(values))))
 
 
 def _moment(field: Any, connection: Any) -> PlainColumn:
     adapt = connection.ops.adapt_datetimefield_value
     if connection.vendor == "postgresql":
-        return PlainColumn(str, _moments, _moments)
+        return PlainColumn(str, _moments, _moments, _moments)
     is_utc = connection.timezone_name == "UTC"
 
-    def spelled(moment: datetime) -> str:
-        if is_utc and moment.tzinfo is UTC:
-            return str(moment.replace(tzinfo=None))
-        return str(adapt(moment))
+    def driver(values: Values) -> Values:
+        if is_utc and settings.USE_TZ and all(value.endswith("Z") for value in values):
+            return list(map(str, _moments([value[:-1] for value in values], with_zone=False)))
+        return list(map(adapt, _moments(values)))
 
-    return PlainColumn(str, _moments, lambda values: list(map(spelled, _moments(values))))
+    return PlainColumn(str, _moments, _moments, driver)
 
 
-def _moments(values: Values) -> Values:
+def _moments(values: Values, *, with_zone: bool | None = None) -> Values:
     moments = list(map(datetime.fromisoformat, values))
-    if any((moment.tzinfo is not None) != settings.USE_TZ for moment in moments):
+    has_zone = settings.USE_TZ if with_zone is None else with_zone
+    if any((moment.tzinfo is None) == has_zone for moment in moments):
         raise ValueError("a zone too many or too few")
     return moments
+
+
+def _by_field(field: Any, connection: Any) -> PlainColumn:
+    """By Django's own functions, value by value: for types that are rare, or rarely there."""
+
+    def python(values: Values) -> Values:
+        return [converted(field, value) for value in values]
+
+    def driver(values: Values) -> Values:
+        return [prepared(field, value, connection) for value in python(values)]
+
+    return PlainColumn(str, python, python, driver)
 
 
 def _decimal(field: Any, connection: Any) -> PlainColumn:
@@ -176,18 +195,16 @@ def _decimal(field: Any, connection: Any) -> PlainColumn:
         max_digits=field.max_digits,
         decimal_places=field.decimal_places,
     )
-    return PlainColumn(str, python, lambda values: list(map(adapt, python(values))))
+    return PlainColumn(str, python, python, lambda values: list(map(adapt, python(values))))
 
 
 def _address(field: Any, connection: Any) -> PlainColumn:
     def checked(values: Values) -> Values:
-        for value in set(values):
-            if ":" in value:
-                raise ValueError("an IPv6 address, which Django spells in its own way")
-            ip_address(value)
-        return values
+        if all(map(_IPV4.fullmatch, values)):
+            return values
+        raise ValueError("perhaps an IPv6 address, which Django spells in its own way")
 
-    return PlainColumn(str, checked, checked)
+    return PlainColumn(str, checked, checked, checked)
 
 
 def _json(field: Any, connection: Any) -> PlainColumn | None:
@@ -195,6 +212,7 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
         return None
     null = None if field.null else "null"
     known: dict[bytes, str | None] = {b"null": null}
+    encode = json.JSONEncoder().encode
 
     def python(values: Values) -> Values:
         return list(map(json.loads, map(bytes, values)))
@@ -207,13 +225,15 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
         return [known[raw] if raw in known else spell(raw) for raw in map(bytes, values)]
 
     def spell(raw: bytes) -> str:
-        text = json.dumps(json.loads(raw))
+        text = encode(msgspec.json.decode(raw))
         if len(known) < MANY_TEXTS:
             known[raw] = text
         return text
 
     is_native = connection.vendor == "postgresql"
-    return PlainColumn(msgspec.Raw, python, as_it_stands if is_native else as_django_spells_it)
+    return PlainColumn(
+        msgspec.Raw, _same, python, as_it_stands if is_native else as_django_spells_it
+    )
 
 
 _MAKERS: dict[Any, Callable[[Any, Any], PlainColumn | None]] = {
@@ -225,6 +245,9 @@ _MAKERS: dict[Any, Callable[[Any, Any], PlainColumn | None]] = {
     models.DateField: _date,
     models.DateTimeField: _moment,
     models.DecimalField: _decimal,
+    models.BinaryField: _by_field,
+    models.DurationField: _by_field,
+    models.TimeField: _by_field,
     models.GenericIPAddressField: _address,
     models.JSONField: _json,
 }

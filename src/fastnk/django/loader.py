@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error as DatabaseFault
@@ -62,7 +65,11 @@ class Loader:
         refuses; it is then as it was before.
         """
         try:
-            with transaction.atomic(using=self._database):
+            with (
+                _without_collector(),
+                backend.checked_at_the_end(self._connection),
+                transaction.atomic(using=self._database),
+            ):
                 if not self._dry_run:
                     backend.lock(self._connection)
                 return _Restore(self._schema, self.target, chunks, name, self._dry_run).run()
@@ -79,6 +86,18 @@ class Loader:
         return RestoreError(
             f'database "{self._database}": {reason}; nothing was changed', remedy=remedy
         )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's collector of cycles away: it would walk over all rows again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Restore:
@@ -106,11 +125,11 @@ class _Restore:
     def run(self) -> RestoreReport:
         self._backup.survey(self._matcher.match_lean)
         self._matcher.match()
-        generic_kept = self._pass_on(created=self._count_created, matched=self._count_matched)
+        generic_kept = self._pass_on(self._count_created, self._count_matched, is_check=True)
         self._findings.refuse()
         if not self._dry_run:
             self._reserve_pks()
-            self._pass_on(created=self._writer.insert, matched=self._update)
+            self._pass_on(self._writer.insert, self._update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
             self._finish()
         return RestoreReport(
@@ -122,7 +141,7 @@ class _Restore:
             generic_kept=generic_kept,
         )
 
-    def _pass_on(self, *, created: Sink, matched: Sink) -> int:
+    def _pass_on(self, created: Sink, matched: Sink, *, is_check: bool) -> int:
         """Translate every record and pass it on in batches; the number of generic kept."""
         batches = Batches(
             self._backup,
@@ -131,6 +150,7 @@ class _Restore:
             self._connection,
             created=created,
             matched=matched,
+            is_check=is_check,
         )
         return batches.run()
 

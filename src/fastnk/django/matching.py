@@ -226,11 +226,12 @@ class Matcher:
 
     def _all_waiting(self) -> Iterator[Waiting]:
         """What must be known of each record that is not decided yet."""
-        for rows, number, record, shape in self._backup.entries():
-            if rows.pks[number] is Missing.MATCH:
-                waiting = self._waiting(self._backup.record(rows, number, record, shape))
-                if waiting is not None:
-                    yield waiting
+        for run in self._backup.runs():
+            for number, record in enumerate(run.records, start=run.first):
+                if run.rows.pks[number] is Missing.MATCH:
+                    whole = self._backup.record(run.rows, number, record, run.shape)
+                    if (waiting := self._waiting(whole)) is not None:
+                        yield waiting
 
     def _match_by_own_pk(self, row: InBackup) -> None:
         pk = row.rows.old_pks[row.number]

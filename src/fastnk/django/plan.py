@@ -5,18 +5,29 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, CharField, Field, Model, TextField, UUIDField
+from django.db.models import (
+    AutoField,
+    CharField,
+    DateTimeField,
+    Field,
+    Model,
+    TextField,
+    UUIDField,
+)
 
 from fastnk import schema as schemas
 from fastnk.django.calling import at_path
-from fastnk.django.values import Inside, as_in_json, comparable, converted
+from fastnk.django.values import Inside, as_in_json, comparable, converted, in_milliseconds
 from fastnk.errors import SchemaError
 
 Path = tuple[str, ...]
@@ -117,8 +128,15 @@ class KeyPart:
 
     def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
         """What `comparable` gives for each of the values."""
-        if self._is_plain_text and set(map(type, values)) == {str}:
-            return values
+        if set(map(type, values)) == {str}:
+            if self._is_plain_text:
+                return values
+            if type(self.field) is UUIDField:
+                return list(map(UUID, values))
+            if type(self.field) is DateTimeField and settings.USE_TZ:
+                moments = list(map(datetime.fromisoformat, values))
+                if all(moment.tzinfo is UTC for moment in moments):
+                    return list(map(in_milliseconds, moments))
         return list(map(self.comparable, values))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
+from itertools import groupby
 from operator import or_
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import msgspec
 
 from fastnk.django.columns import PlainColumn, plain_column
 from fastnk.django.plan import Plan, Plans, UnknownModelError
+from fastnk.errors import BackupSyntaxError, Place
 
 Chunks = Callable[[], Iterable[bytes]]
 """Gives the chunks of a backup, each time from the start."""
@@ -38,13 +40,28 @@ class ShapedColumn(NamedTuple):
 class Shape:
     """The records of one label that have the same fields."""
 
-    def __init__(self, label: str, plan: Plan, names: Sequence[str], connection: Any) -> None:
+    def __init__(
+        self, label: str, plan: Plan, names: Sequence[str], loose: set[str], connection: Any
+    ) -> None:
+        """The values of the `loose` fields may be of any type."""
         self.label = label
         self.plan = plan
         self.columns = [
-            ShapedColumn(name, _plain(plan, name, connection) if connection else None)
+            ShapedColumn(name, None if name in loose else _plain(plan, name, connection))
             for name in names
         ]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def loose_for(self, fields: Data) -> set[str]:
+        """The names of the fields that must be loose for a record with these to have the shape."""
+        return {
+            column.name
+            for column in self.columns
+            if column.plain is None or not _fits(fields[column.name], column.plain.hint)
+        }
 
     def fields_type(self) -> Any:
         hints = [column.plain.hint if column.plain else Any for column in self.columns]
@@ -79,28 +96,27 @@ class Reader:
         self._types: dict[str, list[type]] = {}
         """Record types by label, the last learned first."""
         self._decoder: Any = None
+        self._decoder_of_one: Any = None
         self._refuses_nul = connection.vendor == "postgresql"
 
     def shape_of(self, record: Any) -> Shape | None:
         """The shape of what `records` gave; `None` for a dictionary."""
         return self._shapes.get(type(record))
 
-    def records(self) -> Iterator[Any]:
-        """Every record, as a struct of its shape or as a dictionary."""
+    def records(self) -> Iterator[list[Any]]:
+        """All records in runs, each of structs of one shape or of dictionaries."""
         for chunk in self._chunks():
             has_nul = self._refuses_nul and b"\\u0000" in chunk
-            yield from self._singly(chunk) if has_nul else self._decoded(chunk)
+            yield from _runs(self._singly(chunk) if has_nul else self._decoded(chunk))
 
-    def data(self) -> Iterator[Data]:
-        """Every record as a dictionary."""
-        for chunk in self._chunks():
-            yield from _loads(chunk)
+    def heads(self, needed: Callable[[Plan], Sequence[str]]) -> Iterator[list[Any]]:
+        """All records in runs, each of one type of `Head` or of dictionaries.
 
-    def heads(self, needed: Callable[[Plan], Sequence[str]]) -> Iterator[Any]:
-        """Every record with its pk, its keys and the fields needed; what is unknown comes whole."""
+        They have their pk, their keys and the fields needed; those of unknown models come whole.
+        """
         heads = _Heads(self._plans, needed)
         for chunk in self._chunks():
-            yield from heads.of(chunk)
+            yield from _runs(heads.of(chunk))
 
     def _decoded(self, chunk: bytes) -> Iterable[Any]:
         if self._decoder is None:
@@ -112,12 +128,18 @@ class Reader:
         return decoded
 
     def _singly(self, chunk: bytes) -> list[Any]:
-        return [self._one(raw, data) for raw, data in _each(chunk)]
+        return [self._one(raw) for raw in _each(chunk)]
 
-    def _one(self, raw: bytes, data: Data) -> Any:
-        """One record as a struct if it has a shape, known by now or learned from it."""
+    def _one(self, raw: bytes) -> Any:
+        """One record as a struct if it has a shape that is known by now."""
         if self._refuses_nul and b"\\u0000" in raw:
-            return data
+            return _loads(raw)
+        try:
+            if self._decoder_of_one is not None:
+                return self._decoder_of_one.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        data = _loads(raw)
         label = data.get("model") if isinstance(data, dict) else None
         if not isinstance(label, str):
             return data
@@ -129,7 +151,8 @@ class Reader:
         kind = self._learned(label, data)
         if kind is not None:
             self._types.setdefault(label, []).insert(0, kind)
-            self._decoder = _decoder_of(kinds[0] for kinds in self._types.values())
+            newest = [kinds[0] for kinds in self._types.values()]
+            self._decoder, self._decoder_of_one = _decoders_of(newest)
         return data
 
     def _learned(self, label: str, data: Data) -> Any:
@@ -138,11 +161,15 @@ class Reader:
         if not isinstance(fields, dict) or "references" in data:
             return None
         known = self._types.get(label, ())
-        names = list(fields)
-        if len(known) == MOST_SHAPES or any(self._names(kind) == names for kind in known):
+        names, loose = list(fields), set[str]()
+        if len(known) == MOST_SHAPES:
             return None
+        for shape in (self._shapes[kind] for kind in known):
+            if shape.names == names:
+                loose = shape.loose_for(fields)
+                break
         try:
-            shape = Shape(label, self._plans[label], names, self._connection)
+            shape = Shape(label, self._plans[label], names, loose, self._connection)
         except UnknownModelError:
             return None
         kind = msgspec.defstruct(
@@ -160,9 +187,6 @@ class Reader:
         self._shapes[kind] = shape
         return kind
 
-    def _names(self, kind: type) -> list[str]:
-        return [column.name for column in self._shapes[kind].columns]
-
 
 class _Heads:
     """Decodes no more of a record than its pk, its keys and a few fields."""
@@ -172,6 +196,7 @@ class _Heads:
         self._needed = needed
         self._types: dict[str, Any] = {}
         self._decoder: Any = None
+        self._decoder_of_one: Any = None
 
     def of(self, chunk: bytes) -> Iterable[Any]:
         try:
@@ -179,23 +204,30 @@ class _Heads:
                 return list(self._decoder.decode(chunk))
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-        return [self._one(raw, data) for raw, data in _each(chunk)]
+        return [self._one(raw) for raw in _each(chunk)]
 
-    def _one(self, raw: bytes, data: Data) -> Any:
-        label = data.get("model") if isinstance(data, dict) else None
-        if not isinstance(label, str):
-            return data
-        if label not in self._types:
+    def _one(self, raw: bytes) -> Any:
+        for _ in range(2):
             try:
-                plan = self._plans[label]
-            except UnknownModelError:
-                return data
-            self._types[label] = _head_type(label, self._needed(plan))
-            self._decoder = _decoder_of(self._types.values())
+                if self._decoder_of_one is not None:
+                    return self._decoder_of_one.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+            if not self._learns(_loads(raw)):
+                break
+        return _loads(raw)
+
+    def _learns(self, data: Any) -> bool:
+        """Make the type of heads of this record's label, if that is a new one."""
+        label = data.get("model") if isinstance(data, dict) else None
+        if not isinstance(label, str) or label in self._types:
+            return False
         try:
-            return msgspec.json.decode(raw, type=self._types[label])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return data
+            self._types[label] = _head_type(label, self._needed(self._plans[label]))
+        except UnknownModelError:
+            return False
+        self._decoder, self._decoder_of_one = _decoders_of(self._types.values())
+        return True
 
 
 class Head(msgspec.Struct, gc=False):
@@ -206,9 +238,11 @@ class Head(msgspec.Struct, gc=False):
     natural_key: Any = None
     references: Any = None
 
-    @property
-    def label(self) -> str:
-        return str(self.__struct_config__.tag)
+    def value(self, name: str) -> Any:
+        """One of the fields; `None` where the record does not have it."""
+        number = self.fields.__struct_encode_fields__.index(name)
+        value = getattr(self.fields, f"f{number}")
+        return None if value is msgspec.UNSET else value
 
     def data(self) -> Data:
         """The record as JSON has it, without the fields that are not needed."""
@@ -235,9 +269,21 @@ def _head_type(label: str, names: Sequence[str]) -> Any:
     )
 
 
-def _decoder_of(kinds: Iterable[Any]) -> Any:
-    """Decodes an array of records, each of any of these types, told by their label."""
-    return msgspec.json.Decoder(list[reduce(or_, kinds)])  # type: ignore[misc]
+def _decoders_of(kinds: Iterable[Any]) -> tuple[Any, Any]:
+    """What decodes an array of records of any of these types, told by their label, and one."""
+    union = reduce(or_, kinds)
+    many = msgspec.json.Decoder(list[union])  # type: ignore[valid-type]
+    return many, msgspec.json.Decoder(union)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is msgspec.Raw:
+        return True
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _struct(label: str, names: list[str], hints: list[Any], *, strict: bool) -> Any:
@@ -262,15 +308,34 @@ def _plain(plan: Plan, name: str, connection: Any) -> PlainColumn | None:
     return plain_column(column.field, connection)
 
 
-def _each(chunk: bytes) -> Iterator[tuple[bytes, Data]]:
-    """Every record of a chunk as it stands there, and as a dictionary."""
+def label_of(number: int, record: Any) -> str:
+    """The label of a head, or of the dictionary that is the record with this number.
+
+    Raises `BackupSyntaxError` if it is no record.
+    """
+    if isinstance(record, Head):
+        return str(record.__struct_config__.tag)
+    label = record.get("model") if isinstance(record, dict) else None
+    if not isinstance(label, str) or not isinstance(record.get("fields"), dict):
+        raise BackupSyntaxError(
+            "not a record: an object with a model and fields was expected",
+            place=Place(record=number),
+        )
+    return label
+
+
+def _runs(records: Iterable[Any]) -> Iterator[list[Any]]:
+    return (list(run) for _, run in groupby(records, key=type))
+
+
+def _each(chunk: bytes) -> Iterator[bytes]:
+    """Every record of a chunk as it stands there."""
     try:
         raws: list[Any] = _RAWS.decode(chunk)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # What Python's own JSON has and the standard has not: NaN, half of a surrogate pair.
         raws = [json.dumps(data).encode() for data in json.loads(chunk)]
-    for raw in map(bytes, raws):
-        yield raw, _loads(raw)
+    return map(bytes, raws)
 
 
 def _loads(text: bytes) -> Any:

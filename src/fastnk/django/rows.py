@@ -110,13 +110,13 @@ class BackupRows:
         plan = self.plan
         return plan.pk_kind is not PkKind.AUTO or plan.key is None or plan.own_pk_part is not None
 
-    def enter(self, number: int, old_pk: Any = None) -> None:
-        """Add a row for the record with this number."""
-        self.record_numbers.append(number)
-        self.pks.append(Missing.MATCH)
-        self.fates.append(Fate.CREATED)
+    def enter_many(self, number: int, count: int) -> None:
+        """Add rows for so many records that follow each other, the first with this number."""
+        self.record_numbers.extend(range(number, number + count))
+        self.pks.extend([Missing.MATCH] * count)
+        self.fates.extend([Fate.CREATED] * count)
         if self.keeps_pks or not self.is_lean:
-            self.old_pks.append(old_pk)
+            self.old_pks.extend([None] * count)
 
     def key_of(self, number: int) -> Key | None:
         """The natural key of a row that is not decided yet."""

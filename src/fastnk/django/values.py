@@ -104,9 +104,9 @@ def comparable(value: Any) -> Any:
             return int(value)
         return value if value == value else "NaN"  # which is not equal to itself
     if isinstance(value, datetime) and not timezone.is_naive(value):
-        return _in_milliseconds(value.astimezone(UTC))
+        return in_milliseconds(value.astimezone(UTC))
     if isinstance(value, datetime | time):
-        return _in_milliseconds(value)
+        return in_milliseconds(value)
     if isinstance(value, Decimal):
         return value.normalize()
     if isinstance(value, dict):
@@ -133,7 +133,10 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _in_milliseconds(moment: Any) -> Any:
+def in_milliseconds(moment: Any) -> Any:
+    """A time as far as a backup has it."""
+    if not moment.microsecond % 1000:
+        return moment
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
