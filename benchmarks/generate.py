@@ -48,7 +48,7 @@ def generate(output: Path, megabytes: float, layout: str = "compact", seed: int 
     """
     documents = round(megabytes * 1e6 / BYTES_PER_DOCUMENT)
     with output.open("wb") as stream:
-        _write(stream, rows(documents, seed), LAYOUTS[layout])
+        write(stream, rows(documents, seed), LAYOUTS[layout])
     schema_path(output).write_text(json.dumps(SCHEMA, indent=2) + "\n")
 
 
@@ -57,7 +57,8 @@ def schema_path(backup: Path) -> Path:
     return backup.with_name("schema.json")
 
 
-def _write(stream: BinaryIO, rows: Iterator[Row], layout: Layout) -> None:
+def write(stream: BinaryIO, rows: Iterator[Row], layout: Layout) -> None:
+    """Write those rows as `dumpdata` would."""
     rendered = {
         label: [_format(label, template, layout.indent) for template in of_model]
         for label, of_model in templates().items()

@@ -1,4 +1,4 @@
-"""Databases to restore into: migrated, with the rows of a system that runs, and made afresh fast."""
+"""Databases to restore into: migrated, with the rows of a system that runs."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
-from fastnk.django.plan import CalledKey, PkKind, Plans
+from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
 from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
 from fastnk.django.rows import BackupRows, Fate, InBackup, Missing
@@ -199,9 +199,7 @@ class _Restore:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
         plans = [rows.plan for rows in self._directory.in_backup]
-        tables = [plan.model._meta.db_table for plan in plans]
-        tables += [column.through._meta.db_table for plan in plans for column in plan.many.values()]
-        self._connection.check_constraints(table_names=tables)
+        self._connection.check_constraints(table_names=sorted(_touched_tables(plans)))
         automatic = [
             plan.model
             for plan in plans
@@ -230,3 +228,15 @@ class _Restore:
                     f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
                     remedy="a key must not be made of ids, or of rows that the backup leaves out",
                 )
+
+
+def _touched_tables(plans: list[Plan]) -> set[str]:
+    """The tables in which a reference may be broken: those written, and those that hold values of
+    other columns than pks, which an update may change."""
+    tables = {plan.model._meta.db_table for plan in plans}
+    tables |= {many.through._meta.db_table for plan in plans for many in plan.many.values()}
+    for plan in plans:
+        for relation in plan.model._meta.related_objects:
+            if relation.one_to_many and not relation.field.target_field.primary_key:
+                tables.add(relation.related_model._meta.db_table)
+    return tables
