@@ -28,7 +28,7 @@ if find_spec("django"):
     settings.DATABASES.update(databases.settings())
     django.setup()
 else:  # the core is tested where nothing else is installed
-    modules = ("called", "demo", "exact", "history", "introspect", "order", "restore")
+    modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
     modules += ("restore_embedded", "roundtrip")
     collect_ignore += [f"test_{name}.py" for name in modules]
 

@@ -29,7 +29,7 @@ import fastnk
 from fastnk.cli import main
 from fastnk.convert import Policies
 from fastnk.django.loader import Loader
-from fastnk.django.report import ModelCounts, RestoreReport
+from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport
 from fastnk.errors import (
     BackupSyntaxError,
     FindingsError,
@@ -106,8 +106,10 @@ def load(
     *,
     name: str | None = None,
     dry_run: bool = False,
+    options: RestoreOptions | None = None,
 ) -> RestoreReport:
-    return Loader(schema, alias, dry_run=dry_run).load(chunks_of(records), name)
+    loader = Loader(schema, alias, dry_run=dry_run, options=options)
+    return loader.load(chunks_of(records), name)
 
 
 def chunks_of(records: Any) -> Callable[[], Iterator[bytes]]:
@@ -453,7 +455,9 @@ def test_one_to_one_relation_tells_rows_without_key(new: str) -> None:
         record("zoo.portrait", 2, keeper=["Bela"], text="same"),
     ]
     report = load(new, [*portraits, keeper("Anna"), keeper("Bela")])
-    assert report.models["zoo.portrait"] == ModelCounts(created=1, updated=1, renumbered=1)
+    assert report.models["zoo.portrait"] == ModelCounts(
+        created=1, updated=1, renumbered=1, unknown_rows=1
+    )
     told = dict(rows(zoo.Portrait, new).values_list("keeper__name", "text"))
     assert told == {"Zoe": "same", "Anna": "after", "Bela": "same"}
 
@@ -937,13 +941,15 @@ def test_key_that_two_rows_of_the_database_have(new: str) -> None:
     assert refused(new, records[1:], schema=schema) == [("FNK414", 1, "tags")]
 
 
-def test_null_in_a_key_matches_the_one_row_that_has_it(new: str) -> None:
+def test_null_in_a_key_is_refused_unless_it_is_said_to_be_one(new: str) -> None:
     schema = Schema.of({"zoo.keeper": Model(natural_key=["hired"])})
     load(new, [keeper("Anna")])
     anna = keeper("Anna") | {"natural_key": [None]}
-    assert counts(load(new, [anna], schema)) == (0, 0, 1, 0)
+    assert refused(new, [anna], schema=schema) == [("FNK416", 1, None)]
+    allowed = RestoreOptions(null_keys=True)
+    assert counts(load(new, [anna], schema, options=allowed)) == (0, 0, 1, 0)
     load(new, [keeper("Bela")])
-    assert refused(new, [anna], schema=schema) == [("FNK414", 1, None)]
+    assert refused(new, [anna], schema=schema, options=allowed) == [("FNK414", 1, None)]
 
 
 def test_records_that_are_the_same_row(new: str) -> None:
@@ -960,6 +966,7 @@ def test_records_that_are_the_same_row(new: str) -> None:
         ("FNK415", 2, None),
         ("FNK415", 4, None),
         ("FNK415", 6, None),
+        ("FNK418", 6, "uuid"),
     ]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.detect import detect
-from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
+from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, MissingExtraError
 from fastnk.output import TemporarySink
 from fastnk.schema import Schema
@@ -35,7 +37,9 @@ class UnifiedRestoreManager:
     `schema` is a `Schema` or the path of one; without it the project's own is made. `database` is
     an alias of the project's `DATABASES`. `settings` names the project's settings module; without
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
-    `dry_run` nothing is written. The other options are those of the conversion that a backup
+    `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
+    `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
+    `diff` tells which fields change. The other options are those of the conversion that a backup
     with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a project
     or a database that is not there, `SchemaError`.
     """
@@ -51,6 +55,9 @@ class UnifiedRestoreManager:
         keys: Iterable[Backup] = (),
         embedded: bool = False,
         salvage: bool = False,
+        on_existing: Literal["update", "keep", "error"] = "update",
+        ignore_nonexistent: bool = False,
+        diff: bool = False,
         progress: Progress | None = None,
     ) -> None:
         _require_django()
@@ -60,7 +67,17 @@ class UnifiedRestoreManager:
         from fastnk.django.loader import Loader
 
         self._schema = _schema(schema)
-        self._loader = Loader(self._schema, database, dry_run=dry_run)
+        policies = policies or Policies()
+        if ignore_nonexistent and policies.on_unknown_model == "error":
+            # The conversion lets them pass; the loader leaves them out and counts them.
+            policies = msgspec.structs.replace(policies, on_unknown_model="keep")
+        options = RestoreOptions(
+            on_existing=on_existing,
+            ignore_nonexistent=ignore_nonexistent,
+            null_keys=policies.on_null_key != "error",
+            diff=diff,
+        )
+        self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._salvage = salvage
         self._progress = progress
         self._converter = LegacyBackupConverter(
@@ -77,9 +94,12 @@ class UnifiedRestoreManager:
         """The database that a restore will change."""
         return self._loader.target
 
-    def restore_any_format(self, backup: Backup) -> RestoreReport:
+    def restore_any_format(
+        self, backup: Backup, *, confirm: Callable[[RestoreReport], None] | None = None
+    ) -> RestoreReport:
         """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
 
+        `confirm` is told what will be done, before the first row is written; it raises to stop.
         Raises `FindingsError` before anything is written, `LockedError` while another restore
         into the database is under way, `RestoreError` where the database refuses, and what the
         conversion raises. The database is then as it was.
@@ -90,7 +110,7 @@ class UnifiedRestoreManager:
         natural = TemporarySink()
         conversion = self._converter.convert_to_natural_keys(backup, natural)
         with natural.file, Source(natural.file) as source:
-            report = self._load(source, backup)
+            report = self._load(source, backup, confirm)
         report.conversion = conversion
         report.format = found
         return report
@@ -104,10 +124,12 @@ class UnifiedRestoreManager:
                 return None
             raise
 
-    def _load(self, source: Source, backup: Backup) -> RestoreReport:
+    def _load(self, source: Source, backup: Backup, confirm: Any) -> RestoreReport:
         passes = itertools.count(1)
         return self._loader.load(
-            lambda: read_chunks(source, f"load {next(passes)}", self._progress), name_of(backup)
+            lambda: read_chunks(source, f"load {next(passes)}", self._progress),
+            name_of(backup),
+            confirm,
         )
 
 

@@ -97,8 +97,16 @@ class Backup:
     """The records of a backup."""
 
     def __init__(
-        self, chunks: Chunks, directory: Directory, findings: Findings, connection: Any
+        self,
+        chunks: Chunks,
+        directory: Directory,
+        findings: Findings,
+        connection: Any,
+        *,
+        null_keys: bool = False,
     ) -> None:
+        """With `null_keys` a natural key with a null in it is one all the same."""
+        self._null_keys = null_keys
         self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
         self._findings = findings
@@ -194,6 +202,8 @@ class Backup:
         try:
             self._directory.plans[label]
         except UnknownModelError as error:
+            if self._findings.leaves_out(label, len(run)):
+                return
             what = f'no model "{label}" to restore into: {error}'
             for number, record in enumerate(run, start=first):
                 pk = _data(record).get("pk")
@@ -246,7 +256,10 @@ class Backup:
         if plan.key is None:
             return None if any(spelled) else [None] * len(run)
         try:
-            return None if None in spelled else list(plan.key.read_all(spelled))
+            if None in spelled:
+                return None
+            keys = list(plan.key.read_all(spelled))
+            return None if any(None in key for key in keys) else keys
         except (*REFUSALS, KeyShapeError):
             return None  # one of them; which one will be found out
 
@@ -345,7 +358,7 @@ class Backup:
         if spelled is None:
             return self._key_of_fields(record, form)
         try:
-            return form.read(spelled)
+            return self._without_null(record, form.read(spelled))
         except (*REFUSALS, KeyShapeError) as error:
             what = f"not a natural key of this model: {refusal(error)}"
             record.note(self._findings, codes.NO_KEY, what, value=spelled)
@@ -366,7 +379,17 @@ class Backup:
         if any(isinstance(part, Hop) for part in parts):
             self._deferred.append((record.row, parts))
             return None
-        return tuple(parts)
+        return self._without_null(record, tuple(parts))
+
+    def _without_null(self, record: Record, key: Key) -> Key | None:
+        """The key, unless it has a null part that nobody said is one: then there is a finding."""
+        if None not in key or self._null_keys:
+            return key
+        what = (
+            "the natural key has a null part, so it identifies no row (--on-null-key null: it does)"
+        )
+        record.note(self._findings, codes.NO_KEY, what, value=record.data.get("natural_key", ...))
+        return None
 
     def _set_key(self, row: InBackup, key: Key) -> None:
         rows, number = row

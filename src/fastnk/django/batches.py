@@ -75,6 +75,7 @@ class Batches:
         """In a check the values of new rows are looked at, and do not become the driver's."""
         self._backup = backup
         self._directory = directory
+        self._findings = findings
         self._connection = connection
         self._created = created
         self._matched = matched
@@ -145,9 +146,14 @@ class Batches:
         for column, values in zip(shape.columns, zip(*rows, strict=True), strict=True):
             if column.name in plan.many:
                 many[column.name] = self._many(batch, column.name, values)
-            elif column.name in plan.columns or column.name not in plan.generated:
+            elif column.name in plan.generated:
+                continue
+            elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+
+    def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
+        return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))
 
     def _column(self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]) -> Sequence[Any]:
         if column.plain is not None:

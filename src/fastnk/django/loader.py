@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,15 +13,18 @@ from django.db import IntegrityError, connections, transaction
 from django.utils.connection import ConnectionDoesNotExist
 
 from fastnk.django import backend
+from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup
 from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
+from fastnk.django.discretion import reason
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
-from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.django.rows import BackupRows, Fate, InBackup, Missing
+from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
+from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
 from fastnk.errors import RestoreError, UsageError
@@ -30,15 +32,25 @@ from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
 
+Confirm = Callable[[RestoreReport], None]
+
 
 class Loader:
     """Loads records into a database of a Django project that is set up, all or nothing."""
 
-    def __init__(self, schema: Schema, database: str = "default", *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        database: str = "default",
+        *,
+        dry_run: bool = False,
+        options: RestoreOptions | None = None,
+    ) -> None:
         """Raises `UsageError` for an alias that the project does not have."""
-        self._schema = schema
+        self.schema = schema
+        self.options = options or RestoreOptions()
         self._database = database
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         try:
             self._connection = connections[database]
         except ConnectionDoesNotExist:
@@ -57,10 +69,13 @@ class Loader:
             host=str(settings["HOST"]),
         )
 
-    def load(self, chunks: Chunks, name: str | None = None) -> RestoreReport:
+    def load(
+        self, chunks: Chunks, name: str | None = None, confirm: Confirm | None = None
+    ) -> RestoreReport:
         """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup. Raises `FindingsError` before anything is written,
+        `name` is what findings call the backup. `confirm` is told what will be done, before the
+        first row is written, and raises to stop it. Raises `FindingsError` before that,
         `LockedError` while another restore is under way, and `RestoreError` where the database
         refuses; it is then as it was before.
         """
@@ -70,9 +85,9 @@ class Loader:
                 backend.checked_at_the_end(self._connection),
                 transaction.atomic(using=self._database),
             ):
-                if not self._dry_run:
+                if not self.dry_run:
                     backend.lock(self._connection)
-                return _Restore(self._schema, self.target, chunks, name, self._dry_run).run()
+                return _Restore(self, chunks, name).run(confirm)
         except IntegrityError as error:
             raise self._failed(
                 error, "mend the backup or the rows named, then restore again"
@@ -82,9 +97,8 @@ class Loader:
             raise self._failed(error, remedy) from error
 
     def _failed(self, error: Exception, remedy: str) -> RestoreError:
-        reason = " ".join(str(error).split())
         return RestoreError(
-            f'database "{self._database}": {reason}; nothing was changed', remedy=remedy
+            f'database "{self._database}": {reason(error)}; nothing was changed', remedy=remedy
         )
 
 
@@ -103,43 +117,67 @@ def _without_collector() -> Iterator[None]:
 class _Restore:
     """One restore, inside its transaction."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        target: RestoreTarget,
-        chunks: Chunks,
-        name: str | None,
-        dry_run: bool,
-    ) -> None:
-        database = target.database
-        self._target = target
-        self._dry_run = dry_run
+    def __init__(self, loader: Loader, chunks: Chunks, name: str | None) -> None:
+        options = loader.options
+        self._target = loader.target
+        self._options = options
+        self._dry_run = loader.dry_run
+        database = self._target.database
         self._connection = connections[database]
-        self._findings = Findings(name)
-        self._directory = Directory(Plans(schema, database), database)
-        self._backup = Backup(chunks, self._directory, self._findings, self._connection)
+        self._findings = Findings(name, ignore_nonexistent=options.ignore_nonexistent)
+        self._directory = Directory(Plans(loader.schema, database), database)
+        self._backup = Backup(
+            chunks,
+            self._directory,
+            self._findings,
+            self._connection,
+            null_keys=options.null_keys,
+        )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
+        self._uniques = UniqueColumns(self._directory, self._findings, database)
+        self._accounts = Accounts(self._directory, self._findings, options)
         self._writer = Writer(self._directory, database)
-        self._models: dict[str, ModelCounts] = defaultdict(ModelCounts)
 
-    def run(self) -> RestoreReport:
-        self._backup.survey(self._matcher.match_lean)
-        self._matcher.match()
-        generic_kept = self._pass_on(self._count_created, self._count_matched, is_check=True)
-        self._findings.refuse()
+    def run(self, confirm: Confirm | None) -> RestoreReport:
+        report = self._checked()
         if not self._dry_run:
+            if confirm is not None:
+                confirm(report)
             self._reserve_pks()
             self._pass_on(self._writer.insert, self._update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
             self._finish()
+        return report
+
+    def _checked(self) -> RestoreReport:
+        """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        self._backup.survey(self._matcher.match_lean)
+        self._matcher.match()
+        generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
+        self._findings.stop_counting()
+        if self._uniques.find_repeated():
+            self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
+        self._findings.refuse()
+        self._accounts.count_unknown()
         return RestoreReport(
             database=self._target.database,
             engine=self._target.engine,
             name=self._target.name,
             dry_run=self._dry_run,
-            models=dict(self._models),
+            models=dict(self._accounts.models),
+            privileges=self._accounts.privileges,
+            differences=self._accounts.differences,
+            left_out=dict(self._findings.left_out),
             generic_kept=generic_kept,
         )
+
+    def _check_created(self, table: Table) -> None:
+        self._uniques.look(table)
+        self._accounts.created(table)
+
+    def _check_matched(self, table: Table) -> None:
+        self._uniques.look(table)
+        self._accounts.matched(table)
 
     def _pass_on(self, created: Sink, matched: Sink, *, is_check: bool) -> int:
         """Translate every record and pass it on in batches; the number of generic kept."""
@@ -153,21 +191,6 @@ class _Restore:
             is_check=is_check,
         )
         return batches.run()
-
-    def _count_created(self, table: Table) -> None:
-        counts = self._models[table.plan.label]
-        counts.created += len(table.numbers)
-        fates = table.rows.fates
-        counts.renumbered += sum(fates[number] is Fate.RENUMBERED for number in table.numbers)
-
-    def _count_matched(self, table: Table) -> None:
-        counts = self._models[table.plan.label]
-        for change in changes(self._directory, table):
-            if change:
-                counts.updated += 1
-            else:
-                counts.unchanged += 1
-                change.row.rows.fates[change.row.number] = Fate.UNCHANGED
 
     def _update(self, table: Table) -> None:
         self._writer.update(table.plan, changes(self._directory, table))
@@ -203,7 +226,7 @@ class _Restore:
         automatic = [
             plan.model
             for plan in plans
-            if plan.pk_kind is PkKind.AUTO and self._models[plan.label].created
+            if plan.pk_kind is PkKind.AUTO and self._accounts.models[plan.label].created
         ]
         backend.reset_sequences(self._connection, automatic)
         logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))

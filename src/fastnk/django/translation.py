@@ -130,7 +130,9 @@ class Translator:
             self._put_with_ids(values, record, name, column, raw)
         elif column is not None:
             self._put(values, record, name, column, raw)
-        elif name not in plan.many and name not in plan.generated:
+        elif name in plan.many or name in plan.generated:
+            return
+        elif not self._findings.leaves_out(f"{plan.label}.{name}"):
             what = f"{plan.label} has no such field to restore into"
             record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
 

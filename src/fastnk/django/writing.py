@@ -17,6 +17,7 @@ from django.utils import timezone
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
+from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.values import comparable, stored
@@ -33,6 +34,8 @@ class Change(NamedTuple):
 
     row: InBackup
     columns: dict[str, Any]
+    before: dict[str, Any]
+    """What these columns hold now."""
     added: dict[str, list[Any]]
     """Many-to-many field to the pks that are to be added."""
     removed: dict[str, list[Any]]
@@ -55,23 +58,22 @@ def changes(directory: Directory, table: Table) -> list[Change]:
         zip(*(table.columns[name] for name in names), strict=True) if names else [()] * len(pks)
     )
     for at, (pk, wanted) in enumerate(zip(map(comparable, pks), wanted_rows, strict=True)):
-        columns = {
-            name: value
-            for name, value, present in zip(names, wanted, held[pk], strict=True)
-            if value is not Missing.VALUE and _differs(value, present)
-        }
-        added, removed = {}, {}
+        columns, before, added, removed = {}, {}, {}, {}
+        for name, value, present in zip(names, wanted, held[pk], strict=True):
+            if value is not Missing.VALUE and _differs(value, present):
+                columns[name], before[name] = value, present
         for name, of_rows in table.many.items():
             row_wanted = of_rows[at]
             if row_wanted is None:
                 continue
-            present = links[name][pk]
-            if missing := [value for value in row_wanted if comparable(value) not in present]:
+            linked = links[name][pk]
+            if missing := [value for value in row_wanted if comparable(value) not in linked]:
                 added[name] = missing
             keep = set(map(comparable, row_wanted))
-            if surplus := [link for value, link in present.items() if value not in keep]:
+            if surplus := [link for value, link in linked.items() if value not in keep]:
                 removed[name] = surplus
-        result.append(Change(InBackup(table.rows, table.numbers[at]), columns, added, removed))
+        row = InBackup(table.rows, table.numbers[at])
+        result.append(Change(row, columns, before, added, removed))
     return result
 
 
@@ -243,8 +245,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, ValidationError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
         raise RestoreError(
-            f"the database refused {path}: {reason}; everything was rolled back",
+            f"the database refused {path}: {reason(error)}; everything was rolled back",
             remedy="mend the backup or the row in the way, then restore again",
         ) from error
