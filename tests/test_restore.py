@@ -109,7 +109,16 @@ def load(
     options: RestoreOptions | None = None,
 ) -> RestoreReport:
     loader = Loader(schema, alias, dry_run=dry_run, options=options)
-    return loader.load(chunks_of(records), name)
+    labels = None if callable(records) else labels_of(records)
+    return loader.load(chunks_of(records), name, labels=labels)
+
+
+def labels_of(records: Any) -> set[str] | None:
+    """The labels of records, as the conversion reports them; `None` where they are no records."""
+    try:
+        return {one["model"] for one in records}
+    except (KeyError, TypeError):
+        return None
 
 
 def chunks_of(records: Any) -> Callable[[], Iterator[bytes]]:
@@ -949,7 +958,8 @@ def test_null_in_a_key_is_refused_unless_it_is_said_to_be_one(new: str) -> None:
     allowed = RestoreOptions(null_keys=True)
     assert counts(load(new, [anna], schema, options=allowed)) == (0, 0, 1, 0)
     load(new, [keeper("Bela")])
-    assert refused(new, [anna], schema=schema, options=allowed) == [("FNK414", 1, None)]
+    found = refused(new, [anna], schema=schema, options=allowed)
+    assert found == [("FNK414", 1, None), ("FNK418", 1, "name")]
 
 
 def test_records_that_are_the_same_row(new: str) -> None:

@@ -110,7 +110,7 @@ class UnifiedRestoreManager:
         natural = TemporarySink()
         conversion = self._converter.convert_to_natural_keys(backup, natural)
         with natural.file, Source(natural.file) as source:
-            report = self._load(source, backup, confirm)
+            report = self._load(source, backup, list(conversion.models), confirm)
         report.conversion = conversion
         report.format = found
         return report
@@ -124,12 +124,15 @@ class UnifiedRestoreManager:
                 return None
             raise
 
-    def _load(self, source: Source, backup: Backup, confirm: Any) -> RestoreReport:
+    def _load(
+        self, source: Source, backup: Backup, labels: list[str], confirm: Any
+    ) -> RestoreReport:
         passes = itertools.count(1)
         return self._loader.load(
             lambda: read_chunks(source, f"load {next(passes)}", self._progress),
             name_of(backup),
-            confirm,
+            labels=labels,
+            confirm=confirm,
         )
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured
+from django.contrib.auth.base_user import AbstractBaseUser
 
 from fastnk.django import findings as codes
 from fastnk.django.batches import Table
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import NOT_SHOWN, is_secret
 from fastnk.django.findings import Findings
-from fastnk.django.plan import Plan, concrete
+from fastnk.django.plan import RIGHTS, Plan
 from fastnk.django.report import Difference, ModelCounts, Privilege, RestoreOptions
-from fastnk.django.rows import BackupRows, Fate, InBackup
+from fastnk.django.rows import Fate, InBackup
 from fastnk.django.values import as_in_json, as_text
 from fastnk.django.writing import Change, changes
 
 FLAGS = ("is_superuser", "is_staff")
-MEMBERSHIPS = ("auth.group", "auth.permission")
 
 
 class Accounts:
@@ -30,7 +28,6 @@ class Accounts:
         self._directory = directory
         self._findings = findings
         self._options = options
-        self._user = _user_label()
         self.models: dict[str, ModelCounts] = defaultdict(ModelCounts)
         self.privileges: list[Privilege] = []
         self.differences: list[Difference] = []
@@ -104,11 +101,11 @@ class Accounts:
             )
 
     def _flags(self, plan: Plan) -> tuple[str, ...]:
-        return FLAGS if plan.label == self._user else ()
+        return FLAGS if issubclass(plan.model, AbstractBaseUser) else ()
 
     def _memberships(self, plan: Plan) -> set[str]:
         targets = {name: column.reference.target for name, column in plan.many.items()}
-        return {name for name, target in targets.items() if target in MEMBERSHIPS}
+        return {name for name, target in targets.items() if target in RIGHTS}
 
     def _privilege(self, row: InBackup, change: str) -> None:
         self.privileges.append(Privilege(row.rows.plan.label, named(row), change))
@@ -122,12 +119,8 @@ def named(row: InBackup) -> str:
         return NOT_SHOWN
     if key is not None and rows.plan.key is not None:
         return as_text(rows.plan.key.spell(key))
-    pk = rows.pks[number] if rows.fates[number].exists else _old_pk(rows, number)
+    pk = rows.pks[number] if rows.fates[number].exists else rows.old_pk_of(number)
     return as_text(pk)
-
-
-def _old_pk(rows: BackupRows, number: int) -> Any:
-    return rows.old_pks[number] if number < len(rows.old_pks) else None
 
 
 def _shown(value: Any) -> Any:
@@ -135,10 +128,3 @@ def _shown(value: Any) -> Any:
         return as_in_json(value)
     except TypeError:
         return str(value)
-
-
-def _user_label() -> str:
-    try:
-        return str(concrete(get_user_model())._meta.label_lower)
-    except ImproperlyConfigured:  # a project without users
-        return ""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fastnk.audit import Audit
 from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
 from fastnk.django.findings import Findings
@@ -24,6 +22,7 @@ from fastnk.django.plan import (
     UnknownModelError,
 )
 from fastnk.django.reading import Chunks, Data, Head, Reader, Shape, label_of
+from fastnk.django.repeats import Repeats
 from fastnk.django.rows import BackupRows, InBackup, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
 from fastnk.errors import SourceError
@@ -111,7 +110,7 @@ class Backup:
         self._directory = directory
         self._findings = findings
         self._deferred: list[tuple[InBackup, list[Any]]] = []
-        self._audits: dict[tuple[str, bool], Audit] = defaultdict(Audit)
+        self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
     def survey(self, match_lean: MatchLean) -> None:
@@ -238,14 +237,14 @@ class Backup:
         uniques: Sequence[Any] = ()
         if plan.unique:
             uniques = self._lean_uniques(plan, run) or list(map(self._unique, records()))
-        self._audit((plan.label, True), keys)
+        self._repeats.add((plan.label, True), keys)
         if rows.keeps_pks:
             pks = [record.pk if isinstance(record, Head) else None for record in run]
             if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
                 pairs = zip(records(), keys, strict=True)
                 pks = [self._old_pk(record, key) for record, key in pairs]
             rows.old_pks[first:] = pks
-            self._audit((plan.label, False), pks)
+            self._repeats.add((plan.label, False), pks)
         return Lean(rows, first, keys, uniques)
 
     def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
@@ -274,37 +273,17 @@ class Backup:
         except REFUSALS:
             return None
 
-    def _audit(self, what: tuple[str, bool], values: Sequence[Any]) -> None:
-        prints = array("q", bytes(16 * len(values)))
-        prints[::2] = array("q", map(hash, ((value,) for value in values)))
-        known = [value is not None for value in values]
-        if not all(known):
-            prints = array("q", (half for at, half in enumerate(prints) if known[at // 2]))
-        self._audits[what].add(prints.tobytes())
-
     def _name_repeated(self) -> None:
         """Note the lean records that have a key or pk in common; they are looked for again."""
-        suspects = {}
-        for what, audit in self._audits.items():
-            if found := array("q", audit.repeated()):
-                suspects[what] = set(found[::2])
-            audit.close()
-        self._audits.clear()
-        if not suspects:
+        if not self._repeats.settle():
             return
-        firsts: dict[tuple[str, bool, Any], int] = {}
         for number, record in self._lean_records():
             label, rows = record.plan.label, record.row.rows
-            for is_key in (True, False):
-                prints = suspects.get((label, is_key))
-                if prints is None:
-                    continue
-                key = rows.late_keys.get(record.row.number) or self._key(record)
-                value = key if is_key else self._old_pk(record, key)
-                if value is not None and hash((value,)) in prints:
-                    first = firsts.setdefault((label, is_key, value), number)
-                    if first != number:
-                        self._note_same(record.row, first, value if is_key else None)
+            key = rows.late_keys.get(record.row.number) or self._key(record)
+            for value, is_key in ((key, True), (self._old_pk(record, key), False)):
+                first = self._repeats.earlier((label, is_key), value, number)
+                if first is not None:
+                    self._note_same(record.row, first, key if is_key else None)
 
     def _lean_records(self) -> Iterator[tuple[int, Record]]:
         """All records of lean rows as in the survey, with their numbers."""
@@ -395,7 +374,7 @@ class Backup:
         rows, number = row
         if rows.is_lean:
             rows.late_keys[number] = key
-            self._audit((rows.plan.label, True), [key])
+            self._repeats.add((rows.plan.label, True), [key])
             return
         rows.keys[number] = key
         first = rows.by_key.setdefault(key, number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from fastnk.django.plan import (
@@ -42,7 +42,17 @@ class DanglingError(Exception):
 class Directory:
     """The rows of all models, in the backup and in the database."""
 
-    def __init__(self, plans: Plans, database: str) -> None:
+    def __init__(
+        self,
+        plans: Plans,
+        database: str,
+        labels: Collection[str] | None = None,
+        *,
+        keeps_names: bool = False,
+    ) -> None:
+        """`labels` are those of the backup's records, where they are known. With `keeps_names` the
+        rows that nothing refers to can be called by their keys, too, which takes memory."""
+        self._keeps_names = keeps_names
         self.plans = plans
         self._database = database
         self._backup: dict[str, BackupRows] = {}
@@ -51,7 +61,7 @@ class Directory:
         self._links: dict[str, set[tuple[Any, ...]]] = {}
         self.is_in_fastnk_style = False
         """Whether the backup shows that every key in it is that of the row's own model."""
-        plans_of_all = list(plans.all())
+        plans_of_all = list(plans.all(labels))
         for label, name in looked_through(plans_of_all):
             self._kept.setdefault(label, set()).add(name)
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
@@ -62,7 +72,7 @@ class Directory:
         if rows is None:
             kept = sorted(self._kept.get(plan.label, ()))
             is_referred = plan.label in self._referred or ANY in self._referred
-            is_lean = plan.can_be_lean and not (kept or is_referred)
+            is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
             rows = self._backup[plan.label] = BackupRows(plan, kept, is_lean=is_lean)
         return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,14 +70,19 @@ class Loader:
         )
 
     def load(
-        self, chunks: Chunks, name: str | None = None, confirm: Confirm | None = None
+        self,
+        chunks: Chunks,
+        name: str | None = None,
+        *,
+        labels: Collection[str] | None = None,
+        confirm: Confirm | None = None,
     ) -> RestoreReport:
         """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup. `confirm` is told what will be done, before the
-        first row is written, and raises to stop it. Raises `FindingsError` before that,
-        `LockedError` while another restore is under way, and `RestoreError` where the database
-        refuses; it is then as it was before.
+        `name` is what findings call the backup, `labels` are those of its records. `confirm` is
+        told what will be done, before the first row is written, and raises to stop it. Raises
+        `FindingsError` before that, `LockedError` while another restore is under way, and
+        `RestoreError` where the database refuses; it is then as it was before.
         """
         try:
             with (
@@ -87,7 +92,7 @@ class Loader:
             ):
                 if not self.dry_run:
                     backend.lock(self._connection)
-                return _Restore(self, chunks, name).run(confirm)
+                return _Restore(self, chunks, name, labels).run(confirm)
         except IntegrityError as error:
             raise self._failed(
                 error, "mend the backup or the rows named, then restore again"
@@ -117,7 +122,9 @@ def _without_collector() -> Iterator[None]:
 class _Restore:
     """One restore, inside its transaction."""
 
-    def __init__(self, loader: Loader, chunks: Chunks, name: str | None) -> None:
+    def __init__(
+        self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
+    ) -> None:
         options = loader.options
         self._target = loader.target
         self._options = options
@@ -125,7 +132,9 @@ class _Restore:
         database = self._target.database
         self._connection = connections[database]
         self._findings = Findings(name, ignore_nonexistent=options.ignore_nonexistent)
-        self._directory = Directory(Plans(loader.schema, database), database)
+        self._directory = Directory(
+            Plans(loader.schema, database), database, labels, keeps_names=options.diff
+        )
         self._backup = Backup(
             chunks,
             self._directory,

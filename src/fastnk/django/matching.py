@@ -122,7 +122,7 @@ class Matcher:
     def match_by_content(self, entry: ByContent) -> None:
         """Match by content: best the row with the same pk, else one that nobody else claims."""
         row, content = entry.row, entry.content()
-        own = row.rows.old_pks[row.number]
+        own = row.rows.old_pk_of(row.number)
         claims = self._claims[entry.shape.label]
         alike = [pk for pk in self._look_alikes.of(content) if pk not in claims]
         others = (pk for pk in alike if not self._look_alikes.is_for_another(row, pk, content))
@@ -155,12 +155,12 @@ class Matcher:
         """Create a row under a new pk, its own being taken."""
         rows, number = row
         rows.pks[number] = Missing.PK
-        if rows.old_pks[number] is not None:
+        if rows.old_pk_of(number) is not None:
             rows.fates[number] = Fate.RENUMBERED
 
     def _create_with_own_pk(self, row: InBackup) -> None:
         rows, number = row
-        pk = rows.old_pks[number]
+        pk = rows.old_pk_of(number)
         if pk is None and rows.plan.pk.has_default():
             pk = rows.plan.pk.get_default()
         if pk is None:
@@ -172,7 +172,7 @@ class Matcher:
     def _keep_free_pk(self, row: InBackup) -> None:
         """Give a new row its old pk unless that is taken: then something else must tell."""
         rows, number = row
-        pk = rows.old_pks[number]
+        pk = rows.old_pk_of(number)
         existing = self._directory.existing(rows.plan)
         if pk is not None and (existing.is_empty or pk not in existing.pks):
             rows.pks[number] = pk
@@ -200,7 +200,7 @@ class Matcher:
             what,
             record=rows.record_numbers[number],
             model=rows.plan.label,
-            pk=rows.old_pks[number],
+            pk=rows.old_pk_of(number),
             value=value,
         )
 
@@ -234,7 +234,7 @@ class Matcher:
                         yield waiting
 
     def _match_by_own_pk(self, row: InBackup) -> None:
-        pk = row.rows.old_pks[row.number]
+        pk = row.rows.old_pk_of(row.number)
         if pk is None:
             self._create_with_own_pk(row)
         else:

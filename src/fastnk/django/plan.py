@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
 from django.db.models import (
@@ -37,6 +38,10 @@ Key = tuple[Any, ...]
 """The comparable values of a natural key's parts in order, nested lists flattened.
 
 Of a key that a method makes it is the JSON text alone."""
+
+
+RIGHTS = {"auth.group", "auth.permission"}
+"""The models membership in which lets somebody do something."""
 
 
 class UnknownModelError(Exception):
@@ -244,9 +249,15 @@ class Plan:
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
 
     @property
+    def gives_rights(self) -> bool:
+        """Whether its rows say what somebody may do; what changes in them is told by name."""
+        targets = {column.reference.target for column in self.many.values()}
+        return issubclass(self.model, AbstractBaseUser) or bool(targets & RIGHTS)
+
+    @property
     def can_be_lean(self) -> bool:
         """Whether each row can be decided by its record alone, where nothing refers to it."""
-        if self.unique_relation is not None:
+        if self.unique_relation is not None or self.gives_rights:
             return False
         if self.pk_kind is not PkKind.AUTO:
             return self.pk_kind is PkKind.OWN and self.key is None
@@ -304,11 +315,13 @@ class Plans:
             self._plans[own] = self._plans[label] = plan
         return plan
 
-    def all(self) -> Iterator[Plan]:
-        """The plans of every model of the project that the database and the schema fit."""
-        for model in apps.get_models():
+    def all(self, labels: Iterable[str] | None = None) -> Iterator[Plan]:
+        """The plans of these models, or of all, as far as the database and the schema fit."""
+        if labels is None:
+            labels = [model._meta.label_lower for model in apps.get_models()]
+        for label in labels:
             try:
-                yield self[model._meta.label_lower]
+                yield self[label]
             except (UnknownModelError, SchemaError):
                 continue
 

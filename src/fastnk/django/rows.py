@@ -122,6 +122,10 @@ class BackupRows:
         """The natural key of a row that is not decided yet."""
         return self.late_keys.get(number) if self.is_lean else self.keys[number]
 
+    def old_pk_of(self, number: int) -> Any:
+        """The pk that the backup says, comparable, as far as it is kept."""
+        return self.old_pks[number] if number < len(self.old_pks) else None
+
     def unique_of(self, number: int) -> Any:
         """What the column holds that identifies a row that is not decided yet."""
         return Missing.VALUE if self.is_lean else self.uniques[number]

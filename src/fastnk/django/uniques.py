@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import Field
 
-from fastnk.audit import Audit
 from fastnk.django import findings as codes
 from fastnk.django.batches import Table
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Plan
+from fastnk.django.repeats import Repeats
 from fastnk.django.rows import Missing, chunks, rows_per_statement
 from fastnk.django.values import REFUSALS, comparable, converted
-
-Value = tuple[str, str, Any]
-"""Label, column, comparable value."""
 
 
 class UniqueColumns:
@@ -29,47 +24,33 @@ class UniqueColumns:
         self._directory = directory
         self._findings = findings
         self._database = database
-        self._audits: dict[tuple[str, str], Audit] = defaultdict(Audit)
-        self._suspects: dict[tuple[str, str], set[int]] = {}
-        self._firsts: dict[Value, int] = {}
+        self._repeats = Repeats()
 
     def look(self, table: Table) -> None:
         """Note the rows whose values other rows of the database have."""
         for name, field in _unique_columns(table.plan):
             if name in table.columns:
                 values = list(_values(field, table.columns[name]))
-                self._audit(table.plan.label, name, values)
+                self._repeats.add((table.plan.label, name), values)
                 if not self._directory.existing(table.plan).is_empty:
                     self._compare(table, name, values)
 
     def find_repeated(self) -> bool:
         """Whether values may stand twice in the backup; `look_again` then tells which."""
-        for what, audit in self._audits.items():
-            if found := array("q", audit.repeated()):
-                self._suspects[what] = set(found[::2])
-            audit.close()
-        return bool(self._suspects)
+        return self._repeats.settle()
 
     def look_again(self, table: Table) -> None:
         """Note the records that have a value in common."""
         for name, field in _unique_columns(table.plan):
-            suspects = self._suspects.get((table.plan.label, name))
-            if not suspects or name not in table.columns:
+            if name not in table.columns:
                 continue
             values = _values(field, table.columns[name])
             for number, value in zip(table.numbers, values, strict=True):
-                if value is not None and hash((value,)) in suspects:
-                    record = table.rows.record_numbers[number]
-                    first = self._firsts.setdefault((table.plan.label, name, value), record)
-                    if first != record:
-                        what = f"record {first} has the same value, and the column is unique"
-                        self._note(table, number, name, what, value)
-
-    def _audit(self, label: str, name: str, values: list[Any]) -> None:
-        known = [value for value in values if value is not None]
-        prints = array("q", bytes(16 * len(known)))
-        prints[::2] = array("q", (hash((value,)) for value in known))
-        self._audits[label, name].add(prints.tobytes())
+                record = table.rows.record_numbers[number]
+                first = self._repeats.earlier((table.plan.label, name), value, record)
+                if first is not None:
+                    what = f"record {first} has the same value, and the column is unique"
+                    self._note(table, number, name, what, value)
 
     def _compare(self, table: Table, name: str, values: list[Any]) -> None:
         plan = table.plan

@@ -47,7 +47,10 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
 
     A database would refuse it in the middle of the work, or round it without a word.
     """
-    if isinstance(value, str):
+    if isinstance(field, JSONField):
+        if connection.vendor == "postgresql" and _has_nul(value):
+            raise ValueError("a NUL character, which PostgreSQL does not take in JSON")
+    elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
         if limit is not None and len(value) > limit and connection.vendor != "sqlite":
             raise ValueError(f"{len(value):,} characters, and the column takes {limit:,}")
@@ -68,6 +71,14 @@ def integer_range(field: Any, connection: Any) -> tuple[int, int]:
     low, high = connection.ops.integer_field_range(kind)
     lowest = 0 if kind.startswith("Positive") else -(1 << 63)
     return max(lowest, lowest if low is None else low), (1 << 63) - 1 if high is None else high
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _refuse_digits(field: Any, value: Decimal) -> None:
