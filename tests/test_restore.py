@@ -121,10 +121,10 @@ def labels_of(records: Any) -> set[str] | None:
         return None
 
 
-def chunks_of(records: Any) -> Callable[[], Iterator[bytes]]:
+def chunks_of(records: Any) -> Callable[[str], Iterator[bytes]]:
     """Records as a restore reads them; those that are called for come one by one."""
 
-    def chunks() -> Iterator[bytes]:
+    def chunks(phase: str) -> Iterator[bytes]:
         if not callable(records):
             yield json.dumps(records).encode()
             return

@@ -434,6 +434,11 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out, and count, models and fields that the project no longer has",
     )
     parser.add_argument("--diff", action="store_true", help="show which fields of rows change")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read the rows back before commit, compare them with the backup",
+    )
     add_conversion_arguments(parser)
 
 
@@ -452,6 +457,7 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         on_existing=options.on_existing,
         ignore_nonexistent=options.ignore_nonexistent,
         diff=options.diff,
+        verify=options.verify,
         progress=progress,
     )
     confirm = None
@@ -525,6 +531,11 @@ def _restore_text(report: RestoreReport) -> str:
         f" {report.created:,} created, {report.updated:,} updated,"
         f" {report.unchanged:,} unchanged, {report.renumbered:,} renumbered"
     ]
+    seconds = sum(report.seconds.values())
+    if seconds >= 1:
+        lines.append(f"  in {seconds:,.1f} s, {report.records / seconds:,.0f} rows/s")
+    if report.verified:
+        lines.append("  read back and compared: what the backup says is what the database holds")
     if report.kept:
         lines.append(f"  differ and are left as they are: {report.kept:,}")
     if report.generic_kept:

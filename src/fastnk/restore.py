@@ -39,9 +39,9 @@ class UnifiedRestoreManager:
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
     `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
-    `diff` tells which fields change. The other options are those of the conversion that a backup
-    with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a project
-    or a database that is not there, `SchemaError`.
+    `diff` tells which fields change, `verify` reads the rows back before commit. The other options
+    are those of the conversion that a backup with ids goes through. Raises `MissingExtraError`
+    without Django, `UsageError` for a project or a database that is not there, `SchemaError`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class UnifiedRestoreManager:
         on_existing: Literal["update", "keep", "error"] = "update",
         ignore_nonexistent: bool = False,
         diff: bool = False,
+        verify: bool = False,
         progress: Progress | None = None,
     ) -> None:
         _require_django()
@@ -76,6 +77,7 @@ class UnifiedRestoreManager:
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             diff=diff,
+            verify=verify,
         )
         self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._salvage = salvage
@@ -127,9 +129,8 @@ class UnifiedRestoreManager:
     def _load(
         self, source: Source, backup: Backup, labels: list[str], confirm: Any
     ) -> RestoreReport:
-        passes = itertools.count(1)
         return self._loader.load(
-            lambda: read_chunks(source, f"load {next(passes)}", self._progress),
+            lambda phase: read_chunks(source, phase, self._progress),
             name_of(backup),
             labels=labels,
             confirm=confirm,

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.color import no_style
 from django.db import OperationalError
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, QuerySet
 
 from fastnk.errors import LockedError, RestoreError
@@ -18,6 +19,36 @@ LOCK = int.from_bytes(b"fastnk", "big")
 
 FETCHED = 10_000
 """Numbers of a sequence that are fetched at once."""
+
+
+KEEPALIVES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Options of libpq, without which a dead connection hangs for hours."""
+
+
+def keep_alive(connection: Any) -> None:
+    """Let a connection that is still to be made notice that the other side is gone."""
+    if connection.vendor == "postgresql" and connection.connection is None:
+        options = connection.settings_dict["OPTIONS"]
+        connection.settings_dict["OPTIONS"] = {**KEEPALIVES, **options}
+
+
+def refuse_unmigrated(connection: Any) -> None:
+    """Raise `RestoreError` where migrations of the project are not applied."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        first = plan[0][0]
+        raise RestoreError(
+            f'{len(plan)} migrations are not applied to the database "{connection.alias}",'
+            f" {first.app_label}.{first.name} is the first; nothing was written",
+            remedy=f"python manage.py migrate --database {connection.alias}",
+        )
 
 
 def lock(connection: Any) -> None:

@@ -126,11 +126,11 @@ class Backup:
         self._compose_deferred()
         self._name_repeated()
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self, phase: str) -> Iterator[Run]:
         """All records as they come, with their rows. Raises `SourceError` if they changed."""
         seen: Counter[str] = Counter()
         number = 1
-        for records in self._reader.records():
+        for records in self._reader.records(phase):
             shape = self._reader.shape_of(records[0])
             for some in [records] if shape else ([record] for record in records):
                 plan = shape.plan if shape else self._known_plan(label_of(number, some[0]))

@@ -87,7 +87,7 @@ class Batches:
     def run(self) -> int:
         """Translate all records; the number of generic references that keep their ids."""
         batches: dict[tuple[Any, ...], _Batch] = {}
-        for run in self._backup.runs():
+        for run in self._backup.runs("check" if self._is_check else "write"):
             fates = run.rows.fates[run.first : run.first + len(run.records)]
             for fate in set(fates) - {Fate.UNCHANGED}:
                 batch = self._batch_for(batches, run, not fate.exists)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from django.db import Error as DatabaseFault
-from django.db import IntegrityError, connections, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.utils.connection import ConnectionDoesNotExist
 
-from fastnk.django import backend
+from fastnk.django import backend, ledger
 from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup
 from fastnk.django.batches import Batches, Sink, Table
@@ -27,7 +35,7 @@ from fastnk.django.rows import BackupRows, InBackup, Missing
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
-from fastnk.errors import RestoreError, UsageError
+from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError, UsageError
 from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
@@ -84,22 +92,43 @@ class Loader:
         `FindingsError` before that, `LockedError` while another restore is under way, and
         `RestoreError` where the database refuses; it is then as it was before.
         """
+        backend.keep_alive(self._connection)
+        restore = _Restore(self, chunks, name, labels)
+        token = uuid4().hex
+        report: RestoreReport | None = None
         try:
             with (
                 _without_collector(),
                 backend.checked_at_the_end(self._connection),
                 transaction.atomic(using=self._database),
             ):
-                if not self.dry_run:
-                    backend.lock(self._connection)
-                return _Restore(self, chunks, name, labels).run(confirm)
+                done = restore.run(confirm)
+                if not self.dry_run and done.created + done.updated:
+                    ledger.note(self._connection, token, name)
+                report = done  # from here on only COMMIT can fail
+            return done
         except IntegrityError as error:
             raise self._failed(
                 error, "mend the backup or the rows named, then restore again"
             ) from error
         except DatabaseFault as error:
+            if report is not None and self._came_through(token, error):
+                return report
             remedy = f"python manage.py migrate --check --database {self._database}"
             raise self._failed(error, remedy) from error
+
+    def _came_through(self, token: str, error: Exception) -> bool:
+        """Whether the restore is in the database although the answer to COMMIT was lost."""
+        if not isinstance(error, OperationalError | InterfaceError):
+            return False
+        try:
+            return ledger.is_noted(self._connection, token)
+        except (DatabaseFault, TimeoutError) as fault:
+            raise OutcomeUnknownError(
+                f"the answer to COMMIT was lost ({reason(error)}), and the database does not"
+                f" answer ({reason(fault)}): the backup is restored whole, or not at all",
+                remedy=f"SELECT * FROM {ledger.TABLE} WHERE token = '{token}'; a row: restored",
+            ) from error
 
     def _failed(self, error: Exception, remedy: str) -> RestoreError:
         return RestoreError(
@@ -126,6 +155,11 @@ class _Restore:
         self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
     ) -> None:
         options = loader.options
+        self._loader = loader
+        self._chunks = chunks
+        self._name = name
+        self._labels = labels
+        self._seconds: dict[str, float] = {}
         self._target = loader.target
         self._options = options
         self._dry_run = loader.dry_run
@@ -148,26 +182,59 @@ class _Restore:
         self._writer = Writer(self._directory, database)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
-        report = self._checked()
+        """The restore, or the dry run, up to the commit."""
+        if not self._dry_run:
+            backend.lock(self._connection)
+        backend.refuse_unmigrated(self._connection)
+        report = self.checked()
         if not self._dry_run:
             if confirm is not None:
                 confirm(report)
+            self._write()
+            if self._options.verify:
+                self._verify()
+                report.verified = True
+        report.seconds = self._seconds
+        return report
+
+    def _write(self) -> None:
+        with self._phase("write"):
             self._reserve_pks()
             self._pass_on(self._writer.insert, self._update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
+        with self._phase("constraints"):
             self._finish()
-        return report
 
-    def _checked(self) -> RestoreReport:
+    def _verify(self) -> None:
+        """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
+        with self._phase("verify"):
+            again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+        if again.created or again.updated:
+            raise NotRestoredError(
+                f"read back, {again.created:,} records are not there and {again.updated:,} differ;"
+                " everything was rolled back",
+                remedy="triggers of the database, or conversions of fields, may change values",
+            )
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = round(time.perf_counter() - started, 3)
+
+    def checked(self) -> RestoreReport:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
-        self._backup.survey(self._matcher.match_lean)
-        self._matcher.match()
-        generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
-        self._findings.stop_counting()
-        if self._uniques.find_repeated():
-            self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
-        self._findings.refuse()
-        self._accounts.count_unknown()
+        with self._phase("read"):
+            self._backup.survey(self._matcher.match_lean)
+        with self._phase("match"):
+            self._matcher.match()
+        with self._phase("check"):
+            generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
+            self._findings.stop_counting()
+            if self._uniques.find_repeated():
+                self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
+            self._findings.refuse()
+            self._accounts.count_unknown()
         return RestoreReport(
             database=self._target.database,
             engine=self._target.engine,

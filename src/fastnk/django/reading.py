@@ -20,8 +20,8 @@ from fastnk.django.columns import PlainColumn, plain_column
 from fastnk.django.plan import Plan, Plans, UnknownModelError
 from fastnk.errors import BackupSyntaxError, Place
 
-Chunks = Callable[[], Iterable[bytes]]
-"""Gives the chunks of a backup, each time from the start."""
+Chunks = Callable[[str], Iterable[bytes]]
+"""Gives the chunks of a backup, each time from the start; it is told what for."""
 
 Data = dict[str, Any]
 """A record as JSON has it."""
@@ -103,9 +103,9 @@ class Reader:
         """The shape of what `records` gave; `None` for a dictionary."""
         return self._shapes.get(type(record))
 
-    def records(self) -> Iterator[list[Any]]:
+    def records(self, phase: str) -> Iterator[list[Any]]:
         """All records in runs, each of structs of one shape or of dictionaries."""
-        for chunk in self._chunks():
+        for chunk in self._chunks(phase):
             has_nul = self._refuses_nul and b"\\u0000" in chunk
             yield from _runs(self._singly(chunk) if has_nul else self._decoded(chunk))
 
@@ -115,7 +115,7 @@ class Reader:
         They have their pk, their keys and the fields needed; those of unknown models come whole.
         """
         heads = _Heads(self._plans, needed)
-        for chunk in self._chunks():
+        for chunk in self._chunks("read"):
             yield from _runs(heads.of(chunk))
 
     def _decoded(self, chunk: bytes) -> Iterable[Any]:

@@ -20,6 +20,8 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Let a natural key with a null in it identify the one row that has it so."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
+    verify: bool = False
+    """Read the rows back before commit and compare them with the backup."""
 
 
 class ModelCounts(msgspec.Struct):
@@ -91,6 +93,10 @@ class RestoreReport(msgspec.Struct):
     """With `diff`: what changes in existing rows."""
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
+    verified: bool = False
+    """Whether the rows were read back and were those of the backup."""
+    seconds: dict[str, float] = {}
+    """Wall time by phase."""
     generic_kept: int = 0
     """Generic references to rows that the backup does not hold; they keep their ids."""
     format: str | None = None
