@@ -29,7 +29,7 @@ if find_spec("django"):
     django.setup()
 else:  # the core is tested where nothing else is installed
     modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
-    modules += ("restore_embedded", "roundtrip")
+    modules += ("restore_embedded", "restore_faults", "restore_rules", "roundtrip")
     collect_ignore += [f"test_{name}.py" for name in modules]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
-from django.db.models import Field
+from django.db.models import CharField, EmailField, Field, SlugField, UUIDField
 
 from fastnk.django import findings as codes
 from fastnk.django.batches import Table
@@ -30,7 +31,7 @@ class UniqueColumns:
         """Note the rows whose values other rows of the database have."""
         for name, field in _unique_columns(table.plan):
             if name in table.columns:
-                values = list(_values(field, table.columns[name]))
+                values = _values(field, table.columns[name])
                 self._repeats.add((table.plan.label, name), values)
                 if not self._directory.existing(table.plan).is_empty:
                     self._compare(table, name, values)
@@ -52,7 +53,7 @@ class UniqueColumns:
                     what = f"record {first} has the same value, and the column is unique"
                     self._note(table, number, name, what, value)
 
-    def _compare(self, table: Table, name: str, values: list[Any]) -> None:
+    def _compare(self, table: Table, name: str, values: Sequence[Any]) -> None:
         plan = table.plan
         query = self._directory.existing(plan).query
         owners = {}
@@ -87,9 +88,24 @@ def _unique_columns(plan: Plan) -> Iterator[tuple[str, Field[Any, Any]]]:
             yield name, field
 
 
-def _values(field: Field[Any, Any], values: Any) -> Iterator[Any]:
-    for value in values:
-        try:
-            yield None if isinstance(value, Missing) else comparable(converted(field, value))
-        except REFUSALS:
-            yield None  # noted already
+def _values(field: Field[Any, Any], values: Sequence[Any]) -> Sequence[Any]:
+    """Comparable values; `None` for what is none, or not known yet."""
+    if set(map(type, values)) <= _COMPARABLE.get(type(field), set()):
+        return values
+    return [_comparable(field, value) for value in values]
+
+
+def _comparable(field: Field[Any, Any], value: Any) -> Any:
+    try:
+        return None if isinstance(value, Missing) else comparable(converted(field, value))
+    except REFUSALS:
+        return None  # noted already
+
+
+_COMPARABLE: dict[Any, set[type]] = {
+    CharField: {str, type(None)},
+    EmailField: {str, type(None)},
+    SlugField: {str, type(None)},
+    UUIDField: {UUID, type(None)},
+}
+"""The types of values that are comparable as they are."""
