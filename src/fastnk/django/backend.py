@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,15 +101,20 @@ def _locked(who: str) -> LockedError:
     )
 
 
-def reserve(connection: Any, model: Any, count: int, kept: Iterable[Any]) -> Iterator[Any]:
-    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`."""
+def reserve(
+    connection: Any, model: Any, count: int, kept: Iterable[Any], before: Callable[[], None]
+) -> Iterator[Any]:
+    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`.
+
+    They may be fetched later, as they are needed; `before` is called each time.
+    """
     pk = model._meta.pk
     top = QuerySet(model, using=connection.alias).aggregate(top=Max(pk.name))["top"]
     floor = max(kept, default=0)
     floor = max(floor, top or 0)
     sequence = _sequence(connection, model) if connection.vendor == "postgresql" else None
     if sequence is not None:
-        return _drawn(connection, sequence, count, floor)
+        return _drawn(connection, sequence, count, floor, before)
     if connection.vendor == "sqlite":
         floor = max(floor, _highest_ever(connection, model))
         _number_from(connection, model, floor + count)
@@ -133,16 +138,19 @@ def _sequence(connection: Any, model: Any) -> str | None:
     return None if sequence is None else str(sequence)
 
 
-def _drawn(connection: Any, sequence: str, count: int, floor: int) -> Iterator[Any]:
+def _drawn(
+    connection: Any, sequence: str, count: int, floor: int, before: Callable[[], None]
+) -> Iterator[Any]:
     with connection.cursor() as cursor:
         # It may lag behind rows that brought their pks along, or will.
         cursor.execute("SELECT setval(%s, greatest(nextval(%s), %s))", [sequence, sequence, floor])
-    return _next(connection, sequence, count)
+    return _next(connection, sequence, count, before)
 
 
-def _next(connection: Any, sequence: str, count: int) -> Iterator[Any]:
+def _next(connection: Any, sequence: str, count: int, before: Callable[[], None]) -> Iterator[Any]:
     """`count` numbers of a sequence, fetched as they are needed."""
     for done in range(0, count, FETCHED):
+        before()
         with connection.cursor() as cursor:
             size = min(FETCHED, count - done)
             cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, size])

@@ -24,6 +24,7 @@ from fastnk.django import backend, ledger
 from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup
 from fastnk.django.batches import Batches, Sink, Table
+from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
 from fastnk.django.findings import Findings
@@ -179,7 +180,6 @@ class _Restore:
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, database)
         self._accounts = Accounts(self._directory, self._findings, options)
-        self._writer = Writer(self._directory, database)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
@@ -199,8 +199,15 @@ class _Restore:
 
     def _write(self) -> None:
         with self._phase("write"):
-            self._reserve_pks()
-            self._pass_on(self._writer.insert, self._update, is_check=False)
+            with CopyStream(self._connection) as stream:
+                self._reserve_pks(stream)
+                writer = Writer(self._directory, self._target.database, stream)
+
+                def update(table: Table) -> None:
+                    stream.end()
+                    writer.update(table.plan, changes(self._directory, table))
+
+                self._pass_on(writer.insert, update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
         with self._phase("constraints"):
             self._finish()
@@ -268,17 +275,14 @@ class _Restore:
         )
         return batches.run()
 
-    def _update(self, table: Table) -> None:
-        self._writer.update(table.plan, changes(self._directory, table))
-
-    def _reserve_pks(self) -> None:
+    def _reserve_pks(self, stream: CopyStream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
             new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
             kept = (pk for pk in rows.pks if pk is not Missing.PK)
-            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept)
+            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept, stream.end)
             if rows.is_lean:
                 rows.new_pks = pks
                 continue

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
+from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
@@ -80,10 +81,11 @@ def changes(directory: Directory, table: Table) -> list[Change]:
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, database: str) -> None:
+    def __init__(self, directory: Directory, database: str, stream: CopyStream) -> None:
         self._directory = directory
         self._database = database
         self._connection = connections[database]
+        self._stream = stream
 
     def insert(self, table: Table) -> None:
         """Insert new rows into the model's own table, and what their many fields hold."""
@@ -106,6 +108,7 @@ class Writer:
 
     def update(self, plan: Plan, batch: list[Change]) -> None:
         """Change what differs in existing rows, and in what their many fields hold."""
+        self._stream.end()
         alike: dict[tuple[str, ...], list[Change]] = defaultdict(list)
         for change in batch:
             alike[tuple(change.columns)].append(change)
@@ -142,23 +145,16 @@ class Writer:
     def _insert(
         self, model: Any, path: str, columns: dict[Any, Sequence[Any]], is_prepared: bool
     ) -> None:
+        if is_prepared and self._connection.vendor == "postgresql" and is_psycopg3:
+            into = f"COPY {self._table(model)} ({self._names(columns)}) FROM STDIN"
+            self._stream.write(into, path, zip(*columns.values(), strict=True))
+            return
+        self._stream.end()
         with _named(path):
-            if not is_prepared:
-                self._insert_by_django(model, columns)
-            elif self._connection.vendor == "postgresql" and is_psycopg3:
-                self._copy(model, columns)
-            else:
+            if is_prepared:
                 self._insert_many(model, columns)
-
-    def _copy(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
-        into = f"COPY {self._table(model)} ({self._names(columns)}) FROM STDIN"
-        with (
-            self._connection.wrap_database_errors,
-            self._connection.cursor() as cursor,
-            cursor.copy(into) as copy,
-        ):
-            for row in zip(*columns.values(), strict=True):
-                copy.write_row(row)
+            else:
+                self._insert_by_django(model, columns)
 
     def _insert_many(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
         places = ", ".join(["%s"] * len(columns))
