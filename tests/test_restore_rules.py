@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import Error, connections, transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, signals
 
 from fastnk.django.discretion import reason
 from fastnk.django.introspect import schema_from_apps
@@ -251,3 +251,56 @@ def test_refusal_in_the_midst_of_copy_names_the_model(new: str) -> None:
         restored(new, keeper("Anna"), *records)
     assert tables(new) == before
     assert not rows(zoo.Keeper, new).exists()
+
+
+# Signals
+
+
+def test_receivers_are_named_and_called_only_on_request(new: str) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def saved(sender: Any, instance: Any, raw: bool, using: str, **more: Any) -> None:
+        calls.append((instance.name, raw, using, more.get("created")))
+
+    def linked(sender: Any, action: str, instance: Any, pk_set: set[Any], **more: Any) -> None:
+        calls.append((action, instance.name, len(pk_set)))
+
+    signals.pre_save.connect(saved, zoo.Secret)
+    signals.post_save.connect(saved, zoo.Secret)
+    signals.m2m_changed.connect(linked, Group.permissions.through)
+    permission = list(rows(Permission, new).filter(codename="add_animal").get().natural_key())
+    records = [
+        keyed("zoo.secret", "A", name="A"),
+        keyed("auth.group", "vets", name="vets", permissions=[permission]),
+    ]
+    on = RestoreOptions(signals=True)
+    try:
+        report = restored(new, *records, dry_run=True)
+        assert [one.split(":")[0] for one in report.receivers] == [
+            "m2m_changed of auth.group",
+            "post_save of zoo.secret",
+            "pre_save of zoo.secret",
+        ]
+        assert calls == []
+        restored(new, *records, options=on)
+        assert calls == [
+            ("A", True, new, None),
+            ("A", True, new, True),
+            ("pre_add", "vets", 1),
+            ("post_add", "vets", 1),
+        ]
+        calls.clear()
+        records[0]["fields"]["hidden"] = True
+        records[1]["fields"]["permissions"] = []
+        restored(new, *records, options=on)
+        assert calls == [
+            ("A", True, new, None),
+            ("A", True, new, False),
+            ("pre_remove", "vets", 1),
+            ("post_remove", "vets", 1),
+        ]
+        assert restored(new, *records, options=on).unchanged == 2
+    finally:
+        signals.pre_save.disconnect(saved, zoo.Secret)
+        signals.post_save.disconnect(saved, zoo.Secret)
+        signals.m2m_changed.disconnect(linked, Group.permissions.through)

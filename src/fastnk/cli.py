@@ -435,6 +435,9 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diff", action="store_true", help="show which fields of rows change")
     parser.add_argument(
+        "--signals", action="store_true", help="call receivers of signals, as loaddata does"
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="read the rows back before commit, compare them with the backup",
@@ -458,6 +461,7 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         ignore_nonexistent=options.ignore_nonexistent,
         diff=options.diff,
         verify=options.verify,
+        signals=options.signals,
         progress=progress,
     )
     confirm = None
@@ -477,6 +481,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     if options.schema:
         words += ["--schema", options.schema]
     words += _keys_again(options)
+    words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
     words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
     for name, word in vars(options).items():
         default = "update" if name == "on_existing" else "error"
@@ -519,6 +524,13 @@ def _difference_lines(report: RestoreReport) -> list[str]:
     return ["fields that change:", *_shortened(lines)] if lines else []
 
 
+def _receiver_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {one}" for one in report.receivers]
+    return (
+        ["receivers of signals, called with --signals only:", *_shortened(lines)] if lines else []
+    )
+
+
 def _shortened(lines: list[str]) -> list[str]:
     more = len(lines) - MAX_SHOWN
     return lines if more <= 0 else [*lines[:MAX_SHOWN], f"  and {more:,} more; --report has all"]
@@ -548,7 +560,7 @@ def _restore_text(report: RestoreReport) -> str:
     ]
     head = ("model", "created", "updated", "unchanged", "kept", "renumbered", "not in backup")
     lines += table(head, rows)
-    lines += [*_privilege_lines(report), *_difference_lines(report)]
+    lines += [*_privilege_lines(report), *_difference_lines(report), *_receiver_lines(report)]
     if report.dry_run:
         lines.append("this was a dry run; nothing was written")
     return "\n".join(lines)

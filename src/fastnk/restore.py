@@ -39,9 +39,10 @@ class UnifiedRestoreManager:
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
     `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
-    `diff` tells which fields change, `verify` reads the rows back before commit. The other options
-    are those of the conversion that a backup with ids goes through. Raises `MissingExtraError`
-    without Django, `UsageError` for a project or a database that is not there, `SchemaError`.
+    `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
+    receivers of signals as `loaddata` does. The other options are those of the conversion that a
+    backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
+    project or a database that is not there, `SchemaError`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class UnifiedRestoreManager:
         ignore_nonexistent: bool = False,
         diff: bool = False,
         verify: bool = False,
+        signals: bool = False,
         progress: Progress | None = None,
     ) -> None:
         _require_django()
@@ -78,6 +80,7 @@ class UnifiedRestoreManager:
             null_keys=policies.on_null_key != "error",
             diff=diff,
             verify=verify,
+            signals=signals,
         )
         self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._salvage = salvage

@@ -71,8 +71,11 @@ class Batches:
         created: Sink,
         matched: Sink,
         is_check: bool,
+        in_python: Callable[[Plan], bool],
     ) -> None:
-        """In a check the values of new rows are looked at, and do not become the driver's."""
+        """In a check the values of new rows are looked at, and do not become the driver's; nor do
+        those of the models for which they are wanted in Python."""
+        self._in_python = in_python
         self._backup = backup
         self._directory = directory
         self._findings = findings
@@ -114,7 +117,8 @@ class Batches:
         return batches[kind]
 
     def _batch(self, rows: BackupRows, shape: Shape | None, is_new: bool) -> _Batch:
-        prepares = is_new and is_written_directly(rows.plan.model, self._connection)
+        is_direct = is_written_directly(rows.plan.model, self._connection)
+        prepares = is_new and is_direct and not self._in_python(rows.plan)
         return _Batch(rows, shape, is_new, prepares, [], [])
 
     def _flush(self, batch: _Batch) -> None:
@@ -158,7 +162,7 @@ class Batches:
     def _column(self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]) -> Sequence[Any]:
         if column.plain is not None:
             try:
-                if batch.is_new and self._is_check:
+                if batch.prepares and self._is_check:
                     column.plain.check(values)
                     return values
                 return (column.plain.driver if batch.prepares else column.plain.python)(values)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -33,6 +34,7 @@ from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.signalling import Sender, has_receivers, receivers
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
@@ -201,13 +203,8 @@ class _Restore:
         with self._phase("write"):
             with CopyStream(self._connection) as stream:
                 self._reserve_pks(stream)
-                writer = Writer(self._directory, self._target.database, stream)
-
-                def update(table: Table) -> None:
-                    stream.end()
-                    writer.update(table.plan, changes(self._directory, table))
-
-                self._pass_on(writer.insert, update, is_check=False)
+                sinks = _Sinks(self._directory, self._target.database, stream, self._options)
+                self._pass_on(sinks.insert, sinks.update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
         with self._phase("constraints"):
             self._finish()
@@ -250,6 +247,7 @@ class _Restore:
             models=dict(self._accounts.models),
             privileges=self._accounts.privileges,
             differences=self._accounts.differences,
+            receivers=receivers(rows.plan for rows in self._directory.in_backup),
             left_out=dict(self._findings.left_out),
             generic_kept=generic_kept,
         )
@@ -272,6 +270,7 @@ class _Restore:
             created=created,
             matched=matched,
             is_check=is_check,
+            in_python=lambda plan: self._options.signals and has_receivers(plan),
         )
         return batches.run()
 
@@ -331,6 +330,36 @@ class _Restore:
                     f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
                     remedy="a key must not be made of ids, or of rows that the backup leaves out",
                 )
+
+
+class _Sinks:
+    """Writes tables, and calls receivers of signals where that is asked for."""
+
+    def __init__(
+        self, directory: Directory, database: str, stream: CopyStream, options: RestoreOptions
+    ) -> None:
+        self._directory = directory
+        self._stream = stream
+        self._writer = Writer(directory, database, stream)
+        self._sender = Sender(database, stream.end)
+        self._signals = options.signals
+
+    def insert(self, table: Table) -> None:
+        pks = self._writer.pks(table)
+        write = partial(self._writer.insert, table, pks)
+        if self._signals and has_receivers(table.plan):
+            self._sender.created(table, pks, write)
+        else:
+            write()
+
+    def update(self, table: Table) -> None:
+        self._stream.end()
+        changed = changes(self._directory, table)
+        write = partial(self._writer.update, table.plan, changed)
+        if self._signals and has_receivers(table.plan):
+            self._sender.updated(table.plan, changed, write)
+        else:
+            write()
 
 
 def _touched_tables(plans: list[Plan]) -> set[str]:

@@ -20,6 +20,8 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Let a natural key with a null in it identify the one row that has it so."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
+    signals: bool = False
+    """Call receivers of `pre_save`, `post_save` and `m2m_changed`, as `loaddata` does."""
     verify: bool = False
     """Read the rows back before commit and compare them with the backup."""
 
@@ -91,6 +93,8 @@ class RestoreReport(msgspec.Struct):
     """Who becomes, or no longer is, superuser or staff, and whose groups or permissions change."""
     differences: list[Difference] = []
     """With `diff`: what changes in existing rows."""
+    receivers: list[str] = []
+    """Who listens to signals of the models concerned: called with `signals` only."""
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
     verified: bool = False

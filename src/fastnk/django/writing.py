@@ -39,8 +39,8 @@ class Change(NamedTuple):
     """What these columns hold now."""
     added: dict[str, list[Any]]
     """Many-to-many field to the pks that are to be added."""
-    removed: dict[str, list[Any]]
-    """Many-to-many field to the pks of the links that are to go."""
+    removed: dict[str, dict[Any, Any]]
+    """Many-to-many field to the links that are to go: their pks, and the pks they lead to."""
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.added or self.removed)
@@ -71,7 +71,7 @@ def changes(directory: Directory, table: Table) -> list[Change]:
             if missing := [value for value in row_wanted if comparable(value) not in linked]:
                 added[name] = missing
             keep = set(map(comparable, row_wanted))
-            if surplus := [link for value, link in linked.items() if value not in keep]:
+            if surplus := {link: value for value, link in linked.items() if value not in keep}:
                 removed[name] = surplus
         row = InBackup(table.rows, table.numbers[at])
         result.append(Change(row, columns, before, added, removed))
@@ -87,13 +87,17 @@ class Writer:
         self._connection = connections[database]
         self._stream = stream
 
-    def insert(self, table: Table) -> None:
-        """Insert new rows into the model's own table, and what their many fields hold."""
-        plan, rows = table.plan, table.rows
-        pks = [
+    def pks(self, table: Table) -> list[Any]:
+        """The pks of new rows, those of lean ones drawn now."""
+        rows = table.rows
+        return [
             next(rows.new_pks) if pk is Missing.PK and rows.is_lean else pk
             for pk in (rows.pks[number] for number in table.numbers)
         ]
+
+    def insert(self, table: Table, pks: list[Any]) -> None:
+        """Insert new rows into the model's own table, and what their many fields hold."""
+        plan = table.plan
         columns = {
             column.field: self._values(table, name, pks) for name, column in plan.columns.items()
         }
