@@ -115,3 +115,63 @@ def test_help_is_in_the_words_of_django_and_of_the_verb(shell: Shell) -> None:
     shown = shell.run("fastnk_restore", "--help").stdout
     assert "--dry-run" in shown
     assert "--verbosity" in shown
+
+
+def test_migrations_that_are_not_applied_are_told_first(shell: Shell, project: Project) -> None:
+    settings = project.folder / "settings.py"
+    settings.write_text(
+        settings.read_text().replace(
+            '"shop"]', '"shop", "django.contrib.auth", "django.contrib.contenttypes"]'
+        )
+    )
+    shell.run("migrate", "contenttypes", "0001", "-v", "0")
+    refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=1)
+    assert "migrations are not applied" in refused.stderr
+    assert "python manage.py migrate" in refused.stderr
+    assert shell.names("default") == []
+
+
+def test_models_of_another_database_are_refused(shell: Shell, project: Project) -> None:
+    (project.folder / "routers.py").write_text(
+        "class Router:\n"
+        "    def allow_migrate(self, db, app_label, **hints):\n"
+        "        return db == 'other' or app_label != 'shop'\n"
+    )
+    with (project.folder / "settings.py").open("a") as settings:
+        settings.write('\nDATABASE_ROUTERS = ["routers.Router"]\n')
+    refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=4)
+    assert 'it has no table in database "default"' in refused.stderr
+    shell.run("fastnk_restore", "legacy.json", "--no-input", "--database", "other")
+    assert shell.names("other") == [("a", None), ("b", "a")]
+
+
+def test_swapped_user(shell: Shell, project: Project) -> None:
+    project.write(
+        SETTINGS.replace(
+            '"shop"]', '"shop", "people", "django.contrib.auth", "django.contrib.contenttypes"]'
+        )
+        + '    AUTH_USER_MODEL = "people.Member"\n',
+        people="""
+            from django.contrib.auth.models import AbstractUser
+
+            class Member(AbstractUser):
+                boss = models.ForeignKey("self", models.CASCADE, null=True)
+        """,
+    )
+    (project.folder / "default.sqlite3").unlink()
+    shell.run("migrate", "--run-syncdb", "-v", "0")
+    plain = {"password": "!", "date_joined": "2001-02-03T04:05:06Z"}
+    records = [
+        {"model": "people.member", "pk": 3, "fields": {"username": "b", "boss": 9, **plain}},
+        {"model": "people.member", "pk": 9, "fields": {"username": "a", "is_staff": True, **plain}},
+    ]
+    (project.folder / "members.json").write_text(json.dumps(records))
+    done = shell.run("fastnk_restore", "members.json", "--no-input", "--verify", "--json")
+    report = json.loads(done.stdout)
+    assert (report["created"], report["verified"]) == (2, True)
+    assert [one["change"] for one in report["privileges"]] == ["is_staff, as a new row"]
+    (project.folder / "users.json").write_text(
+        json.dumps([{"model": "auth.user", "pk": 1, "fields": {"username": "x", **plain}}])
+    )
+    words = ["fastnk_restore", "users.json", "--no-input", "--on-unknown-model", "keep"]
+    assert "swapped out for people.Member" in shell.run(*words, code=4).stderr

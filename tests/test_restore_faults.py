@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +18,9 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
+import fastnk
 from fastnk.django.report import RestoreOptions
-from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError
+from fastnk.errors import NotRestoredError, OutcomeUnknownError, OutputError, RestoreError
 from tests import databases
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, load
@@ -203,3 +205,11 @@ def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
     finally:
         with connections[new].cursor() as cursor:
             cursor.execute("DROP TRIGGER louder" + (" ON zoo_keeper" if "postgres" in new else ""))
+
+
+def test_no_room_for_what_spills(new: str, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.json"
+    with backup.open("wb") as stream:  # sparse: it takes no room itself
+        stream.truncate(shutil.disk_usage(tempfile.gettempdir()).free + (1 << 30))
+    with pytest.raises(OutputError, match="needs as much room"):
+        fastnk.restore(backup, database=new)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -13,7 +15,7 @@ import msgspec
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.detect import detect
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.errors import BackupSyntaxError, MissingExtraError
+from fastnk.errors import BackupSyntaxError, MissingExtraError, OutputError
 from fastnk.output import TemporarySink
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, Source, name_of, split_records
@@ -109,6 +111,7 @@ class UnifiedRestoreManager:
         into the database is under way, `RestoreError` where the database refuses, and what the
         conversion raises. The database is then as it was.
         """
+        _refuse_without_room(backup)
         found = self._format(backup)
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
@@ -169,6 +172,19 @@ def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
     from fastnk.django.introspect import schema_from_apps
 
     return schema_from_apps()
+
+
+def _refuse_without_room(backup: Backup) -> None:
+    """Raise `OutputError` where the folder for temporary files has no room for what spills."""
+    with Source(backup) as source:
+        size = source.size or 0
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OutputError(
+            f"a restore of {size:,} bytes needs as much room in {folder}, where {free:,} are free",
+            remedy="TMPDIR names another folder",
+        )
 
 
 def _require_django() -> None:
