@@ -58,6 +58,7 @@ def schema_path(backup: Path) -> Path:
 
 
 def write(stream: BinaryIO, rows: Iterator[Row], layout: Layout) -> None:
+    """Write those rows as `dumpdata` would."""
     rendered = {
         label: [_format(label, template, layout.indent) for template in of_model]
         for label, of_model in templates().items()

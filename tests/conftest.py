@@ -28,8 +28,14 @@ if find_spec("django"):
     settings.DATABASES.update(databases.settings())
     django.setup()
 else:  # the core is tested where nothing else is installed
-    modules = ("called", "demo", "exact", "history", "introspect", "order", "restore")
-    modules += ("restore_embedded", "restore_formats", "roundtrip")
+    modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
+    modules += (
+        "restore_embedded",
+        "restore_faults",
+        "restore_formats",
+        "restore_rules",
+        "roundtrip",
+    )
     collect_ignore += [f"test_{name}.py" for name in modules]
 
 if not all(map(find_spec, ("orjson", "matplotlib"))):

@@ -14,6 +14,8 @@ from typing import Any
 ENGINES = ("sqlite", "postgres")
 ROLES = ("old", "new")
 TEMPLATE = "template_zoo"
+LEDGER = "fastnk_ledger"
+"""The table of restores; not part of a fresh database."""
 ALIASES = ("default", *(f"{engine}_{role}" for engine in ENGINES for role in ROLES))
 
 
@@ -100,6 +102,7 @@ class Postgres:
         for name, last in self._run(TEMPLATE, sequences):
             position = "1, false" if last is None else f"{last}, true"
             statements.append(f"SELECT setval('public.{name}', {position})")
+        statements.append(f"DROP TABLE IF EXISTS public.{LEDGER}")
         self._clean_up = ";".join(statements)
 
     def _names_of_tables(self, database: str) -> list[str]:
@@ -107,7 +110,7 @@ class Postgres:
         if database not in names:
             return []
         query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
-        return [name for (name,) in self._run(database, query)]
+        return [name for (name,) in self._run(database, query) if name != LEDGER]
 
     def _use(self, alias: str, name: str) -> None:
         socket = self._server.get_postmaster_info().socket_dir

@@ -105,7 +105,7 @@ def manager_of(name: str, alias: str) -> Any:
 
 
 def load(alias: str, *records: Record, schema: Schema = SCHEMA) -> RestoreReport:
-    return Loader(schema, alias).load(list(records))
+    return Loader(schema, alias).load(lambda phase: [json.dumps(list(records)).encode()])
 
 
 def refused(alias: str, *records: Record) -> list[tuple[str, int | None, str | None]]:

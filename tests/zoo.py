@@ -18,6 +18,7 @@ from django.core.management.color import no_style
 from django.db import connections, transaction
 from django.db.models import AutoField, F, QuerySet
 
+from fastnk.django import ledger
 from fastnk.schema import Schema
 from tests import oracle
 from tests.project.zoo import models as zoo
@@ -326,11 +327,11 @@ def soil(alias: str) -> None:
 
 
 def tables(alias: str) -> dict[str, list[Any]]:
-    """Every row of every table, as the database has it."""
+    """Every row of every table but that of restores, as the database has it."""
     connection = connections[alias]
     contents = {}
     with connection.cursor() as cursor:
-        for table in connection.introspection.table_names():
+        for table in set(connection.introspection.table_names()) - {ledger.TABLE}:
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
             contents[table] = sorted(cursor.fetchall(), key=repr)
     return contents

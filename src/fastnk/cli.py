@@ -99,7 +99,10 @@ def _detection_text(name: str, report: DetectionReport) -> str:
 
 def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--settings", metavar="MODULE", required=True, help="the project's settings module"
+        "--settings",
+        metavar="MODULE",
+        default=os.environ.get("DJANGO_SETTINGS_MODULE"),
+        help="the project's settings module (default: DJANGO_SETTINGS_MODULE)",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write it, else it is shown"
@@ -121,6 +124,10 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
 def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.django.introspect import schema_from_project
 
+    if options.settings is None:
+        raise UsageError(
+            "no Django project", remedy="name its settings: --settings mysite.settings"
+        )
     skipped: dict[str, str] = {}
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
     schema = schema_from_project(options.settings, on_untraceable, options.at)
@@ -501,7 +508,29 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
     parser.add_argument("--database", metavar="ALIAS", default="default")
     parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
-    parser.add_argument("--no-input", action="store_true", help="do not ask before writing")
+    parser.add_argument(
+        "--no-input", "--noinput", action="store_true", help="do not ask before writing"
+    )
+    parser.add_argument(
+        "--on-existing",
+        choices=("update", "keep", "error"),
+        default="update",
+        help="rows that exist and differ: change them, leave them, or refuse (default: update)",
+    )
+    parser.add_argument(
+        "--ignore-nonexistent",
+        action="store_true",
+        help="leave out, and count, models and fields that the project no longer has",
+    )
+    parser.add_argument("--diff", action="store_true", help="show which fields of rows change")
+    parser.add_argument(
+        "--signals", action="store_true", help="call receivers of signals, as loaddata does"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read the rows back before commit, compare them with the backup",
+    )
     add_conversion_arguments(parser)
 
 
@@ -518,13 +547,21 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         embedded=options.embedded,
         salvage=options.salvage,
         encoding=options.encoding,
+        on_existing=options.on_existing,
+        ignore_nonexistent=options.ignore_nonexistent,
+        diff=options.diff,
+        verify=options.verify,
+        signals=options.signals,
         progress=progress,
     )
+    confirm = None
     if not options.dry_run:
-        _confirm(f"{', '.join(options.backups)} into {manager.target}", options.no_input)
-    report = manager.restore_any_format(_one_or_several(options.backups))
+        _talk(f"restore {', '.join(options.backups)} into {manager.target}")
+        confirm = None if options.no_input else _confirmation(progress)
+    report = manager.restore_any_format(_one_or_several(options.backups), confirm=confirm)
     command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
     complete = report.conversion is None or report.conversion.complete
+    complete = complete and not report.left_out
     return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
 
 
@@ -534,24 +571,60 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     if options.schema:
         words += ["--schema", options.schema]
     words += _keys_again(options)
+    words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
+    words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
     for name, word in vars(options).items():
-        if name.startswith("on_") and word != "error":
+        default = "update" if name == "on_existing" else "error"
+        if name.startswith("on_") and word != default:
             words += [f"--{name.replace('_', '-')}", word]
     words += ["--encoding", options.encoding] if options.encoding else []
     return [*words, "--salvage"] if options.salvage else words
 
 
-def _confirm(what: str, no_input: bool) -> None:
-    """Say what will be changed, and ask where there is somebody to ask."""
-    _talk(f"restore {what}")
-    if no_input:
-        return
+def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
+    """Asks whether to go ahead. Raises `UsageError` at once where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise UsageError("nobody here to confirm that", remedy="--no-input goes ahead")
-    sys.stderr.write("go ahead? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("not confirmed; nothing was changed")
+
+    def confirm(report: RestoreReport) -> None:
+        progress.close()
+        lines = [
+            f"{report.rows_present:,} rows are there; {report.created:,} will be created and"
+            f" {report.updated:,} changed",
+            *_privilege_lines(report),
+        ]
+        _talk("\n".join(lines))
+        sys.stderr.write("go ahead? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UsageError("not confirmed; nothing was changed")
+
+    return confirm
+
+
+def _privilege_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {one.model} {one.row}: {one.change}" for one in report.privileges]
+    return ["changes to what people may do:", *_shortened(lines)] if lines else []
+
+
+def _difference_lines(report: RestoreReport) -> list[str]:
+    lines = [
+        f"  {one.model} {one.row}, {one.field}: {one.before!r} -> {one.after!r}"
+        for one in report.differences
+    ]
+    return ["fields that change:", *_shortened(lines)] if lines else []
+
+
+def _receiver_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {one}" for one in report.receivers]
+    return (
+        ["receivers of signals, called with --signals only:", *_shortened(lines)] if lines else []
+    )
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    more = len(lines) - MAX_SHOWN
+    return lines if more <= 0 else [*lines[:MAX_SHOWN], f"  and {more:,} more; --report has all"]
 
 
 def _restore_text(report: RestoreReport) -> str:
@@ -564,15 +637,27 @@ def _restore_text(report: RestoreReport) -> str:
     if report.conversion is not None:
         lines += [f"  {note}" for note in report.conversion.read_as]
         lines += _salvage_lines(report.conversion)
+    seconds = sum(report.seconds.values())
+    if seconds >= 1:
+        lines.append(f"  in {seconds:,.1f} s, {report.records / seconds:,.0f} rows/s")
+    if report.verified:
+        lines.append("  read back and compared: what the backup says is what the database holds")
+    if report.kept:
+        lines.append(f"  differ and are left as they are: {report.kept:,}")
     if report.generic_kept:
         lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    for what, count in sorted(report.left_out.items()):
+        lines.append(f"  left out, since the project has no {what}: {count:,}")
     rows = [
-        (label, c.created, c.updated, c.unchanged, c.renumbered)
+        (label, c.created, c.updated, c.unchanged, c.kept, c.renumbered, c.unknown_rows)
         for label, c in sorted(report.models.items())
     ]
-    return "\n".join(
-        [*lines, *table(("model", "created", "updated", "unchanged", "renumbered"), rows)]
-    )
+    head = ("model", "created", "updated", "unchanged", "kept", "renumbered", "not in backup")
+    lines += table(head, rows)
+    lines += [*_privilege_lines(report), *_difference_lines(report), *_receiver_lines(report)]
+    if report.dry_run:
+        lines.append("this was a dry run; nothing was written")
+    return "\n".join(lines)
 
 
 # ---- bench -------------------------------------------------------------------------------------
@@ -756,7 +841,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     progress = Progress()
     try:
-        with _termination():
+        with termination():
             outcome: Outcome = options.run(options, progress)
     except FastnkError as error:
         progress.close()
@@ -772,7 +857,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _talk("terminated; nothing was changed")
         return 143
     progress.close()
-    outcome = _written_report(options, outcome)
+    outcome = written_report(options, outcome)
     _print(outcome, options.json)
     return outcome.exit_code
 
@@ -795,7 +880,9 @@ class _Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def _termination() -> Iterator[None]:
+def termination() -> Iterator[None]:
+    """Let SIGTERM unwind what is going on."""
+
     def terminate(*_: object) -> NoReturn:
         raise _Terminated
 
@@ -820,20 +907,21 @@ def _failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
     return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
 
 
-def _written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
+def written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
     """Write the report where it was asked for; a report that cannot be written is a failure."""
     path = getattr(options, "report", None)
     if path is None:
         return outcome
     try:
-        Path(path).write_bytes(_as_json(outcome))
+        Path(path).write_bytes(document(outcome))
     except OSError as error:
         _talk(str(OutputError(f"cannot write the report {path}: {error.strerror}")))
         return outcome._replace(exit_code=outcome.exit_code or OutputError.exit_code)
     return outcome
 
 
-def _as_json(outcome: Outcome) -> bytes:
+def document(outcome: Outcome) -> bytes:
+    """What `--json` shows."""
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(outcome.data), indent=2) + b"\n"
@@ -842,10 +930,10 @@ def _as_json(outcome: Outcome) -> bytes:
 def _print(outcome: Outcome, as_json: bool) -> None:
     """The one place that writes reports to standard output."""
     if outcome.takes_stdout:
-        _talk(_as_json(outcome).decode() if as_json else outcome.text)
+        _talk(document(outcome).decode() if as_json else outcome.text)
         return
     if as_json:
-        sys.stdout.write(_as_json(outcome).decode())
+        sys.stdout.write(document(outcome).decode())
         return
     if outcome.text:
         print(outcome.text)

@@ -208,6 +208,19 @@ class LockedError(RestoreError):
     exit_code = 6
 
 
+class OutcomeUnknownError(RestoreError):
+    """The answer to COMMIT was lost and the database cannot be asked: restored, or not at all."""
+
+    code = "FNK402"
+
+
+class NotRestoredError(RestoreError):
+    """Read back, the rows were not those of the backup; everything was rolled back."""
+
+    code = "FNK403"
+    exit_code = 5
+
+
 def shorten(value: str) -> str:
     """`value` on one line and short enough for a message."""
     line = " ".join(value.split())

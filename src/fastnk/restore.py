@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
 
 from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies
 from fastnk.detect import BackupFormatDetector
-from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.errors import MissingExtraError
+from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
+from fastnk.errors import MissingExtraError, OutputError
 from fastnk.output import TemporarySink
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, Source, name_of, rereadable, split_records
@@ -22,9 +26,12 @@ __all__ = [
     "RestoreReport",
     "RestoreTarget",
     "UnifiedRestoreManager",
-    "read_records",
+    "read_chunks",
     "restore",
 ]
+
+
+RECORDS_PER_CHUNK = 500
 
 
 class UnifiedRestoreManager:
@@ -33,9 +40,12 @@ class UnifiedRestoreManager:
     `schema` is a `Schema` or the path of one; without it the project's own is made. `database` is
     an alias of the project's `DATABASES`. `settings` names the project's settings module; without
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
-    `dry_run` nothing is written. The other options are those of the conversion that a backup
-    with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a project
-    or a database that is not there, `SchemaError`.
+    `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
+    `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
+    `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
+    receivers of signals as `loaddata` does. The other options are those of the conversion that a
+    backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
+    project or a database that is not there, `SchemaError`.
     """
 
     def __init__(
@@ -50,6 +60,11 @@ class UnifiedRestoreManager:
         embedded: bool = False,
         salvage: bool = False,
         encoding: str | None = None,
+        on_existing: Literal["update", "keep", "error"] = "update",
+        ignore_nonexistent: bool = False,
+        diff: bool = False,
+        verify: bool = False,
+        signals: bool = False,
         progress: Progress | None = None,
     ) -> None:
         _require_django()
@@ -59,7 +74,19 @@ class UnifiedRestoreManager:
         from fastnk.django.loader import Loader
 
         self._schema = _schema(schema)
-        self._loader = Loader(self._schema, database, dry_run=dry_run)
+        policies = policies or Policies()
+        if ignore_nonexistent and policies.on_unknown_model == "error":
+            # The conversion lets them pass; the loader leaves them out and counts them.
+            policies = msgspec.structs.replace(policies, on_unknown_model="keep")
+        options = RestoreOptions(
+            on_existing=on_existing,
+            ignore_nonexistent=ignore_nonexistent,
+            null_keys=policies.on_null_key != "error",
+            diff=diff,
+            verify=verify,
+            signals=signals,
+        )
+        self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._encoding = encoding
         self._progress = progress
         self._converter = LegacyBackupConverter(
@@ -77,13 +104,17 @@ class UnifiedRestoreManager:
         """The database that a restore will change."""
         return self._loader.target
 
-    def restore_any_format(self, backup: Backup) -> RestoreReport:
+    def restore_any_format(
+        self, backup: Backup, *, confirm: Callable[[RestoreReport], None] | None = None
+    ) -> RestoreReport:
         """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
 
+        `confirm` is told what will be done, before the first row is written; it raises to stop.
         Raises `FindingsError` before anything is written, `LockedError` while another restore
         into the database is under way, `RestoreError` where the database refuses, and what the
         conversion raises. The database is then as it was.
         """
+        _refuse_without_room(backup)
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         natural = TemporarySink()
@@ -92,7 +123,7 @@ class UnifiedRestoreManager:
                 conversion = self._converter.convert_to_natural_keys(again, natural)
                 found = self._format(again, conversion)
             with Source(natural.file) as source:
-                report = self._load(source, backup)
+                report = self._load(source, backup, list(conversion.models), confirm)
         report.conversion = conversion
         report.format = found
         return report
@@ -103,10 +134,14 @@ class UnifiedRestoreManager:
         detector = BackupFormatDetector(self._schema, encoding=self._encoding, salvage=is_damaged)
         return detector.detect_format(backup).format
 
-    def _load(self, source: Source, backup: Backup) -> RestoreReport:
-        passes = itertools.count(1)
+    def _load(
+        self, source: Source, backup: Backup, labels: list[str], confirm: Any
+    ) -> RestoreReport:
         return self._loader.load(
-            lambda: read_records(source, f"load {next(passes)}", self._progress), name_of(backup)
+            lambda phase: read_chunks(source, phase, self._progress),
+            name_of(backup),
+            labels=labels,
+            confirm=confirm,
         )
 
 
@@ -119,11 +154,16 @@ def restore(
     return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
 
 
-def read_records(
+def read_chunks(
     source: Source, phase: str = "read", progress: Progress | None = None
-) -> Iterator[dict[str, Any]]:
-    """The records of a backup one after the other. Raises `BackupSyntaxError`, `SourceError`."""
-    return map(json.loads, split_records(source, phase, progress))
+) -> Iterator[bytes]:
+    """The records of a backup, in JSON arrays of some hundreds.
+
+    Raises `BackupSyntaxError` and `SourceError`.
+    """
+    records = split_records(source, phase, progress)
+    while some := list(itertools.islice(records, RECORDS_PER_CHUNK)):
+        yield b"[" + b",".join(some) + b"]"
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
@@ -134,6 +174,20 @@ def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
     from fastnk.django.introspect import schema_from_apps
 
     return schema_from_apps()
+
+
+def _refuse_without_room(backup: Backup) -> None:
+    """Raise `OutputError` where the folder for temporary files has no room for what spills."""
+    if not isinstance(backup, (str, os.PathLike)) or not Path(backup).is_file():
+        return
+    size = Path(backup).stat().st_size
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OutputError(
+            f"a restore of {size:,} bytes needs as much room in {folder}, where {free:,} are free",
+            remedy="TMPDIR names another folder",
+        )
 
 
 def _require_django() -> None:

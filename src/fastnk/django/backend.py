@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.color import no_style
 from django.db import OperationalError
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, QuerySet
 
 from fastnk.errors import LockedError, RestoreError
 
 LOCK = int.from_bytes(b"fastnk", "big")
 """The number of PostgreSQL's advisory lock; it holds for one database."""
+
+
+FETCHED = 10_000
+"""Numbers of a sequence that are fetched at once."""
+
+
+KEEPALIVES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Options of libpq, without which a dead connection hangs for hours."""
+
+
+def keep_alive(connection: Any) -> None:
+    """Let a connection that is still to be made notice that the other side is gone."""
+    if connection.vendor == "postgresql" and connection.connection is None:
+        options = connection.settings_dict["OPTIONS"]
+        connection.settings_dict["OPTIONS"] = {**KEEPALIVES, **options}
+
+
+def refuse_unmigrated(connection: Any) -> None:
+    """Raise `RestoreError` where migrations of the project are not applied."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        first = plan[0][0]
+        raise RestoreError(
+            f'{len(plan)} migrations are not applied to the database "{connection.alias}",'
+            f" {first.app_label}.{first.name} is the first; nothing was written",
+            remedy=f"python manage.py migrate --database {connection.alias}",
+        )
 
 
 def lock(connection: Any) -> None:
@@ -33,6 +69,20 @@ def lock(connection: Any) -> None:
         _lock_file(connection, tables[0])
 
 
+@contextmanager
+def checked_at_the_end(connection: Any) -> Iterator[None]:
+    """Leave foreign keys to the check of all constraints before commit, where that saves time.
+
+    SQLite would look up every reference as its row is written, and must be told outside of a
+    transaction not to.
+    """
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    with connection.constraint_checks_disabled():
+        yield
+
+
 def _lock_file(connection: Any, table: str) -> None:
     """Take SQLite's one write lock now, by a statement that writes nothing."""
     try:
@@ -51,15 +101,20 @@ def _locked(who: str) -> LockedError:
     )
 
 
-def reserve(connection: Any, model: Any, count: int, kept: Iterable[Any]) -> Iterator[Any]:
-    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`."""
+def reserve(
+    connection: Any, model: Any, count: int, kept: Iterable[Any], before: Callable[[], None]
+) -> Iterator[Any]:
+    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`.
+
+    They may be fetched later, as they are needed; `before` is called each time.
+    """
     pk = model._meta.pk
     top = QuerySet(model, using=connection.alias).aggregate(top=Max(pk.name))["top"]
     floor = max(kept, default=0)
     floor = max(floor, top or 0)
     sequence = _sequence(connection, model) if connection.vendor == "postgresql" else None
     if sequence is not None:
-        return _drawn(connection, sequence, count, floor)
+        return _drawn(connection, sequence, count, floor, before)
     if connection.vendor == "sqlite":
         floor = max(floor, _highest_ever(connection, model))
         _number_from(connection, model, floor + count)
@@ -83,12 +138,24 @@ def _sequence(connection: Any, model: Any) -> str | None:
     return None if sequence is None else str(sequence)
 
 
-def _drawn(connection: Any, sequence: str, count: int, floor: int) -> Iterator[Any]:
+def _drawn(
+    connection: Any, sequence: str, count: int, floor: int, before: Callable[[], None]
+) -> Iterator[Any]:
     with connection.cursor() as cursor:
         # It may lag behind rows that brought their pks along, or will.
         cursor.execute("SELECT setval(%s, greatest(nextval(%s), %s))", [sequence, sequence, floor])
-        cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, count])
-        return iter([pk for (pk,) in cursor.fetchall()])
+    return _next(connection, sequence, count, before)
+
+
+def _next(connection: Any, sequence: str, count: int, before: Callable[[], None]) -> Iterator[Any]:
+    """`count` numbers of a sequence, fetched as they are needed."""
+    for done in range(0, count, FETCHED):
+        before()
+        with connection.cursor() as cursor:
+            size = min(FETCHED, count - done)
+            cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, size])
+            numbers = cursor.fetchall()
+        yield from (number for (number,) in numbers)
 
 
 def _highest_ever(connection: Any, model: Any) -> int:

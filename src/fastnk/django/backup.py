@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastnk.django import findings as codes
@@ -12,6 +12,7 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import (
     CalledKey,
     Key,
+    KeyForm,
     KeyPart,
     KeyShapeError,
     Path,
@@ -20,12 +21,11 @@ from fastnk.django.plan import (
     Reference,
     UnknownModelError,
 )
-from fastnk.django.rows import BackupRows, Fate, InBackup, Missing
+from fastnk.django.reading import Chunks, Data, Head, Reader, Shape, label_of
+from fastnk.django.repeats import Repeats
+from fastnk.django.rows import BackupRows, InBackup, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
-from fastnk.errors import BackupSyntaxError, Place, SourceError
-
-Records = Callable[[], Iterable[dict[str, Any]]] | Iterable[dict[str, Any]]
-"""The records of a backup: something to call or to iterate, twice and more."""
+from fastnk.errors import SourceError
 
 
 class Record(NamedTuple):
@@ -68,49 +68,87 @@ class Hop(NamedTuple):
     path: Path
 
 
+class Lean(NamedTuple):
+    """Records of lean rows, read together."""
+
+    rows: BackupRows
+    first: int
+    """The number of the first one's row; the others follow."""
+    keys: Sequence[Key | None]
+    uniques: Sequence[Any]
+
+
+MatchLean = Callable[[Lean], None]
+
+
+class Run(NamedTuple):
+    """Records that follow each other and have the same shape, or none."""
+
+    rows: BackupRows
+    first: int
+    """The number of the first one's row; the others follow."""
+    records: list[Any]
+    """Structs of the shape; without one, dictionaries."""
+    shape: Shape | None
+
+
 class Backup:
     """The records of a backup."""
 
-    def __init__(self, records: Records, directory: Directory, findings: Findings) -> None:
-        self._records = records
+    def __init__(
+        self,
+        chunks: Chunks,
+        directory: Directory,
+        findings: Findings,
+        connection: Any,
+        *,
+        null_keys: bool = False,
+    ) -> None:
+        """With `null_keys` a natural key with a null in it is one all the same."""
+        self._null_keys = null_keys
+        self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
         self._findings = findings
         self._deferred: list[tuple[InBackup, list[Any]]] = []
+        self._repeats = Repeats()
+        """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
-    def survey(self) -> None:
+    def survey(self, match_lean: MatchLean) -> None:
         """Read all records once and enter their rows and keys in the directory."""
-        for number, label, data in self._numbered():
-            try:
-                plan = self._directory.plans[label]
-            except UnknownModelError as error:
-                self._findings.add(
-                    codes.UNKNOWN_MODEL,
-                    f'no model "{label}" to restore into: {error}',
-                    record=number,
-                    model=label,
-                    pk=data.get("pk"),
-                )
+        number = 1
+        for run in self._reader.heads(self._directory.needed):
+            if isinstance(run[0], Head):
+                self._survey(run, number, match_lean)
             else:
-                if "natural_key" in data or "references" in data:
-                    self._directory.is_in_fastnk_style = True
-                self._enter(self._directory.backup(plan), number, data)
+                for at, record in enumerate(run):
+                    self._survey([record], number + at, match_lean)
+            number += len(run)
         self._compose_deferred()
+        self._name_repeated()
 
-    def __iter__(self) -> Iterator[Record]:
-        """The records again, with their rows. Raises `SourceError` if they are not the same."""
+    def runs(self, phase: str) -> Iterator[Run]:
+        """All records as they come, with their rows. Raises `SourceError` if they changed."""
         seen: Counter[str] = Counter()
-        for _, label, data in self._numbered():
-            try:
-                plan = self._directory.plans[label]
-            except UnknownModelError:
-                continue
-            rows = self._directory.backup(plan)
-            if seen[plan.label] == len(rows):
-                raise SourceError("the backup changed while it was read")
-            yield Record(InBackup(rows, seen[plan.label]), data)
-            seen[plan.label] += 1
+        number = 1
+        for records in self._reader.records(phase):
+            shape = self._reader.shape_of(records[0])
+            for some in [records] if shape else ([record] for record in records):
+                plan = shape.plan if shape else self._known_plan(label_of(number, some[0]))
+                number += len(some)
+                if plan is None:
+                    continue
+                rows, first = self._directory.backup(plan), seen[plan.label]
+                seen[plan.label] += len(some)
+                if seen[plan.label] > len(rows):
+                    raise SourceError("the backup changed while it was read")
+                yield Run(rows, first, some, shape)
         if any(len(rows) != seen[rows.plan.label] for rows in self._directory.in_backup):
             raise SourceError("the backup changed while it was read")
+
+    def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
+        """One record of a run to look into."""
+        data = record if shape is None else shape.data(record)
+        return Record(InBackup(rows, number), _with_references(data))
 
     def value_of(self, record: Record, part: KeyPart) -> Any:
         """A part of the record's key from its fields: comparable, or a `Hop`.
@@ -137,33 +175,140 @@ class Backup:
             return target.pk_value(value)
         return Hop(reference, value, rest)
 
-    def _numbered(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        records = self._records() if callable(self._records) else self._records
-        for number, data in enumerate(records, start=1):
-            label = data.get("model") if isinstance(data, dict) else None
-            if not isinstance(label, str) or not isinstance(data.get("fields"), dict):
-                raise BackupSyntaxError(
-                    "not a record: an object with a model and fields was expected",
-                    place=Place(record=number),
-                )
-            if references := data.get("references"):
-                # What the fields could not hold; it means more than an id that stands there.
-                data = {**data, "fields": data["fields"] | references}
-            yield number, label, data
+    def _survey(self, run: list[Any], number: int, match_lean: MatchLean) -> None:
+        """Enter a run of heads of one label, or one record; `number` is that of the first."""
+        label = label_of(number, run[0])
+        plan = self._known_plan(label)
+        if plan is None:
+            self._note_unknown(run, number, label)
+            return
+        rows = self._directory.backup(plan)
+        if not self._directory.is_in_fastnk_style:
+            self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
+        if rows.is_lean:
+            match_lean(self._entered(rows, number, run))
+        else:
+            for at, record in enumerate(run):
+                self._enter(rows, number + at, _data(record))
 
-    def _enter(self, rows: BackupRows, number: int, data: dict[str, Any]) -> None:
+    def _known_plan(self, label: str) -> Plan | None:
+        try:
+            return self._directory.plans[label]
+        except UnknownModelError:
+            return None
+
+    def _note_unknown(self, run: list[Any], first: int, label: str) -> None:
+        try:
+            self._directory.plans[label]
+        except UnknownModelError as error:
+            if self._findings.leaves_out(label, len(run)):
+                return
+            what = f'no model "{label}" to restore into: {error}'
+            for number, record in enumerate(run, start=first):
+                pk = _data(record).get("pk")
+                self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
+
+    def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
         record = Record(InBackup(rows, len(rows)), data)
-        rows.record_numbers.append(number)
+        rows.enter_many(number, 1)
         rows.keys.append(None)
-        rows.old_pks.append(None)
         rows.uniques.append(self._unique(record))
-        rows.pks.append(Missing.MATCH)
-        rows.fates.append(Fate.CREATED)
         for name, values in rows.values.items():
             value = record.raw(name)
             values.append(Missing.VALUE if value is None and name not in record.fields else value)
         self._enter_key(record)
         self._enter_pk(record)
+
+    def _entered(self, rows: BackupRows, number: int, run: list[Any]) -> Lean:
+        """Enter lean rows: nobody will ask for their keys later, so they are not kept."""
+        first, plan = len(rows), rows.plan
+        rows.enter_many(number, len(run))
+        whole: list[Record] = []
+
+        def records() -> list[Record]:
+            if not whole:
+                rest = enumerate(run, start=first)
+                whole.extend(Record(InBackup(rows, at), _data(record)) for at, record in rest)
+            return whole
+
+        keys = self._lean_keys(plan, run)
+        if keys is None:
+            keys = [self._key(record) for record in records()]
+        uniques: Sequence[Any] = ()
+        if plan.unique:
+            uniques = self._lean_uniques(plan, run) or list(map(self._unique, records()))
+        self._repeats.add((plan.label, True), keys)
+        if rows.keeps_pks:
+            pks = [record.pk if isinstance(record, Head) else None for record in run]
+            if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
+                pairs = zip(records(), keys, strict=True)
+                pks = [self._old_pk(record, key) for record, key in pairs]
+            rows.old_pks[first:] = pks
+            self._repeats.add((plan.label, False), pks)
+        return Lean(rows, first, keys, uniques)
+
+    def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
+        """The natural keys of heads, if that can be told of all of them together."""
+        if not isinstance(run[0], Head):
+            return None
+        spelled = [head.natural_key for head in run]
+        if plan.key is None:
+            return None if any(spelled) else [None] * len(run)
+        try:
+            if None in spelled:
+                return None
+            keys = list(plan.key.read_all(spelled))
+            return None if any(None in key for key in keys) else keys
+        except (*REFUSALS, KeyShapeError):
+            return None  # one of them; which one will be found out
+
+    def _lean_uniques(self, plan: Plan, run: list[Any]) -> list[Any] | None:
+        """What heads hold in the column that identifies rows, if that is plain of all of them."""
+        if not isinstance(run[0], Head) or plan.unique is None:
+            return None
+        values = [head.value(plan.unique) for head in run]
+        field = plan.columns[plan.unique].field
+        try:
+            return None if None in values else [comparable(converted(field, v)) for v in values]
+        except REFUSALS:
+            return None
+
+    def _name_repeated(self) -> None:
+        """Note the lean records that have a key or pk in common; they are looked for again."""
+        if not self._repeats.settle():
+            return
+        for number, record in self._lean_records():
+            label, rows = record.plan.label, record.row.rows
+            key = rows.late_keys.get(record.row.number) or self._key(record)
+            for value, is_key in ((key, True), (self._old_pk(record, key), False)):
+                first = self._repeats.earlier((label, is_key), value, number)
+                if first is not None:
+                    self._note_same(record.row, first, key if is_key else None)
+
+    def _lean_records(self) -> Iterator[tuple[int, Record]]:
+        """All records of lean rows as in the survey, with their numbers."""
+        seen: Counter[str] = Counter()
+        number = 0
+        for run in self._reader.heads(self._directory.needed):
+            for one in run:
+                number += 1
+                plan = self._known_plan(label_of(number, one))
+                if plan is not None and self._directory.backup(plan).is_lean:
+                    row = InBackup(self._directory.backup(plan), seen[plan.label])
+                    seen[plan.label] += 1
+                    yield number, Record(row, _data(one))
+
+    def _note_same(self, row: InBackup, first: int, key: Key | None) -> None:
+        rows, number = row
+        noun = "pk" if key is None else "natural key"
+        form = rows.plan.key
+        self._findings.add(
+            codes.SAME_ROW,
+            f"record {first} has the same {noun}",
+            record=rows.record_numbers[number],
+            model=rows.plan.label,
+            value=... if key is None or form is None else form.spell(key),
+        )
 
     def _unique(self, record: Record) -> Any:
         name = record.plan.unique
@@ -176,57 +321,69 @@ class Backup:
             return Missing.VALUE  # the check of the record reports it
 
     def _enter_key(self, record: Record) -> None:
+        key = self._key(record)
+        if key is not None:
+            self._set_key(record.row, key)
+
+    def _key(self, record: Record) -> Key | None:
+        """The record's natural key; `None` where it has none, or where it has to wait."""
         form = record.plan.key
         spelled = record.data.get("natural_key")
         if form is None:
             if spelled is not None:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
-            return
-        if spelled is None and isinstance(form, CalledKey):
+            return None
+        if spelled is None:
+            return self._key_of_fields(record, form)
+        try:
+            return self._without_null(record, form.read(spelled))
+        except (*REFUSALS, KeyShapeError) as error:
+            what = f"not a natural key of this model: {refusal(error)}"
+            record.note(self._findings, codes.NO_KEY, what, value=spelled)
+            return None
+
+    def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
+        if isinstance(form, CalledKey):
             what = (
                 f"{form.method} makes the natural key of this model, and the record does not say"
                 " it; convert the backup in the style fastnk"
             )
             record.note(self._findings, codes.NO_KEY, what)
-            return
+            return None
         try:
-            if spelled is not None:
-                self._set_key(record.row, form.read(spelled))
-                return
             parts = [self.value_of(record, part) for part in form.parts]
-        except (*REFUSALS, KeyShapeError) as error:
-            if spelled is not None:
-                record.note(
-                    self._findings,
-                    codes.NO_KEY,
-                    f"not a natural key of this model: {refusal(error)}",
-                    value=spelled,
-                )
-        except DanglingError:
-            return
-        else:
-            if any(isinstance(part, Hop) for part in parts):
-                self._deferred.append((record.row, parts))
-            else:
-                self._set_key(record.row, tuple(parts))
+        except (*REFUSALS, KeyShapeError, DanglingError):
+            return None  # the check of the fields reports it
+        if any(isinstance(part, Hop) for part in parts):
+            self._deferred.append((record.row, parts))
+            return None
+        return self._without_null(record, tuple(parts))
+
+    def _without_null(self, record: Record, key: Key) -> Key | None:
+        """The key, unless it has a null part that nobody said is one: then there is a finding."""
+        if None not in key or self._null_keys:
+            return key
+        what = (
+            "the natural key has a null part, so it identifies no row (--on-null-key null: it does)"
+        )
+        record.note(self._findings, codes.NO_KEY, what, value=record.data.get("natural_key", ...))
+        return None
 
     def _set_key(self, row: InBackup, key: Key) -> None:
-        rows = row.rows
-        rows.keys[row.number] = key
-        first = rows.by_key.setdefault(key, row.number)
-        if first != row.number:
-            self._findings.add(
-                codes.SAME_ROW,
-                f"record {rows.record_numbers[first]} has the same natural key",
-                record=rows.record_numbers[row.number],
-                model=rows.plan.label,
-                value=rows.plan.key.spell(key) if rows.plan.key else key,
-            )
+        rows, number = row
+        if rows.is_lean:
+            rows.late_keys[number] = key
+            self._repeats.add((rows.plan.label, True), [key])
+            return
+        rows.keys[number] = key
+        first = rows.by_key.setdefault(key, number)
+        if first != number:
+            self._note_same(row, rows.record_numbers[first], key)
 
     def _enter_pk(self, record: Record) -> None:
         rows, number = record.row
-        pk = self._old_pk(record)
+        pk = self._old_pk(record, rows.keys[number])
         rows.old_pks[number] = pk
         if pk is None:
             return
@@ -238,13 +395,14 @@ class Backup:
                 f"record {rows.record_numbers[first]} has the same pk",
             )
 
-    def _old_pk(self, record: Record) -> Any:
+    def _old_pk(self, record: Record, key: Key | None) -> Any:
         """The comparable pk in the backup: beside the fields, among them, or in the key."""
         plan, value = record.plan, record.data.get("pk")
+        if type(value) is int and plan.pk_kind is PkKind.AUTO:
+            return value
         if value is None:
             value = record.pk
         if value is None:
-            key = record.row.rows.keys[record.row.number]
             position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
             return None if key is None or position is None else key[position]
         if isinstance(value, list) and plan.pk_kind is not PkKind.COMPOSITE:
@@ -283,3 +441,20 @@ class Backup:
             if end is None:
                 raise DanglingError("the backup does not say which pk the row had")
         return end
+
+
+def _is_in_fastnk_style(record: Any) -> bool:
+    if isinstance(record, Head):
+        return record.natural_key is not None or record.references is not None
+    return record.get("natural_key") is not None or "references" in record
+
+
+def _data(record: Any) -> Data:
+    """A head, or a dictionary, as a record is looked into."""
+    return record.data() if isinstance(record, Head) else _with_references(record)
+
+
+def _with_references(data: Data) -> Data:
+    """What the fields could not hold among them; it means more than an id that stands there."""
+    references = data.get("references")
+    return {**data, "fields": data["fields"] | references} if references else data

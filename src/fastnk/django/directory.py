@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from fastnk.django.plan import (
+    ANY,
     Column,
     KeyShapeError,
     ManyColumn,
@@ -14,6 +15,7 @@ from fastnk.django.plan import (
     Plans,
     Reference,
     looked_through,
+    referred_to,
 )
 from fastnk.django.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
@@ -40,7 +42,17 @@ class DanglingError(Exception):
 class Directory:
     """The rows of all models, in the backup and in the database."""
 
-    def __init__(self, plans: Plans, database: str) -> None:
+    def __init__(
+        self,
+        plans: Plans,
+        database: str,
+        labels: Collection[str] | None = None,
+        *,
+        keeps_names: bool = False,
+    ) -> None:
+        """`labels` are those of the backup's records, where they are known. With `keeps_names` the
+        rows that nothing refers to can be called by their keys, too, which takes memory."""
+        self._keeps_names = keeps_names
         self.plans = plans
         self._database = database
         self._backup: dict[str, BackupRows] = {}
@@ -49,16 +61,27 @@ class Directory:
         self._links: dict[str, set[tuple[Any, ...]]] = {}
         self.is_in_fastnk_style = False
         """Whether the backup shows that every key in it is that of the row's own model."""
-        for label, name in looked_through(plans.all()):
+        plans_of_all = list(plans.all(labels))
+        for label, name in looked_through(plans_of_all):
             self._kept.setdefault(label, set()).add(name)
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
+        self._referred = referred_to(plans_of_all)
 
     def backup(self, plan: Plan) -> BackupRows:
         rows = self._backup.get(plan.label)
         if rows is None:
-            rows = BackupRows(plan, sorted(self._kept.get(plan.label, ())))
-            self._backup[plan.label] = rows
+            kept = sorted(self._kept.get(plan.label, ()))
+            is_referred = plan.label in self._referred or ANY in self._referred
+            is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
+            rows = self._backup[plan.label] = BackupRows(plan, kept, is_lean=is_lean)
         return rows
+
+    def needed(self, plan: Plan) -> list[str]:
+        """The fields that the survey looks at."""
+        names = {plan.pk.name, *self._kept.get(plan.label, ())}
+        names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
+        names.update(filter(None, [plan.unique]))
+        return sorted(names)
 
     @property
     def in_backup(self) -> list[BackupRows]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from fastnk.django.discretion import NOT_SHOWN, is_secret
 from fastnk.django.values import as_text
 from fastnk.errors import Finding, FindingsError, Place
 
@@ -15,14 +17,30 @@ AMBIGUOUS_KEY = "FNK414"
 SAME_ROW = "FNK415"
 NO_KEY = "FNK416"
 NO_PK = "FNK417"
+UNIQUE = "FNK418"
+EXISTS = "FNK419"
 
 
 class Findings:
     """The findings of one restore, by the name that its backup goes by."""
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, *, ignore_nonexistent: bool = False) -> None:
         self._name = name
         self._found: dict[Finding, None] = {}
+        self._ignore_nonexistent = ignore_nonexistent
+        self._counts = True
+        self.left_out: Counter[str] = Counter()
+        """How many records or values of what the target does not have are left out."""
+
+    def leaves_out(self, what: str, count: int = 1) -> bool:
+        """Whether a model or field that the target does not have is left out; it is counted."""
+        if self._ignore_nonexistent and self._counts:
+            self.left_out[what] += count
+        return self._ignore_nonexistent
+
+    def stop_counting(self) -> None:
+        """What follows has been counted before."""
+        self._counts = False
 
     def add(
         self,
@@ -36,6 +54,10 @@ class Findings:
         value: Any = ...,
     ) -> None:
         """Note one finding; `value` as the backup has it."""
+        if is_secret(model, field):
+            what = what if code != REFUSED_VALUE else "a value that the field does not take"
+            value = value if value is ... else NOT_SHOWN
+            pk = None
         place = Place(
             path=self._name,
             record=record,

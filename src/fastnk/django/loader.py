@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections import defaultdict
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from django.db import Error as DatabaseFault
-from django.db import IntegrityError, connections, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.utils.connection import ConnectionDoesNotExist
 
-from fastnk.django import backend
-from fastnk.django.backup import Backup, Records
+from fastnk.django import backend, ledger
+from fastnk.django.accounting import Accounts
+from fastnk.django.backup import Backup
+from fastnk.django.batches import Batches, Sink, Table
+from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
+from fastnk.django.discretion import reason
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
-from fastnk.django.report import ModelCounts, RestoreReport, RestoreTarget
-from fastnk.django.rows import BATCH, BackupRows, Fate, InBackup, Missing
-from fastnk.django.translation import Translator, settled
+from fastnk.django.reading import Chunks
+from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
+from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.signalling import Sender, has_receivers, receivers
+from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
-from fastnk.django.writing import Translated, Writer, changes
-from fastnk.errors import RestoreError, UsageError
+from fastnk.django.writing import Writer, changes
+from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError, UsageError
 from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[Plan, list[Translated]], None]
+Confirm = Callable[[RestoreReport], None]
 
 
 class Loader:
     """Loads records into a database of a Django project that is set up, all or nothing."""
 
-    def __init__(self, schema: Schema, database: str = "default", *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        database: str = "default",
+        *,
+        dry_run: bool = False,
+        options: RestoreOptions | None = None,
+    ) -> None:
         """Raises `UsageError` for an alias that the project does not have."""
-        self._schema = schema
+        self.schema = schema
+        self.options = options or RestoreOptions()
         self._database = database
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         try:
             self._connection = connections[database]
         except ConnectionDoesNotExist:
@@ -56,125 +80,211 @@ class Loader:
             host=str(settings["HOST"]),
         )
 
-    def load(self, records: Records, name: str | None = None) -> RestoreReport:
-        """Restore `records`, which are read three or four times, in a dry run once less.
+    def load(
+        self,
+        chunks: Chunks,
+        name: str | None = None,
+        *,
+        labels: Collection[str] | None = None,
+        confirm: Confirm | None = None,
+    ) -> RestoreReport:
+        """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup. Raises `FindingsError` before anything is written,
-        `LockedError` while another restore is under way, and `RestoreError` where the database
-        refuses; it is then as it was before.
+        `name` is what findings call the backup, `labels` are those of its records. `confirm` is
+        told what will be done, before the first row is written, and raises to stop it. Raises
+        `FindingsError` before that, `LockedError` while another restore is under way, and
+        `RestoreError` where the database refuses; it is then as it was before.
         """
+        backend.keep_alive(self._connection)
+        restore = _Restore(self, chunks, name, labels)
+        token = uuid4().hex
+        report: RestoreReport | None = None
         try:
-            with transaction.atomic(using=self._database):
-                if not self._dry_run:
-                    backend.lock(self._connection)
-                return _Restore(self._schema, self.target, records, name, self._dry_run).run()
+            with (
+                _without_collector(),
+                backend.checked_at_the_end(self._connection),
+                transaction.atomic(using=self._database),
+            ):
+                done = restore.run(confirm)
+                if not self.dry_run and done.created + done.updated:
+                    ledger.note(self._connection, token, name)
+                report = done  # from here on only COMMIT can fail
+            return done
         except IntegrityError as error:
             raise self._failed(
                 error, "mend the backup or the rows named, then restore again"
             ) from error
         except DatabaseFault as error:
+            if report is not None and self._came_through(token, error):
+                return report
             remedy = f"python manage.py migrate --check --database {self._database}"
             raise self._failed(error, remedy) from error
 
+    def _came_through(self, token: str, error: Exception) -> bool:
+        """Whether the restore is in the database although the answer to COMMIT was lost."""
+        if not isinstance(error, OperationalError | InterfaceError):
+            return False
+        try:
+            return ledger.is_noted(self._connection, token)
+        except (DatabaseFault, TimeoutError) as fault:
+            raise OutcomeUnknownError(
+                f"the answer to COMMIT was lost ({reason(error)}), and the database does not"
+                f" answer ({reason(fault)}): the backup is restored whole, or not at all",
+                remedy=f"SELECT * FROM {ledger.TABLE} WHERE token = '{token}'; a row: restored",
+            ) from error
+
     def _failed(self, error: Exception, remedy: str) -> RestoreError:
-        reason = " ".join(str(error).split())
         return RestoreError(
-            f'database "{self._database}": {reason}; nothing was changed', remedy=remedy
+            f'database "{self._database}": {reason(error)}; nothing was changed', remedy=remedy
         )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's collector of cycles away: it would walk over all rows again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Restore:
     """One restore, inside its transaction."""
 
     def __init__(
-        self,
-        schema: Schema,
-        target: RestoreTarget,
-        records: Records,
-        name: str | None,
-        dry_run: bool,
+        self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
     ) -> None:
-        database = target.database
-        self._target = target
-        self._dry_run = dry_run
+        options = loader.options
+        self._loader = loader
+        self._chunks = chunks
+        self._name = name
+        self._labels = labels
+        self._seconds: dict[str, float] = {}
+        self._target = loader.target
+        self._options = options
+        self._dry_run = loader.dry_run
+        database = self._target.database
         self._connection = connections[database]
-        self._findings = Findings(name)
-        self._directory = Directory(Plans(schema, database), database)
-        self._backup = Backup(records, self._directory, self._findings)
-        self._matcher = Matcher(self._backup, self._directory, self._findings)
-        self._writer = Writer(self._directory, database)
-        self._models: dict[str, ModelCounts] = defaultdict(ModelCounts)
+        self._findings = Findings(name, ignore_nonexistent=options.ignore_nonexistent)
+        self._directory = Directory(
+            Plans(loader.schema, database), database, labels, keeps_names=options.diff
+        )
+        self._backup = Backup(
+            chunks,
+            self._directory,
+            self._findings,
+            self._connection,
+            null_keys=options.null_keys,
+        )
+        self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
+        self._uniques = UniqueColumns(self._directory, self._findings, database)
+        self._accounts = Accounts(self._directory, self._findings, options)
 
-    def run(self) -> RestoreReport:
-        self._backup.survey()
-        self._matcher.match()
-        generic_kept = self._pass_on(created=self._count_created, matched=self._count_matched)
-        self._findings.refuse()
+    def run(self, confirm: Confirm | None) -> RestoreReport:
+        """The restore, or the dry run, up to the commit."""
         if not self._dry_run:
-            self._reserve_pks()
-            self._pass_on(created=self._writer.insert, matched=self._update)
+            backend.lock(self._connection)
+        backend.refuse_unmigrated(self._connection)
+        report = self.checked()
+        if not self._dry_run:
+            if confirm is not None:
+                confirm(report)
+            self._write()
+            if self._options.verify:
+                self._verify()
+                report.verified = True
+        report.seconds = self._seconds
+        return report
+
+    def _write(self) -> None:
+        with self._phase("write"):
+            with CopyStream(self._connection) as stream:
+                self._reserve_pks(stream)
+                sinks = _Sinks(self._directory, self._target.database, stream, self._options)
+                self._pass_on(sinks.insert, sinks.update, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
+        with self._phase("constraints"):
             self._finish()
+
+    def _verify(self) -> None:
+        """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
+        with self._phase("verify"):
+            again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+        if again.created or again.updated:
+            raise NotRestoredError(
+                f"read back, {again.created:,} records are not there and {again.updated:,} differ;"
+                " everything was rolled back",
+                remedy="triggers of the database, or conversions of fields, may change values",
+            )
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = round(time.perf_counter() - started, 3)
+
+    def checked(self) -> RestoreReport:
+        """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        with self._phase("read"):
+            self._backup.survey(self._matcher.match_lean)
+        with self._phase("match"):
+            self._matcher.match()
+        with self._phase("check"):
+            generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
+            self._findings.stop_counting()
+            if self._uniques.find_repeated():
+                self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
+            self._findings.refuse()
+            self._accounts.count_unknown()
         return RestoreReport(
             database=self._target.database,
             engine=self._target.engine,
             name=self._target.name,
             dry_run=self._dry_run,
-            models=dict(self._models),
+            models=dict(self._accounts.models),
+            privileges=self._accounts.privileges,
+            differences=self._accounts.differences,
+            receivers=receivers(rows.plan for rows in self._directory.in_backup),
+            left_out=dict(self._findings.left_out),
             generic_kept=generic_kept,
         )
 
-    def _pass_on(self, *, created: Sink, matched: Sink) -> int:
+    def _check_created(self, table: Table) -> None:
+        self._uniques.look(table)
+        self._accounts.created(table)
+
+    def _check_matched(self, table: Table) -> None:
+        self._uniques.look(table)
+        self._accounts.matched(table)
+
+    def _pass_on(self, created: Sink, matched: Sink, *, is_check: bool) -> int:
         """Translate every record and pass it on in batches; the number of generic kept."""
-        translator = Translator(self._directory, self._findings)
-        batches: dict[tuple[str, bool], list[Translated]] = defaultdict(list)
-        for record in self._backup:
-            row, plan = record.row, record.plan
-            fate = row.rows.fates[row.number]
-            if fate is Fate.UNCHANGED:
-                continue
-            columns = {name: settled(value) for name, value in translator.columns(record).items()}
-            many = {
-                name: [target.value for target in targets]
-                for name, targets in translator.many(record).items()
-            }
-            batch = batches[plan.label, fate.exists]
-            batch.append(Translated(row, columns, many))
-            if len(batch) == BATCH:
-                (matched if fate.exists else created)(plan, batch)
-                batch.clear()
-        for (label, exists), batch in batches.items():
-            if batch:
-                (matched if exists else created)(self._directory.plans[label], batch)
-        return translator.generic_kept
-
-    def _count_created(self, plan: Plan, batch: list[Translated]) -> None:
-        counts = self._models[plan.label]
-        counts.created += len(batch)
-        counts.renumbered += sum(
-            entry.row.rows.fates[entry.row.number] is Fate.RENUMBERED for entry in batch
+        batches = Batches(
+            self._backup,
+            self._directory,
+            self._findings,
+            self._connection,
+            created=created,
+            matched=matched,
+            is_check=is_check,
+            in_python=lambda plan: self._options.signals and has_receivers(plan),
         )
+        return batches.run()
 
-    def _count_matched(self, plan: Plan, batch: list[Translated]) -> None:
-        counts = self._models[plan.label]
-        for change in changes(self._directory, plan, batch):
-            if change:
-                counts.updated += 1
-            else:
-                counts.unchanged += 1
-                change.row.rows.fates[change.row.number] = Fate.UNCHANGED
-
-    def _update(self, plan: Plan, batch: list[Translated]) -> None:
-        self._writer.update(plan, changes(self._directory, plan, batch))
-
-    def _reserve_pks(self) -> None:
+    def _reserve_pks(self, stream: CopyStream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
             new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
             kept = (pk for pk in rows.pks if pk is not Missing.PK)
-            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept)
+            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept, stream.end)
+            if rows.is_lean:
+                rows.new_pks = pks
+                continue
             for number, pk in zip(new, pks, strict=True):
                 rows.pks[number] = pk
         for row in self._matcher.shared_pks:
@@ -191,13 +301,11 @@ class _Restore:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
         plans = [rows.plan for rows in self._directory.in_backup]
-        tables = [plan.model._meta.db_table for plan in plans]
-        tables += [column.through._meta.db_table for plan in plans for column in plan.many.values()]
-        self._connection.check_constraints(table_names=tables)
+        self._connection.check_constraints(table_names=sorted(_touched_tables(plans)))
         automatic = [
             plan.model
             for plan in plans
-            if plan.pk_kind is PkKind.AUTO and self._models[plan.label].created
+            if plan.pk_kind is PkKind.AUTO and self._accounts.models[plan.label].created
         ]
         backend.reset_sequences(self._connection, automatic)
         logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))
@@ -222,3 +330,45 @@ class _Restore:
                     f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
                     remedy="a key must not be made of ids, or of rows that the backup leaves out",
                 )
+
+
+class _Sinks:
+    """Writes tables, and calls receivers of signals where that is asked for."""
+
+    def __init__(
+        self, directory: Directory, database: str, stream: CopyStream, options: RestoreOptions
+    ) -> None:
+        self._directory = directory
+        self._stream = stream
+        self._writer = Writer(directory, database, stream)
+        self._sender = Sender(database, stream.end)
+        self._signals = options.signals
+
+    def insert(self, table: Table) -> None:
+        pks = self._writer.pks(table)
+        write = partial(self._writer.insert, table, pks)
+        if self._signals and has_receivers(table.plan):
+            self._sender.created(table, pks, write)
+        else:
+            write()
+
+    def update(self, table: Table) -> None:
+        self._stream.end()
+        changed = changes(self._directory, table)
+        write = partial(self._writer.update, table.plan, changed)
+        if self._signals and has_receivers(table.plan):
+            self._sender.updated(table.plan, changed, write)
+        else:
+            write()
+
+
+def _touched_tables(plans: list[Plan]) -> set[str]:
+    """The tables in which a reference may be broken: those written, and those that hold values of
+    other columns than pks, which an update may change."""
+    tables = {plan.model._meta.db_table for plan in plans}
+    tables |= {many.through._meta.db_table for plan in plans for many in plan.many.values()}
+    for plan in plans:
+        for relation in plan.model._meta.related_objects:
+            if relation.one_to_many and not relation.field.target_field.primary_key:
+                tables.add(relation.related_model._meta.db_table)
+    return tables

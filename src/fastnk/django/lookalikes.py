@@ -42,7 +42,7 @@ class LookAlikes:
 
     def is_for_another(self, row: InBackup, pk: Any, content: Content) -> bool:
         """Whether the row with `pk` is, or may be, that of the record that had this very pk."""
-        number = row.rows.by_old_pk.get(pk)
+        number = row.rows.number_of_old_pk(pk)
         other = None if number is None else self._entries.get(InBackup(row.rows, number))
         if other is None or other.row == row or (other.shape, other.firm) != content[:2]:
             return False
@@ -54,7 +54,7 @@ class LookAlikes:
 
         `claims` holds, by model, the pks that are out of the question.
         """
-        own = entry.row.rows.old_pks[entry.row.number]
+        own = entry.row.rows.old_pk_of(entry.row.number)
         free = (pk for pk in self.of_part(entry) if pk not in claims[entry.shape.label])
         for pk in sorted(free, key=lambda pk: pk != own)[:ATTEMPTS]:
             supposed = self._suppose(entry, pk, claims)
@@ -129,7 +129,7 @@ class LookAlikes:
                     if row in supposed or row not in self._entries:
                         continue
                     alike = self.of_part(self._entries[row])
-                    own = row.rows.old_pks[row.number]
+                    own = row.rows.old_pk_of(row.number)
                     is_own = own in left and own in alike
                     pk = own if is_own else next((pk for pk in alike if pk in left), None)
                     left.pop(pk, None)

@@ -8,10 +8,11 @@ key, pk or content holds pks of other rows wait until those are decided.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from typing import Any
 
 from fastnk.django import findings as codes
-from fastnk.django.backup import Backup, Hop, Record
+from fastnk.django.backup import Backup, Hop, Lean, Record
 from fastnk.django.directory import DanglingError, Directory
 from fastnk.django.findings import Findings
 from fastnk.django.lookalikes import LookAlikes
@@ -34,13 +35,15 @@ from fastnk.django.waiting import (
 class Matcher:
     """Fills in `pks` and `fates` of all rows that the backup holds."""
 
-    def __init__(self, backup: Backup, directory: Directory, findings: Findings) -> None:
+    def __init__(
+        self, backup: Backup, directory: Directory, findings: Findings, connection: Any
+    ) -> None:
         self._backup = backup
         self._directory = directory
         self._findings = findings
-        self._translator = Translator(directory, findings)
+        self._translator = Translator(directory, findings, connection)
         # What is wrong with fields is for the check of all records to say, once pks are known.
-        self._quiet_translator = Translator(directory, Findings(None))
+        self._quiet_translator = Translator(directory, Findings(None), connection)
         self._claims: dict[str, dict[Any, int]] = defaultdict(dict)
         self._look_alikes = LookAlikes(directory, [])
         self.shared_pks: dict[InBackup, InBackup] = {}
@@ -49,10 +52,11 @@ class Matcher:
     def match(self) -> None:
         """Decide for every record; what cannot be decided is noted as a finding."""
         for rows in self._directory.in_backup:
-            for number in range(len(rows)):
+            # Lean rows are decided by now but for the few whose keys had to wait.
+            for number in rows.late_keys if rows.is_lean else range(len(rows)):
                 self._match_at_once(InBackup(rows, number))
         if any(Missing.MATCH in rows.pks for rows in self._directory.in_backup):
-            waiting = [entry for record in self._backup if (entry := self._waiting(record))]
+            waiting = list(self._all_waiting())
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)
             settle_in_order(waiting, self)
@@ -60,6 +64,22 @@ class Matcher:
             left = [entry for entry in waiting if entry.row.pk is Missing.MATCH]
             settle_in_order(left, self)
             self._refuse_circles(left)
+
+    def match_lean(self, lean: Lean) -> None:
+        """Decide for lean rows as far as each of them tells by itself."""
+        rows, plan = lean.rows, lean.rows.plan
+        has_new_pks = plan.pk_kind is PkKind.AUTO and plan.own_pk_part is None
+        if has_new_pks and None not in lean.keys and self._directory.existing(plan).is_empty:
+            rows.pks[lean.first :] = [Missing.PK] * len(lean.keys)
+            return
+        for at, key in enumerate(lean.keys):
+            row = InBackup(rows, lean.first + at)
+            if key is not None:
+                self.match_by_key(row, key)
+            elif lean.uniques and lean.uniques[at] is not Missing.VALUE:
+                self.match_by_unique(row, lean.uniques[at])
+            else:
+                self._match_by_pk_alone(row)
 
     # What a record is matched by
 
@@ -102,7 +122,7 @@ class Matcher:
     def match_by_content(self, entry: ByContent) -> None:
         """Match by content: best the row with the same pk, else one that nobody else claims."""
         row, content = entry.row, entry.content()
-        own = row.rows.old_pks[row.number]
+        own = row.rows.old_pk_of(row.number)
         claims = self._claims[entry.shape.label]
         alike = [pk for pk in self._look_alikes.of(content) if pk not in claims]
         others = (pk for pk in alike if not self._look_alikes.is_for_another(row, pk, content))
@@ -135,12 +155,12 @@ class Matcher:
         """Create a row under a new pk, its own being taken."""
         rows, number = row
         rows.pks[number] = Missing.PK
-        if rows.old_pks[number] is not None:
+        if rows.old_pk_of(number) is not None:
             rows.fates[number] = Fate.RENUMBERED
 
     def _create_with_own_pk(self, row: InBackup) -> None:
         rows, number = row
-        pk = rows.old_pks[number]
+        pk = rows.old_pk_of(number)
         if pk is None and rows.plan.pk.has_default():
             pk = rows.plan.pk.get_default()
         if pk is None:
@@ -152,8 +172,9 @@ class Matcher:
     def _keep_free_pk(self, row: InBackup) -> None:
         """Give a new row its old pk unless that is taken: then something else must tell."""
         rows, number = row
-        pk = rows.old_pks[number]
-        if pk is not None and pk not in self._directory.existing(rows.plan).pks:
+        pk = rows.old_pk_of(number)
+        existing = self._directory.existing(rows.plan)
+        if pk is not None and (existing.is_empty or pk not in existing.pks):
             rows.pks[number] = pk
 
     def _claim(self, row: InBackup, pk: Any) -> None:
@@ -179,7 +200,7 @@ class Matcher:
             what,
             record=rows.record_numbers[number],
             model=rows.plan.label,
-            pk=rows.old_pks[number],
+            pk=rows.old_pk_of(number),
             value=value,
         )
 
@@ -187,22 +208,33 @@ class Matcher:
 
     def _match_at_once(self, row: InBackup) -> None:
         rows, number = row
-        plan, key = rows.plan, rows.keys[number]
-        if _has_foreign_pk(row):
+        if _has_foreign_pk(row) or row.pk is not Missing.MATCH:
             return
+        key = rows.key_of(number)
         if key is not None:
             self.match_by_key(row, key)
-        elif rows.uniques[number] is not Missing.VALUE:
-            self.match_by_unique(row, rows.uniques[number])
-        elif plan.unique_relation is not None:
-            return
-        elif plan.pk_kind is PkKind.AUTO:
+        elif rows.unique_of(number) is not Missing.VALUE:
+            self.match_by_unique(row, rows.unique_of(number))
+        elif rows.plan.unique_relation is None and not rows.is_lean:
+            self._match_by_pk_alone(row)
+
+    def _match_by_pk_alone(self, row: InBackup) -> None:
+        if row.rows.plan.pk_kind is PkKind.AUTO:
             self._keep_free_pk(row)
-        elif plan.pk_kind is PkKind.OWN:
+        elif row.rows.plan.pk_kind is PkKind.OWN:
             self._match_by_own_pk(row)
 
+    def _all_waiting(self) -> Iterator[Waiting]:
+        """What must be known of each record that is not decided yet."""
+        for run in self._backup.runs("match"):
+            for number, record in enumerate(run.records, start=run.first):
+                if run.rows.pks[number] is Missing.MATCH:
+                    whole = self._backup.record(run.rows, number, record, run.shape)
+                    if (waiting := self._waiting(whole)) is not None:
+                        yield waiting
+
     def _match_by_own_pk(self, row: InBackup) -> None:
-        pk = row.rows.old_pks[row.number]
+        pk = row.rows.old_pk_of(row.number)
         if pk is None:
             self._create_with_own_pk(row)
         else:

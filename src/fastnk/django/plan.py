@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, CharField, Field, Model, TextField, UUIDField
+from django.db.models import (
+    AutoField,
+    CharField,
+    DateTimeField,
+    Field,
+    Model,
+    TextField,
+    UUIDField,
+)
 
 from fastnk import schema as schemas
 from fastnk.django.calling import at_path
-from fastnk.django.values import Inside, as_in_json, comparable, converted
+from fastnk.django.values import Inside, as_in_json, comparable, converted, in_milliseconds
 from fastnk.errors import SchemaError
 
 Path = tuple[str, ...]
@@ -26,6 +38,10 @@ Key = tuple[Any, ...]
 """The comparable values of a natural key's parts in order, nested lists flattened.
 
 Of a key that a method makes it is the JSON text alone."""
+
+
+RIGHTS = {"auth.group", "auth.permission"}
+"""The models membership in which lets somebody do something."""
 
 
 class UnknownModelError(Exception):
@@ -115,6 +131,19 @@ class KeyPart:
             return None
         return comparable(converted(self.field, value))
 
+    def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What `comparable` gives for each of the values."""
+        if set(map(type, values)) == {str}:
+            if self._is_plain_text:
+                return values
+            if type(self.field) is UUIDField:
+                return list(map(UUID, values))
+            if type(self.field) is DateTimeField and settings.USE_TZ:
+                moments = list(map(datetime.fromisoformat, values))
+                if all(moment.tzinfo is UTC for moment in moments):
+                    return list(map(in_milliseconds, moments))
+        return list(map(self.comparable, values))
+
 
 class KeyForm:
     """What a model's natural key is made of."""
@@ -131,6 +160,17 @@ class KeyForm:
             part.comparable(item)
             for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
         )
+
+    def read_all(self, values: list[Any]) -> Iterable[Key]:
+        """What `read` gives for each of the lists. Raises if any of them has to be refused."""
+        is_flat = all(inner is None for inner in self._shape) and set(map(type, values)) == {list}
+        if not is_flat or set(map(len, values)) != {len(self.parts)}:
+            return [self.read(value) for value in values]
+        columns = zip(*values, strict=True)
+        made = [
+            part.all_comparable(column) for part, column in zip(self.parts, columns, strict=True)
+        ]
+        return zip(*made, strict=True)
 
     def spell(self, key: Key) -> list[Any]:
         """The list that `read` takes apart."""
@@ -193,6 +233,8 @@ class Plan:
         self.generics = list(spec.generic_relations.values()) if spec else []
         self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
         """The columns whose values have ids of other rows inside."""
+        self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
+        """The columns whose values only the whole record can tell."""
         self.key = _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
@@ -205,6 +247,22 @@ class Plan:
         """Where the model's own automatic pk stands in its natural key, if it does."""
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    @property
+    def gives_rights(self) -> bool:
+        """Whether its rows say what somebody may do; what changes in them is told by name."""
+        targets = {column.reference.target for column in self.many.values()}
+        return issubclass(self.model, AbstractBaseUser) or bool(targets & RIGHTS)
+
+    @property
+    def can_be_lean(self) -> bool:
+        """Whether each row can be decided by its record alone, where nothing refers to it."""
+        if self.unique_relation is not None or self.gives_rights:
+            return False
+        if self.pk_kind is not PkKind.AUTO:
+            return self.pk_kind is PkKind.OWN and self.key is None
+        is_plain = self.key is None or not self.key.has_foreign_pk
+        return is_plain and not isinstance(self.key, CalledKey)
 
     @property
     def pk_path(self) -> Path:
@@ -226,13 +284,12 @@ class Plan:
         """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
         if self.key or self.pk_kind is not PkKind.AUTO:
             return [], []
-        held = {generic.object_id for generic in self.generics} | self.inside.keys()
         columns = [
             (name, column)
             for name, column in self.columns.items()
             if column.field.unique
             and not (column.field.null or column.field.primary_key)
-            and name not in held
+            and name not in self.special
         ]
         columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
         plain = [name for name, column in columns if column.reference is None]
@@ -258,11 +315,13 @@ class Plans:
             self._plans[own] = self._plans[label] = plan
         return plan
 
-    def all(self) -> Iterator[Plan]:
-        """The plans of every model of the project that the database and the schema fit."""
-        for model in apps.get_models():
+    def all(self, labels: Iterable[str] | None = None) -> Iterator[Plan]:
+        """The plans of these models, or of all, as far as the database and the schema fit."""
+        if labels is None:
+            labels = [model._meta.label_lower for model in apps.get_models()]
+        for label in labels:
             try:
-                yield self[model._meta.label_lower]
+                yield self[label]
             except (UnknownModelError, SchemaError):
                 continue
 
@@ -305,6 +364,23 @@ def _similar(label: str) -> str:
 def concrete(model: Any) -> Any:
     """The model whose table a model uses: itself, or what it is a proxy of."""
     return model._meta.concrete_model
+
+
+ANY = "*"
+"""Stands for every label."""
+
+
+def referred_to(plans: Iterable[Plan]) -> set[str]:
+    """The labels of the models that others may refer to; `ANY` among them means all."""
+    labels: set[str] = set()
+    for plan in plans:
+        references = (column.reference for column in plan.columns.values())
+        labels.update(reference.target for reference in references if reference)
+        labels.update(column.reference.target for column in plan.many.values())
+        labels.update(place.to for inside in plan.inside.values() for place in inside.all())
+        if plan.generics:
+            labels.add(ANY)
+    return labels
 
 
 def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+TOTALS = ("records", "created", "updated", "unchanged", "kept", "renumbered", "unknown_rows")
+
+
+class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore does and does not do."""
+
+    on_existing: Literal["update", "keep", "error"] = "update"
+    """A record whose row exists and differs: change the row, leave it, or refuse the backup."""
+    ignore_nonexistent: bool = False
+    """Leave out, and count, models and fields that the project no longer has."""
+    null_keys: bool = False
+    """Let a natural key with a null in it identify the one row that has it so."""
+    diff: bool = False
+    """Tell in the report which fields of existing rows change."""
+    signals: bool = False
+    """Call receivers of `pre_save`, `post_save` and `m2m_changed`, as `loaddata` does."""
+    verify: bool = False
+    """Read the rows back before commit and compare them with the backup."""
+
 
 class ModelCounts(msgspec.Struct):
-    """What became of the records of one model. The first three add up to all of them."""
+    """What became of the records of one model. The first four add up to all of them."""
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
+    kept: int = 0
+    """Rows that differ and are left as they are, because they exist."""
     renumbered: int = 0
     """How many of the created have another pk than in the backup, where it was taken."""
+
+    unknown_rows: int = 0
+    """Rows of the database that the backup does not know; they are left alone."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A field of an existing row that changes."""
+
+    model: str
+    row: str
+    """The natural key or the pk, as JSON."""
+    field: str
+    before: Any
+    after: Any
+
+
+class Privilege(msgspec.Struct, frozen=True):
+    """A change to what somebody may do."""
+
+    model: str
+    row: str
+    """The natural key or the pk, as JSON."""
+    change: str
 
 
 class RestoreTarget(msgspec.Struct, frozen=True):
@@ -45,6 +89,18 @@ class RestoreReport(msgspec.Struct):
     """The database's own name, or its file."""
     dry_run: bool
     models: dict[str, ModelCounts]
+    privileges: list[Privilege] = []
+    """Who becomes, or no longer is, superuser or staff, and whose groups or permissions change."""
+    differences: list[Difference] = []
+    """With `diff`: what changes in existing rows."""
+    receivers: list[str] = []
+    """Who listens to signals of the models concerned: called with `signals` only."""
+    left_out: dict[str, int] = {}
+    """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
+    verified: bool = False
+    """Whether the rows were read back and were those of the backup."""
+    seconds: dict[str, float] = {}
+    """Wall time by phase."""
     generic_kept: int = 0
     """Generic references to rows that the backup does not hold; they keep their ids."""
     format: str | None = None
@@ -69,14 +125,24 @@ class RestoreReport(msgspec.Struct):
         return sum(counts.renumbered for counts in self.models.values())
 
     @property
+    def kept(self) -> int:
+        return sum(counts.kept for counts in self.models.values())
+
+    @property
+    def unknown_rows(self) -> int:
+        return sum(counts.unknown_rows for counts in self.models.values())
+
+    @property
+    def rows_present(self) -> int:
+        """Rows that the models concerned had before."""
+        return self.updated + self.unchanged + self.kept + self.unknown_rows
+
+    @property
     def records(self) -> int:
-        return self.created + self.updated + self.unchanged
+        return self.created + self.updated + self.unchanged + self.kept
 
     def as_dict(self) -> dict[str, Any]:
         """The report and its totals as JSON-ready data."""
-        totals = {
-            name: getattr(self, name)
-            for name in ("records", "created", "updated", "unchanged", "renumbered")
-        }
+        totals = {name: getattr(self, name) for name in TOTALS}
         data: dict[str, Any] = msgspec.to_builtins(self)
         return {**data, **totals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import connections
 from django.db.models import QuerySet
 
-from fastnk.django.plan import CalledKey, Key, ManyColumn, Plan
+from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
 from fastnk.django.values import REFUSALS, comparable, converted
 from fastnk.errors import RestoreError, shorten
 
@@ -54,9 +55,16 @@ class Missing(Enum):
 class BackupRows:
     """What must be known of a model's records while others are read: one entry per record."""
 
-    def __init__(self, plan: Plan, kept_fields: Iterable[str]) -> None:
+    def __init__(self, plan: Plan, kept_fields: Sequence[str], *, is_lean: bool = False) -> None:
         self.plan = plan
-        self.record_numbers: list[int] = []
+        self.is_lean = is_lean
+        """Whether nothing refers to these rows. They are decided as they are read, and `keys`,
+        `uniques`, `by_key`, `by_old_pk` and, where no pk is kept, `old_pks` stay empty."""
+        self.late_keys: dict[int, Key] = {}
+        """Of lean rows: the natural keys that could only be made when all records were known."""
+        self.new_pks: Iterator[Any] = iter(())
+        """Of lean rows: the reserved pks, drawn when rows are written."""
+        self.record_numbers = array("Q")
         self.keys: list[Key | None] = []
         """The natural key as the backup spells it; `None` where it has none or cannot be made."""
         self.old_pks: list[Any] = []
@@ -97,6 +105,38 @@ class BackupRows:
         return self._with_keys[name]
 
     @property
+    def keeps_pks(self) -> bool:
+        """Whether a new row may have the pk that the backup says."""
+        plan = self.plan
+        return plan.pk_kind is not PkKind.AUTO or plan.key is None or plan.own_pk_part is not None
+
+    def enter_many(self, number: int, count: int) -> None:
+        """Add rows for so many records that follow each other, the first with this number."""
+        self.record_numbers.extend(range(number, number + count))
+        self.pks.extend([Missing.MATCH] * count)
+        self.fates.extend([Fate.CREATED] * count)
+        if self.keeps_pks or not self.is_lean:
+            self.old_pks.extend([None] * count)
+
+    def key_of(self, number: int) -> Key | None:
+        """The natural key of a row that is not decided yet."""
+        return self.late_keys.get(number) if self.is_lean else self.keys[number]
+
+    def old_pk_of(self, number: int) -> Any:
+        """The pk that the backup says, comparable, as far as it is kept."""
+        return self.old_pks[number] if number < len(self.old_pks) else None
+
+    def unique_of(self, number: int) -> Any:
+        """What the column holds that identifies a row that is not decided yet."""
+        return Missing.VALUE if self.is_lean else self.uniques[number]
+
+    def number_of_old_pk(self, pk: Any) -> int | None:
+        """Which row had this pk in the backup."""
+        if self.is_lean and not self.by_old_pk:
+            self.by_old_pk = {old: number for number, old in enumerate(self.old_pks)}
+        return self.by_old_pk.get(pk)
+
+    @property
     def lost_pks(self) -> bool:
         """Whether the backup names rows of this model without their pks."""
         return len(self.by_old_pk) < len(self)
@@ -133,6 +173,10 @@ class ExistingRows:
     def query(self) -> QuerySet[Any]:
         """All rows: no manager of the model has a say."""
         return QuerySet(self.plan.model, using=self._database).order_by()
+
+    @cached_property
+    def is_empty(self) -> bool:
+        return not self.query.exists()
 
     @cached_property
     def pks(self) -> dict[Any, Any]:

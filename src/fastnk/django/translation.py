@@ -10,7 +10,7 @@ from fastnk.django.directory import DanglingError, Directory, Row, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Reference, UnknownModelError
 from fastnk.django.rows import InBackup, InDatabase, Missing
-from fastnk.django.values import REFUSALS, Inside, as_in_json, converted
+from fastnk.django.values import REFUSALS, Inside, as_in_json, converted, refuse_unfit
 from fastnk.schema import GenericRelation
 
 
@@ -96,30 +96,45 @@ def settled(value: Any) -> Any:
 class Translator:
     """Translates records and notes what cannot be."""
 
-    def __init__(self, directory: Directory, findings: Findings) -> None:
+    def __init__(self, directory: Directory, findings: Findings, connection: Any) -> None:
         self._directory = directory
         self._findings = findings
+        self._connection = connection
         self.generic_kept = 0
         """Generic references so far to rows that the backup does not hold."""
 
     def columns(self, record: Record) -> dict[str, Any]:
         """Column name to value or `Pending`; columns that cannot be translated are left out."""
-        plan = record.plan
         values: dict[str, Any] = {}
-        for generic in plan.generics:
+        for generic in record.plan.generics:
             self._put_generic(values, record, generic)
-        for name, raw in record.fields.items():
-            if name in values:
-                continue
-            column = plan.columns.get(name)
-            if column is not None and name in plan.inside:
-                self._put_with_ids(values, record, name, column, raw)
-            elif column is not None:
-                self._put(values, record, name, column, raw)
-            elif name not in plan.many and name not in plan.generated:
-                what = f"{plan.label} has no such field to restore into"
-                record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
+        for name in record.fields:
+            if name not in values:
+                self._put_field(values, record, name)
         return values
+
+    def column(self, record: Record, name: str) -> Any:
+        """One of `columns`, or `Missing.VALUE` where it cannot be translated."""
+        values: dict[str, Any] = {}
+        for generic in record.plan.generics:
+            if generic.object_id == name:
+                self._put_generic(values, record, generic)
+        if name not in values:
+            self._put_field(values, record, name)
+        return values.get(name, Missing.VALUE)
+
+    def _put_field(self, values: dict[str, Any], record: Record, name: str) -> None:
+        plan, raw = record.plan, record.fields[name]
+        column = plan.columns.get(name)
+        if column is not None and name in plan.inside:
+            self._put_with_ids(values, record, name, column, raw)
+        elif column is not None:
+            self._put(values, record, name, column, raw)
+        elif name in plan.many or name in plan.generated:
+            return
+        elif not self._findings.leaves_out(f"{plan.label}.{name}"):
+            what = f"{plan.label} has no such field to restore into"
+            record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
 
     def many(self, record: Record) -> dict[str, list[PkOf]]:
         """Many-to-many field to the rows it holds, each once."""
@@ -137,10 +152,14 @@ class Translator:
                     value=raw,
                 )
                 continue
-            found = (self._find(record, name, column.reference, value) for value in raw)
-            pk = self._directory.plans[column.reference.target].pk
-            result[name] = [PkOf(row, pk) for row in dict.fromkeys(found) if row is not None]
+            found = (self.target(record, name, column.reference, value) for value in raw)
+            result[name] = [one for one in dict.fromkeys(found) if one is not None]
         return result
+
+    def target(self, record: Record, name: str, reference: Reference, value: Any) -> PkOf | None:
+        """The pk of the row that one of many keys or ids means; `None`, and a finding, if none."""
+        row = self._find(record, name, reference, value)
+        return None if row is None else PkOf(row, self._directory.plans[reference.target].pk)
 
     def pk_relation(self, record: Record) -> Any:
         """The pk of a record whose pk is a relation: a value or `PkOf`; `None` if it is unknown."""
@@ -161,7 +180,9 @@ class Translator:
     ) -> None:
         try:
             if raw is None or column.reference is None:
-                values[name] = converted(column.field, raw)
+                value = converted(column.field, raw)
+                refuse_unfit(column.field, value, self._connection)
+                values[name] = value
                 self._refuse_null(record, name, column, values[name])
                 return
             row = self._find(record, name, column.reference, raw)

@@ -13,7 +13,16 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Field, JSONField, TextField, Value
+from django.db.models import (
+    CharField,
+    DecimalField,
+    Field,
+    FileField,
+    IntegerField,
+    JSONField,
+    TextField,
+    Value,
+)
 from django.db.models.functions import Cast
 from django.utils import timezone
 
@@ -31,6 +40,55 @@ def converted(field: Field[Any, Any], value: Any) -> Any:
         change = timezone.make_aware if settings.USE_TZ else timezone.make_naive
         return change(python, zone)
     return python
+
+
+def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
+    """Raise `ValueError` for a value that the field takes and its column would not, or not whole.
+
+    A database would refuse it in the middle of the work, or round it without a word.
+    """
+    if isinstance(field, JSONField):
+        if connection.vendor == "postgresql" and _has_nul(value):
+            raise ValueError("a NUL character, which PostgreSQL does not take in JSON")
+    elif isinstance(value, str):
+        limit = field.max_length if isinstance(field, CharField | FileField) else None
+        if limit is not None and len(value) > limit and connection.vendor != "sqlite":
+            raise ValueError(f"{len(value):,} characters, and the column takes {limit:,}")
+        if "\0" in value and connection.vendor == "postgresql":
+            raise ValueError("a NUL character, which PostgreSQL does not take in text")
+        value.encode()  # half of a surrogate pair is no text
+    elif isinstance(value, Decimal) and isinstance(field, DecimalField):
+        _refuse_digits(field, value)
+    elif isinstance(value, int) and isinstance(field, IntegerField):
+        low, high = integer_range(field, connection)
+        if not low <= value <= high:
+            raise ValueError(f"the column takes {low:,} to {high:,}")
+
+
+def integer_range(field: Any, connection: Any) -> tuple[int, int]:
+    """The numbers that the column of an integer field takes."""
+    kind = field.get_internal_type()
+    low, high = connection.ops.integer_field_range(kind)
+    lowest = 0 if kind.startswith("Positive") else -(1 << 63)
+    return max(lowest, lowest if low is None else low), (1 << 63) - 1 if high is None else high
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
+
+
+def _refuse_digits(field: Any, value: Decimal) -> None:
+    _, digits, exponent = value.normalize().as_tuple()
+    if not isinstance(exponent, int):
+        return  # not a number, or without end: for the database to say
+    if -exponent > field.decimal_places:
+        raise ValueError(f"more than {field.decimal_places} decimal places")
+    if value and len(digits) + exponent > field.max_digits - field.decimal_places:
+        raise ValueError(f"more than {field.max_digits} digits")
 
 
 def stored(field: Field[Any, Any], value: Any) -> Any:
@@ -57,9 +115,9 @@ def comparable(value: Any) -> Any:
             return int(value)
         return value if value == value else "NaN"  # which is not equal to itself
     if isinstance(value, datetime) and not timezone.is_naive(value):
-        return _in_milliseconds(value.astimezone(UTC))
+        return in_milliseconds(value.astimezone(UTC))
     if isinstance(value, datetime | time):
-        return _in_milliseconds(value)
+        return in_milliseconds(value)
     if isinstance(value, Decimal):
         return value.normalize()
     if isinstance(value, dict):
@@ -86,7 +144,10 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _in_milliseconds(moment: Any) -> Any:
+def in_milliseconds(moment: Any) -> Any:
+    """A time as far as a backup has it."""
+    if not moment.microsecond % 1000:
+        return moment
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

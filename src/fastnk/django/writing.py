@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -14,21 +14,20 @@ from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from fastnk.django.batches import Table
+from fastnk.django.columns import is_written_directly, prepared
+from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
-from fastnk.django.plan import ManyColumn, Plan
-from fastnk.django.rows import InBackup, chunks, rows_per_statement
+from fastnk.django.discretion import reason
+from fastnk.django.plan import ManyColumn, PkKind, Plan
+from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.values import comparable, stored
 from fastnk.errors import RestoreError
 
-
-class Translated(NamedTuple):
-    """A record as a row: what its columns and its many-to-many fields are to hold."""
-
-    row: InBackup
-    columns: dict[str, Any]
-    """Column name to value."""
-    many: dict[str, list[Any]]
-    """Field name to the pks of the rows that it is to hold."""
+try:
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+except ImportError:  # no driver for PostgreSQL
+    is_psycopg3 = False
 
 
 class Change(NamedTuple):
@@ -36,64 +35,84 @@ class Change(NamedTuple):
 
     row: InBackup
     columns: dict[str, Any]
+    before: dict[str, Any]
+    """What these columns hold now."""
     added: dict[str, list[Any]]
     """Many-to-many field to the pks that are to be added."""
-    removed: dict[str, list[Any]]
-    """Many-to-many field to the pks of the links that are to go."""
+    removed: dict[str, dict[Any, Any]]
+    """Many-to-many field to the links that are to go: their pks, and the pks they lead to."""
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.added or self.removed)
 
 
-def changes(directory: Directory, plan: Plan, batch: list[Translated]) -> list[Change]:
-    """Per record what differs from its row; all of one model and matched."""
+def changes(directory: Directory, table: Table) -> list[Change]:
+    """Per record what differs from its row; all of them are matched."""
+    plan = table.plan
     existing = directory.existing(plan)
-    names = [name for name in plan.columns if name != plan.pk.name]
-    pks = [entry.row.pk for entry in batch]
-    rows = existing.some(pks, [plan.columns[name].field.attname for name in names])
-    links = {name: existing.links(column, pks) for name, column in plan.many.items()}
+    names = [name for name in table.columns if name in plan.columns and name != plan.pk.name]
+    pks = [table.rows.pks[number] for number in table.numbers]
+    held = existing.some(pks, [plan.columns[name].field.attname for name in names])
+    links = {name: existing.links(plan.many[name], pks) for name in table.many}
     result = []
-    for entry in batch:
-        pk = comparable(entry.row.pk)
-        held = dict(zip(names, rows[pk], strict=True))
-        columns = {
-            name: value
-            for name, value in entry.columns.items()
-            if name in held and comparable(value) != comparable(held[name])
-        }
-        added, removed = {}, {}
-        for name, wanted in entry.many.items():
-            present = links[name][pk]
-            if missing := [value for value in wanted if comparable(value) not in present]:
+    wanted_rows = (
+        zip(*(table.columns[name] for name in names), strict=True) if names else [()] * len(pks)
+    )
+    for at, (pk, wanted) in enumerate(zip(map(comparable, pks), wanted_rows, strict=True)):
+        columns, before, added, removed = {}, {}, {}, {}
+        for name, value, present in zip(names, wanted, held[pk], strict=True):
+            if value is not Missing.VALUE and _differs(value, present):
+                columns[name], before[name] = value, present
+        for name, of_rows in table.many.items():
+            row_wanted = of_rows[at]
+            if row_wanted is None:
+                continue
+            linked = links[name][pk]
+            if missing := [value for value in row_wanted if comparable(value) not in linked]:
                 added[name] = missing
-            keep = set(map(comparable, wanted))
-            if surplus := [link for value, link in present.items() if value not in keep]:
+            keep = set(map(comparable, row_wanted))
+            if surplus := {link: value for value, link in linked.items() if value not in keep}:
                 removed[name] = surplus
-        result.append(Change(entry.row, columns, added, removed))
+        row = InBackup(table.rows, table.numbers[at])
+        result.append(Change(row, columns, before, added, removed))
     return result
 
 
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, database: str) -> None:
+    def __init__(self, directory: Directory, database: str, stream: CopyStream) -> None:
         self._directory = directory
         self._database = database
         self._connection = connections[database]
+        self._stream = stream
 
-    def insert(self, plan: Plan, batch: list[Translated]) -> None:
+    def pks(self, table: Table) -> list[Any]:
+        """The pks of new rows, those of lean ones drawn now."""
+        rows = table.rows
+        return [
+            next(rows.new_pks) if pk is Missing.PK and rows.is_lean else pk
+            for pk in (rows.pks[number] for number in table.numbers)
+        ]
+
+    def insert(self, table: Table, pks: list[Any]) -> None:
         """Insert new rows into the model's own table, and what their many fields hold."""
-        fields = [column.field for column in plan.columns.values()]
-        rows = [self._new_row(plan, entry) for entry in batch]
-        self._insert(plan.model, plan.label, fields, rows)
-        for name, column in plan.many.items():
+        plan = table.plan
+        columns = {
+            column.field: self._values(table, name, pks) for name, column in plan.columns.items()
+        }
+        self._insert(plan.model, plan.label, columns, table.is_prepared)
+        for name, of_rows in table.many.items():
             links = [
-                (entry.row.pk, target) for entry in batch for target in entry.many.get(name, ())
+                (pk, target)
+                for pk, targets in zip(pks, of_rows, strict=True)
+                for target in targets or ()
             ]
-            self._link(column, f"{plan.label}.{name}", links)
+            self._link(plan.many[name], f"{plan.label}.{name}", links)
 
     def update(self, plan: Plan, batch: list[Change]) -> None:
         """Change what differs in existing rows, and in what their many fields hold."""
+        self._stream.end()
         alike: dict[tuple[str, ...], list[Change]] = defaultdict(list)
         for change in batch:
             alike[tuple(change.columns)].append(change)
@@ -112,39 +131,78 @@ class Writer:
             ]
             self._link(column, path, links)
 
-    def _new_row(self, plan: Plan, entry: Translated) -> SimpleNamespace:
-        """The values of a new row by attribute name: no instance, so no `__init__` has a say."""
-        values = {}
-        for name, column in plan.columns.items():
-            field = column.field
-            if name == plan.pk.name:
-                value = entry.row.pk
-            elif name in entry.columns:
-                value = entry.columns[name]
-            else:
-                value = _default(field)
-            values[field.attname] = stored(field, value)
-        return SimpleNamespace(**values)
+    def _values(self, table: Table, name: str, pks: list[Any]) -> Sequence[Any]:
+        """A column of new rows; where the records do not say it, its default."""
+        field = table.plan.columns[name].field
+        if name == table.plan.pk.name:
+            values: Sequence[Any] = pks
+            if table.plan.pk_kind is PkKind.AUTO:
+                return values
+        elif name in table.columns:
+            return table.columns[name]
+        else:
+            values = [_default(field) for _ in pks]
+        if not table.is_prepared:
+            return values
+        return [prepared(field, value, self._connection) for value in values]
 
-    def _insert(self, model: Any, path: str, fields: list[Any], rows: list[Any]) -> None:
-        query = QuerySet(model, using=self._database)
-        size = max(1, self._connection.ops.bulk_batch_size(fields, rows)) if rows else 1
+    def _insert(
+        self, model: Any, path: str, columns: dict[Any, Sequence[Any]], is_prepared: bool
+    ) -> None:
+        if is_prepared and self._connection.vendor == "postgresql" and is_psycopg3:
+            into = f"COPY {self._table(model)} ({self._names(columns)}) FROM STDIN"
+            self._stream.write(into, path, zip(*columns.values(), strict=True))
+            return
+        self._stream.end()
         with _named(path):
-            for chunk in chunks(rows, size):
-                # raw: no `pre_save`, which would set the times of now and move files
-                query._insert(chunk, fields=fields, using=self._database, raw=True)
+            if is_prepared:
+                self._insert_many(model, columns)
+            else:
+                self._insert_by_django(model, columns)
+
+    def _insert_many(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
+        places = ", ".join(["%s"] * len(columns))
+        into = f"INSERT INTO {self._table(model)} ({self._names(columns)}) VALUES ({places})"
+        with self._connection.cursor() as cursor:
+            cursor.executemany(into, list(zip(*columns.values(), strict=True)))
+
+    def _insert_by_django(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
+        """Insert rows of fields that write SQL of their own around their values."""
+        query = QuerySet(model, using=self._database)
+        fields = list(columns)
+        rows = [
+            # No instances, so no `__init__` has a say.
+            SimpleNamespace(
+                **{
+                    field.attname: stored(field, value)
+                    for field, value in zip(fields, values, strict=True)
+                }
+            )
+            for values in zip(*columns.values(), strict=True)
+        ]
+        for chunk in chunks(rows, max(1, self._connection.ops.bulk_batch_size(fields, rows))):
+            # raw: no `pre_save`, which would set the times of now and move files
+            query._insert(chunk, fields=fields, using=self._database, raw=True)
+
+    def _table(self, model: Any) -> str:
+        return str(self._connection.ops.quote_name(model._meta.db_table))
+
+    def _names(self, columns: dict[Any, Sequence[Any]]) -> str:
+        return ", ".join(self._connection.ops.quote_name(field.column) for field in columns)
 
     def _link(self, column: ManyColumn, path: str, links: list[tuple[Any, Any]]) -> None:
-        fields = [
-            field for field in column.through._meta.local_concrete_fields if field.remote_field
-        ]
         of_records = self._directory.links(column)
-        rows = [
-            SimpleNamespace(**{column.source_name: source, column.target_name: target})
-            for source, target in links
-            if (comparable(source), comparable(target)) not in of_records
-        ]
-        self._insert(column.through, path, fields, rows)
+        if of_records:
+            links = [link for link in links if (*map(comparable, link),) not in of_records]
+        if not links:
+            return
+        ends = [column.through._meta.get_field(name) for name in column.ends]
+        is_direct = is_written_directly(column.through, self._connection)
+        columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
+        if is_direct:
+            for end, values in columns.items():
+                columns[end] = [prepared(end, value, self._connection) for value in values]
+        self._insert(column.through, path, columns, is_direct)
 
     def _update_columns(self, plan: Plan, names: tuple[str, ...], group: list[Change]) -> None:
         query = QuerySet(plan.model, using=self._database)
@@ -168,6 +226,12 @@ class Writer:
         return case
 
 
+def _differs(value: Any, other: Any) -> bool:
+    if type(value) is type(other) and value == other and type(value) in (str, int, bool):
+        return False
+    return bool(comparable(value) != comparable(other))
+
+
 def _default(field: Any) -> Any:
     """What a column of a new row holds that the record does not have."""
     if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
@@ -181,8 +245,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, ValidationError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
         raise RestoreError(
-            f"the database refused {path}: {reason}; everything was rolled back",
+            f"the database refused {path}: {reason(error)}; everything was rolled back",
             remedy="mend the backup or the row in the way, then restore again",
         ) from error

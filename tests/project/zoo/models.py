@@ -291,3 +291,34 @@ class FriendlyKeeper(Keeper):
 
     class Meta:
         proxy = True
+
+
+class SecretField(models.TextField):
+    """Encrypts, in its way: what is stored is not what is shown."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else value[::-1].removeprefix("secret:")
+
+    def get_prep_value(self, value: Any) -> Any:
+        return None if value is None else f"secret:{value}"[::-1]
+
+
+class Vault(models.Model):
+    """A field that stores its values in its own way; one for each kind of text and number."""
+
+    name = models.CharField(max_length=10, unique=True)
+    code = models.CharField(max_length=10, unique=True, null=True)
+    content = SecretField(null=True)
+    api_token = models.CharField(max_length=20, null=True)
+    small = models.SmallIntegerField(default=0)
+    amount = models.DecimalField(max_digits=5, decimal_places=2, null=True)
+    place = models.GenericIPAddressField(null=True)
+    data = models.JSONField(default=dict)
+    wait = models.DurationField(null=True)
+    at = models.TimeField(null=True)
+    share = models.FloatField(null=True)
+    key = models.UUIDField(null=True)
+    moment = models.DateTimeField(null=True)
+
+    def natural_key(self) -> Key:
+        return (self.name,)

@@ -1,0 +1,1 @@
+"""A Django project into which the generated backups fit."""

@@ -1,0 +1,87 @@
+"""Turns `restore.json` into `restore.md`: `python -m benchmarks.restore_report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+CAVEATS = """\
+What these figures do not say:
+
+- How fast a restore of *your* backup is. Rows here are those of a document management system,
+  mostly audit trail; wider rows, more indexes and more many-to-many links cost every competitor
+  more.
+- That all do the same. `raw` writes finished rows, of which it only inserts those that are new: it
+  reads no backup, checks nothing, and on SQLite looks at no foreign key. Its seconds are those from
+  the first row to the end of COMMIT; fastnk's are those of the whole process, start-up included.
+- `loaddata` gets a part of the backup, and its speed is taken to be the same for all of it.
+"""
+
+
+def write(path: Path) -> None:
+    """Write the page beside the results."""
+    path.with_suffix(".md").write_text(page(json.loads(path.read_text())))
+
+
+def page(results: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "# What a restore costs",
+            "",
+            CAVEATS,
+            *_table(results["engines"]),
+            "",
+            *_more(results),
+            "",
+        ]
+    )
+
+
+def _table(engines: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | " + " | ".join(one["engine"] for one in engines) + " |"]
+    lines.append("| --- |" + " ---: |" * len(engines))
+    figures = {
+        "fastnk, rows/s": lambda one: f"{one['rows_per_second']['fastnk']:,}",
+        "`loaddata`, rows/s": lambda one: f"{one['rows_per_second']['loaddata']:,}",
+        "raw `COPY` or `executemany`, rows/s": lambda one: f"{one['rows_per_second']['raw']:,}",
+        "fastnk, times `loaddata`": lambda one: f"{one['times_loaddata']}",
+        "fastnk, of raw": lambda one: f"{one['of_raw']:.2f}",
+        "the same backup again, rows/s": _again,
+        "conversion, share of a legacy restore": lambda one: f"{one['conversion_share']:.1%}",
+        "peak memory, MB": lambda one: f"{one['peak_bytes'] / 1e6:,.0f}",
+        "peak memory of a big backup, MB": _big,
+    }
+    for name, figure in figures.items():
+        lines.append(f"| {name} | " + " | ".join(map(figure, engines)) + " |")
+    return lines
+
+
+def _again(one: dict[str, Any]) -> str:
+    return f"{one['second']['records'] / one['second']['seconds']:,.0f}"
+
+
+def _big(one: dict[str, Any]) -> str:
+    if "big" not in one:
+        return ""
+    big = one["big"]
+    return f"{big['peak_bytes'] / 1e6:,.0f} ({big['records']:,} rows, {big['bytes'] / 1e6:,.0f} MB)"
+
+
+def _more(results: dict[str, Any]) -> list[str]:
+    facts, first = results["machine"], results["engines"][0]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return [
+        f"{first['records']:,} records, {first['bytes'] / 1e6:,.0f} MB, into a database with system"
+        f" rows; the median of {results['runs']} runs, `loaddata` on"
+        f" {first['loaddata']['records']:,} of the records.",
+        f"Measured {results['date']} on {facts['cpu']}, {facts['cores']} cores, "
+        f"{facts['memory_gb']} GB, {facts['system']}, load {facts['load_before']} before it began.",
+        f"Versions: {versions}.",
+    ]
+
+
+if __name__ == "__main__":
+    default = Path(__file__).with_name("restore.json")
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else default)

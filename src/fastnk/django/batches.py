@@ -1,0 +1,260 @@
+"""Translates records in batches: whole columns at once, and one by one what is not plain."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fastnk.django.backup import Backup, Record, Run
+from fastnk.django.columns import is_written_directly, prepared
+from fastnk.django.directory import DanglingError, Directory, Row
+from fastnk.django.findings import Findings
+from fastnk.django.plan import Column, Plan, UnknownModelError
+from fastnk.django.reading import Shape, ShapedColumn
+from fastnk.django.rows import BATCH, BackupRows, Fate, Missing
+from fastnk.django.translation import PkOf, Translator, settled
+from fastnk.django.values import REFUSALS, converted, refuse_unfit
+
+MOST_REMEMBERED = 50_000
+"""References of one column of which it is remembered where they lead."""
+
+
+class Table(NamedTuple):
+    """Rows of one model that have the same columns."""
+
+    rows: BackupRows
+    numbers: Sequence[int]
+    columns: dict[str, Sequence[Any]]
+    """Column name to the rows' values."""
+    is_prepared: bool
+    """Whether the values are as the driver takes them, not as they are in Python."""
+    many: dict[str, Sequence[list[Any] | None]]
+    """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.rows.plan
+
+
+Sink = Callable[[Table], None]
+
+Find = Callable[[Any, int], Any]
+"""Gets a reference and the number of its record in the batch; gives what the column holds."""
+
+
+class _Batch(NamedTuple):
+    """Records of one shape, or none, that become rows of one kind."""
+
+    rows: BackupRows
+    shape: Shape | None
+    is_new: bool
+    prepares: bool
+    """Whether the values are made ready for the driver."""
+    numbers: list[int]
+    records: list[Any]
+
+
+class Batches:
+    """One pass over the backup that translates every record that may change the database."""
+
+    def __init__(
+        self,
+        backup: Backup,
+        directory: Directory,
+        findings: Findings,
+        connection: Any,
+        *,
+        created: Sink,
+        matched: Sink,
+        is_check: bool,
+        in_python: Callable[[Plan], bool],
+    ) -> None:
+        """In a check the values of new rows are looked at, and do not become the driver's; nor do
+        those of the models for which they are wanted in Python."""
+        self._in_python = in_python
+        self._backup = backup
+        self._directory = directory
+        self._findings = findings
+        self._connection = connection
+        self._created = created
+        self._matched = matched
+        self._is_check = is_check
+        self._translator = Translator(directory, findings, connection)
+        self._known: dict[tuple[str, str, bool], dict[Any, Any]] = defaultdict(dict)
+        """Label and field of a reference, and whether for the driver: reference to value."""
+
+    def run(self) -> int:
+        """Translate all records; the number of generic references that keep their ids."""
+        batches: dict[tuple[Any, ...], _Batch] = {}
+        for run in self._backup.runs("check" if self._is_check else "write"):
+            fates = run.rows.fates[run.first : run.first + len(run.records)]
+            for fate in set(fates) - {Fate.UNCHANGED}:
+                batch = self._batch_for(batches, run, not fate.exists)
+                if fates.count(fate) == len(fates):
+                    batch.numbers.extend(range(run.first, run.first + len(fates)))
+                    batch.records.extend(run.records)
+                else:
+                    chosen = [at for at, other in enumerate(fates) if other is fate]
+                    batch.numbers.extend(run.first + at for at in chosen)
+                    batch.records.extend(run.records[at] for at in chosen)
+                if len(batch.numbers) >= BATCH:
+                    self._flush(batch)
+        for batch in batches.values():
+            if batch.numbers:
+                self._flush(batch)
+        return self._translator.generic_kept
+
+    def _batch_for(self, batches: dict[tuple[Any, ...], _Batch], run: Run, is_new: bool) -> _Batch:
+        record = run.records[0]
+        names = (type(record),) if run.shape else tuple(record["fields"])
+        kind = (run.rows.plan.label, *names, is_new)
+        if kind not in batches:
+            batches[kind] = self._batch(run.rows, run.shape, is_new)
+        return batches[kind]
+
+    def _batch(self, rows: BackupRows, shape: Shape | None, is_new: bool) -> _Batch:
+        is_direct = is_written_directly(rows.plan.model, self._connection)
+        prepares = is_new and is_direct and not self._in_python(rows.plan)
+        return _Batch(rows, shape, is_new, prepares, [], [])
+
+    def _flush(self, batch: _Batch) -> None:
+        table = self._singly(batch) if batch.shape is None else self._at_once(batch, batch.shape)
+        (self._created if batch.is_new else self._matched)(table)
+        batch.numbers.clear()
+        batch.records.clear()
+
+    def _singly(self, batch: _Batch) -> Table:
+        plan = batch.rows.plan
+        records = [self._record(batch, at) for at in range(len(batch.numbers))]
+        made = [self._translator.columns(record) for record in records]
+        names = dict.fromkeys(name for columns in made for name in columns)
+        columns: dict[str, Sequence[Any]] = {
+            name: [self._final(plan, name, one.get(name), batch.prepares) for one in made]
+            for name in names
+        }
+        held = [self._translator.many(record) for record in records]
+        many: dict[str, Sequence[list[Any] | None]] = {
+            name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
+        }
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+
+    def _at_once(self, batch: _Batch, shape: Shape) -> Table:
+        plan = shape.plan
+        columns: dict[str, Sequence[Any]] = {}
+        many: dict[str, Sequence[Any]] = {}
+        rows = [msgspec.structs.astuple(record.fields) for record in batch.records]
+        for column, values in zip(shape.columns, zip(*rows, strict=True), strict=True):
+            if column.name in plan.many:
+                many[column.name] = self._many(batch, column.name, values)
+            elif column.name in plan.generated:
+                continue
+            elif column.name in plan.columns or not self._leaves_out(plan, column, values):
+                columns[column.name] = self._column(batch, column, values)
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+
+    def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
+        return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))
+
+    def _column(self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]) -> Sequence[Any]:
+        if column.plain is not None:
+            try:
+                if batch.prepares and self._is_check:
+                    column.plain.check(values)
+                    return values
+                return (column.plain.driver if batch.prepares else column.plain.python)(values)
+            except REFUSALS:
+                pass  # one of them is not plain; which one will be found out
+        known = batch.rows.plan.columns.get(column.name)
+        if known is None or known.reference is None or column.name in batch.rows.plan.special:
+            own = partial(self._converted, batch, column.name)
+            return [own(value, at) for at, value in enumerate(values)]
+        memory = self._known[batch.rows.plan.label, column.name, batch.prepares]
+        find = partial(self._referred, batch, known)
+        return [
+            None
+            if value is None and known.field.null
+            else self._remembered(memory, value, find, at)
+            for at, value in enumerate(values)
+        ]
+
+    def _converted(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
+        """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
+        plan = batch.rows.plan
+        column = plan.columns.get(name)
+        if column is None or name in plan.special or (value is None and not column.field.null):
+            return self._one(batch, name, at)
+        try:
+            python = converted(column.field, value)
+            refuse_unfit(column.field, python, self._connection)
+            return self._final(plan, name, python, batch.prepares)
+        except REFUSALS:
+            return self._one(batch, name, at)
+
+    def _referred(self, batch: _Batch, column: Column, value: Any, at: int) -> Any:
+        """What a column holds for a reference; `Missing.VALUE`, and a finding, if it dangles."""
+        assert column.reference is not None
+        try:
+            row = self._directory.find(column.reference, value)
+            held = self._directory.held(row, column.reference)
+            if isinstance(held, Row):
+                held = PkOf(held, column.field)
+            return self._final(batch.rows.plan, column.field.name, held, batch.prepares)
+        except (*REFUSALS, DanglingError, UnknownModelError):
+            return self._one(batch, column.field.name, at)
+
+    def _many(self, batch: _Batch, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
+        memory = self._known[batch.rows.plan.label, name, True]
+        result: list[list[Any] | None] = []
+        for at, value in enumerate(values):
+            if not isinstance(value, list):
+                held = self._translator.many(self._record(batch, at))
+                result.append(_pks(held[name]) if name in held else None)
+                continue
+            find = partial(self._target, batch, name)
+            found = (self._remembered(memory, item, find, at) for item in value)
+            result.append([pk for pk in dict.fromkeys(found) if pk is not Missing.VALUE])
+        return result
+
+    def _target(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
+        """The pk of what one of many keys or ids means, or `Missing.VALUE`."""
+        reference = batch.rows.plan.many[name].reference
+        found = self._translator.target(self._record(batch, at), name, reference, value)
+        return Missing.VALUE if found is None else found.value
+
+    def _remembered(self, memory: dict[Any, Any], value: Any, find: Find, at: int) -> Any:
+        """What `find` gives for a reference, which is asked once for each that is plain."""
+        plain = tuple(value) if type(value) is list else value
+        try:
+            found = memory.get(plain, Missing.MATCH)
+        except TypeError:  # a nested key
+            return find(value, at)
+        if found is Missing.MATCH:
+            found = find(value, at)
+            parts = plain if type(plain) is tuple else (plain,)
+            if found is not Missing.VALUE and all(type(part) is str for part in parts):
+                if len(memory) == MOST_REMEMBERED:
+                    memory.clear()
+                memory[plain] = found
+        return found
+
+    def _one(self, batch: _Batch, name: str, at: int) -> Any:
+        """A value by itself; `Missing.VALUE`, and a finding, where it cannot be."""
+        value = self._translator.column(self._record(batch, at), name)
+        return self._final(batch.rows.plan, name, value, batch.prepares)
+
+    def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
+        value = settled(value)
+        if prepares and name in plan.columns:
+            return prepared(plan.columns[name].field, value, self._connection)
+        return value
+
+    def _record(self, batch: _Batch, at: int) -> Record:
+        return self._backup.record(batch.rows, batch.numbers[at], batch.records[at], batch.shape)
+
+
+def _pks(targets: list[Any]) -> list[Any]:
+    return [target.value for target in targets]

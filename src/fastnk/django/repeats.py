@@ -1,0 +1,45 @@
+"""Finds values that occur more than once, in bounded memory: first which may, then which do."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+
+from fastnk.audit import Audit
+
+ALL_BITS = -1
+"""The second half of every fingerprint. The core reads bits there that mean nothing here."""
+
+
+class Repeats:
+    """Values of several kinds, such as the natural keys of one model."""
+
+    def __init__(self) -> None:
+        self._audits: dict[Hashable, Audit] = defaultdict(Audit)
+        self._suspects: dict[Hashable, set[int]] = {}
+        self._firsts: dict[tuple[Hashable, Hashable], int] = {}
+
+    def add(self, kind: Hashable, values: Iterable[Hashable]) -> None:
+        """Take values in; `None` is none."""
+        hashes = array("q", (hash((value,)) for value in values if value is not None))
+        prints = array("q", [ALL_BITS]) * (2 * len(hashes))
+        prints[::2] = hashes
+        self._audits[kind].add(prints.tobytes())
+
+    def settle(self) -> bool:
+        """Whether any value may have occurred twice; then all of them have to be shown again."""
+        for kind, audit in self._audits.items():
+            if found := array("q", audit.repeated()):
+                self._suspects[kind] = set(found[::2])
+            audit.close()
+        self._audits.clear()
+        return bool(self._suspects)
+
+    def earlier(self, kind: Hashable, value: Hashable, record: int) -> int | None:
+        """The record that had this value before this one; `None` if there was none."""
+        suspects = self._suspects.get(kind)
+        if suspects is None or value is None or hash((value,)) not in suspects:
+            return None
+        first = self._firsts.setdefault((kind, value), record)
+        return None if first == record else first

@@ -1,0 +1,177 @@
+"""The management commands in a real project, as its administrators call them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+
+SETTINGS = """
+    SECRET_KEY = "x"
+    USE_TZ = True
+    DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    INSTALLED_APPS = ["fastnk.django", "shop"]
+    DATABASES = {
+        name: {"ENGINE": "django.db.backends.sqlite3", "NAME": name + ".sqlite3"}
+        for name in ("default", "other")
+    }
+"""
+SHOP = """
+    class Shop(models.Model):
+        name = models.CharField(max_length=20, unique=True)
+        parent = models.ForeignKey("self", models.CASCADE, null=True)
+
+        def natural_key(self):
+            return (self.name,)
+"""
+LEGACY = [
+    {"model": "shop.shop", "pk": 5, "fields": {"name": "b", "parent": 7}},
+    {"model": "shop.shop", "pk": 7, "fields": {"name": "a", "parent": None}},
+]
+
+
+class Shell:
+    """`python -m django` in the folder of a project."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings"}
+        self._environment["PYTHONPATH"] = str(folder)
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *words],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def names(self, database: str) -> list[tuple[str, str | None]]:
+        script = (
+            "import django, json; django.setup(); from shop.models import Shop;"
+            f"rows = Shop.objects.using({database!r}).values_list('name', 'parent__name');"
+            "print(json.dumps(sorted(map(list, rows))))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [tuple(row) for row in json.loads(done.stdout)]
+
+
+@pytest.fixture
+def shell(project: Project) -> Shell:
+    project.write(SETTINGS, shop=SHOP)
+    (project.folder / "legacy.json").write_text(json.dumps(LEGACY))
+    shell = Shell(project.folder)
+    for database in ("default", "other"):
+        shell.run("migrate", "--run-syncdb", "--database", database, "-v", "0")
+    return shell
+
+
+def test_whole_way_by_management_commands(shell: Shell) -> None:
+    assert "legacy_database_ids" in shell.run("fastnk_detect", "legacy.json").stdout
+    shell.run("fastnk_schema", "-o", "schema.json")
+    shell.run("fastnk_convert", "legacy.json", "natural.json", "--schema", "schema.json")
+    verified = shell.run("fastnk_verify", "legacy.json", "natural.json", "--schema", "schema.json")
+    assert verified.stdout.startswith("faithful")
+    done = shell.run("fastnk_restore", "natural.json", "--no-input", "--json")
+    assert json.loads(done.stdout)["created"] == 2
+    assert shell.names("default") == [("a", None), ("b", "a")]
+
+
+def test_other_database_and_silence(shell: Shell) -> None:
+    words = ["fastnk_restore", "legacy.json", "--noinput", "--database", "other", "-v", "0"]
+    assert shell.run(*words).stdout == ""
+    assert shell.names("other") == [("a", None), ("b", "a")]
+    assert shell.names("default") == []
+
+
+def test_exit_codes_are_those_of_the_command_line(shell: Shell, project: Project) -> None:
+    assert "CommandError: FNK101" in shell.run("fastnk_restore", "legacy.json", code=2).stderr
+    dangling = [{"model": "shop.shop", "pk": 1, "fields": {"name": "a", "parent": 9}}]
+    (project.folder / "dangling.json").write_text(json.dumps(dangling))
+    refused = shell.run("fastnk_restore", "dangling.json", "--no-input", code=4)
+    assert "FNK301" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_help_is_in_the_words_of_django_and_of_the_verb(shell: Shell) -> None:
+    shown = shell.run("fastnk_restore", "--help").stdout
+    assert "--dry-run" in shown
+    assert "--verbosity" in shown
+
+
+def test_migrations_that_are_not_applied_are_told_first(shell: Shell, project: Project) -> None:
+    settings = project.folder / "settings.py"
+    settings.write_text(
+        settings.read_text().replace(
+            '"shop"]', '"shop", "django.contrib.auth", "django.contrib.contenttypes"]'
+        )
+    )
+    shell.run("migrate", "contenttypes", "0001", "-v", "0")
+    refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=1)
+    assert "migrations are not applied" in refused.stderr
+    assert "python manage.py migrate" in refused.stderr
+    assert shell.names("default") == []
+
+
+def test_models_of_another_database_are_refused(shell: Shell, project: Project) -> None:
+    (project.folder / "routers.py").write_text(
+        "class Router:\n"
+        "    def allow_migrate(self, db, app_label, **hints):\n"
+        "        return db == 'other' or app_label != 'shop'\n"
+    )
+    with (project.folder / "settings.py").open("a") as settings:
+        settings.write('\nDATABASE_ROUTERS = ["routers.Router"]\n')
+    refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=4)
+    assert 'it has no table in database "default"' in refused.stderr
+    shell.run("fastnk_restore", "legacy.json", "--no-input", "--database", "other")
+    assert shell.names("other") == [("a", None), ("b", "a")]
+
+
+def test_swapped_user(shell: Shell, project: Project) -> None:
+    project.write(
+        SETTINGS.replace(
+            '"shop"]', '"shop", "people", "django.contrib.auth", "django.contrib.contenttypes"]'
+        )
+        + '    AUTH_USER_MODEL = "people.Member"\n',
+        people="""
+            from django.contrib.auth.models import AbstractUser
+
+            class Member(AbstractUser):
+                boss = models.ForeignKey("self", models.CASCADE, null=True)
+        """,
+    )
+    (project.folder / "default.sqlite3").unlink()
+    shell.run("migrate", "--run-syncdb", "-v", "0")
+    plain = {"password": "!", "date_joined": "2001-02-03T04:05:06Z"}
+    records = [
+        {"model": "people.member", "pk": 3, "fields": {"username": "b", "boss": 9, **plain}},
+        {"model": "people.member", "pk": 9, "fields": {"username": "a", "is_staff": True, **plain}},
+    ]
+    (project.folder / "members.json").write_text(json.dumps(records))
+    done = shell.run("fastnk_restore", "members.json", "--no-input", "--verify", "--json")
+    report = json.loads(done.stdout)
+    assert (report["created"], report["verified"]) == (2, True)
+    assert [one["change"] for one in report["privileges"]] == ["is_staff, as a new row"]
+    (project.folder / "users.json").write_text(
+        json.dumps([{"model": "auth.user", "pk": 1, "fields": {"username": "x", **plain}}])
+    )
+    words = ["fastnk_restore", "users.json", "--no-input", "--on-unknown-model", "keep"]
+    assert "swapped out for people.Member" in shell.run(*words, code=4).stderr

@@ -1,0 +1,306 @@
+"""What a restore does with rows that exist, rights, secrets, unique columns and odd values."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db import Error, connections, transaction
+from django.db.models import QuerySet, signals
+
+from fastnk.django.discretion import reason
+from fastnk.django.introspect import schema_from_apps
+from fastnk.django.report import Difference, RestoreOptions, RestoreReport
+from fastnk.errors import FindingsError, RestoreError
+from tests.project.zoo import models as zoo
+from tests.test_restore import keeper, keyed, load, record, refused
+from tests.zoo import put, rows, tables
+
+KEEP = RestoreOptions(on_existing="keep")
+ERROR = RestoreOptions(on_existing="error")
+IGNORE = RestoreOptions(ignore_nonexistent=True)
+
+
+def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
+    return load(alias, list(records), schema_from_apps(), **options)
+
+
+def vault(name: str, **fields: Any) -> dict[str, Any]:
+    return keyed("zoo.vault", name, name=name, **fields)
+
+
+def user(name: str, **fields: Any) -> dict[str, Any]:
+    plain = {"password": "!", "date_joined": "2001-02-03T04:05:06Z", "username": name}
+    return keyed("auth.user", name, **plain | fields)
+
+
+# Rows that exist
+
+
+def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
+    restored(new, vault("a", small=1), vault("b", small=1))
+    changed = [vault("a", small=2), vault("b", small=1), vault("c", small=3)]
+    report = restored(new, *changed, options=KEEP)
+    assert (report.created, report.updated, report.unchanged, report.kept) == (1, 0, 1, 1)
+    assert {row.name: row.small for row in rows(zoo.Vault, new)} == {"a": 1, "b": 1, "c": 3}
+    found = refused(new, changed, schema=schema_from_apps(), options=ERROR)
+    assert found == [("FNK419", 1, None)]
+    assert restored(new, changed[1], options=ERROR).unchanged == 1
+
+
+def test_rows_that_the_backup_does_not_know_are_counted(new: str) -> None:
+    restored(new, vault("a"), vault("b"))
+    report = restored(new, vault("b"), vault("c"))
+    assert report.models["zoo.vault"].unknown_rows == 1
+    assert report.rows_present == 2
+    assert sorted(row.name for row in rows(zoo.Vault, new)) == ["a", "b", "c"]
+
+
+def test_differences_are_told_but_for_secrets(new: str) -> None:
+    restored(new, vault("a", small=1, api_token="one"))
+    records = [vault("a", small=2, api_token="two")]
+    report = restored(new, *records, dry_run=True, options=RestoreOptions(diff=True))
+    assert sorted(report.differences, key=lambda one: one.field) == [
+        Difference("zoo.vault", '["a"]', "api_token", "(not shown)", "(not shown)"),
+        Difference("zoo.vault", '["a"]', "small", 1, 2),
+    ]
+    assert rows(zoo.Vault, new).get().small == 1
+
+
+# Rights
+
+
+def test_changes_of_rights_have_a_section(new: str) -> None:
+    restored(new, user("anna", is_staff=False, groups=[]), user("bela"))
+    permission = rows(Permission, new).filter(codename="add_animal").get().natural_key()
+    group = keyed("auth.group", "vets", name="vets", permissions=[list(permission)])
+    anna = user("anna", is_staff=True, groups=[["vets"]])
+    report = restored(new, group, anna, user("bela"), user("carl", is_superuser=True))
+    told = {(one.model, one.row, one.change) for one in report.privileges}
+    assert told == {
+        ("auth.group", '["vets"]', "1 of permissions, as a new row"),
+        ("auth.user", '["anna"]', "is_staff: False -> True"),
+        ("auth.user", '["anna"]', "groups: 1 more, 0 less"),
+        ("auth.user", '["carl"]', "is_superuser, as a new row"),
+    }
+    assert rows(User, new).get(username="anna").groups.get() == rows(Group, new).get()
+    assert restored(new, group, anna).privileges == []
+
+
+# Secrets
+
+
+def test_secrets_are_not_in_findings(new: str) -> None:
+    records = [vault("a", api_token=["s3cret"] * 9, small=10**20)]
+    with pytest.raises(FindingsError) as caught:
+        restored(new, *records)
+    assert "small" in str(caught.value)
+    assert "s3cret" not in str(caught.value) + json.dumps(caught.value.as_dict())
+
+
+def test_secrets_are_not_in_the_words_of_the_database(new: str) -> None:
+    put(new, zoo.Vault, id=1, name="a", code="1", api_token="s3cret", small=0, data={})
+    with pytest.raises(Error) as caught, transaction.atomic(using=new):
+        connections[new].cursor().execute("INSERT INTO zoo_vault SELECT * FROM zoo_vault")
+    assert "s3cret" not in reason(caught.value)
+    assert "zoo_vault" in reason(caught.value)
+    with pytest.raises(Error) as caught, transaction.atomic(using=new):
+        connections[new].cursor().execute("UPDATE zoo_vault SET small = NULL")
+    assert "s3cret" not in reason(caught.value)
+
+
+# Unique columns
+
+
+def test_unique_column_of_a_row_with_another_key(new: str) -> None:
+    restored(new, vault("a", code="1"), vault("b", code="2"))
+    records = [vault("a", code="1"), vault("c", code="2"), vault("d", code=None)]
+    assert refused(new, records, schema=schema_from_apps()) == [("FNK418", 2, "code")]
+
+
+def test_unique_column_twice_in_the_backup(new: str) -> None:
+    records = [vault(str(number), code=str(number // 2 or number)) for number in range(6)]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [("FNK418", 3, "code"), ("FNK418", 4, "code"), ("FNK418", 6, "code")]
+
+
+def test_keys_and_pks_that_occur_twice_where_nothing_refers_to_the_rows(new: str) -> None:
+    records = [vault("a"), vault("b"), vault("a")]
+    assert refused(new, records, schema=schema_from_apps()) == [("FNK415", 3, None)]
+    events = [record("zoo.reading", str(UUID(int=n // 2)), celsius=1.0) for n in range(3)]
+    assert ("FNK415", 2, None) in refused(new, events, schema=schema_from_apps())
+
+
+# What the project no longer has
+
+
+def test_what_the_project_no_longer_has_is_listed_or_left_out(new: str) -> None:
+    records = [vault("a", gone=1), vault("b", gone=2), record("zoo.gone", 1), vault("c")]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [("FNK412", 1, "gone"), ("FNK412", 2, "gone"), ("FNK411", 3, None)]
+    report = restored(new, *records, options=IGNORE)
+    assert report.created == 3
+    assert report.left_out == {"zoo.vault.gone": 2, "zoo.gone": 1}
+
+
+# Values
+
+
+VALUES: dict[str, list[Any]] = {
+    "code": ["\t\\N\\.\n\ré漢📋", "", "None", "\\"],
+    "content": ["s3cret", "", None, "ü"],
+    "api_token": ["", None, "null", "NULL"],
+    "small": [-32768, 32767, 0, "5"],
+    "amount": ["999.99", "-0.01", None, "5"],
+    "place": ["10.0.0.1", "2001:db8::1", None, "::ffff:10.0.0.1"],
+    "data": [{"ä": [1, 2.5, None, "x\ty"]}, None, [], "text"],
+    "wait": ["P1DT02H03M04.500000S", "P0DT00H00M00S", None, "1 02:00:00"],
+    "at": ["12:34:56.789", "00:00:00", None, "23:59"],
+    "share": [1, 0.1, None, 1e300],
+    "key": [str(UUID(int=7)), UUID(int=8).hex, None, str(UUID(int=9)).upper()],
+    "moment": [
+        "2024-02-29T12:34:56.789Z",
+        "2024-02-29T12:34:56.789123+05:30",
+        None,
+        "1999-12-31T23:59:59Z",
+    ],
+}
+
+
+def test_every_kind_of_value_arrives_the_fast_way_and_the_slow(new: str) -> None:
+    """The oracle is each field's own `to_python`; the fast way takes over at the second record."""
+    names = [str(number) for number in range(4)]
+    records = [
+        vault(name, **{field: values[number] for field, values in VALUES.items()})
+        for number, name in enumerate(names)
+    ]
+    for records_now in (records, records[::-1]):
+        QuerySet(zoo.Vault, using=new).delete()
+        report = restored(new, *records_now)
+        assert report.created == 4
+        for one in rows(zoo.Vault, new):
+            for field, values in VALUES.items():
+                expected = zoo.Vault._meta.get_field(field).to_python(values[int(one.name)])
+                assert getattr(one, field) == expected, field
+        assert restored(new, *records_now).unchanged == 4
+
+
+def test_values_arrive_in_python_types(new: str) -> None:
+    restored(
+        new, *[vault(str(n), **{f: v[0] for f, v in VALUES.items() if f != "code"}) for n in "ab"]
+    )
+    row = rows(zoo.Vault, new).last()
+    assert row.content == "s3cret"
+    assert (row.amount, row.wait) == (Decimal("999.99"), timedelta(1, 7384, 500000))
+    assert row.at == time(12, 34, 56, 789000)
+    assert row.moment == datetime(2024, 2, 29, 12, 34, 56, 789000, UTC)
+    with connections[new].cursor() as cursor:
+        cursor.execute("SELECT content FROM zoo_vault")
+        assert cursor.fetchone() == ("terc3s:terces",)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("small", -(10**20)),
+        ("small", None),
+        ("amount", "1.005"),
+        ("amount", "1000.00"),
+        ("amount", "x"),
+        ("key", "123"),
+        ("moment", "2024-02-30T00:00:00Z"),
+    ],
+)
+def test_values_that_the_column_would_not_take_whole(new: str, field: str, value: Any) -> None:
+    records = [vault("a"), vault("b", **{field: value}), vault("c", **{field: value})]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [("FNK413", 2, field), ("FNK413", 3, field)]
+
+
+def test_text_that_is_too_long(new: str) -> None:
+    records = [vault("a"), vault("b", code="x" * 11)]
+    if connections[new].vendor == "sqlite":  # which takes it
+        assert restored(new, *records).created == 2
+    else:
+        assert refused(new, records, schema=schema_from_apps()) == [("FNK413", 2, "code")]
+
+
+def test_nul_in_text_and_in_json(new: str) -> None:
+    records = [vault("a"), vault("b", code="a\0b"), vault("c", data={"a": "\0"})]
+    if connections[new].vendor == "sqlite":  # which takes it
+        assert restored(new, *records).created == 3
+    else:
+        found = refused(new, records, schema=schema_from_apps())
+        assert found == [("FNK413", 2, "code"), ("FNK413", 3, "data")]
+
+
+def test_half_of_a_surrogate_pair_is_no_text(new: str) -> None:
+    records = [vault("a"), vault("b", code="\ud800")]
+    assert refused(new, records, schema=schema_from_apps()) == [("FNK413", 2, "code")]
+
+
+def test_refusal_in_the_midst_of_copy_names_the_model(new: str) -> None:
+    before = tables(new)
+    records = [vault("a"), vault("b", share=float("nan"), data={"a": float("nan")})]
+    with pytest.raises(RestoreError, match=r"zoo\.vault"):
+        restored(new, keeper("Anna"), *records)
+    assert tables(new) == before
+    assert not rows(zoo.Keeper, new).exists()
+
+
+# Signals
+
+
+def test_receivers_are_named_and_called_only_on_request(new: str) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def saved(sender: Any, instance: Any, raw: bool, using: str, **more: Any) -> None:
+        calls.append((instance.name, raw, using, more.get("created")))
+
+    def linked(sender: Any, action: str, instance: Any, pk_set: set[Any], **more: Any) -> None:
+        calls.append((action, instance.name, len(pk_set)))
+
+    signals.pre_save.connect(saved, zoo.Secret)
+    signals.post_save.connect(saved, zoo.Secret)
+    signals.m2m_changed.connect(linked, Group.permissions.through)
+    permission = list(rows(Permission, new).filter(codename="add_animal").get().natural_key())
+    records = [
+        keyed("zoo.secret", "A", name="A"),
+        keyed("auth.group", "vets", name="vets", permissions=[permission]),
+    ]
+    on = RestoreOptions(signals=True)
+    try:
+        report = restored(new, *records, dry_run=True)
+        assert [one.split(":")[0] for one in report.receivers] == [
+            "m2m_changed of auth.group",
+            "post_save of zoo.secret",
+            "pre_save of zoo.secret",
+        ]
+        assert calls == []
+        restored(new, *records, options=on)
+        assert calls == [
+            ("A", True, new, None),
+            ("A", True, new, True),
+            ("pre_add", "vets", 1),
+            ("post_add", "vets", 1),
+        ]
+        calls.clear()
+        records[0]["fields"]["hidden"] = True
+        records[1]["fields"]["permissions"] = []
+        restored(new, *records, options=on)
+        assert calls == [
+            ("A", True, new, None),
+            ("A", True, new, False),
+            ("pre_remove", "vets", 1),
+            ("post_remove", "vets", 1),
+        ]
+        assert restored(new, *records, options=on).unchanged == 2
+    finally:
+        signals.pre_save.disconnect(saved, zoo.Secret)
+        signals.post_save.disconnect(saved, zoo.Secret)
+        signals.m2m_changed.disconnect(linked, Group.permissions.through)
