@@ -510,6 +510,22 @@ def test_natural_keys_in_xml_and_yaml_stay_as_they_are(kind: str, tmp_path: Path
     assert second["fields"] == {"name": "Bea", "mentor": ["Anna"]}
 
 
+@pytest.mark.parametrize("kind", ["xml", "yaml"])
+def test_records_without_pks_in_xml_and_yaml_ask_no_database(kind: str, tmp_path: Path) -> None:
+    """Tests without a fixture for it have no database with tables."""
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    serializers = pytest.importorskip("django.core.serializers")
+    from django.contrib.auth.models import User
+
+    options = {"fields": ("username", "is_staff"), "use_natural_primary_keys": True}
+    text = serializers.serialize(kind, [User(pk=1, username="ann")], **options)
+    schema = Schema.loads(b'{"version": 1, "models": {"auth.user": {"natural_key": ["username"]}}}')
+    fastnk.convert(text.encode(), tmp_path / "out", schema)
+    (one,) = json.loads((tmp_path / "out").read_bytes())
+    assert one == {"model": "auth.user", "fields": {"username": "ann", "is_staff": False}}
+
+
 # ---- outputs ----
 
 DECOMPRESS = {"gz": gzip.decompress, "bz2": bz2.decompress, "xz": lzma.decompress}

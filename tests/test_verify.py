@@ -354,7 +354,7 @@ def test_any_order_where_it_is_asked_for(style: str, spelling: Spelling) -> None
     assert verified(new).total > in_order.total
 
 
-@pytest.mark.parametrize("name", FAULTS.keys() - {"records in other order"})
+@pytest.mark.parametrize("name", sorted(FAULTS.keys() - {"records in other order"}))
 def test_planted_fault_in_any_order(name: str) -> None:
     records = json.loads(converted())
     FAULTS[name][0](records)

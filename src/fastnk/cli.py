@@ -62,11 +62,13 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="read all of it, not only its head")
     add_encoding_argument(parser)
     parser.add_argument("--salvage", action="store_true", help="look at what is whole of them")
+    add_methods_argument(parser)
 
 
 def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.detect import BackupFormatDetector
 
+    _set_up_project(options.settings)
     schema = _load_schema(options.schema)
     detector = BackupFormatDetector(
         schema, full=options.full, encoding=options.encoding, salvage=options.salvage
@@ -148,6 +150,7 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
 def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backup", metavar="BACKUP")
     add_encoding_argument(parser)
+    add_methods_argument(parser)
     parser.add_argument(
         "--example", metavar="NEW", help="a newer backup with natural keys, to learn from"
     )
@@ -168,6 +171,7 @@ def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome
     from fastnk.infer import infer
     from fastnk.proposal import COLUMNS
 
+    _set_up_project(options.settings)
     if not 0 <= options.minimum <= 1:
         raise UsageError("--minimum is a number from 0 to 1")
     proposal = infer(options.backup, options.example, keys=options.keys, encoding=options.encoding)
@@ -264,7 +268,7 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         metavar="MODULE",
-        help="the project's settings module, where methods of the project make natural keys",
+        help="the project's settings module, for natural keys made by methods and for XML",
     )
 
 

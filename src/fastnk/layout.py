@@ -260,10 +260,9 @@ class Layout:
     def summary(self) -> str:
         """What salvage keeps and loses, in a sentence."""
         kept = f"kept {self.records:,} whole records"
-        lost = (
-            f"lost {self.lost_bytes:,} bytes in {self.loss_count:,} places,"
-            f" {self.lost_records:,} records that seem to begin in them"
-        )
+        lost = f"lost {_count(self.lost_bytes, 'byte')} in {_count(self.loss_count, 'place')}"
+        if self.lost_records:
+            lost += f", where {_count(self.lost_records, 'record')} seem to begin"
         causes = "".join(f"; {cut}" for cut in sorted(self._cuts))
         return f"{kept}, {lost}{causes}"
 
@@ -381,3 +380,7 @@ def _between(chunks: Chunks, start: int, end: int) -> Chunks:
             yield chunk[max(0, start) : end]
         start -= len(chunk)
         end -= len(chunk)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

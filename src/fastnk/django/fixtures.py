@@ -6,12 +6,15 @@ No database is asked: natural keys of relations stay natural keys. What XML coul
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Literal
+from uuid import UUID
 from xml.dom.minidom import Element
 from xml.sax import SAXException
 
 from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.core.serializers import base, xml_serializer
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.encoding import is_protected_type
@@ -72,9 +75,13 @@ class _Deserializer(xml_serializer.Deserializer):  # type: ignore[misc]
     """Django's, which notes what each object spells out and leaves natural keys alone."""
 
     def _handle_object(self, node: Element) -> Any:
+        has_pk = node.hasAttribute("pk")
+        if not has_pk:
+            # Else Django looks in the database for the row with this natural key.
+            node.setAttribute("pk", _some_pk(self._get_model_from_node(node, "model")))
         found = super()._handle_object(node)
         found.names = [one.getAttribute("name") for one in node.getElementsByTagName("field")]
-        found.has_pk = node.hasAttribute("pk")
+        found.has_pk = has_pk
         return found
 
     def _handle_fk_field_node(self, node: Element, field: Any) -> Any:
@@ -86,6 +93,15 @@ class _Deserializer(xml_serializer.Deserializer):  # type: ignore[misc]
         if node.getElementsByTagName("natural"):
             return base.DEFER_FIELD
         return super()._handle_m2m_field_node(node, field)
+
+
+def _some_pk(model: type[Any]) -> str:
+    """What the pk of a model may be."""
+    for text in ("0", str(UUID(int=0)), "2000-01-01"):
+        with contextlib.suppress(ValidationError, ValueError):
+            model._meta.pk.to_python(text)
+            return text
+    return "0"
 
 
 def _record(found: Any) -> dict[str, Any]:
