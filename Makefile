@@ -11,8 +11,8 @@ demo: .venv/demo.ok
 	$(BIN)/fastnk demo
 
 test: .venv/test.ok .venv/django42.ok
-	$(BIN)/python -m pytest --numprocesses auto
-	PYTHONPATH="$(DJANGO42)" $(BIN)/python -m pytest --numprocesses auto $(DJANGO42_TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	PYTHONPATH="$(DJANGO42)" $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(DJANGO42_TESTS)
 
 lint: .venv/test.ok .venv/lint.ok
 	$(BIN)/ruff check .

@@ -67,7 +67,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--size", type=float, default=256, help="megabytes of the backups for everyone")
     add("--layouts", nargs="+", choices=generate.LAYOUTS, default=[*generate.LAYOUTS])
     add("--competitors", nargs="+", choices=EVERYONE, default=[*EVERYONE])
-    add("--gzip-size", type=float, default=0, help="megabytes before compression; 0: leave out")
+    add("--gzip-size", type=float, default=64, help="megabytes before compression; 0: leave out")
     add("--smallest", type=float, default=16, help="megabytes; then four times as much, and so on")
     add("--up-to", type=float, default=1024, help="megabytes of the largest; 4096 takes long")
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")

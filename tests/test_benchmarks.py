@@ -321,7 +321,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "benchmarks", "--size", "0.3", "--runs", "2"]
     command += ["--layouts", "compact", "jsonl", "--slow-runs", "1"]
     command += ["--smallest", "0.1", "--up-to", "0.4", "--relations-size", "0.2"]
-    command += ["--memory-rows", "3000"]
+    command += ["--memory-rows", "3000", "--gzip-size", "0.2"]
     command += ["--data", str(folder / "data"), "--results", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -343,13 +343,16 @@ def test_results_say_what_ran_where(document: dict[str, Any]) -> None:
     assert {"python", "fastnk", "orjson", "msgspec", "ijson"} <= set(document["versions"])
     assert document["idle_peak_bytes"] > 1e6
     titles = [(case["layout"], case["megabytes"]) for case in document["cases"]]
-    assert titles == [("compact", 0.3), ("jsonl", 0.3)]
+    assert titles == [("compact", 0.3), ("jsonl", 0.3), ("compact, gzip", 0.2)]
     assert [case["megabytes"] for case in document["sizes"]] == [0.1, 0.4]
     assert [case["relations"] for case in document["relations"]] == [*fields.COUNTS]
 
 
 def test_results_follow_from_the_seconds(document: dict[str, Any]) -> None:
-    for case in document["cases"]:
+    *cases, compressed = document["cases"]
+    assert {row["name"] for row in compressed["competitors"]} == {*running.FASTNK, "regzip"}
+    assert compressed["outputs_equal"] == sorted(running.FASTNK)
+    for case in cases:
         rows = {row["name"]: row for row in case["competitors"]}
         assert set(rows) == set(running.EVERYONE)
         assert case["outputs_equal"] == sorted(running.CONVERTERS)
@@ -432,7 +435,7 @@ def test_readme_gets_its_figures(results: Path, document: dict[str, Any]) -> Non
     before, between = (results.parent / "README.md").read_text().split("<!-- figures -->\n")
     assert before == "before\n"
     assert between == report.readme_part(document) + "<!-- end of the figures -->\n"
-    assert between.count("| `fastnk_1` |") == 2
+    assert between.count("| `fastnk_1` |") == 3
 
 
 def test_figures_in_the_readme_are_those_of_the_results_file() -> None:
