@@ -119,17 +119,20 @@ class Writer:
         for names, group in alike.items():
             if names:
                 self._update_columns(plan, names, group)
+        for name in plan.many:
+            self._unlink(plan, name, [key for one in batch for key in one.removed.get(name, ())])
+        # From here on a COPY may be open, and no other statement can be made.
         for name, column in plan.many.items():
-            path = f"{plan.label}.{name}"
-            gone = [link for change in batch for link in change.removed.get(name, ())]
-            through = QuerySet(column.through, using=self._database)
-            with _named(path):
-                for chunk in chunks(gone, rows_per_statement(plan, self._database)):
-                    through.filter(pk__in=chunk)._raw_delete(self._database)
             links = [
                 (change.row.pk, target) for change in batch for target in change.added.get(name, ())
             ]
-            self._link(column, path, links)
+            self._link(column, f"{plan.label}.{name}", links)
+
+    def _unlink(self, plan: Plan, name: str, pks: list[Any]) -> None:
+        through = QuerySet(plan.many[name].through, using=self._database)
+        with _named(f"{plan.label}.{name}"):
+            for chunk in chunks(pks, rows_per_statement(plan, self._database)):
+                through.filter(pk__in=chunk)._raw_delete(self._database)
 
     def _values(self, table: Table, name: str, pks: list[Any]) -> Sequence[Any]:
         """A column of new rows; where the records do not say it, its default."""
