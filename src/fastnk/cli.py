@@ -535,6 +535,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the rows back before commit, compare them with the backup",
     )
+    add_resource_arguments(parser)
     add_conversion_arguments(parser)
 
 
@@ -551,6 +552,8 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         embedded=options.embedded,
         salvage=options.salvage,
         encoding=options.encoding,
+        jobs=options.jobs,
+        memory_limit=options.memory_limit,
         on_existing=options.on_existing,
         ignore_nonexistent=options.ignore_nonexistent,
         diff=options.diff,
@@ -582,6 +585,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
         if name.startswith("on_") and word != default:
             words += [f"--{name.replace('_', '-')}", word]
     words += ["--encoding", options.encoding] if options.encoding else []
+    words += ["--memory-limit", str(options.memory_limit)] if options.memory_limit else []
     return [*words, "--salvage"] if options.salvage else words
 
 

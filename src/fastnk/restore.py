@@ -60,6 +60,8 @@ class UnifiedRestoreManager:
         embedded: bool = False,
         salvage: bool = False,
         encoding: str | None = None,
+        jobs: int | None = None,
+        memory_limit: int | None = None,
         on_existing: Literal["update", "keep", "error"] = "update",
         ignore_nonexistent: bool = False,
         diff: bool = False,
@@ -96,6 +98,8 @@ class UnifiedRestoreManager:
             embedded=embedded,
             salvage=salvage,
             encoding=encoding,
+            jobs=jobs,
+            memory_limit=memory_limit,
             progress=progress,
         )
 
