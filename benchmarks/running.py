@@ -36,7 +36,7 @@ EVERYONE = (*CONVERTERS, *FLOORS)
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
 }
-PATIENCE = 20.0
+PATIENCE = 12.0
 """Seconds; a competitor whose runs have taken longer is not run again, so that there is an end."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""
