@@ -522,7 +522,7 @@ cdef class Indexer(Walker):
                 return False
             at = (at + 1) & (index.size - 1)
             slot = slot_at(index, at, &self.filling, &self.spill)
-        return slot != NULL and put_slot(index, word, &self.filling, &self.spill)
+        return slot != NULL and fill_slot(index, slot, word, &self.filling)
 
     cdef bint is_same_id(self, ModelState *m, int column, uint64_t a, uint64_t b) noexcept nogil:
         cdef const Rows *rows = &m.table.rows
@@ -1343,12 +1343,8 @@ cdef class Indexer(Walker):
                 return False
             if self.keys_only and not other[0] & ROW_OF_KEYS:
                 return True
-        else:
-            index.used += 1
-        slot[0] = word
-        self.filling.changed |= index.file != 0
         stored[0] = True
-        return True
+        return fill_slot(index, slot, word, &self.filling)
 
     cdef bint note_duplicate_pk(self, ModelState *m, int column, Text id) noexcept nogil:
         cdef int i

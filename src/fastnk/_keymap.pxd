@@ -287,11 +287,14 @@ cdef inline bint put_slot(Index *index, uint64_t word, Window *window, Spill *sp
     while slot != NULL and slot[0]:
         at = (at + 1) & (index.size - 1)
         slot = slot_at(index, at, window, spill)
-    if slot == NULL:
-        return False
+    return slot != NULL and fill_slot(index, slot, word, window)
+
+
+cdef inline bint fill_slot(Index *index, uint64_t *slot, uint64_t word,
+                           Window *window) noexcept nogil:
+    index.used += slot[0] == 0
     slot[0] = word
     window.changed |= index.file != 0
-    index.used += 1
     return True
 
 

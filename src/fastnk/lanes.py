@@ -98,7 +98,7 @@ class _Order(Generic[Task, Result]):
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[SimpleQueue[_Order[Any, Any] | None]]:
     """So many threads that do orders. `concurrent.futures` would do, but takes longer to import
-    than a hundred megabytes take to convert."""
+    than a few megabytes take to convert."""
     orders: SimpleQueue[_Order[Any, Any] | None] = SimpleQueue()
 
     def keep_working() -> None:
