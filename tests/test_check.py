@@ -155,11 +155,17 @@ def test_member_that_stands_twice() -> None:
     assert (row.code, row.option) == ("FNK306", "--on-duplicate-member")
 
 
-def test_backup_that_is_cut_off() -> None:
-    report = check(SCHEMA, dump(GOOD)[:-1])
-    row = only(report, "cut_off")
-    assert (row.severity, row.code, row.option) == ("misfit", "FNK205", "--salvage")
-    assert report.records == 7
+def test_damage_is_a_misfit_that_salvage_allows() -> None:
+    for backup in (dump(GOOD)[:-1], b"Loading\n" + dump(GOOD)):
+        report = check(SCHEMA, backup)
+        row = only(report, "damage")
+        assert (row.severity, row.option) == ("misfit", "--salvage")
+        assert "7 whole records" in row.what
+        assert report.records == 7
+        allowed = check(SCHEMA, backup, salvage=True)
+        assert only(allowed, "damage").severity == "warning"
+        assert allowed.fits
+        assert allowed.damage
 
 
 def test_misfits_come_first_and_rows_have_cells() -> None:

@@ -161,7 +161,7 @@ def test_salvage_exits_with_3_and_says_what_is_lost(
     assert "--salvage" in message
     assert convert(backup, out, schema, "--salvage") == 3
     assert [record["natural_key"] for record in json.loads(out.read_text())] == [["ann"]]
-    assert "kept 1 whole records" in capsys.readouterr().out
+    assert "kept 1 whole record," in capsys.readouterr().out
 
 
 def test_keys_supply_what_the_backup_leaves_out(tmp_path: Path, schema: Path) -> None:
@@ -308,3 +308,82 @@ def test_salvage_lists_what_is_lost(
     assert "bytes 0 to 15" in shown
     assert "WARNING: beware" in shown
     assert "Done" in shown
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> list[str]:
+    """One backup in two files; the records of the second refer to those of the first."""
+    staff = [
+        {"model": "users.user", "pk": pk, "fields": {"username": f"u{pk}", "manager": pk - 2}}
+        for pk in (3, 4)
+    ]
+    files = [write(tmp_path / "a.json", USERS), write(tmp_path / "b.json", staff)]
+    return [str(file) for file in files]
+
+
+def test_every_verb_takes_several_files_as_one_backup(
+    tmp_path: Path, schema: Path, halves: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, by = str(tmp_path / "out.json"), ["--schema", str(schema)]
+    assert main(["detect", *halves, "--together"]) == 0
+    assert main(["schema", "infer", *halves]) == 0
+    assert main(["schema", "check", str(schema), *halves]) == 0
+    assert main(["convert", *halves, out, *by]) == 0
+    assert main(["verify", *halves, out, *by]) == 0
+    told = capsys.readouterr().out
+    assert "4 records: fits" in told
+    assert "faithful" in told
+    managers = [record["fields"]["manager"] for record in json.loads(Path(out).read_text())]
+    assert managers == [None, None, ["ann"], ["bob"]]
+
+
+def test_every_verb_takes_standard_input_and_pipes(
+    tmp_path: Path, schema: Path, halves: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piped(*words: str) -> int:
+        reading, writing = os.pipe()
+        os.write(writing, Path(halves[0]).read_bytes())
+        os.close(writing)
+        with os.fdopen(reading) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            return main([*words])
+
+    out, by = str(tmp_path / "out.json"), ["--schema", str(schema)]
+    assert piped("detect", "-") == 0
+    assert piped("schema", "infer", "-", halves[1]) == 0
+    assert piped("schema", "check", str(schema), "-", halves[1]) == 0
+    assert piped("convert", "-", halves[1], out, *by) == 0
+    assert piped("verify", "-", halves[1], out, *by) == 0
+
+
+def test_every_verb_says_what_salvage_would_do_and_does_it(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "b.json"
+    backup.write_bytes(b"Loading\n" + json.dumps(USERS).encode())
+    out, by = str(tmp_path / "out.json"), ["--schema", str(schema)]
+    verbs = {
+        "detect": [str(backup)],
+        "schema infer": [str(backup)],
+        "convert": [str(backup), out, *by],
+        "verify": [str(backup), out, *by],
+    }
+    for verb, words in verbs.items():
+        assert main([*verb.split(), *words, "--json"]) == 1
+        told = capsys.readouterr()
+        assert "--salvage, which keeps 2 whole records, loses 7 bytes in 1 place" in told.err
+        (loss,) = json.loads(told.out)["error"]["salvage"]["losses"]
+        assert (loss["start"], loss["end"], loss["seen"]) == (0, 7, "Loading")
+        assert main([*verb.split(), *words, "--salvage"]) == 3
+        assert "lost 7 bytes in 1 place" in capsys.readouterr().out
+    assert main(["schema", "check", str(schema), str(backup)]) == 4
+    assert main(["schema", "check", str(schema), str(backup), "--salvage"]) == 3
+
+
+def test_cut_off_backup_is_detected_with_what_salvage_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "b.json"
+    backup.write_text(json.dumps(USERS)[:-20])
+    assert main(["detect", str(backup)]) == 0
+    assert "--salvage keeps 1 whole record, loses" in capsys.readouterr().out

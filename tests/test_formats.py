@@ -88,6 +88,14 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
+def locked(archive: bytes) -> bytes:
+    """As if its first file needed a password."""
+    data = bytearray(archive)
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
 def package(checksum: str | None = None) -> dict[str, bytes]:
     digest = hashlib.sha256(TEXT).hexdigest() if checksum is None else checksum
     return {
@@ -188,6 +196,15 @@ YAML_BOMB = (
     )
 )
 
+KEEPERS = [one for one in RECORDS if one["pk"] < 100]
+PUPILS = [one for one in RECORDS if one["pk"] > 100]
+PARTS = {"a.json": KEEPERS, "b.json": PUPILS[:20], "c.json": PUPILS[20:]}
+ZIP = zipped({name: json.dumps(part, indent=1).encode() for name, part in PARTS.items()})
+THIRD = ZIP.rindex(b"PK\x03\x04")
+DAMAGED_ZIP = ZIP[: THIRD - 150] + b"\xff" * 20 + ZIP[THIRD - 130 :]
+IN_PART = ("cut in a gzip stream", "cut in UTF-16", "cut in a zip", "cut in a tar")
+"""Damage of which it depends on the compression how much is whole."""
+
 Maker = Callable[[Path], Backup]
 MAKERS: dict[str, Maker | bytes] = {
     "plain file": TEXT,
@@ -202,6 +219,11 @@ MAKERS: dict[str, Maker | bytes] = {
     "tar": tarred({"readme.txt": b"hello", "backup.json": TEXT}),
     "compressed tar": tarred({"a/readme.txt": b"hello", "a/backup.json": TEXT}, "w:gz"),
     "tar of compressed files": tarred({"backup.json.gz": GZIP, "readme.txt": b"hello"}),
+    "zip in a compressed stream": gzip.compress(zipped({"a.txt": b"hello", "b.json": TEXT})),
+    "zip in a tar": tarred({"readme.txt": b"hello", "a.zip": zipped({"b.json": TEXT})}),
+    "compressed tar in a zip": zipped({"a.txt": b"a", "a.tgz": tarred({"b.json": TEXT}, "w:gz")}),
+    "tar in a tar": tarred({"a.tar": tarred({"b.json": TEXT}), "z.txt": b"hello"}),
+    "zip with a password": locked(zipped({"b.json": TEXT})),
     "EDMS package": tarred(package(), "w:gz"),
     "folder": folder,
     "list of files": lambda path: [str(folder(path) / name) for name in by_model()],
@@ -235,6 +257,9 @@ MAKERS: dict[str, Maker | bytes] = {
     "cut in a string": COMPACT[: COMPACT.rindex(b"quoted")],
     "cut in a character": COMPACT[: COMPACT.index("Č".encode()) + 1],
     "cut in a gzip stream": GZIP[: len(GZIP) // 2],
+    "cut in a zip": ZIP[: THIRD + 250],
+    "cut in a tar": tarred({"a.txt": b"hello", "b.json": TEXT})[: 2048 + len(TEXT) // 2],
+    "damaged file in a zip": DAMAGED_ZIP,
     "trailing comma": COMPACT[:-1] + b",]",
     "missing comma": COMPACT.replace(b'}}, {"model"', b'}} {"model"', 1),
     "NUL bytes at the end": TEXT + bytes(4096),
@@ -316,9 +341,13 @@ def test_row(row: formats.Row, tmp_path: Path) -> None:
     want = expected(row)
     if row.name in ("folder", "list of files", "one file per model"):
         want.sort(key=lambda one: not one["natural_key"][0].startswith("P-"))
-    if row.name in ("cut in a gzip stream", "cut in UTF-16"):
+    if row.name in IN_PART:
+        ordered = natural(KEEPERS + PUPILS) if row.name == "cut in a zip" else natural(RECORDS)
         assert 0 < len(got) < len(want)
-        assert got == natural(RECORDS[: len(got)]) or report.dangling
+        assert got == ordered[: len(got)] or report.dangling
+    elif row.name == "damaged file in a zip":
+        assert len(KEEPERS + PUPILS[20:]) <= len(got) < len(want)
+        assert all(one in got for one in natural(KEEPERS + PUPILS[20:]))
     else:
         assert got == want
     assert report.complete == (row.how != "salvage")
@@ -486,9 +515,10 @@ def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_pa
     )
 
 
-def test_yaml_whose_aliases_grow_is_stopped() -> None:
+def test_yaml_whose_aliases_grow_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("yaml")
     pytest.importorskip("django")
+    monkeypatch.setattr("fastnk.django.fixtures.FREE_BYTES", 1 << 20)
     with pytest.raises(BackupSyntaxError, match="FNK212"):
         LegacyBackupConverter(SCHEMA).convert_bytes(YAML_BOMB)
 
@@ -603,13 +633,62 @@ def test_package_that_is_not_to_be_trusted(data: bytes) -> None:
 
 
 def test_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that no single layer, and no single file, gives away."""
     from fastnk import compression
 
     monkeypatch.setattr(compression, "FREE_BYTES", 1 << 20)
-    bomb = lzma.compress(b" " * (64 << 20))
-    for data in (bomb, gzip.compress(bomb), bz2.compress(b" " * (64 << 20))):
-        with pytest.raises(BackupSyntaxError, match="FNK210"):
+    blank = json.dumps(RECORDS[:1]).encode()[:-1] + b" " * (8 << 20)
+    bomb = lzma.compress(blank)
+    small = lzma.compress(blank[: 900 << 10])
+    several = {f"{number}.json": small for number in range(40)}
+    for data in (
+        bomb,
+        gzip.compress(bomb),
+        bz2.compress(blank),
+        zipped({"a.json": bomb}),
+        zipped({"a.json": gzip.compress(blank)}),
+        tarred({"a.json": gzip.compress(gzip.compress(blank))}, "w:gz"),
+        tarred({"a.zip": zipped({"a.json": bomb})}, "w:gz"),
+        tarred(several, "w:gz"),
+        gzip.compress(zipped(several)),
+    ):
+        with pytest.raises(BackupSyntaxError, match=r"FNK210 .* 1,000 times"):
             LegacyBackupConverter(SCHEMA).convert_bytes(data)
+
+
+def test_zip_whose_files_overlap_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory names the same bytes a thousand times."""
+    from fastnk import compression
+
+    monkeypatch.setattr(compression, "FREE_BYTES", 1 << 20)
+    one = zipped({"0000.json": b" " * (8 << 20)})
+    start = one.index(b"PK\x01\x02")
+    entry, end = one[start : one.index(b"PK\x05\x06")], one[one.index(b"PK\x05\x06") :]
+    entries = b"".join(entry.replace(b"0000", b"%04d" % number) for number in range(1000))
+    counts = (1000).to_bytes(2, "little") * 2 + len(entries).to_bytes(4, "little")
+    data = one[:start] + entries + end[:8] + counts + end[16:]
+    with pytest.raises(FastnkError, match=r"FNK210|FNK205"):
+        fastnk.detect(data)
+
+
+def test_tar_header_that_fills_the_memory_is_stopped() -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 2 << 20
+    data = header.tobuf(tarfile.USTAR_FORMAT) + b" " * (2 << 20) + tarred({"a.json": TEXT})
+    with pytest.raises(BackupSyntaxError, match="header of 2,097,152 bytes"):
+        fastnk.detect(data)
+
+
+def test_damage_of_a_tar_is_not_taken_for_its_end() -> None:
+    data = bytearray(tarred({"a.json": COMPACT, "b.json": b"[]"}))
+    at = data.index(b"b.json")
+    data[at + 148 : at + 156] = b"no sum!!"
+    with pytest.raises(BackupSyntaxError, match="FNK205"):
+        fastnk.detect(bytes(data))
+    assert fastnk.detect(bytes(data), salvage=True).damage
+    without_end = tarred({"a.json": COMPACT})[: 512 + -(-len(COMPACT) // 512) * 512]
+    with pytest.raises(BackupSyntaxError, match="FNK205"):
+        fastnk.detect(without_end)
 
 
 def test_too_many_layers() -> None:

@@ -470,14 +470,21 @@ def test_document_is_ready_for_json() -> None:
 # ---- input -------------------------------------------------------------------------------------
 
 
-def test_a_backup_that_is_cut_off_is_used_up_to_there() -> None:
-    whole = dump(OLD)
-    proposal = infer(whole[:-40])
-    assert any("cut off at byte" in note for note in proposal.notes)
+def test_a_damaged_backup_is_refused_or_salvaged() -> None:
+    cut = dump(OLD)[:-40]
+    with pytest.raises(BackupSyntaxError, match="FNK205") as caught:
+        infer(cut)
+    salvage = caught.value.salvage
+    assert salvage is not None
+    assert (salvage.records, salvage.lost_records) == (len(OLD) - 1, 1)
+    proposal = infer(cut, salvage=True)
     assert sum(proposal.models.values()) == len(OLD) - 1
+    (damage,) = proposal.damage
+    assert damage in proposal.notes
+    assert f"bytes {salvage.losses[0]['start']:,} to {len(cut):,}" in damage
 
 
-@pytest.mark.parametrize("backup", [b"", b"{", b"[1]", b"[]", b"log line\n["])
+@pytest.mark.parametrize("backup", [b"", b"{", b"[1]", b"[]", b"log line\n[", b'[{"a": 1}]'])
 def test_what_is_no_backup_is_refused(backup: bytes) -> None:
     with pytest.raises(BackupSyntaxError):
         infer(backup)

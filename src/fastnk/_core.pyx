@@ -31,7 +31,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import os
 
-from fastnk.errors import BackupSyntaxError, Place
+from fastnk.errors import MAX_MODELS, BackupSyntaxError, Place
 
 from fastnk._keymap cimport *
 from fastnk._text cimport *

@@ -58,7 +58,8 @@ cdef enum Code:
 cdef enum:
     FIRST_CODE = 301
     CODES = 12
-    MAX_UNKNOWN_MODELS = 10_000
+
+cdef int _max_unknown_models = MAX_MODELS
 
 _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_duplicate_key",
                  "on_null_key", "on_duplicate_member", "on_unresolved", "on_generic",
@@ -565,7 +566,7 @@ cdef class Indexer(Walker):
         cdef int *labels
         cdef int i
         cdef Text copy
-        if self.model_count - self.plan.model_count >= MAX_UNKNOWN_MODELS:
+        if self.model_count - self.plan.model_count >= _max_unknown_models:
             fail(&self.walk, MODELS, self.record.start, self.record.start)
             return NOWHERE
         self.walk.fault = MEMORY

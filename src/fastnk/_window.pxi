@@ -23,8 +23,8 @@ _FAULTS = {
     UNCLOSED: ("FNK205", "the backup is cut off before its closing bracket"),
     UTF8: ("FNK206", "not UTF-8"),
     DEPTH: ("FNK207", f"nested deeper than {MAX_DEPTH:,} levels"),
-    SIZE: ("FNK208", "a record is larger than the limit"),
-    MODELS: ("FNK209", "too many different models for a backup"),
+    SIZE: ("FNK208", "a record is larger than {max_record:,} bytes, which is the limit"),
+    MODELS: ("FNK209", f"more than {MAX_MODELS:,} different models that the schema does not know"),
 }
 _REMEDIES = {
     "FNK200": "look at that place; was the file edited, or mixed with other output?",
@@ -32,11 +32,11 @@ _REMEDIES = {
     "FNK202": "check that dumpdata was given the right apps",
     "FNK203": "give the output of dumpdata: a JSON array of records, or one record a line",
     "FNK204": 'a record is {"model": "app.model", "pk": …, "fields": {…}}',
-    "FNK205": "fetch the whole file again, or keep the complete records with --salvage",
+    "FNK205": "fetch the whole file again",
     "FNK206": "convert the file to UTF-8 first (iconv -t UTF-8)",
     "FNK207": "no Django field nests that deep; is this file what it seems?",
-    "FNK208": "raise max_record if that record is real",
-    "FNK209": "is this file what it seems?",
+    "FNK208": "is a bracket or a quote missing there? no row of a database is that large",
+    "FNK209": "is the schema that of this system? is this file what it seems?",
 }
 
 
@@ -251,6 +251,7 @@ cdef class Walker:
         code, what = _FAULTS[fault]
         record = None if fault == EMPTY or fault == NO_RECORDS else self.records + 1
         place = Place(self.name, offset, record)
+        what = what.format(max_record=self.max_record) if fault == SIZE else what
         raise BackupSyntaxError(what, code=code, place=place, remedy=_REMEDIES[code])
 
 

@@ -14,7 +14,7 @@ from fastnk.errors import Finding, FindingsError
 from fastnk.guess import guess_relations
 from fastnk.proposal import MINIMUM
 from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
-from fastnk.source import Backup, name_of, rereadable
+from fastnk.source import Backup, Progress, name_of, rereadable
 from fastnk.survey import ModelSurvey, Survey, survey
 
 Severity = Literal["misfit", "warning", "note"]
@@ -22,7 +22,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 Kind = Literal[
-    "cut_off",
+    "damage",
     "unknown_model",
     "absent_model",
     "absent_relation_field",
@@ -94,6 +94,8 @@ class CheckReport(msgspec.Struct, kw_only=True):
     """Records of each model of the backup."""
     rows: list[CheckRow]
     """Misfits first."""
+    damage: list[str] = []
+    """What is lost of the backup, if it is damaged."""
 
     @property
     def misfits(self) -> list[CheckRow]:
@@ -107,20 +109,22 @@ def check(
     *,
     embedded: bool = False,
     encoding: str | None = None,
+    salvage: bool = False,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Compare a schema (or the path of one) with a backup; nothing is written.
 
-    `keys` and `embedded` are what a conversion would be given. Raises `SchemaError`,
-    `SourceError`, and `BackupSyntaxError` for what is no backup; one that is cut off is used up
-    to there.
+    `keys`, `embedded` and `salvage` are what a conversion would be given. Of a damaged backup the
+    whole records are compared; the damage is a misfit, unless `salvage` allows it. Raises
+    `SchemaError`, `SourceError`, and `BackupSyntaxError` for what is no backup.
     """
     if not isinstance(schema, Schema):
         schema = Schema.load(schema)
     with rereadable(backup) as again:
-        held = survey(again, encoding=encoding)
+        held = survey(again, encoding=encoding, salvage=True, progress=progress)
         findings = _findings(schema, again, tuple(keys), embedded, encoding)
     rows = [
-        *(_cut_off(note) for note in held.cut_off),
+        *(_damage(what, salvage) for what in held.damage),
         *_models(schema, held),
         *_absent_fields(schema, held),
         *_finding_rows(findings),
@@ -129,6 +133,7 @@ def check(
     rows.sort(key=lambda row: SEVERITIES.index(row.severity))
     return CheckReport(
         backup=name_of(backup),
+        damage=held.damage,
         fits=all(row.severity != "misfit" for row in rows),
         records=held.records,
         models={label: model.records for label, model in sorted(held.models.items())},
@@ -171,10 +176,9 @@ def _findings(
 # ---- rows --------------------------------------------------------------------------------------
 
 
-def _cut_off(note: str) -> CheckRow:
-    return CheckRow(
-        severity="misfit", kind="cut_off", what=note, count=1, code="FNK205", option="--salvage"
-    )
+def _damage(what: str, is_allowed: bool) -> CheckRow:
+    severity: Severity = "warning" if is_allowed else "misfit"
+    return CheckRow(severity=severity, kind="damage", what=what, count=1, option="--salvage")
 
 
 def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:

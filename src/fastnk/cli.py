@@ -58,10 +58,12 @@ class Outcome(NamedTuple):
 
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backups", metavar="BACKUP", nargs="+", help="the backups to look at")
+    parser.add_argument(
+        "--together", action="store_true", help="they make up one backup, as in all other verbs"
+    )
     parser.add_argument("--schema", metavar="FILE", help="tell relations from other fields by it")
     parser.add_argument("--full", action="store_true", help="read all of it, not only its head")
-    add_encoding_argument(parser)
-    parser.add_argument("--salvage", action="store_true", help="look at what is whole of them")
+    add_reading_arguments(parser)
     add_methods_argument(parser)
 
 
@@ -71,16 +73,25 @@ def run_detect(options: argparse.Namespace, progress: Progress) -> Outcome:
     _set_up_project(options.settings)
     schema = _load_schema(options.schema)
     detector = BackupFormatDetector(
-        schema, full=options.full, encoding=options.encoding, salvage=options.salvage
+        schema,
+        full=options.full,
+        encoding=options.encoding,
+        salvage=options.salvage,
+        progress=progress,
     )
-    reports = {backup: detector.detect_format(backup) for backup in options.backups}
+    if options.together:
+        reports = {", ".join(options.backups): detector.detect_format(options.backups)}
+    else:
+        reports = {backup: detector.detect_format(backup) for backup in options.backups}
     text = "\n\n".join(_detection_text(name, report) for name, report in reports.items())
-    first, report = next(iter(reports.items()))
+    report = next(iter(reports.values()))
+    first = options.backups if options.together else options.backups[:1]
     schema_name = options.schema or "schema.json"
     if report == "enhanced_natural_keys":
-        command = ["restore", first, *PROJECT]
+        command = ["restore", *first, *PROJECT]
     else:
-        command = ["convert", first, "natural.json", "--schema", schema_name]
+        command = ["convert", *first, "natural.json", "--schema", schema_name]
+    command += _read_again(options)
     code = LOSS if any(one.damage for one in reports.values()) else 0
     return Outcome(reports, text, command, code)
 
@@ -148,8 +159,8 @@ def run_schema_django(options: argparse.Namespace, progress: Progress) -> Outcom
 
 
 def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
-    add_encoding_argument(parser)
+    add_backups_argument(parser)
+    add_reading_arguments(parser)
     add_methods_argument(parser)
     parser.add_argument(
         "--example", metavar="NEW", help="a newer backup with natural keys, to learn from"
@@ -174,22 +185,31 @@ def run_schema_infer(options: argparse.Namespace, progress: Progress) -> Outcome
     _set_up_project(options.settings)
     if not 0 <= options.minimum <= 1:
         raise UsageError("--minimum is a number from 0 to 1")
-    proposal = infer(options.backup, options.example, keys=options.keys, encoding=options.encoding)
+    proposal = infer(
+        _one_or_several(options.backups),
+        options.example,
+        keys=options.keys,
+        encoding=options.encoding,
+        salvage=options.salvage,
+        progress=progress,
+    )
     lines = table(COLUMNS, proposal.table())
     lines += [f"note: {note}" for note in proposal.notes]
     lines += [f"left out: {what}" for what in proposal.left_out(options.minimum)]
-    command = ["schema", "infer", options.backup, "-o", "schema.json"]
+    command = ["schema", "infer", *options.backups, "-o", "schema.json"]
     if options.output is not None:
         proposal.schema(options.minimum).save(options.output)
         lines.append(f"{options.output}: a guess; look at it before it is used")
-        command = ["schema", "check", options.output, options.backup]
-    return Outcome(proposal.document(options.minimum), "\n".join(lines), command)
+        command = ["schema", "check", options.output, *options.backups]
+    command += _read_again(options)
+    code = LOSS if proposal.damage else 0
+    return Outcome(proposal.document(options.minimum), "\n".join(lines), command, code)
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("schema", metavar="SCHEMA")
-    parser.add_argument("backup", metavar="BACKUP")
-    add_encoding_argument(parser)
+    add_backups_argument(parser)
+    add_reading_arguments(parser)
     add_keys_argument(parser)
     add_embedded_argument(parser)
     add_methods_argument(parser)
@@ -201,22 +221,24 @@ def run_schema_check(options: argparse.Namespace, progress: Progress) -> Outcome
     _set_up_project(options.settings)
     report = check(
         options.schema,
-        options.backup,
+        _one_or_several(options.backups),
         options.keys,
         embedded=options.embedded,
         encoding=options.encoding,
+        salvage=options.salvage,
+        progress=progress,
     )
     verdict = "fits" if report.fits else f"does not fit, {len(report.misfits):,} misfits"
-    lines = [f"{options.schema} and {options.backup}, {report.records:,} records: {verdict}"]
+    lines = [f"{options.schema} and {report.backup}, {report.records:,} records: {verdict}"]
     if report.rows:
         lines += table(COLUMNS, [row.cells() for row in report.rows])
     allowed = sorted({row.option for row in report.misfits if row.option})
     if allowed:
         lines.append(f"allowed by: {', '.join(allowed)}")
     if report.fits:
-        command = ["convert", options.backup, "natural.json", "--schema", options.schema]
-        command += _keys_again(options)
-        return Outcome(report, "\n".join(lines), command)
+        command = ["convert", *options.backups, "natural.json", "--schema", options.schema]
+        command += [*_keys_again(options), *_read_again(options)]
+        return Outcome(report, "\n".join(lines), command, LOSS if report.damage else 0)
     return Outcome(report, "\n".join(lines), exit_code=FindingsError.exit_code)
 
 
@@ -250,9 +272,21 @@ def add_keys_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_encoding_argument(parser: argparse.ArgumentParser) -> None:
+def add_backups_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "backups",
+        metavar="BACKUP",
+        nargs="+",
+        help="a file, a folder, a URL, - for standard input; or several that make up one backup",
+    )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoding", metavar="NAME", help="of the backup, such as cp1252; found out without it"
+    )
+    parser.add_argument(
+        "--salvage", action="store_true", help="only the whole records of a damaged backup count"
     )
 
 
@@ -301,22 +335,23 @@ def _keys_again(options: argparse.Namespace) -> list[str]:
     return words + (["--settings", options.settings] if options.settings else [])
 
 
+def _read_again(options: argparse.Namespace) -> list[str]:
+    """What a command on the same backup needs to read it in the same way."""
+    words = ["--encoding", options.encoding] if options.encoding else []
+    return [*words, "--salvage"] if options.salvage else words
+
+
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """What `convert` and `restore` have in common."""
     add_keys_argument(parser)
-    add_encoding_argument(parser)
+    add_reading_arguments(parser)
     add_embedded_argument(parser)
-    parser.add_argument(
-        "--salvage", action="store_true", help="keep the whole records of a damaged backup"
-    )
     parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
     add_policy_arguments(parser)
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "backups", metavar="BACKUP", nargs="+", help="a file, a folder or files that make up one"
-    )
+    add_backups_argument(parser)
     parser.add_argument("output", metavar="OUT")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     parser.add_argument(
@@ -443,19 +478,16 @@ def _salvage_lines(report: ConversionReport) -> Iterator[str]:
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
+    add_backups_argument(parser)
     parser.add_argument("converted", metavar="OUT", help="what was made of it")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     add_keys_argument(parser)
+    add_reading_arguments(parser)
     add_embedded_argument(parser)
     add_methods_argument(parser)
     parser.add_argument(
         "--any-order", action="store_true", help="the records may stand in another order"
     )
-    parser.add_argument(
-        "--salvage", action="store_true", help="only the whole records of a damaged backup count"
-    )
-    add_encoding_argument(parser)
     parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
 
 
@@ -464,7 +496,7 @@ def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     _set_up_project(options.settings)
     report = verify(
-        options.backup,
+        _one_or_several(options.backups),
         options.converted,
         options.schema,
         keys=options.keys,
@@ -478,7 +510,7 @@ def run_verify(options: argparse.Namespace, progress: Progress) -> Outcome:
     if not report.faithful:
         return Outcome(report, text, exit_code=VerificationError.exit_code)
     command = ["restore", options.converted, "--schema", options.schema, *PROJECT]
-    return Outcome(report, text, command)
+    return Outcome(report, text, command, 0 if report.damage is None else LOSS)
 
 
 def _verification_text(report: VerificationReport) -> str:
@@ -505,9 +537,7 @@ def _verification_text(report: VerificationReport) -> str:
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "backups", metavar="BACKUP", nargs="+", help="a file, a folder or files that make up one"
-    )
+    add_backups_argument(parser)
     parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
     parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
     parser.add_argument("--database", metavar="ALIAS", default="default")
@@ -584,9 +614,8 @@ def _given_again(options: argparse.Namespace) -> list[str]:
         default = "update" if name == "on_existing" else "error"
         if name.startswith("on_") and word != default:
             words += [f"--{name.replace('_', '-')}", word]
-    words += ["--encoding", options.encoding] if options.encoding else []
     words += ["--memory-limit", str(options.memory_limit)] if options.memory_limit else []
-    return [*words, "--salvage"] if options.salvage else words
+    return words + _read_again(options)
 
 
 def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
@@ -708,6 +737,7 @@ def run_bench(options: argparse.Namespace, progress: Progress) -> Outcome:
         jobs=options.jobs,
         memory_limit=options.memory_limit,
         salvage=options.salvage,
+        encoding=options.encoding,
         progress=progress,
     )
     command = ["convert", options.backup, "natural.json", "--schema", options.schema]

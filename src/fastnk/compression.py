@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from queue import Full, Queue
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError
+from fastnk.opening import CHUNK_BYTES
 
-CHUNK_BYTES = 1 << 18
-"""What is read, or unpacked, at once."""
 CHUNKS_AHEAD = 8
 """Chunks that are unpacked before anybody asks for them."""
 MAX_LAYERS = 4
-"""How often a backup may be compressed; more is no accident."""
+"""Compressions and archives in one another; more is no accident."""
 MAX_RATIO = 1000
-"""How many times its size a backup may unpack to …"""
+"""How many times its size a backup may unpack to, all layers together, …"""
 FREE_BYTES = 1 << 30
 """… once it is larger than this. Real dumps stay below 100; zeros in gzip reach 1,030."""
 
@@ -26,31 +26,43 @@ Chunks = Iterator[bytes]
 
 
 class Guard:
-    """Stops what unpacks to far more than it is."""
+    """Stops a file that unpacks to far more than it is, whatever is packed in what."""
 
     def __init__(self, name: str | None, packed: int = 0) -> None:
         self.name = name
         self._packed = packed
+        self._unpacked = 0
 
     def packed(self, chunks: Chunks) -> Chunks:
-        """The chunks, as they are read."""
+        """The chunks of the file, as they are read."""
         for chunk in chunks:
             self._packed += len(chunk)
             yield chunk
 
     def unpacked(self, chunks: Chunks) -> Chunks:
-        """The chunks, as far as the limit allows. Raises `BackupSyntaxError`."""
-        done = 0
+        """What was made of them, as far as the limit allows; any number of times. Raises
+        `BackupSyntaxError`."""
         for chunk in chunks:
-            done += len(chunk)
-            if done > FREE_BYTES and done > MAX_RATIO * self._packed:
+            self._unpacked += len(chunk)
+            if self._unpacked > FREE_BYTES and self._unpacked > MAX_RATIO * self._packed:
                 raise BackupSyntaxError(
                     f"the backup unpacks to more than {MAX_RATIO:,} times its size",
                     code="FNK210",
-                    place=Place(self.name, done),
+                    place=Place(self.name, self._unpacked),
                     remedy="no dump does that; if it is one, unpack it yourself and give the file",
                 )
             yield chunk
+
+    def add_layer(self, layers: list[str], layer: str) -> None:
+        """Raises `BackupSyntaxError` for one too many."""
+        if len(layers) == MAX_LAYERS:
+            raise BackupSyntaxError(
+                f"the backup is packed more than {MAX_LAYERS} times",
+                code="FNK210",
+                place=Place(self.name, 0),
+                remedy="is this file what it seems?",
+            )
+        layers.append(layer)
 
 
 def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int], None]) -> Chunks:
@@ -59,21 +71,13 @@ def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int],
     `cut` is called with the bytes unpacked where a stream ends too early or goes wrong, and may
     raise; what was good before stands.
     """
-    chunks = guard.packed(chunks)
     while True:
         head, chunks = peek(chunks, 16)
         kind = compression_of(head)
         if kind is None:
-            return guard.unpacked(chunks) if layers else chunks
-        if len(layers) == MAX_LAYERS:
-            raise BackupSyntaxError(
-                f"the backup is compressed more than {MAX_LAYERS} times",
-                code="FNK210",
-                place=Place(guard.name, 0),
-                remedy="is this file what it seems?",
-            )
-        layers.append(kind)
-        chunks = read_ahead(_decompressed(chunks, _KINDS[kind], cut))
+            return chunks
+        guard.add_layer(layers, kind)
+        chunks = guard.unpacked(read_ahead(_decompressed(chunks, _KINDS[kind], cut)))
 
 
 def peek(chunks: Chunks, length: int) -> tuple[bytes, Chunks]:
@@ -104,6 +108,37 @@ def compression_of(head: bytes) -> str | None:
     # lzma alone has no magic: properties, a dictionary of a usual size, a length or none.
     is_lzma = head[:3] == b"\x5d\0\0" and len(head) >= 13
     return "lzma" if is_lzma and head[5:13] in (b"\xff" * 8, head[5:10] + b"\0" * 3) else None
+
+
+def stream_of(chunks: Chunks) -> BinaryIO:
+    """Chunks as a file to be read in order."""
+    return cast(BinaryIO, _Stream(chunks))
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file to be read in order."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts: list[bytes | memoryview] = []
+        left = size
+        while left:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+            part = self._rest if left < 0 else self._rest[:left]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            left -= len(part) if left > 0 else 0
+        return b"".join(parts)
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -234,7 +234,13 @@ class LegacyBackupConverter:
             return sink.value()
 
     def _open(self, backup: Backup) -> Source:
-        return Source(backup, self._block_size, encoding=self._encoding, salvage=self._salvage)
+        return Source(
+            backup,
+            self._block_size,
+            encoding=self._encoding,
+            salvage=self._salvage,
+            progress=self._progress,
+        )
 
     def _open_keys(self, backup: Backup) -> Source:
         return Source(backup, self._block_size, salvage=self._salvage)
@@ -636,14 +642,26 @@ class _Conversion:
             self._sink.write(data)
 
     def _find(
-        self, found: list[CoreFinding], name: str | None = None, source: Source | None = None
+        self, found: list[CoreFinding], name: str | None = None, keys: Source | None = None
     ) -> None:
-        for code, offset, record, model, field, pk, value in found:
-            path, at = (source or self._source).place(offset)
+        """Take findings in. Those of the backup itself get their places when all are known."""
+        offsets = [offset for _, offset, *_ in found]
+        places = keys.places(offsets) if keys else [(None, offset) for offset in offsets]
+        for (path, at), (code, _, record, model, field, pk, value) in zip(
+            places, found, strict=True
+        ):
             place = Place(path or name, at, record, model, pk, field)
             if code == 307 and pk is not None:
                 value = self._unmade.get((model, pk), value)
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
+
+    def _place_findings(self) -> None:
+        """Lead the places of findings in the backup back to its files, all in one go."""
+        own = [i for i, one in enumerate(self._findings) if one.place.path is None]
+        offsets = [self._findings[i].place.offset or 0 for i in own]
+        for i, (path, at) in zip(own, self._source.places(offsets), strict=True):
+            one = self._findings[i]
+            self._findings[i] = one._replace(place=one.place._replace(path=path, offset=at))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
         null_keys_are_written = self._policies.on_null_key == "null"
@@ -656,6 +674,7 @@ class _Conversion:
     def _refuse_findings(self) -> None:
         if not self._findings:
             return
+        self._place_findings()
         self._findings.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
         raise FindingsError(self._findings, total=len(self._findings), remedy=self._remedy())
 

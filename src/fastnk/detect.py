@@ -15,17 +15,27 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from fastnk.errors import BackupSyntaxError, SourceError, UsageError
+from fastnk.errors import (
+    MAX_MODELS,
+    BackupSyntaxError,
+    Place,
+    SourceError,
+    UsageError,
+    too_many_models,
+)
 from fastnk.profile import Format, InferredProfile, ModelReport, SchemaProfile, number_of
 from fastnk.records import RecordReader, Shape
 from fastnk.schema import Schema
-from fastnk.source import Backup, Source, name_of
+from fastnk.source import Backup, Progress, Source, name_of
 
 HEAD_BYTES = 1 << 20
 """How much of a backup is looked at unless all of it is asked for: some thousand records, read
 in a blink."""
 
 CHUNK_BYTES = 1 << 16
+
+EXPLAINED_BYTES = 1 << 30
+"""Size of a file up to which all of it is read to say what could be salvaged."""
 
 
 class DetectionReport(msgspec.Struct, eq=False):
@@ -79,11 +89,13 @@ class BackupFormatDetector:
         full: bool = False,
         encoding: str | None = None,
         salvage: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._schema = schema
         self._full = full
         self._encoding = encoding
         self._salvage = salvage
+        self._progress = progress
 
     def detect_format(self, backup: Backup) -> DetectionReport:
         """Look at the first `HEAD_BYTES` of a backup, or with `full` at all of it.
@@ -96,13 +108,44 @@ class BackupFormatDetector:
         what cannot be read. A backup that is cut off is no error as long as its format can be
         told: see `cut_off_at`.
         """
-        with _opened(backup, self._full, self._encoding, self._salvage) as opened:
+        with self._opened(backup) as opened:
             try:
                 return self._look(opened)
             except BackupSyntaxError as error:
-                if not opened.source.recover(error):
-                    raise opened.placed(error) from None
+                if not (opened.is_whole and opened.source.recover(error)):
+                    raise self._explained(opened, error) from None
                 return self._look(opened)
+
+    @contextmanager
+    def _opened(self, backup: Backup) -> Iterator[_Opened]:
+        is_whole = True
+        name = name_of(backup)
+        if isinstance(backup, io.TextIOBase):
+            raise UsageError("the backup was opened as text", remedy='open it in binary mode: "rb"')
+        if isinstance(backup, io.IOBase) and not backup.seekable():
+            head = _peek(cast(BinaryIO, backup), self._full)
+            backup, is_whole = head, not head
+        with Source(
+            backup,
+            CHUNK_BYTES,
+            encoding=self._encoding,
+            salvage=self._salvage,
+            progress=self._progress,
+        ) as source:
+            source.name = name
+            yield _Opened(source, is_whole, self._progress)
+
+    def _explained(self, opened: _Opened, error: BackupSyntaxError) -> BackupSyntaxError:
+        if self._may_read_all(opened):
+            return opened.source.explained(error)
+        error = opened.source.placed(error)
+        error.remedy = f"{error.remedy}; --full tells what --salvage would keep and lose"
+        return error
+
+    def _may_read_all(self, opened: _Opened) -> bool:
+        """A quick look must not take minutes, not even to say what is wrong."""
+        size = opened.source.packed_size
+        return opened.is_whole and (self._full or size is None or size <= EXPLAINED_BYTES)
 
     def _look(self, opened: _Opened) -> DetectionReport:
         source = opened.source
@@ -111,16 +154,20 @@ class BackupFormatDetector:
         head = _Head(None if self._full else HEAD_BYTES)
         for record in reader.records(head.of(opened.blocks())):
             profile.add(*record)
+            if len(profile.models) > MAX_MODELS:
+                raise too_many_models(Place(source.name, reader.offset, reader.count))
         read_all = opened.is_whole and head.is_all
         cut_off_at = reader.finish(read_all)
         evidence = list(source.notes)
         if source.damage is not None:
-            evidence.append(f"damaged; salvaged: {source.damage.summary()}")
+            evidence.append(f"damaged; salvaged: {source.damage.described()}")
         if not reader.count:
             profile.add(*reader.beginning())
             evidence.append("not one whole record was read; the beginning of the first was judged")
         verdict = profile.judge()
         evidence = [*verdict.evidence, *evidence, *_limits(reader, read_all, cut_off_at)]
+        if cut_off_at is not None and (layout := source.salvageable()):
+            evidence.append(f"--salvage {layout.described('keeps', 'loses')}")
         return DetectionReport(
             verdict.format,
             reader.shape,
@@ -130,7 +177,7 @@ class BackupFormatDetector:
             verdict.models,
             evidence,
             source.notes,
-            None if source.damage is None else source.damage.summary(),
+            None if source.damage is None else source.damage.described(),
         )
 
 
@@ -165,34 +212,14 @@ class _Opened(NamedTuple):
     source: Source
     is_whole: bool
     """Whether the end of the source is the end of the backup."""
+    progress: Progress | None
 
     def blocks(self) -> Iterator[memoryview]:
         try:
-            yield from self.source.blocks()
+            yield from self.source.watched("read", self.progress)
         except BackupSyntaxError as error:
             if self.is_whole or error.code != "FNK205":
                 raise  # what was peeked at may end anywhere in a compressed stream
-
-    def placed(self, error: BackupSyntaxError) -> BackupSyntaxError:
-        """The error with its place in the file as it lies there."""
-        if error.place.offset is not None and error.place.path == self.source.name:
-            path, offset = self.source.place(error.place.offset)
-            error.place = error.place._replace(path=path, offset=offset)
-        return error
-
-
-@contextmanager
-def _opened(backup: Backup, full: bool, encoding: str | None, salvage: bool) -> Iterator[_Opened]:
-    is_whole = True
-    name = name_of(backup)
-    if isinstance(backup, io.TextIOBase):
-        raise UsageError("the backup was opened as text", remedy='open it in binary mode: "rb"')
-    if isinstance(backup, io.IOBase) and not backup.seekable():
-        head = _peek(cast(BinaryIO, backup), full)
-        backup, is_whole = head, not head
-    with Source(backup, CHUNK_BYTES, encoding=encoding, salvage=salvage) as source:
-        source.name = name
-        yield _Opened(source, is_whole)
 
 
 def _peek(stream: BinaryIO, full: bool) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from fastnk.compression import Chunks, peek
@@ -41,6 +42,11 @@ class Encoding:
     def is_plain(self) -> bool:
         return self.name == "utf-8" and not self.mark
 
+    @property
+    def errors(self) -> str:
+        """How its codec lets pass what is wrong, so that nothing is lost on the way to UTF-8."""
+        return "surrogatepass" if self.name.startswith("utf-") else "surrogateescape"
+
     def __str__(self) -> str:
         return self.name + (" with a byte order mark" if self.mark else "")
 
@@ -77,10 +83,7 @@ def in_utf8(chunks: Chunks, encoding: Encoding) -> Chunks:
     """The text in UTF-8. What is wrong in it is wrong there, too, so that it is found there."""
     _, chunks = peek(chunks, encoding.mark)
     skipped = encoding.mark
-    wide = encoding.name.startswith("utf-")
-    decoder = codecs.getincrementaldecoder(encoding.name)(
-        "surrogatepass" if wide else "surrogateescape"
-    )
+    decoder = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
     for chunk in chunks:
         rest, skipped = chunk[skipped:], max(0, skipped - len(chunk))
         text = rest if encoding.name == "utf-8" else _utf8(decoder, rest, False)
@@ -97,21 +100,36 @@ def _utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool) -> byte
         return b"\xff"
 
 
-def original_offset(chunks: Chunks, encoding: Encoding, offset: int) -> int:
-    """Where in the file the byte is that stands at `offset` of its text in UTF-8."""
+def original_offsets(chunks: Chunks, encoding: Encoding, offsets: Sequence[int]) -> list[int]:
+    """Where in the file the bytes are that stand at these ascending offsets of its text in
+    UTF-8."""
     if encoding.name == "utf-8":
-        return encoding.mark + offset
-    before = encoding.mark
+        return [encoding.mark + offset for offset in offsets]
+    found: list[int] = []
+    before, done = encoding.mark, 0
     for text in in_utf8(chunks, encoding):
-        part = text[:offset].replace(b"\xff", b"")  # which stands for a piece of a character
-        characters = part.decode("utf-8", "ignore" if len(text) > offset else "surrogatepass")
-        wide = encoding.name.startswith("utf-")
-        errors = "surrogatepass" if wide else "surrogateescape"
-        before += len(characters.encode(encoding.name, errors))
-        offset -= min(offset, len(text))
-        if not offset:
+        at = 0
+        while len(found) < len(offsets) and offsets[len(found)] <= done + len(text):
+            end = _character_start(text, offsets[len(found)] - done)
+            before += _original_length(text[at:end], encoding)
+            at = max(at, end)
+            found.append(before)
+        if len(found) == len(offsets):
             break
-    return before
+        before += _original_length(text[at:], encoding)
+        done += len(text)
+    return found + [before] * (len(offsets) - len(found))
+
+
+def _character_start(text: bytes, at: int) -> int:
+    while 0 < at < len(text) and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+def _original_length(text: bytes, encoding: Encoding) -> int:
+    characters = text.replace(b"\xff", b"").decode("utf-8", "surrogatepass")  # a cut-off one
+    return len(characters.encode(encoding.name, encoding.errors))
 
 
 _XML = re.compile(

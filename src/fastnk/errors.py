@@ -13,6 +13,9 @@ MAX_SHOWN = 20
 
 MAX_VALUE_SHOWN = 60
 
+MAX_MODELS = 10_000
+"""How many different models a backup may have, as far as no schema knows them."""
+
 
 class Place(NamedTuple):
     """Where in a backup something is. What is not known is `None`."""
@@ -143,16 +146,57 @@ class OutputError(FastnkError):
     code = "FNK130"
 
 
+class Salvage(NamedTuple):
+    """What `salvage` would do with a damaged backup."""
+
+    records: int
+    """Whole records that it keeps."""
+    lost_records: int
+    """Records that seem to begin in what it loses."""
+    lost_bytes: int
+    losses: list[dict[str, Any]]
+    """The lost ranges: file, first byte, byte behind the last one, what is wrong, what is there."""
+    summary: str
+    shown: list[str]
+    """The first lost ranges, for people."""
+
+    def as_dict(self) -> dict[str, Any]:
+        data = self._asdict()
+        del data["shown"]
+        return data
+
+
 class BackupSyntaxError(FastnkError):
     """A backup that is not what it should be: not JSON, not records, damaged, cut off."""
 
     code = "FNK200"
     place: Place
+    salvage: Salvage | None = None
+    """`None` where nothing can be salvaged, or nobody looked."""
+
+    def __str__(self) -> str:
+        if self.salvage is None:
+            return super().__str__()
+        lines = [f"  or: --salvage, which {self.salvage.summary}", *self.salvage.shown]
+        return "\n      ".join(["\n".join([super().__str__(), lines[0]]), *lines[1:]])
+
+    def as_dict(self) -> dict[str, Any]:
+        data = super().as_dict()
+        return data if self.salvage is None else {**data, "salvage": self.salvage.as_dict()}
 
     @property
     def offset(self) -> int:
         """Bytes before the fault in the (decompressed) backup."""
         return self.place.offset or 0
+
+
+def too_many_models(place: Place) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        f"more than {MAX_MODELS:,} different models",
+        code="FNK209",
+        place=place,
+        remedy="no project has so many; is this file what it seems?",
+    )
 
 
 class FindingsError(FastnkError):

@@ -14,7 +14,7 @@ from fastnk.learn import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.profile import number_of
 from fastnk.proposal import KeyProposal, Proposal, RelationProposal, Target
 from fastnk.schema import KeyPart, flat_parts, parse_path
-from fastnk.source import Backup, name_of
+from fastnk.source import Backup, Progress, name_of
 from fastnk.survey import ModelSurvey, Survey, survey
 
 NOT_UNIQUE = 0.6
@@ -27,20 +27,23 @@ def infer(
     *,
     keys: Iterable[Backup] = (),
     encoding: str | None = None,
+    salvage: bool = False,
+    progress: Progress | None = None,
 ) -> Proposal:
     """Propose a schema for `backup`.
 
     `example` is a newer backup of the same system that has natural keys; relations and keys are
     learned from it. `keys` are further backups that hold records which `backup` refers to but
-    does not hold. Raises `BackupSyntaxError` for what is no backup (one that is cut off is used
-    up to there), `SourceError`, and `UsageError` for an example without natural keys.
+    does not hold. With `salvage` the whole records of damaged ones are used. Raises
+    `BackupSyntaxError` for what is no backup, `SourceError`, and `UsageError` for an example
+    without natural keys.
     """
-    held = survey(backup, *keys, encoding=encoding)
+    held = survey(backup, *keys, encoding=encoding, salvage=salvage, progress=progress)
     relations = list(guess_relations(held))
     lessons = []
-    notes = [*held.notes]
+    notes, damage = [*held.notes], [*held.damage]
     if example is not None:
-        shown = survey(example)
+        shown = survey(example, salvage=salvage, progress=progress)
         lesson = learn(shown, held)
         if not (lesson.relations or lesson.keyed):
             raise UsageError(
@@ -49,6 +52,7 @@ def infer(
             )
         lessons.append(lesson)
         notes += shown.notes
+        damage += shown.damage
     if any(model.is_keyed for model in held.models.values()):
         # A model all of whose records have pks may just not have been converted yet.
         lessons.append(learn(held, held)._replace(keyless=set()))
@@ -62,6 +66,7 @@ def infer(
         relations=sorted(relations, key=lambda one: (one.model, one.field)),
         keys=sorted(_keys(held, relations, lessons), key=lambda one: one.model),
         notes=[*notes, *_generic_notes(held)],
+        damage=damage,
     )
 
 

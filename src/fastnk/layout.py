@@ -11,12 +11,12 @@ import re
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from fastnk.compression import Chunks, peek
+from fastnk.compression import Chunks, peek, stream_of
 from fastnk.encodings import (
     RECORD_START,
     Encoding,
@@ -24,17 +24,24 @@ from fastnk.encodings import (
     fixture_kind,
     in_utf8,
     legacy_encoding,
-    original_offset,
+    original_offsets,
 )
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, SourceError
-from fastnk.packages import HEAD_BYTES, Member, Package, Raw, choose, cut_off, stream_of
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, Salvage, SourceError
+from fastnk.opening import BackupFile
+from fastnk.packages import HEAD_BYTES, Member, Package, choose, cut_off
 from fastnk.scan import MAX_LOSSES, Loss, Scan, scan
 
 MAX_ENVELOPE = 16 << 20
 """Bytes of an envelope in front of its records, and behind them."""
+LOSSES_SHOWN = 5
+"""How many lost ranges the error for a damaged backup names."""
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
 _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
+
+
+Original = tuple[str | None, int | None]
+"""A file, and an offset in it."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +67,17 @@ class _Part(NamedTuple):
 
 
 class Layout:
-    """Where the records of a backup are. Raises what reading it raises."""
+    """Where the records of a backup are. Raises what reading it raises.
+
+    `look` is called with the bytes of the files that were read to find that out.
+    """
 
     def __init__(
         self,
         name: str | None,
-        files: Callable[[], Iterator[Raw]],
+        files: Sequence[BackupFile],
         reading: Reading,
+        look: Callable[[int], None] | None = None,
         *,
         scanned: bool = False,
         guess: bool = False,
@@ -79,11 +90,12 @@ class Layout:
         self._reading = reading
         self._guess = guess
         self._cuts: set[str] = set()
-        self._package = Package(files, self._on_cut)
+        self._package = Package(files, self._on_cut, look)
         numbers = self._choose()
         self._scanned = scanned or reading.salvage or len(numbers) > 1
         self._parts = [self._part(number, member) for number, member in self._members(numbers)]
         self._pieces = None if self._is_one_stretch else _Pieces(self._parts)
+        self._package.look = None
 
     # -- what it is --
 
@@ -183,18 +195,28 @@ class Layout:
             yield from self._pieces.of(index, text)
         yield self._pieces.tail
 
-    def place(self, offset: int) -> tuple[str | None, int | None]:
-        """The file and the offset in it of a byte of the text; none in XML and YAML."""
-        index, inside = (0, offset) if self._pieces is None else self._pieces.place(offset)
-        return self._original(self._parts[index], inside)
+    def places(self, offsets: Sequence[int]) -> list[Original]:
+        """The file and the offset in it of each of these bytes of the text; none in XML and
+        YAML."""
+        inside: list[list[tuple[int, int]]] = [[] for _ in self._parts]
+        for number, offset in enumerate(offsets):
+            index, at = (0, offset) if self._pieces is None else self._pieces.place(offset)
+            inside[index].append((at, number))
+        found: list[Original] = [(None, None)] * len(offsets)
+        for part, wanted in zip(self._parts, inside, strict=True):
+            wanted.sort()
+            originals = self._originals(part, [at for at, _ in wanted])
+            for (_, number), original in zip(wanted, originals, strict=True):
+                found[number] = original
+        return found
 
-    def _original(self, part: _Part, inside: int) -> tuple[str | None, int | None]:
-        if part.kind != "JSON":
-            return part.name, None
-        inside += part.start
-        if part.encoding.name == "utf-8":
-            return part.name, part.encoding.mark + inside
-        return part.name, original_offset(self._raw(part.number), part.encoding, inside)
+    def _originals(self, part: _Part, ascending: Sequence[int]) -> list[Original]:
+        """The same for bytes of one part, all in one pass."""
+        if not ascending or part.kind != "JSON":
+            return [(part.name, None)] * len(ascending)
+        wanted = [part.start + at for at in ascending]
+        found = original_offsets(self._raw(part.number), part.encoding, wanted)
+        return [(part.name, at) for at in found]
 
     def _raw(self, number: int) -> Chunks:
         for _, member in self._members([number]):
@@ -240,11 +262,13 @@ class Layout:
 
     def losses(self) -> list[Loss]:
         """What is lost, with its places in the files; the first 10,000 of them."""
-        found = []
+        found: list[Loss] = []
         for part in self._parts:
-            for loss in part.scan.losses if part.scan else ():
-                name, start = self._original(part, loss.start)
-                _, end = self._original(part, loss.end)
+            losses = part.scan.losses if part.scan else []
+            edges = iter(
+                self._originals(part, [at for loss in losses for at in (loss.start, loss.end)])
+            )
+            for loss, (name, start), (_, end) in zip(losses, edges, edges, strict=True):
                 place = {"start": start or loss.start, "end": end or loss.end}
                 found.append(msgspec.structs.replace(loss, **place, file=name))
         return found[:MAX_LOSSES]
@@ -255,16 +279,37 @@ class Layout:
         part = self._parts[-1]
         if part.scan is None or not (part.scan.ends_badly or self._cuts):
             return None
-        return self._original(part, part.scan.length)[1]
+        return self._originals(part, [part.scan.length])[0][1]
 
-    def summary(self) -> str:
+    def summary(self, keeps: str = "kept", loses: str = "lost") -> str:
         """What salvage keeps and loses, in a sentence."""
-        kept = f"kept {self.records:,} whole records"
-        lost = f"lost {_count(self.lost_bytes, 'byte')} in {_count(self.loss_count, 'place')}"
+        kept = f"{keeps} {_count(self.records, 'whole record')}"
+        lost = f"{loses} {_count(self.lost_bytes, 'byte')} in {_count(self.loss_count, 'place')}"
         if self.lost_records:
-            lost += f", where {_count(self.lost_records, 'record')} seem to begin"
+            seem = "seems" if self.lost_records == 1 else "seem"
+            lost += f", where {_count(self.lost_records, 'record')} {seem} to begin"
         causes = "".join(f"; {cut}" for cut in sorted(self._cuts))
         return f"{kept}, {lost}{causes}"
+
+    def described(self, keeps: str = "kept", loses: str = "lost") -> str:
+        """The same with the first of the places."""
+        first = f" (the first: {self.losses()[0]})" if self.loss_count else ""
+        return self.summary(keeps, loses) + first
+
+    def salvage(self) -> Salvage:
+        """What salvage would do, for the error that refuses the backup."""
+        losses = self.losses()
+        shown = [str(loss) for loss in losses[:LOSSES_SHOWN]]
+        if self.loss_count > len(shown):
+            shown.append(f"and {self.loss_count - len(shown):,} more")
+        return Salvage(
+            self.records,
+            self.lost_records,
+            self.lost_bytes,
+            [msgspec.structs.asdict(loss) for loss in losses],
+            self.summary("keeps", "loses"),
+            shown,
+        )
 
     def _on_cut(self, what: str, name: str | None, done: int) -> None:
         if not self._reading.salvage:

@@ -6,21 +6,15 @@ Members are read where they are, never extracted, and nothing that they say is t
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import re
-import stat
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
-from fastnk.compression import CHUNK_BYTES, Chunks, Guard, peek, unpack
+from fastnk.compression import Chunks, Guard, peek, unpack
 from fastnk.encodings import looks_like_records
 from fastnk.errors import BackupSyntaxError, Place, SourceError
-
-if TYPE_CHECKING:
-    from tarfile import TarInfo
+from fastnk.opening import BackupFile
 
 HEAD_BYTES = 1 << 16
 """What is looked at to tell what a file is."""
@@ -37,17 +31,6 @@ Cut = Callable[[str, str | None, int], None]
 and the bytes unpacked; may raise."""
 
 
-class Raw(Protocol):
-    """A file as it lies there."""
-
-    name: str | None
-
-    def chunks(self) -> Chunks: ...
-
-    def file(self) -> BinaryIO:
-        """The same, to be read at any place."""
-
-
 class Member(NamedTuple):
     """One file of a backup, unpacked."""
 
@@ -60,101 +43,80 @@ class Member(NamedTuple):
 class Package:
     """The files of a backup; they can be gone through any number of times."""
 
-    def __init__(self, files: Callable[[], Iterator[Raw]], cut: Cut) -> None:
+    def __init__(
+        self, files: Sequence[BackupFile], cut: Cut, look: Callable[[int], None] | None = None
+    ) -> None:
         self._files = files
         self._cut = cut
+        self.look = look
+        """Called with the bytes read, as long as anybody wants to know."""
 
     def members(self) -> Iterator[Member]:
         """All files in order; each must be read before the next one is asked for.
 
         Raises `SourceError` for a package that cannot be read, or must not be.
         """
-        for raw in self._files():
-            layers: list[str] = []
-            name = raw.name
-
-            def cut(done: int, name: str | None = name, layers: list[str] = layers) -> None:
-                self._cut(f"the {layers[-1]} stream is cut off or damaged", name, done)
-
-            head, chunks = peek(raw.chunks(), 512)
-            if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-                yield from self._zip_members(raw)
-                continue
-            chunks = unpack(chunks, Guard(name), layers, cut)
-            head, chunks = peek(chunks, 512)
-            if _is_tar(head):
-                yield from self._tar_members(raw, chunks, [*layers, "tar"])
+        before = 0
+        for file in self._files:
+            head, chunks = peek(self._looked_at(file.chunks(), before), HEAD_BYTES)
+            if archive_of(head) == "zip":
+                yield from self._zip_members(file)
             else:
-                yield Member(name, chunks, layers)
+                guard = Guard(file.name)
+                yield from self._members(file.name, guard.packed(chunks), [], guard)
+            before += file.size or 0
 
-    def _tar_members(self, raw: Raw, chunks: Chunks, layers: list[str]) -> Iterator[Member]:
-        import tarfile
-
-        seen: set[str] = set()
-        try:
-            with tarfile.open(fileobj=_Stream(chunks), mode="r|", bufsize=CHUNK_BYTES) as archive:
-                for info in archive:
-                    what = "a link" if info.issym() or info.islnk() else None
-                    what = "a device" if info.isdev() else what
-                    _refuse_member(raw.name, info.name, what, seen)
-                    if info.isfile() and not info.issparse():
-                        chunks = self._tar_member(archive.fileobj, info, raw)
-                        yield self._member(raw, info.name, chunks, layers)
-        except tarfile.TarError as error:
-            self._cut(f"the tar is cut off or damaged ({error})", raw.name, 0)
-
-    def _zip_members(self, raw: Raw) -> Iterator[Member]:
-        import zipfile
-
-        seen: set[str] = set()
-        try:
-            with zipfile.ZipFile(raw.file()) as archive:
-                for info in archive.infolist():
-                    is_link = stat.S_ISLNK(info.external_attr >> 16)
-                    _refuse_member(raw.name, info.filename, "a link" if is_link else None, seen)
-                    if info.is_dir():
-                        continue
-                    with archive.open(info) as member:
-                        chunks = self._zip_member(member, raw, zipfile.BadZipFile)
-                        chunks = Guard(raw.name, info.compress_size).unpacked(chunks)
-                        yield self._member(raw, info.filename, chunks, ["zip"])
-        except (zipfile.BadZipFile, EOFError) as error:
-            what = f"the zip {raw.name or ''} is cut off or damaged: {error}"
-            raise SourceError(what, code="FNK122", remedy="fetch the whole file again") from error
-        except RuntimeError as error:  # what zipfile raises for a password
-            raise SourceError(f"cannot read {raw.name}: {error}", remedy="unpack it") from error
-
-    def _tar_member(self, stream: Any, info: TarInfo, raw: Raw) -> Chunks:
-        """Without `extractfile`, which loses what stands before damage."""
-        stream.seek(info.offset_data)
-        left = info.size
-        while left:
-            chunk = stream.read(min(CHUNK_BYTES, left))
-            if not chunk:
-                return self._cut(
-                    "the tar is cut off", raw.name, info.offset_data + info.size - left
-                )
-            left -= len(chunk)
+    def _looked_at(self, chunks: Chunks, before: int) -> Chunks:
+        for chunk in chunks:
             yield chunk
-        return None
+            before += len(chunk)
+            if self.look is not None:
+                self.look(before)
 
-    def _zip_member(self, member: Any, raw: Raw, damage: type[Exception]) -> Chunks:
-        done = 0
-        try:
-            for chunk in _read(member):
-                done += len(chunk)
-                yield chunk
-        except (damage, EOFError, zlib.error) as error:
-            self._cut(f"the zip is damaged ({error})", raw.name, done)
+    def _zip_members(self, file: BackupFile) -> Iterator[Member]:
+        from fastnk.archives import zip_files
 
-    def _member(self, raw: Raw, name: str, chunks: Chunks, layers: list[str]) -> Member:
-        inside = [*layers]
-        full_name = f"{raw.name}:{name}" if raw.name else name
+        guard = Guard(file.name, file.size or 0)
+        with file.file() as opened:
+            for one in zip_files(file.name, opened, self._cutting(file.name)):
+                name = _inner_name(file.name, one.name)
+                yield from self._members(name, guard.unpacked(one.chunks), ["zip"], guard)
+
+    def _members(
+        self, name: str | None, chunks: Chunks, layers: list[str], guard: Guard
+    ) -> Iterator[Member]:
+        """What is in a stream: one file, or those of an archive."""
+        layers = [*layers]
 
         def cut(done: int) -> None:
-            self._cut(f"the {inside[-1]} stream is cut off or damaged", full_name, done)
+            self._cut(f"the {layers[-1]} stream is cut off or damaged", name, done)
 
-        return Member(full_name, unpack(chunks, Guard(full_name), inside, cut), inside)
+        head, chunks = peek(unpack(chunks, guard, layers, cut), 512)
+        kind = archive_of(head)
+        if kind is None:
+            yield Member(name, chunks, layers)
+            return
+        from fastnk.archives import tar_files, zip_stream
+
+        guard.add_layer(layers, kind)
+        walk = tar_files if kind == "tar" else zip_stream
+        for one in walk(name, chunks, self._cutting(name)):
+            inner = guard.unpacked(one.chunks) if kind == "zip" else one.chunks
+            yield from self._members(_inner_name(name, one.name), inner, layers, guard)
+
+    def _cutting(self, name: str | None) -> Callable[[str, int], None]:
+        return lambda what, done: self._cut(what, name, done)
+
+
+def _inner_name(archive: str | None, name: str) -> str:
+    return f"{archive}:{name}" if archive else name
+
+
+def archive_of(head: bytes) -> str | None:
+    """The kind of archive that begins so: `tar`, `zip` or none."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return "tar" if _is_tar(head) else None
 
 
 def _is_tar(head: bytes) -> bool:
@@ -169,147 +131,6 @@ def _is_tar(head: bytes) -> bool:
         and bool(re.fullmatch(rb"[0-7]+", field))
         and int(field, 8) == sum(head[:148]) + sum(head[156:]) + 8 * 32
     )
-
-
-def _refuse_member(archive: str | None, name: str, what: str | None, seen: set[str]) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-        what = "a path that leads out of the package"
-    plain = str(path)
-    if what is None and plain in seen and plain != ".":
-        what = "a name that would overwrite another member"
-    seen.add(plain)
-    if what is not None:
-        raise SourceError(
-            f"{archive or 'the package'} is not to be trusted: its member {name!r} is {what}",
-            code="FNK123",
-            remedy="no backup needs that; unpack it where nothing can happen and look at it",
-        )
-
-
-def _read(file: Any) -> Chunks:
-    """With `read1` where there is one, because `read` loses what stands before damage."""
-    read = getattr(file, "read1", file.read)
-    while chunk := read(CHUNK_BYTES):
-        yield chunk
-
-
-def stream_of(chunks: Chunks) -> BinaryIO:
-    """Chunks as a file to be read in order."""
-    return cast(BinaryIO, _Stream(chunks))
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file to be read in order."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts: list[bytes | memoryview] = []
-        left = size
-        while left:
-            if not self._rest:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    break
-                self._rest = memoryview(chunk)
-            part = self._rest if left < 0 else self._rest[:left]
-            self._rest = self._rest[len(part) :]
-            parts.append(part)
-            left -= len(part) if left > 0 else 0
-        return b"".join(parts)
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-
-class RawFile:
-    """A file that is opened when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.name: str | None = str(path)
-        self._path = path
-
-    def chunks(self) -> Chunks:
-        try:
-            with self._path.open("rb", buffering=0) as file:
-                yield from _read(file)
-        except OSError as error:
-            raise SourceError(f"cannot read {self.name}: {error.strerror}") from error
-
-    def file(self) -> BinaryIO:
-        return self._path.open("rb")
-
-
-class RawView:
-    """A file that is open already and can be read at any place."""
-
-    def __init__(self, name: str | None, read_at: Callable[[int, memoryview], int]) -> None:
-        self.name = name
-        self._read_at = read_at
-
-    def chunks(self) -> Chunks:
-        done = 0
-        buffer = bytearray(CHUNK_BYTES)
-        while length := self._read_at(done, memoryview(buffer)):
-            yield bytes(memoryview(buffer)[:length])
-            done += length
-
-    def file(self) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(_View(self._read_at)))
-
-
-class _View(io.RawIOBase):
-    """What can be read at any place as a file with a position."""
-
-    def __init__(self, read_at: Callable[[int, memoryview], int]) -> None:
-        self._read_at = read_at
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        starts = (0, self._position, self._size() if whence == os.SEEK_END else 0)
-        self._position = starts[whence] + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        length = self._read_at(self._position, memoryview(buffer))
-        self._position += length
-        return length
-
-    def _size(self) -> int:
-        """By halving: what is read at any place need not know its length."""
-        byte = memoryview(bytearray(1))
-        low, high = 0, 1
-        while self._read_at(high - 1, byte):
-            low, high = high, 2 * high
-        while low < high - 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._read_at(middle - 1, byte) else (low, middle)
-        return low
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """The regular files in a folder and the folders in it, in the order of their names. Links are
-    not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir(follow_symlinks=False):
-            yield from files_below(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path)
 
 
 # ---- which of them are the backup ----------------------------------------------------------------
@@ -401,5 +222,5 @@ def cut_off(what: str, name: str | None, offset: int) -> BackupSyntaxError:
         what,
         code="FNK205",
         place=Place(name, offset),
-        remedy="fetch the whole file again, or keep the complete records with --salvage",
+        remedy="fetch the whole file again",
     )

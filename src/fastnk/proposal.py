@@ -79,6 +79,8 @@ class Proposal(msgspec.Struct, kw_only=True):
     keys: list[KeyProposal]
     notes: list[str]
     """What else a person should know, in sentences."""
+    damage: list[str] = []
+    """With `salvage`: what is lost of the backups; among the notes, too."""
 
     def table(self, minimum: float = 0.0) -> list[tuple[str, str, str, str, str]]:
         """A row under each of `COLUMNS` for what is at least that sure: by model, keys first."""
@@ -116,6 +118,7 @@ class Proposal(msgspec.Struct, kw_only=True):
             "relations": msgspec.to_builtins(self.relations),
             "keys": msgspec.to_builtins(self.keys),
             "notes": self.notes,
+            "damage": self.damage,
             "left_out": self.left_out(minimum),
         }
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
 import itertools
-import os
 import re
-import stat
-import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from fastnk._core import PADDING, Splitter, checksum
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, SourceError, UsageError
+from fastnk.errors import BackupSyntaxError, Place, SourceError, UsageError
+from fastnk.opening import (
+    Backup,
+    BackupFile,
+    OneBackup,
+    OpenFile,
+    files_of,
+    name_of,
+    rereadable,
+)
 
 if TYPE_CHECKING:
     from fastnk.layout import Layout
-    from fastnk.packages import Raw
 
-OneBackup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Backup = OneBackup | Sequence[str | os.PathLike[str]]
-"""A path (of a file or a folder), `-` for standard input, a URL, bytes, a binary file; or several
-paths that make up one backup."""
+__all__ = ["Backup", "Progress", "Source", "name_of", "rereadable", "split_records"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a phase, the bytes done and, where it is known, the bytes in all."""
@@ -55,6 +53,7 @@ class Source:
         *,
         encoding: str | None = None,
         salvage: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         if block_size < 1:
             raise UsageError(f"a block of {block_size} bytes holds nothing")
@@ -70,16 +69,15 @@ class Source:
         self._encoding = encoding
         self._salvage = salvage
         self._lock = threading.Lock()
+        self._progress = progress
         self._layout: Layout | None = None
         """Of a backup that is more than a plain file of records."""
-        self._folder = _files_of(backup)
-        if self._folder is None:
-            self._file, self._start, self._owned = _open(cast(OneBackup, backup))
-        else:
-            self._file, self._start, self._owned = io.BytesIO(), 0, True
-        self._descriptor = _descriptor(self._file)
+        files = files_of(backup)
+        self._is_one = files is None
+        self._file = OpenFile(cast(OneBackup, backup) if files is None else b"")
+        self._files: list[BackupFile] = [self._file] if files is None else files
         try:
-            if salvage or encoding is not None or self._folder is not None or not self._is_plain():
+            if salvage or encoding is not None or not self._is_one or not self._is_plain():
                 layout = self._make_layout()
                 if salvage and not layout.is_clean and not layout.records:
                     raise self._hopeless(layout)
@@ -105,7 +103,8 @@ class Source:
 
     def close(self) -> None:
         """Close what was opened here; a file object of the caller is put back where it stood."""
-        _give_back(self._file, self._start, self._owned)
+        for file in self._files:
+            file.close()
 
     def _is_plain(self) -> bool:
         """Whether it begins as a plain file of records does, or might."""
@@ -122,7 +121,13 @@ class Source:
         from fastnk.layout import Layout, Reading
 
         reading = Reading(encoding=named(self._encoding), salvage=self._salvage)
-        return Layout(self.name, self._raws, reading, scanned=scanned, guess=guess)
+        look = self._look if self._progress else None
+        return Layout(self.name, self._files, reading, look, scanned=scanned, guess=guess)
+
+    def _look(self, done: int) -> None:
+        """Tell how far all files were read to find out where the records are."""
+        assert self._progress is not None
+        self._progress("look", done, self.packed_size)
 
     def _hopeless(self, layout: Layout) -> BackupSyntaxError:
         seen = next((f': "{one.seen}"' for one in layout.losses() if one.seen), "")
@@ -132,14 +137,6 @@ class Source:
             place=Place(self.name, 0),
             remedy="take the backup again, into a file of its own: manage.py dumpdata -o FILE",
         )
-
-    def _raws(self) -> Iterator[Raw]:
-        from fastnk.packages import RawFile, RawView
-
-        if self._folder is None:
-            yield RawView(self.name, self._read_at)
-        else:
-            yield from map(RawFile, self._folder)
 
     # -- what it turned out to be --
 
@@ -160,10 +157,13 @@ class Source:
         is_damaged = self._salvage and self._layout is not None and not self._layout.is_clean
         return self._layout if is_damaged else None
 
-    def place(self, offset: int) -> tuple[str | None, int | None]:
-        """The file, and the offset in it (unpacked), of a byte that `blocks` gave; none where
-        the file is neither JSON nor text that only was encoded."""
-        return (self.name, offset) if self._layout is None else self._layout.place(offset)
+    def places(self, offsets: Sequence[int]) -> list[tuple[str | None, int | None]]:
+        """The file, and the offset in it (unpacked), of each byte that `blocks` gave; none where
+        the file is neither JSON nor text that only was encoded. Ask for many at once: where there
+        is no arithmetic for it, the backup is read again."""
+        if self._layout is None:
+            return [(self.name, offset) for offset in offsets]
+        return self._layout.places(offsets)
 
     def recover(self, error: BackupSyntaxError) -> bool:
         """Whether the backup can be read in another way than it seemed, without any loss: several
@@ -184,58 +184,59 @@ class Source:
         self._complete = False
         return True
 
+    def placed(self, error: BackupSyntaxError) -> BackupSyntaxError:
+        """The error with its place in the file as it lies there."""
+        if error.place.path in (None, self.name) and error.place.offset is not None:
+            ((name, offset),) = self.places([error.place.offset])
+            error.place = error.place._replace(path=name or self.name, offset=offset)
+        return error
+
     def explained(self, error: BackupSyntaxError) -> BackupSyntaxError:
         """The error with its place in the file as it lies there, what was seen, and what
-        `salvage` would keep and lose."""
-        if error.place.path not in (None, self.name) or error.place.offset is None:
+        `salvage` would keep and lose, for which all of the backup is read."""
+        error = self.placed(error)
+        if self._salvage or error.salvage or error.code not in _SALVAGEABLE:
             return error
-        name, offset = self.place(error.place.offset)
-        error.place = error.place._replace(path=name or self.name, offset=offset)
-        if self._salvage or error.code not in _SALVAGEABLE:
+        layout = self.salvageable()
+        if layout is None:
             return error
-        from fastnk.encodings import named
-        from fastnk.layout import Layout, Reading
-
-        reading = Reading(encoding=named(self._encoding), salvage=True)
-        try:
-            layout = Layout(self.name, self._raws, reading)
-        except (SourceError, BackupSyntaxError):  # beyond help
-            return error
-        losses = layout.losses()
-        at = -1 if offset is None else offset
-        seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
-        if seen:
+        at = -1 if error.place.offset is None else error.place.offset
+        seen = next((one.seen for one in layout.losses() if one.start <= at <= one.end), "")
+        if seen and seen not in error.what:
             error.what += f' (there stands "{seen}")'
         if layout.records:
-            error.remedy = f"fetch it again; or --salvage: {layout.summary()}"
+            error.salvage = layout.salvage()
         else:
             nothing = "no whole record is in it, so nothing can be salvaged"
             error.remedy = f"{error.remedy}; {nothing}"
         return error
 
+    def salvageable(self) -> Layout | None:
+        """What `salvage` would make of the backup; `None` where it is beyond help."""
+        from fastnk.encodings import named
+        from fastnk.layout import Layout, Reading
+
+        reading = Reading(encoding=named(self._encoding), salvage=True)
+        try:
+            return Layout(self.name, self._files, reading, self._look if self._progress else None)
+        except (SourceError, BackupSyntaxError):
+            return None
+
     @property
     def size(self) -> int | None:
         """Bytes in the backup, where that is known without reading it; and then it can be read at
         any place."""
-        if self._layout is not None:
-            return None
-        try:
-            position = self._file.tell()
-            end = self._file.seek(0, os.SEEK_END)
-            self._file.seek(position)
-        except OSError:
-            return None
-        return end - self._start
+        return None if self._layout is not None else self._file.size
+
+    @property
+    def packed_size(self) -> int | None:
+        """Bytes in all files as they lie there, where that is known."""
+        sizes = [file.size for file in self._files]
+        return None if None in sizes else sum(cast(list[int], sizes))
 
     def identities(self) -> set[tuple[int, int]]:
         """Device and inode of each file behind it."""
-        try:
-            found = [path.stat() for path in self._folder or ()]
-            if self._folder is None:
-                found.append(os.fstat(self._file.fileno()))
-        except (OSError, AttributeError):
-            return set()
-        return {(status.st_dev, status.st_ino) for status in found}
+        return {one for file in self._files if (one := file.identity) is not None}
 
     def blocks(self) -> Iterator[memoryview]:
         """The bytes from the start; each block is valid until the next one is asked for.
@@ -243,22 +244,14 @@ class Source:
         Raises `SourceError` when reading fails, or when the bytes are not those of the first pass.
         """
         number = 0
-        try:
-            for block in self._plain_blocks() if self._layout is None else self._laid_out():
-                self._check(number, block)
-                number += 1
-                yield block
-        except OSError as error:
-            raise self._unreadable(error) from error
+        layout = self._layout
+        for block in self._file.blocks(self.block_size) if layout is None else self._laid_out():
+            self._check(number, block)
+            number += 1
+            yield block
         if self._complete and number != len(self._checksums):
             raise self._changed()
         self._complete = True
-
-    def _plain_blocks(self) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(self.block_size))
-        self._file.seek(self._start)
-        while length := _fill(self._file, buffer):
-            yield buffer[:length]
 
     def _laid_out(self) -> Iterator[memoryview]:
         assert self._layout is not None
@@ -292,7 +285,7 @@ class Source:
         view = memoryview(buffer)
         for number in range(first, last):
             block = view[(number - first) * size : (number - first + 1) * size]
-            length = self._read_at(number * size, block)
+            length = self._file.read_at(number * size, block)
             if number * size + length < min(end, (number + 1) * size):
                 raise self._changed()
             self._check(number, block[:length])
@@ -301,17 +294,7 @@ class Source:
     def peek(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`, which the first pass will read again."""
         buffer = bytearray(length)
-        return bytes(buffer[: self._read_at(start, memoryview(buffer))])
-
-    def _read_at(self, place: int, buffer: memoryview) -> int:
-        try:
-            if self._descriptor is not None:
-                return _fill_at(self._descriptor, self._start + place, buffer)
-            with self._lock:
-                self._file.seek(self._start + place)
-                return _fill(self._file, buffer)
-        except OSError as error:
-            raise self._unreadable(error) from error
+        return bytes(buffer[: self._file.read_at(start, memoryview(buffer))])
 
     def watched(self, phase: str, progress: Progress | None) -> Iterator[memoryview]:
         """The blocks, with progress told after each."""
@@ -333,9 +316,6 @@ class Source:
             self._checksums[number] = found
         if known not in (found, 0) or (self._complete and not known):
             raise self._changed()
-
-    def _unreadable(self, error: OSError) -> SourceError:
-        return SourceError(f"cannot read {self.name}: {error.strerror or error}")
 
     def _changed(self) -> SourceError:
         return SourceError(
@@ -370,162 +350,3 @@ def _split(source: Source, phase: str, progress: Progress | None) -> Iterator[by
         yield from splitter.take()
     splitter.finish()
     yield from splitter.take()
-
-
-def name_of(backup: Backup) -> str | None:
-    """What messages call this backup: its path, as given."""
-    if isinstance(backup, (str, os.PathLike)):
-        return "standard input" if backup == "-" else os.fspath(backup)
-    if isinstance(backup, (list, tuple)):
-        return ", ".join(map(os.fspath, backup[:3])) + (" …" if len(backup) > 3 else "")
-    name = getattr(backup, "name", None)
-    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
-
-
-@contextlib.contextmanager
-def rereadable(backup: Backup) -> Iterator[Backup]:
-    """`backup` as something that any number of `Source`s can read one after the other: itself, or
-    a copy of what can be read only once."""
-    is_path = isinstance(backup, (str, os.PathLike)) and backup != "-" and not is_url(backup)
-    if isinstance(backup, (list, tuple, bytes, bytearray, memoryview)) or (
-        is_path and not _is_pipe(cast(str, backup))
-    ):
-        yield backup
-        return
-    file, start, owned = _open(cast(OneBackup, backup))
-    try:
-        yield file
-    finally:
-        _give_back(file, start, owned)
-
-
-def _is_pipe(path: str | os.PathLike[str]) -> bool:
-    try:
-        mode = Path(path).stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is an address that fsspec opens."""
-    return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", path) is not None
-
-
-def _files_of(backup: Backup) -> list[Path] | None:
-    """The files of a folder or of a list; `None` for one file."""
-    if isinstance(backup, (str, os.PathLike)):
-        if is_url(backup) or not Path(backup).is_dir():
-            return None
-        backup = [backup]
-    if not isinstance(backup, (list, tuple)):
-        return None
-    from fastnk.packages import files_below
-
-    files: list[Path] = []
-    for path in map(Path, backup):
-        files.extend(files_below(path) if path.is_dir() else [path])
-    return files
-
-
-def _give_back(file: BinaryIO, start: int, owned: bool) -> None:
-    if owned:
-        file.close()
-    else:
-        file.seek(start)
-
-
-def _open(backup: OneBackup) -> tuple[BinaryIO, int, bool]:
-    """A seekable file, where the backup starts in it, and whether it is ours to close."""
-    if isinstance(backup, (bytes, bytearray, memoryview)):
-        return io.BytesIO(backup), 0, True
-    if isinstance(backup, (str, os.PathLike)):
-        if backup == "-":
-            backup = sys.stdin.buffer
-        elif is_url(backup):
-            backup = _open_url(str(backup))
-            if backup.seekable():
-                return backup, 0, True
-        else:
-            return _open_path(Path(backup)), 0, True
-    if isinstance(backup, io.TextIOBase):
-        raise UsageError("a backup is read as bytes", remedy='open it with "rb"')
-    if backup.seekable():
-        return backup, backup.tell(), False
-    return _spooled(backup), 0, True
-
-
-def _open_path(path: Path) -> BinaryIO:
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        remedy = "check the path" if error.errno == errno.ENOENT else None
-        raise SourceError(f"cannot read {path}: {error.strerror}", remedy=remedy) from error
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    with file:
-        return _spooled(file)
-
-
-def _open_url(url: str) -> BinaryIO:
-    try:
-        import fsspec
-    except ImportError:
-        raise MissingExtraError("fsspec", "url", "a URL") from None
-    try:
-        return cast(BinaryIO, fsspec.open(url, "rb").open())
-    except ImportError as error:  # of the library for this kind of address, which fsspec names
-        raise UsageError(f"cannot open {url}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {url}: {error}", remedy="check the address") from error
-
-
-def _spooled(stream: BinaryIO) -> BinaryIO:
-    """A copy of what can be read only once; in the folder for temporary files."""
-    import shutil
-    import tempfile
-
-    copy = tempfile.TemporaryFile()
-    try:
-        shutil.copyfileobj(stream, copy)
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
-
-
-def _descriptor(file: BinaryIO) -> int | None:
-    """Of a file that can be read at any place, whatever its position."""
-    try:
-        descriptor = file.fileno()
-        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    except (OSError, AttributeError):
-        return None
-
-
-def _fill_at(descriptor: int, place: int, buffer: memoryview) -> int:
-    done = 0
-    while done < len(buffer):
-        length = os.preadv(descriptor, [buffer[done:]], place + done)
-        if not length:
-            break
-        done += length
-    return done
-
-
-def _fill(file: BinaryIO, buffer: memoryview) -> int:
-    """Read until the buffer is full or the file ends. Blocks then do not depend on short reads."""
-    readinto = getattr(file, "readinto", None)
-    done = 0
-    while done < len(buffer):
-        if readinto is not None:
-            length = readinto(buffer[done:])
-        else:
-            data = file.read(len(buffer) - done)
-            length = len(data)
-            buffer[done : done + length] = data
-        if not length:
-            break
-        done += length
-    return done

@@ -13,9 +13,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from fastnk.errors import BackupSyntaxError
+from fastnk.errors import MAX_MODELS, BackupSyntaxError, Place, too_many_models
 from fastnk.profile import number_of
-from fastnk.source import Backup, Source, split_records
+from fastnk.source import Backup, Progress, Source, split_records
 
 MAX_VALUES = 200_000
 """Of each field the values of so many records are kept, 1.6 MB; of lists so many elements."""
@@ -28,8 +28,6 @@ MAX_KEY_PARTS = 8
 
 NULL = -(1 << 63)
 """What is kept for a null, and for a value that is neither an integer nor a text."""
-
-CUT_OFF = "FNK205"
 
 
 class Ids:
@@ -338,8 +336,8 @@ class Survey:
     def __init__(self) -> None:
         self.models: dict[str, ModelSurvey] = {}
         self.records = 0
-        self.cut_off: list[str] = []
-        """A sentence for each backup that ends too early."""
+        self.damage: list[str] = []
+        """A sentence for each damaged backup."""
         self.read_as: list[str] = []
         """What they are packed in and how they are encoded, where they are not plain files."""
         self.unreadable: list[str] = []
@@ -347,56 +345,64 @@ class Survey:
 
     @property
     def notes(self) -> list[str]:
-        return [*self.read_as, *self.cut_off, *self.unreadable]
+        return [*self.read_as, *self.damage, *self.unreadable]
 
-    def add(self, backup: Backup, encoding: str | None = None) -> None:
-        """Take a backup in. One that is cut off counts up to there, and a note says so.
-
-        Raises `BackupSyntaxError` for other faults, and `SourceError`.
-        """
-        before, unread = self.records, 0
-        with Source(backup, encoding=encoding) as source:
+    def add(self, backup: Backup, **options: Any) -> None:
+        """Take a backup in; the options are those of `Source`, and with `salvage` a note says what
+        is lost. Raises `BackupSyntaxError` and `SourceError`."""
+        unread = 0
+        with Source(backup, **options) as source:
             name = source.name or "the backup"
-            try:
-                for record in _records(source):
-                    if record is None:
-                        unread += 1
-                        continue
-                    model = self.models.get(record["model"])
-                    if model is None:
-                        model = self.models[record["model"]] = ModelSurvey()
-                    model.add(record)
-                    self.records += 1
-            except BackupSyntaxError as error:
-                if error.code != CUT_OFF or self.records == before:
-                    raise
-                self.cut_off.append(
-                    f"{name} is cut off at byte {error.offset:,}; its {self.records - before:,}"
-                    " whole records were used"
-                )
+            for record in _records(source, options.get("progress")):
+                if record is None:
+                    unread += 1
+                    continue
+                self._model(record["model"], source).add(record)
+                self.records += 1
             self.read_as += source.notes
+            if source.damage is not None:
+                self.damage.append(f"{name} is damaged: {source.damage.described()}")
         if unread:
             self.unreadable.append(
                 f"{number_of(unread, 'record')} of {name} left out: more than Python reads"
             )
 
+    def _model(self, label: str, source: Source) -> ModelSurvey:
+        model = self.models.get(label)
+        if model is None:
+            if len(self.models) == MAX_MODELS:
+                raise too_many_models(Place(source.name))
+            model = self.models[label] = ModelSurvey()
+        return model
 
-def survey(*backups: Backup, encoding: str | None = None) -> Survey:
-    """What the records of these backups hold; with the encoding of the first. Raises as
-    `Survey.add` does."""
+
+def survey(*backups: Backup, encoding: str | None = None, **options: Any) -> Survey:
+    """What the records of these backups hold; the options are those of `Source`, the encoding is
+    that of the first. Raises as `Survey.add` does."""
     whole = Survey()
     for number, backup in enumerate(backups):
-        whole.add(backup, None if number else encoding)
+        whole.add(backup, encoding=None if number else encoding, **options)
     return whole
 
 
-def _records(source: Source) -> Iterator[dict[str, Any] | None]:
+def _records(source: Source, progress: Progress | None) -> Iterator[dict[str, Any] | None]:
     """Each record, or `None` for one that is right but more than Python reads."""
-    for text in split_records(source):
+    for number, text in enumerate(split_records(source, progress=progress), start=1):
         try:
-            yield json.loads(text)
+            record = json.loads(text)
         except (ValueError, RecursionError):  # an integer of thousands of digits, deep nesting
             yield None
+            continue
+        if not (isinstance(record.get("model"), str) and isinstance(record.get("fields"), dict)):
+            raise source.explained(
+                BackupSyntaxError(
+                    'a record without a "model" or without "fields"',
+                    code="FNK204",
+                    place=Place(source.name, None, number),
+                    remedy='a record is {"model": "app.model", "pk": …, "fields": {…}}',
+                )
+            )
+        yield record
 
 
 def unique(columns: Sequence[Sequence[int]]) -> bool:

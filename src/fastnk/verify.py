@@ -420,7 +420,9 @@ class _Input:
     ) -> None:
         from fastnk.source import Source
 
-        self._source = Source(backup, BLOCK_SIZE, encoding=encoding, salvage=salvage)
+        self._source = Source(
+            backup, BLOCK_SIZE, encoding=encoding, salvage=salvage, progress=progress
+        )
         self.name = self._source.name
         self._progress = progress
         self._facts: FileFacts | None = None
@@ -453,7 +455,7 @@ class _Input:
     def damage(self) -> str | None:
         """With `salvage`: what is lost of it."""
         damage = self._source.damage
-        return None if damage is None else damage.summary()
+        return None if damage is None else damage.described()
 
     @property
     def cut_off_at(self) -> int | None:

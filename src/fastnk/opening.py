@@ -1,0 +1,378 @@
+"""What a backup is given as, opened so that it can be read at any place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import stat
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from fastnk.errors import MissingExtraError, SourceError, UsageError
+
+CHUNK_BYTES = 1 << 18
+"""What is read at once of a file that is not read in blocks."""
+
+
+class BackupFile(Protocol):
+    """A file as it lies there."""
+
+    name: str | None
+
+    @property
+    def size(self) -> int | None:
+        """In bytes, where that can be told."""
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Device and inode, where it has them."""
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+    def file(self) -> BinaryIO:
+        """The same, to be read at any place."""
+
+    def close(self) -> None: ...
+
+
+class OpenFile:
+    """One file that can be read at any place, by any number of threads.
+
+    What can be read only once is copied first. A file object of the caller is read from where it
+    stands. Raises `SourceError` and `UsageError`.
+    """
+
+    def __init__(self, backup: OneBackup) -> None:
+        self.name = name_of(backup)
+        self.stream, self.start, self._owned = _open(backup)
+        self._descriptor = _descriptor(self.stream)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close what was opened here; a file object of the caller is put back where it stood."""
+        if self._owned:
+            self.stream.close()
+        else:
+            self.stream.seek(self.start)
+
+    def read_at(self, place: int, buffer: memoryview) -> int:
+        """Fill the buffer from `place` on, as far as there is something; how much that was."""
+        try:
+            if self._descriptor is not None:
+                return _fill_at(self._descriptor, self.start + place, buffer)
+            with self._lock:
+                self.stream.seek(self.start + place)
+                return _fill(self.stream, buffer)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        """All of it, in blocks of this size; each is valid until the next one is asked for."""
+        buffer = memoryview(bytearray(size))
+        try:
+            self.stream.seek(self.start)
+            while length := _fill(self.stream, buffer):
+                yield buffer[:length]
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
+    def chunks(self) -> Iterator[bytes]:
+        done = 0
+        buffer = bytearray(CHUNK_BYTES)
+        while length := self.read_at(done, memoryview(buffer)):
+            yield bytes(memoryview(buffer)[:length])
+            done += length
+
+    def file(self) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_View(self)))
+
+    @property
+    def size(self) -> int | None:
+        try:
+            position = self.stream.tell()
+            end = self.stream.seek(0, os.SEEK_END)
+            self.stream.seek(position)
+        except OSError:
+            return None
+        return end - self.start
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.fstat(self.stream.fileno())
+        except (OSError, AttributeError):
+            return None
+        return status.st_dev, status.st_ino
+
+
+class _View(io.RawIOBase):
+    """What can be read at any place as a file with a position."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        end = self._file.size or 0 if whence == os.SEEK_END else 0
+        self._position = (0, self._position, end)[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        length = self._file.read_at(self._position, memoryview(buffer))
+        self._position += length
+        return length
+
+
+class ClosedFile:
+    """A file that is opened when it is read: of a folder there may be too many to be open."""
+
+    def __init__(self, path: Path) -> None:
+        self.name: str | None = printable(path)
+        self._path = path
+
+    def chunks(self) -> Iterator[bytes]:
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
+    def file(self) -> BinaryIO:
+        try:
+            return self._path.open("rb")
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
+    @property
+    def size(self) -> int | None:
+        status = self._status
+        return None if status is None else status.st_size
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        status = self._status
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    @property
+    def _status(self) -> os.stat_result | None:
+        try:
+            return self._path.stat()
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        pass
+
+
+OneBackup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | OpenFile
+Backup = OneBackup | Sequence[OneBackup]
+"""A path (of a file or a folder), `-` for standard input, a URL, bytes, a binary file; or several
+of them that make up one backup."""
+
+
+def files_of(backup: Backup) -> list[BackupFile] | None:
+    """The files of a folder or of a list; `None` for one file."""
+    several = isinstance(backup, (list, tuple))
+    if not several and not _is_folder(backup):
+        return None
+    files: list[BackupFile] = []
+    for one in cast(Sequence[OneBackup], backup) if several else [cast(OneBackup, backup)]:
+        if not is_file_or_folder(one):
+            files.append(OpenFile(one))
+        elif _is_folder(one):
+            files += map(ClosedFile, _files_below(Path(cast(str, one))))
+        else:
+            files.append(ClosedFile(Path(cast(str, one))))
+    return files
+
+
+def _is_folder(backup: object) -> bool:
+    is_path = isinstance(backup, (str, os.PathLike)) and not is_url(backup)
+    return is_path and Path(cast(str, backup)).is_dir()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The regular files in a folder and the folders in it, in the order of their names. Links are
+    not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise unreadable(printable(folder), error) from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
+
+
+def name_of(backup: Backup) -> str | None:
+    """What messages call this backup: its path, as given."""
+    if isinstance(backup, (str, os.PathLike)):
+        return "standard input" if backup == "-" else printable(backup)
+    if isinstance(backup, (list, tuple)):
+        names = [name_of(one) or "bytes" for one in backup[:3]]
+        return ", ".join(names) + (" …" if len(backup) > 3 else "")
+    name = getattr(backup, "name", None)
+    return printable(name) if isinstance(name, (str, os.PathLike)) else None
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text, also where its bytes are none."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def unreadable(name: str | None, error: OSError) -> SourceError:
+    return SourceError(f"cannot read {name}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def rereadable(backup: Backup) -> Iterator[Backup]:
+    """`backup` as something that any number of readers can read one after the other: itself, or
+    with a copy of what can be read only once."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(backup, (list, tuple)):
+            yield [_rereadable(one, stack) for one in backup]
+        else:
+            yield _rereadable(cast(OneBackup, backup), stack)
+
+
+def _rereadable(backup: OneBackup, stack: contextlib.ExitStack) -> OneBackup:
+    if isinstance(backup, (bytes, bytearray, memoryview)) or is_file_or_folder(backup):
+        return backup
+    opened = OpenFile(backup)
+    stack.callback(opened.close)
+    return opened
+
+
+def is_file_or_folder(backup: object) -> bool:
+    """Whether this is the path of what can be opened again and again, or of nothing."""
+    if not isinstance(backup, (str, os.PathLike)) or backup == "-" or is_url(backup):
+        return False
+    try:
+        mode = Path(backup).stat().st_mode
+    except OSError:
+        return True  # which is told when it is opened
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def is_url(path: object) -> bool:
+    """Whether a path is an address that fsspec opens."""
+    return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", path) is not None
+
+
+def _open(backup: OneBackup) -> tuple[BinaryIO, int, bool]:
+    """A seekable file, where the backup starts in it, and whether it is ours to close."""
+    if isinstance(backup, OpenFile):
+        return backup.stream, backup.start, False
+    if isinstance(backup, (bytes, bytearray, memoryview)):
+        return io.BytesIO(backup), 0, True
+    if isinstance(backup, (str, os.PathLike)):
+        if backup == "-":
+            backup = sys.stdin.buffer
+        elif is_url(backup):
+            backup = _open_url(str(backup))
+            if backup.seekable():
+                return backup, 0, True
+        else:
+            return _open_path(Path(backup)), 0, True
+    if isinstance(backup, io.TextIOBase):
+        raise UsageError("a backup is read as bytes", remedy='open it with "rb"')
+    if backup.seekable():
+        return backup, backup.tell(), False
+    return _spooled(backup), 0, True
+
+
+def _open_path(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        remedy = "check the path" if error.errno == errno.ENOENT else None
+        what = f"cannot read {printable(path)}: {error.strerror}"
+        raise SourceError(what, remedy=remedy) from error
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with file:
+        return _spooled(file)
+
+
+def _open_url(url: str) -> BinaryIO:
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtraError("fsspec", "url", "a URL") from None
+    try:
+        return cast(BinaryIO, fsspec.open(url, "rb").open())
+    except ImportError as error:  # of the library for this kind of address, which fsspec names
+        raise UsageError(f"cannot open {url}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {url}: {error}", remedy="check the address") from error
+
+
+def _spooled(stream: BinaryIO) -> BinaryIO:
+    """A copy of what can be read only once; in the folder for temporary files."""
+    import shutil
+    import tempfile
+
+    copy = tempfile.TemporaryFile()
+    try:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _descriptor(file: BinaryIO) -> int | None:
+    """Of a file that can be read at any place, whatever its position."""
+    plain = (io.FileIO, io.BufferedReader, io.BufferedRandom)
+    if not isinstance(getattr(file, "file", file), plain):
+        return None  # gzip's has the descriptor of what is packed
+    try:
+        descriptor = file.fileno()
+        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _fill_at(descriptor: int, place: int, buffer: memoryview) -> int:
+    done = 0
+    while done < len(buffer):
+        length = os.preadv(descriptor, [buffer[done:]], place + done)
+        if not length:
+            break
+        done += length
+    return done
+
+
+def _fill(file: BinaryIO, buffer: memoryview) -> int:
+    """Read until the buffer is full or the file ends. Blocks then do not depend on short reads."""
+    readinto = getattr(file, "readinto", None)
+    done = 0
+    while done < len(buffer):
+        if readinto is not None:
+            length = readinto(buffer[done:])
+        else:
+            data = file.read(len(buffer) - done)
+            length = len(data)
+            buffer[done : done + length] = data
+        if not length:
+            break
+        done += length
+    return done
