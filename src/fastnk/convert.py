@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from fastnk._core import Indexer, Splicer
+from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splicer
 from fastnk.audit import Audit
 from fastnk.errors import (
     BackupSyntaxError,
@@ -21,6 +21,7 @@ from fastnk.errors import (
     UsageError,
 )
 from fastnk.lanes import (
+    PIECE_SIZE,
     Cutter,
     IndexLane,
     Piece,
@@ -457,8 +458,24 @@ class _Conversion:
             # Not up to `consumed`: a record that is dropped takes the separator in front with it.
             if self._log.is_full(self._indexer.records_end):
                 self._close_segment(self._indexer.records_end)
+            elif self._indexer.consumed == self._report.bytes_read:
+                self._close_segment_in_space(self._indexer.consumed)
         self._indexer.finish()
         self._close_segment(self._report.bytes_read)
+
+    def _close_segment_in_space(self, end: int) -> None:
+        """Cut between records where white space goes on, so that it need not be in memory."""
+        length = end - self._indexer.records_end
+        if not self._drops():
+            if length > PIECE_SIZE and self._log.is_full(end):
+                self._close_segment(end)
+        elif length > DEFAULT_MAX_RECORD:
+            raise BackupSyntaxError(
+                f"more than {DEFAULT_MAX_RECORD:,} bytes of white space between two records",
+                code="FNK208",
+                place=Place(self._source.name, self._indexer.records_end, self._indexer.records),
+                remedy="that is too much where a policy is drop; any other word will do",
+            )
 
     def _index_pieces(self, jobs: int) -> bool:
         """Index piece by piece, in several threads. Where the backup does not lend itself to that,
@@ -486,7 +503,7 @@ class _Conversion:
             self._end_piece(indexer, done.task)
             if progress is not None:
                 progress("index", done.task.end, size)
-        if not self._indexer.settle():
+        if cutter.gave_up or not self._indexer.settle():
             self._start_over()
             return False
         self._indexer.finish()

@@ -142,6 +142,8 @@ class Cutter:
         self._source = source
         self._size = size
         self.is_array = False
+        self.gave_up = False
+        """Whether the pieces ended before the backup, because no cut was found for too long."""
 
     def pieces(self) -> Iterator[Piece] | None:
         """The pieces in order; `None` where it is no use to guess, or there would be only one."""
@@ -154,20 +156,23 @@ class Cutter:
 
     def _pieces(self, member: bytes) -> Iterator[Piece]:
         start = 0
-        while start < self._size:
-            end = self._cut(start + PIECE_SIZE, member)
+        while start < self._size and (end := self._cut(start + PIECE_SIZE, member)):
             yield Piece(start, end)
             start = end
+        self.gave_up = start < self._size
 
-    def _cut(self, at: int, member: bytes) -> int:
-        """The first record at that place or behind it; or the end of the backup."""
+    def _cut(self, at: int, member: bytes) -> int | None:
+        """The first record at that place or behind it, or the end of the backup; `None` where
+        both are too far."""
         length = SHORTEST_LOOK
         while at < self._size:
             found = first_record(self._source.peek(at, length), member)
             if found is not None:
                 return at + found
-            if at + length >= self._size or length >= LONGEST_PIECE:
+            if at + length >= self._size:
                 break
+            if length >= LONGEST_PIECE:
+                return None
             # Twice as long each time: looking again stays linear in the end.
             length *= 2
         return self._size

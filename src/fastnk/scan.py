@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from fastnk._core import Indexer, Plan
+from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
 from fastnk.compression import Chunks
 from fastnk.encodings import RECORD_START
 from fastnk.errors import BackupSyntaxError, shorten
@@ -100,6 +100,8 @@ class _Scanner:
         self._fault = ""
         self._first = 0
         """Where the first record of the run begins."""
+        self._space = (0, b"")
+        """Where white space began of which some has left the window, and the comma in it."""
         self._indent: bytes | None = None
         """What stands before a record on its line, where records begin lines."""
 
@@ -121,7 +123,9 @@ class _Scanner:
     def _run(self, start: int) -> int:
         """Walk over the records from `start` on; where to look for the next ones."""
         lead = self._lead(start)
-        indexer = Indexer(_NO_PLAN, policies=_KEEP, max_record=MAX_RECORD)
+        # What begins a backup is trusted more than what seems to begin a record in the middle.
+        limit = MAX_RECORD if start else DEFAULT_MAX_RECORD
+        indexer = Indexer(_NO_PLAN, policies=_KEEP, max_record=limit)
         indexer.feed(lead)
         origin = start - len(lead)
         try:
@@ -160,6 +164,8 @@ class _Scanner:
         self._close_gap(self._first)
         self._found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
+        if self._space[0] == end:
+            self._gap.marks = self._space[1]
         return end
 
     def _note_close(self, indexer: Indexer, origin: int) -> None:
@@ -186,10 +192,19 @@ class _Scanner:
         if not indexer.records:
             return
         self._remember_indent()
-        done = origin + indexer.records_end - self._base - _MARGIN
+        end = origin + indexer.records_end
+        done = end - self._base - _MARGIN
+        if indexer.consumed - indexer.records_end > MAX_RECORD:
+            done = origin + indexer.consumed - self._base - _MARGIN
+            self._forget_space(end, done)
         if done > 0:
             del self._window[:done]
             self._base += done
+
+    def _forget_space(self, end: int, done: int) -> None:
+        marks = self._space[1] if self._space[0] == end else b""
+        text = bytes(self._window[max(0, end - self._base) : max(0, done)])
+        self._space = end, marks + text.translate(None, b" \t\r\n")
 
     def _remember_indent(self) -> None:
         if self._indent is not None or self._found.runs or self._first < self._base:

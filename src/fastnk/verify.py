@@ -31,12 +31,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, NamedTuple
 import msgspec
 
 from fastnk.errors import (
+    MAX_MODELS,
     MAX_SHOWN,
     BackupSyntaxError,
     FastnkError,
     Place,
     SourceError,
     shorten,
+    too_many_models,
 )
 from fastnk.schema import (
     ELEMENTS,
@@ -1413,6 +1415,8 @@ class _Verification:
         )
 
     def _model(self, label: str) -> ModelSummary:
+        if len(self._models) > MAX_MODELS:
+            raise too_many_models(Place())
         return self._models.setdefault(_encodable(label), ModelSummary())
 
     def _compare_all(self, old: _Input, converted: Iterator[Entry]) -> None:

@@ -1,0 +1,211 @@
+"""Backups of many gigabytes, records of one, a million models: made as they are read, stored
+nowhere.
+
+`FASTNK_VAST=1` runs what takes minutes: the same with 100 GB.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastnk
+from fastnk import Policies
+from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splitter
+from fastnk.check import check
+from fastnk.convert import LegacyBackupConverter
+from fastnk.errors import BackupSyntaxError, FindingsError
+from fastnk.infer import infer
+from fastnk.planning import Planner
+from fastnk.schema import Schema
+from fastnk.source import Source, split_records
+
+SCHEMA = Schema.loads(
+    b"""{"version": 1, "models": {"zoo.keeper": {
+        "natural_key": ["name"], "relations": {"mentor": {"to": "zoo.keeper"}}}}}"""
+)
+VAST = bool(os.environ.get("FASTNK_VAST"))
+GAP = 100 * 10**9 if VAST else (1 << 32) + 12_345
+
+
+def keeper(pk: int, mentor: int | None = None) -> bytes:
+    fields = {"name": f"n{pk}", "mentor": mentor}
+    return json.dumps({"model": "zoo.keeper", "pk": pk, "fields": fields}).encode()
+
+
+class Vast(io.RawIOBase):
+    """A file of texts and of gaps, as so many bytes of white space."""
+
+    def __init__(self, *parts: bytes | int) -> None:
+        self._parts = parts
+        self._position = 0
+        self._blank = b" " * (1 << 17)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, len(self))[whence]
+        return self._position
+
+    def __len__(self) -> int:
+        return sum(part if isinstance(part, int) else len(part) for part in self._parts)
+
+    def readinto(self, buffer: Any) -> int:
+        at = self._position
+        for part in self._parts:
+            length = part if isinstance(part, int) else len(part)
+            if at < length:
+                most = min(length - at, len(buffer), len(self._blank))
+                text = self._blank[:most] if isinstance(part, int) else part[at : at + most]
+                buffer[: len(text)] = text
+                self._position += len(text)
+                return len(text)
+            at -= length
+        return 0
+
+
+class Ends:
+    """Takes an output and keeps its length, and both ends of it."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.length = 0
+        self.head = self.tail = b""
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.length += len(data)
+        if len(self.head) < 1000:
+            self.head += bytes(data[:1000])
+        self.tail = (self.tail + bytes(data[-1000:]))[-1000:]
+
+    def commit(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+BEFORE, BEHIND = b"[" + keeper(1) + b",", keeper(2, 1) + b"," + keeper(3, 77) + b"]"
+
+
+def test_slots_beyond_4_gib() -> None:
+    converter = LegacyBackupConverter(SCHEMA, policies=Policies(on_unresolved="keep"))
+    out = Ends()
+    with Source(Vast(BEFORE, GAP, BEHIND)) as source:
+        report = converter._convert(source, out)
+    first = b'[{"model": "zoo.keeper", "natural_key": ["n1"], "fields": %s,'
+    first %= b'{"name": "n1", "mentor": null}}'
+    assert out.head.startswith(first + b" ")
+    before, last = out.tail.split(b"  ", 1)[0], out.tail.rsplit(b"  ", 1)[1]
+    assert not before
+    assert [one["fields"]["mentor"] for one in json.loads(b"[" + last)] == [["n1"], 77]
+    assert out.length == report.bytes_written == len(first) + GAP + len(last)
+
+
+def test_findings_beyond_4_gib() -> None:
+    indexer = Indexer(Planner(SCHEMA, "fastnk", False).plan())
+    start = (1 << 32) + 5
+    blank = b" " * (1 << 22)
+    indexer.feed(BEFORE)
+    for _ in range(start >> 22):
+        indexer.feed(blank)
+    indexer.feed(BEHIND.replace(b'"mentor": 77', b'"mentor": 77, "mentor": 78'))
+    indexer.finish()
+    (finding,) = indexer.take_findings()
+    assert finding[0] == 306
+    assert finding[1] == len(BEFORE) + (start >> 22 << 22) + BEHIND.index(keeper(3, 77))
+
+
+def test_salvage_of_a_file_with_a_hole_beyond_4_gib(tmp_path: Path) -> None:
+    """As a system leaves one where it crashed: nothing but NULs, which take no room."""
+    backup = tmp_path / "backup.json"
+    with backup.open("wb") as file:
+        file.write(BEFORE)
+        file.seek(GAP if VAST else 3 << 28, os.SEEK_CUR)
+        file.write(BEHIND)
+        length = file.tell()
+    with Source(backup, salvage=True) as source:
+        (loss,) = source.damage.losses()  # type: ignore[union-attr]
+        assert (loss.start, loss.end) == (len(BEFORE), length - len(BEHIND))
+        records = list(split_records(source))
+    assert records == [keeper(1), keeper(2, 1), keeper(3, 77)]
+
+
+@pytest.mark.skipif(not VAST, reason="takes minutes")
+def test_findings_of_100_gb() -> None:
+    with pytest.raises(FindingsError) as caught, Source(Vast(BEFORE, GAP, BEHIND)) as source:
+        LegacyBackupConverter(SCHEMA)._convert(source, Ends())
+    (finding,) = caught.value.findings
+    assert finding.place.offset == len(BEFORE) + GAP + BEHIND.index(b"77")
+    assert finding.place.record == 3
+
+
+@pytest.mark.skipif(not VAST, reason="takes gigabytes of memory")
+@pytest.mark.parametrize("size", [1000 << 20, 1100 << 20])
+def test_record_of_a_gigabyte(size: int) -> None:
+    backup = Vast(BEFORE, keeper(2)[:-3], size, b"}},", keeper(3, 1), b"]")
+    out = Ends()
+    converter = LegacyBackupConverter(SCHEMA)
+    with Source(backup) as source:
+        if size < DEFAULT_MAX_RECORD:
+            assert converter._convert(source, out).records == 3
+            return
+        with pytest.raises(BackupSyntaxError, match=r"FNK208 .* 1,073,741,824 bytes"):
+            converter._convert(source, out)
+
+
+def test_record_that_is_larger_than_the_limit_is_refused_with_the_limit() -> None:
+    splitter = Splitter(max_record=1000)
+    with pytest.raises(BackupSyntaxError, match=r"FNK208 .* 1,000 bytes"):
+        splitter.feed(b'[{"model": "a.b", "fields": {"x": "' + b"y" * 2000)
+
+
+def many_models(count: int) -> Iterator[bytes]:
+    yield b"["
+    for number in range(count):
+        comma = b"," if number else b""
+        yield b'%s{"model": "app.m%d", "pk": 1, "fields": {}}' % (comma, number)
+    yield b"]"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("size") / "models.json"
+    path.write_bytes(b"".join(many_models(1_000_000 if VAST else 20_000)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda backup, out: fastnk.detect(backup, full=True),
+        lambda backup, out: fastnk.detect(backup, SCHEMA, full=True),
+        lambda backup, out: infer(backup),
+        lambda backup, out: check(SCHEMA, backup),
+        lambda backup, out: fastnk.convert(
+            backup, out, SCHEMA, policies=Policies(on_unknown_model="keep")
+        ),
+        lambda backup, out: fastnk.convert(backup, out, SCHEMA, salvage=True),
+        lambda backup, out: fastnk.verify(backup, backup, SCHEMA),
+    ],
+    ids=["detect", "detect by a schema", "infer", "check", "convert", "salvage", "verify"],
+)
+def test_a_million_models_are_refused(models: Path, verb: Any, tmp_path: Path) -> None:
+    with pytest.raises(BackupSyntaxError, match=r"FNK209 more than 10,000 different models"):
+        verb(models, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
