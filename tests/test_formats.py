@@ -484,7 +484,7 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
 )
 def test_much_that_seems_to_begin_a_record_is_gone_through(junk: bytes) -> None:
     one = json.dumps(keeper(1, "Anna")).encode()
-    data = b"[" + one + b",\n" + junk * 5_000 + b"\n" + one.replace(b"Anna", b"Bea") + b"]"
+    data = b"[" + one + b",\n" + junk * 5_000 + b",\n" + one.replace(b"Anna", b"Bea") + b"]"
     converter = LegacyBackupConverter(
         SCHEMA, salvage=True, policies=fastnk.Policies(on_duplicate_pk="keep")
     )
@@ -504,15 +504,58 @@ def test_damaged_backup_that_supplies_keys(tmp_path: Path) -> None:
     assert not report.complete
 
 
-def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(tmp_path: Path) -> None:
-    inner = json.dumps(keeper(90, "inner"))
-    bad = pupil(3, 1)
-    text = json.dumps([keeper(1, "Anna"), bad, keeper(2, "Bea")], indent=2)
-    text = text.replace('"name": "P', f'"copy": {inner}, "x": x, "name": "P', 1)
-    fastnk.convert(text.encode(), tmp_path / "out", SCHEMA, salvage=True)
-    assert json.loads((tmp_path / "out").read_bytes()) == natural(
-        [keeper(1, "Anna"), keeper(2, "Bea")]
+INNER = json.dumps(keeper(90, "inner"))
+BREAKS = {
+    "a value": ("x: x", {}),
+    "a comma": ("", {'"mentor"': '"seen" "mentor"'}),
+    "a quote": ("", {'"P-3 ': '"P"-3 '}),
+    "an opening brace": ("", {'"fields": {': '"fields": '}),
+    "an opening bracket": ("", {'"list": [': '"list": '}),
+    "a closing bracket": ("", {"]": ""}),
+    "a closing brace": ("", {"}}": "}"}),
+    "all behind its middle": ("", {'"joined": ': "\0" * 100}),
+    "its member model": (
+        "",
+        {'"model": "zoo.keeper", "pk": 3,': '"modle": "zoo.keeper", "pk": 3,'},
+    ),
+    "its start": ("", {'{"model": "zoo.keeper", "pk": 3, "fie': "\0" * 30}),
+}
+
+
+@pytest.mark.parametrize("layout", ["indented", "compact", "lines", "envelope"])
+@pytest.mark.parametrize("what", BREAKS)
+@pytest.mark.parametrize("nested", ["list", "list of two", "value"])
+def test_objects_that_look_like_records_are_not_taken_out_of_a_broken_one(
+    layout: str, what: str, nested: str
+) -> None:
+    inner = {"value": f'"copy": {INNER}', "list": f'"list": [{INNER}]'}
+    inside = inner.get(nested, f'"list": [{INNER}, {INNER}]')
+    added, changes = BREAKS[what]
+    broken = json.dumps({**keeper(3, "P-3 x"), "HERE": 0}).replace('"HERE": 0', '"x": 1')
+    broken = broken.replace('"name"', f"{inside}, {added}{', ' if added else ''}" + '"name"')
+    for old, new in changes.items():
+        if old not in broken:
+            pytest.skip("there is nothing to break")
+        broken = broken.replace(old, new, 1)
+    good = [keeper(pk, f"n{pk}") for pk in (1, 2, 4, 5)]
+    texts = [json.dumps(one) for one in good]
+    texts.insert(2, broken)
+    if layout == "indented":
+        texts = ["  " + text for text in texts]
+    data = "\n".join(texts) if layout == "lines" else "[" + ", ".join(texts) + "]"
+    if layout == "indented":
+        data = "[\n" + ",\n".join(texts) + "\n]\n"
+    if layout == "envelope":
+        data = f'{{"meta": {{"n": 1}}, "data": {data}, "rest": 5}}'
+    found = LegacyBackupConverter(SCHEMA, salvage=True).convert_bytes(data.encode())
+    got = (
+        [json.loads(line) for line in found.splitlines()]
+        if layout == "lines"
+        else json.loads(found)
     )
+    names = [one["natural_key"][0] for one in got]
+    assert "inner" not in names
+    assert names in (["n1", "n2", "n4", "n5"], ["n1", "n2", "n5"])
 
 
 def test_yaml_whose_aliases_grow_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

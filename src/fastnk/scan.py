@@ -31,6 +31,18 @@ _JOINT = re.compile(rb"\](\[\])*\[")
 _MORE_BEHIND = "not JSON: there is more behind the closing bracket"
 _MARGIN = 256
 """Bytes that stay in the window, so that the start of a record is not torn."""
+MAX_TRACKED = 1 << 20
+"""Bytes of a broken record in which brackets are counted, to tell what is inside it …"""
+FREE_TRACKED = 16 << 20
+"""… of all of them together, beyond what was read anyway, so that hostile ones cost little."""
+_TRACKED = re.compile(rb'"(?:[^"\\\n]|\\.)*"|["\[\]{}]', re.DOTALL)
+_NO_STRING = re.compile(rb'[ \t\r\n]*[^ \t\r\n,:}\]"]')
+_OPENED_BY = {ord("]"): ord("["), ord("}"): ord("{")}
+_ENDS_OF_SCALARS = [bytes([byte]) for byte in b'"0123456789el']
+_IS_INSIDE = re.compile(
+    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|(?P<list>\]\s*[,}\]]))'
+)
+"""What stands behind an object that is no record of its own but inside another one."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -104,6 +116,13 @@ class _Scanner:
         """Where white space began of which some has left the window, and the comma in it."""
         self._indent: bytes | None = None
         """What stands before a record on its line, where records begin lines."""
+        self._is_in_object = False
+        """Whether the records stand in an envelope, as far as its beginning shows."""
+        self._is_sure = True
+        """Whether the run at hand is known not to be inside a record."""
+        self._opened: bytes | None = None
+        """The brackets known to be open where the search for the next record begins."""
+        self._tracked = 0
 
     def scan(self) -> Scan:
         found = self._found
@@ -155,12 +174,20 @@ class _Scanner:
 
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
+            self._opened = b"{" if self._is_sure else None
             return start + 1
         self._remember_indent()
         end = origin + indexer.records_end
+        if not self._is_sure and self._is_inside(end):
+            self._opened = None
+            self._gap.starts -= 1
+            return end
+        self._opened = b""
         self._found.records += indexer.records
         if not self._found.runs and not indexer.is_array:
             self._found.shape = "jsonl"
+            if self._read_on(end + 1) and self._window[end - self._base] in b"\r\n":
+                self._indent = b""
         self._close_gap(self._first)
         self._found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
@@ -177,6 +204,8 @@ class _Scanner:
     def _find_first(self) -> None:
         if self._first == 0 and not self._base:
             self._first = max(0, self._window.find(b"{"))
+            start = bytes(self._window[:_MARGIN]).lstrip()
+            self._is_in_object = start.startswith(b"{") and not RECORD_START.match(start)
 
     def _lead(self, start: int) -> bytes:
         """What makes the core expect a record as it stands there: in an array or in lines."""
@@ -217,6 +246,11 @@ class _Scanner:
 
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
+        tracked = None
+        if self._found.runs and self._indent is None and self._opened is not None:
+            tracked = self._track(at)
+        self._is_sure = self._indent is not None or tracked is not None
+        at = at if tracked is None else tracked
         while True:
             for match in RECORD_START.finditer(self._window, max(0, at - self._base)):
                 start = self._base + match.start()
@@ -228,19 +262,104 @@ class _Scanner:
             end = self._base + len(self._window)
             at = max(at, end - _MARGIN)
             self._pass(at)
-            keep = max(0, at - _MARGIN - self._base)
+            self._forget(at - _MARGIN)
+            if not self._read_on(end + 1):
+                return None
+
+    def _forget(self, end: int) -> None:
+        if end > self._base:
+            del self._window[: end - self._base]
+            self._base = end
+
+    def _read_on(self, end: int) -> bool:
+        """Have the window reach to `end`; whether the text does."""
+        while self._base + len(self._window) < end:
             chunk = next(self._chunks, None)
             if chunk is None:
-                return None
-            del self._window[:keep]
-            self._base += keep
+                return False
             self._window += chunk
+        return True
 
     def _may_start(self, place: int) -> bool:
-        if self._indent is None:
+        before = bytes(self._window[max(0, place - _MARGIN) : place])
+        if self._indent is not None:
+            line = before.rpartition(b"\n")
+            if line[2] == self._indent:
+                return bool(line[1]) or self._base + place == len(before)
+            if line[2].strip(b" \t],") != b"[":
+                return False
+            self._indent = None  # another array, perhaps laid out in another way
+        if not self._found.runs or self._is_sure:
             return True
-        line = bytes(self._window[max(0, place - _MARGIN) : place]).rpartition(b"\n")
-        return line[2] == self._indent or not line[1]
+        # What is the value of a member, or the element of a list that is one, is inside a record;
+        # and so is, in all likelihood, what follows a text or a number.
+        before = before.rstrip()
+        if before.endswith(b","):
+            return before[:-1].rstrip()[-1:] not in _ENDS_OF_SCALARS
+        return not before.rstrip(b"[ \t\r\n").endswith(b":")
+
+    def _track(self, start: int) -> int | None:
+        """Where the next record seems to begin, outside of all brackets from `start` on; the end
+        where there is none. `None` where they do not add up: nothing is known then of what is
+        inside what."""
+        limit = start + min(MAX_TRACKED, FREE_TRACKED + start - self._tracked)
+        opened = bytearray(self._opened or b"")
+        place = start
+        try:
+            while place < limit:
+                token = _TRACKED.search(self._window, place - self._base)
+                if token is None or self._is_torn(token):
+                    if not self._read_on(self._base + len(self._window) + 1):
+                        return None if opened or token else self._base + len(self._window)
+                    continue
+                place = self._base + token.end()
+                mark = token[0][0]
+                if mark == ord('"') and _NO_STRING.match(self._window, token.end()):
+                    return None  # it was opened by what closes another one
+                if mark in _OPENED_BY:
+                    if opened and opened.pop() != _OPENED_BY[mark]:
+                        return None
+                elif mark in b"[{" and (opened or self._is_value(token.start())):
+                    opened.append(mark)
+                elif mark == ord("{"):
+                    if RECORD_START.match(self._window, token.start()):
+                        return place - 1
+                    opened.append(mark)
+            return None
+        finally:
+            self._tracked += place - start
+
+    def _is_torn(self, token: re.Match[bytes]) -> bool:
+        """Whether a quote may be closed by what is not in the window yet. No text holds a raw
+        newline, so one without a quote before that is part of the damage."""
+        return token[0] == b'"' and self._window.find(b"\n", token.end()) < 0
+
+    def _is_value(self, place: int) -> bool:
+        """Whether what begins there is the value of a member."""
+        before = bytes(self._window[max(0, place - _MARGIN) : place])
+        return before.rstrip().endswith(b":")
+
+    def _is_inside(self, end: int) -> bool:
+        """Whether what stands behind some records shows that they are inside another one."""
+        self._read_on(end + _MARGIN)
+        found = _IS_INSIDE.match(self._window, end - self._base)
+        if found is None:
+            return False
+        return not (found["list"] and self._is_in_object) or self._is_left_again(found.end() - 1)
+
+    def _is_left_again(self, place: int) -> bool:
+        """Whether an object is closed behind a list before the next record begins. An envelope is
+        closed behind its last one."""
+        self._read_on(self._base + place + MAX_TRACKED)
+        record = RECORD_START.search(self._window, place)
+        if record is None:
+            return False
+        depth = 0
+        for token in _TRACKED.finditer(self._window, place, record.start()):
+            depth += (token[0] in b"[{") - (token[0] in b"]}")
+            if depth < 0:
+                return True
+        return False
 
     def _pass(self, end: int) -> None:
         """The gap goes on up to `end`."""
