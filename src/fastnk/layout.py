@@ -161,9 +161,9 @@ class Layout:
         if self.prologue:
             raise _several_places(part.name, start)
         found = scan(_from(self._text(part), start), closes=True)
-        if found.closed is None:
-            return None
         prologue = b"".join(_between(self._text(part), 0, start))
+        if found.closed is None:
+            return self._salvaged_from_envelope(part, prologue) if self._reading.salvage else None
         end = start + found.closed
         epilogue = b"".join(_between(self._text(part), end, end + MAX_ENVELOPE))
         try:
@@ -178,6 +178,16 @@ class Layout:
             f"{part.name or 'the backup'} has its records in an envelope, at byte {start:,}"
         )
         return part._replace(start=start, scan=found)
+
+    def _salvaged_from_envelope(self, part: _Part, prologue: bytes) -> _Part | None:
+        """The part with the whole records of a damaged envelope, which is lost; `None` where its
+        list of records may be one inside a broken record."""
+        if is_in_list(prologue):
+            return None
+        start = len(prologue)
+        found = scan(_from(self._text(part), start), is_in_object=True)
+        found.lose_before(start, prologue.decode(errors="replace"))
+        return part._replace(start=start, scan=found) if found.records else None
 
     # -- the text --
 
@@ -401,6 +411,14 @@ def records_array(head: bytes) -> int | None:
         depth += (text in b"[{") - (text in b"]}")
         last = text
     return None
+
+
+def is_in_list(text: bytes) -> bool:
+    """Whether a list is open behind the beginning of some JSON."""
+    opened = 0
+    for token in _TOKEN.finditer(text):
+        opened += (token[0] == b"[") - (token[0] == b"]")
+    return opened > 0
 
 
 def _several_places(name: str | None, offset: int) -> BackupSyntaxError:

@@ -36,11 +36,14 @@ MAX_TRACKED = 1 << 20
 FREE_TRACKED = 16 << 20
 """… of all of them together, beyond what was read anyway, so that hostile ones cost little."""
 _TRACKED = re.compile(rb'"(?:[^"\\\n]|\\.)*"|["\[\]{}]', re.DOTALL)
+MANY_RECORDS = 10
+"""Behind so many whole records in a row it is taken for certain that no bracket is open."""
+_FIRST_BRACE = re.compile(rb"\s*\[\s*?(?:\n(?P<indent>[ \t]*))?\{|" + RECORD_START.pattern)
 _NO_STRING = re.compile(rb'[ \t\r\n]*[^ \t\r\n,:}\]"]')
 _OPENED_BY = {ord("]"): ord("["), ord("}"): ord("{")}
 _ENDS_OF_SCALARS = [bytes([byte]) for byte in b'"0123456789el']
 _IS_INSIDE = re.compile(
-    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|(?P<list>\]\s*[,}\]]))'
+    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|,\s*(?P<record>\{)|(?P<list>\]\s*[,}\]]))'
 )
 """What stands behind an object that is no record of its own but inside another one."""
 
@@ -87,20 +90,26 @@ class Scan:
         """Whether there is nothing but records and what belongs between them."""
         return self.loss_count == 0
 
+    def lose_before(self, length: int, seen: str) -> None:
+        """So many bytes stand in front of what was scanned, and are lost."""
+        self.loss_count += 1
+        self.lost_bytes += length
+        self.losses.insert(0, Loss(-length, 0, 0, "text before the records", shorten(seen)))
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self.runs[::2], self.runs[1::2], strict=True)
 
 
-def scan(chunks: Chunks, closes: bool = False) -> Scan:
+def scan(chunks: Chunks, *, closes: bool = False, is_in_object: bool = False) -> Scan:
     """Find the whole records of a text in UTF-8. With `closes` it is an array with something else
-    behind it, which is not looked at."""
-    return _Scanner(chunks, closes).scan()
+    behind it, which is not looked at; with `is_in_object` the array of a damaged envelope."""
+    return _Scanner(chunks, closes, is_in_object or closes).scan()
 
 
 class _Scanner:
     """The window and the walk over it."""
 
-    def __init__(self, chunks: Chunks, closes: bool) -> None:
+    def __init__(self, chunks: Chunks, closes: bool, is_in_object: bool) -> None:
         self._chunks = chunks
         self._closes = closes
         self._found = Scan()
@@ -116,7 +125,7 @@ class _Scanner:
         """Where white space began of which some has left the window, and the comma in it."""
         self._indent: bytes | None = None
         """What stands before a record on its line, where records begin lines."""
-        self._is_in_object = False
+        self._is_in_object = is_in_object
         """Whether the records stand in an envelope, as far as its beginning shows."""
         self._is_sure = True
         """Whether the run at hand is known not to be inside a record."""
@@ -159,7 +168,6 @@ class _Scanner:
             self._fault = "text behind the records"
         except BackupSyntaxError as error:
             self._fault = error.what
-            self._note_close(indexer, origin)
         return self._end_run(indexer, origin, start)
 
     def _feed_window(self, indexer: Indexer, start: int) -> None:
@@ -174,26 +182,37 @@ class _Scanner:
 
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
-            self._opened = b"{" if self._is_sure else None
-            return start + 1
+            return self._end_without_records(start)
         self._remember_indent()
+        found = self._found
         end = origin + indexer.records_end
-        if not self._is_sure and self._is_inside(end):
+        if not self._is_sure and self._is_inside(end, indexer.records):
             self._opened = None
             self._gap.starts -= 1
             return end
-        self._opened = b""
-        self._found.records += indexer.records
-        if not self._found.runs and not indexer.is_array:
-            self._found.shape = "jsonl"
+        self._opened = b"" if self._is_sure or indexer.records >= MANY_RECORDS else None
+        self._note_close(indexer, origin)
+        found.records += indexer.records
+        if not found.runs and not indexer.is_array:
+            found.shape = "jsonl"
             if self._read_on(end + 1) and self._window[end - self._base] in b"\r\n":
                 self._indent = b""
         self._close_gap(self._first)
-        self._found.runs.extend((self._first, end))
+        found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
         if self._space[0] == end:
             self._gap.marks = self._space[1]
         return end
+
+    def _end_without_records(self, start: int) -> int:
+        """Where to look on when what seemed to be a record is none."""
+        first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
+        if first is not None:
+            self._indent = first["indent"]
+            self._opened = b"{"
+            return first.end()
+        self._opened = b"{" if self._is_sure and start else None
+        return start + 1
 
     def _note_close(self, indexer: Indexer, origin: int) -> None:
         """Where the array ended that was all there should be, if it did."""
@@ -205,15 +224,17 @@ class _Scanner:
         if self._first == 0 and not self._base:
             self._first = max(0, self._window.find(b"{"))
             start = bytes(self._window[:_MARGIN]).lstrip()
-            self._is_in_object = start.startswith(b"{") and not RECORD_START.match(start)
+            self._is_in_object |= start.startswith(b"{") and not RECORD_START.match(start)
 
     def _lead(self, start: int) -> bytes:
         """What makes the core expect a record as it stands there: in an array or in lines."""
         self._first = start
         if start == 0:
             return b""
+        if self._found.runs:
+            return b"[" if self._found.shape == "array" else b""
         at = start - self._base
-        before = bytes(self._window[max(0, at - _MARGIN) : at]).rstrip(b" \t\r\n")
+        before = bytes(self._window[max(0, at - _MARGIN) : at]).rstrip(b" \t\r\n\0")
         return b"[" if before[-1:] in (b"[", b",") else b""
 
     def _trim(self, indexer: Indexer, origin: int) -> None:
@@ -247,7 +268,7 @@ class _Scanner:
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
         tracked = None
-        if self._found.runs and self._indent is None and self._opened is not None:
+        if self._indent is None and self._opened is not None:
             tracked = self._track(at)
         self._is_sure = self._indent is not None or tracked is not None
         at = at if tracked is None else tracked
@@ -286,6 +307,9 @@ class _Scanner:
             line = before.rpartition(b"\n")
             if line[2] == self._indent:
                 return bool(line[1]) or self._base + place == len(before)
+            if not line[2].strip(b" \t") and line[1] and len(line[2]) < len(self._indent):
+                self._indent = line[2]  # what was taken for the first record was inside one
+                return True
             if line[2].strip(b" \t],") != b"[":
                 return False
             self._indent = None  # another array, perhaps laid out in another way
@@ -339,27 +363,33 @@ class _Scanner:
         before = bytes(self._window[max(0, place - _MARGIN) : place])
         return before.rstrip().endswith(b":")
 
-    def _is_inside(self, end: int) -> bool:
-        """Whether what stands behind some records shows that they are inside another one."""
+    def _is_inside(self, end: int, records: int) -> bool:
+        """Whether what stands behind some records shows that they are inside another one, or does
+        not show that a few of them are not."""
         self._read_on(end + _MARGIN)
         found = _IS_INSIDE.match(self._window, end - self._base)
         if found is None:
             return False
+        if found["record"]:
+            return records < MANY_RECORDS
         return not (found["list"] and self._is_in_object) or self._is_left_again(found.end() - 1)
 
     def _is_left_again(self, place: int) -> bool:
-        """Whether an object is closed behind a list before the next record begins. An envelope is
-        closed behind its last one."""
+        """Whether what is around a list is closed behind it as a record is, and not as an envelope
+        is, behind its last list of records."""
         self._read_on(self._base + place + MAX_TRACKED)
         record = RECORD_START.search(self._window, place)
-        if record is None:
-            return False
-        depth = 0
-        for token in _TRACKED.finditer(self._window, place, record.start()):
-            depth += (token[0] in b"[{") - (token[0] in b"]}")
-            if depth < 0:
+        end = len(self._window) if record is None else record.start()
+        opened = bytearray()
+        for token in _TRACKED.finditer(self._window, place, end):
+            mark = token[0][0]
+            if mark in b"[{":
+                opened.append(mark)
+            elif mark in _OPENED_BY and opened:
+                opened.pop()
+            elif mark == ord("]") or (mark == ord("}") and record is not None):
                 return True
-        return False
+        return record is not None and opened[-1:] != b"["
 
     def _pass(self, end: int) -> None:
         """The gap goes on up to `end`."""
