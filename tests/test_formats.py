@@ -467,6 +467,29 @@ def test_places_name_the_file_of_a_folder(tmp_path: Path) -> None:
     assert (where / "more.json").read_bytes()[finding.place.offset :].startswith(b"77")
 
 
+@pytest.mark.parametrize("block_size", [7, 1 << 17])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\n\n  "])
+def test_arrays_and_lines_in_one_folder(newline: bytes, block_size: int, tmp_path: Path) -> None:
+    lines = newline.join(json.dumps(one).encode() for one in PUPILS) + newline
+    array, more = json.dumps(KEEPERS).encode(), json.dumps(pupil(200, 77)).encode() + newline
+    converter = LegacyBackupConverter(SCHEMA, block_size=block_size)
+    for names in (["a.jsonl", "b.json"], ["b.jsonl", "a.json"]):
+        where = tmp_path / names[0]
+        where.mkdir()
+        (where / names[0]).write_bytes(lines)
+        (where / names[1]).write_bytes(array)
+        converter.convert_to_natural_keys(where, where / "out")
+        got = json.loads((where / "out").read_bytes())
+        (where / "out").unlink()
+        assert sorted(map(json.dumps, got)) == sorted(map(json.dumps, natural(KEEPERS + PUPILS)))
+    (where / "c.jsonl").write_bytes(more)
+    with pytest.raises(FastnkError) as caught:
+        converter.convert_to_natural_keys(where, where / "out")
+    (finding,) = caught.value.findings  # type: ignore[attr-defined]
+    assert finding.place.path == str(where / "c.jsonl")
+    assert more[finding.place.offset :].startswith(b"77")
+
+
 def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     broken = COMPACT.replace(b'"pk": 5, "fields"', b'"pk": 5 "fie', 1)
     report = fastnk.convert(broken, tmp_path / "out", SCHEMA, salvage=True)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from fastnk._core import Splitter
 from fastnk.compression import Chunks, peek, stream_of
 from fastnk.encodings import (
     RECORD_START,
@@ -336,6 +337,7 @@ class _Pieces:
         self._is_array = not with_records or any(one.shape == "array" for one in with_records)
         self._separator = b",\n" if self._is_array else b"\n"
         self.tail = b"\n]\n" if self._is_array else b"\n"
+        self._lacks_commas = [self._is_array and one.shape == "jsonl" for one in scans]
         self._runs = [list(one.pairs()) for one in scans]
         self._starts = array("Q")
         """Of each run in the text, …"""
@@ -356,27 +358,16 @@ class _Pieces:
 
     def of(self, index: int, text: Chunks) -> Chunks:
         """What one part, of which this is the text, gives."""
-        at = 0
-        rest = b""
+        passing = _Passing(text)
         is_first = not any(self._runs[:index])
         if index == 0 and not self._places:
             yield self._before(True)
         for start, end in self._runs[index]:
             yield self._before(is_first)
             is_first = False
-            while at < end:
-                if not rest:
-                    rest = next(text, b"")
-                    if not rest:
-                        return  # it has changed, which the checksums show
-                kept = rest[max(0, start - at) : end - at]
-                taken = min(len(rest), end - at)
-                at += taken
-                rest = rest[taken:]
-                if kept:
-                    yield kept
-        for _ in text:
-            pass  # so that damage behind the records is met in each pass
+            run = passing.between(start, end)
+            yield from _with_commas(run) if self._lacks_commas[index] else run
+        passing.to_end()
 
     def place(self, offset: int) -> tuple[int, int]:
         """The part and the place in it of a byte of the text."""
@@ -385,6 +376,53 @@ class _Pieces:
         number = max(0, bisect_right(self._starts, offset) - 1)
         index, start = self._places[number]
         return index, start + max(0, offset - self._starts[number])
+
+
+class _Passing:
+    """A text of which stretches are taken as it passes by."""
+
+    def __init__(self, text: Chunks) -> None:
+        self._text = text
+        self._at = 0
+        self._rest = b""
+
+    def between(self, start: int, end: int) -> Chunks:
+        while self._at < end:
+            self._rest = self._rest or next(self._text, b"")
+            if not self._rest:
+                return  # it has changed, which the checksums show
+            kept = self._rest[max(0, start - self._at) : end - self._at]
+            taken = min(len(self._rest), end - self._at)
+            self._at += taken
+            self._rest = self._rest[taken:]
+            if kept:
+                yield kept
+
+    def to_end(self) -> None:
+        """So that damage behind the records is met in each pass."""
+        for _ in self._text:
+            pass
+
+
+def _with_commas(chunks: Chunks) -> Chunks:
+    """Records in lines as they stand in an array: a comma takes the place of the first white space
+    between two, so that no byte moves (where there is none, the others move by one)."""
+    splitter = Splitter()
+    rest = bytearray()
+    between = b""
+    for chunk in chunks:
+        splitter.feed(chunk)
+        rest += chunk
+        at = 0
+        parts: list[bytes | bytearray] = []
+        for record in splitter.take():
+            start = rest.index(b"{", at)
+            parts += [between, rest[at + len(between) : start], record]
+            at = start + len(record)
+            between = b","
+        del rest[:at]
+        yield b"".join(parts)
+    yield bytes(rest)
 
 
 def _in_json(part: _Part, chunks: Chunks) -> Chunks:
