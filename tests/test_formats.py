@@ -137,6 +137,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
+def mixed_folder(tmp_path: Path) -> Path:
+    where = folder(tmp_path)
+    lines = (json.dumps(one) + "\r\n" for one in json.loads(by_model()["a_pupils.json"]))
+    (where / "a_pupils.json").write_bytes("".join(lines).encode())
+    return where
+
+
 def pipe(tmp_path: Path) -> Path:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -163,6 +170,12 @@ def url(tmp_path: Path) -> str:
 MIXED = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in RECORDS).encode()
 ENVELOPE = (
     b'{"metadata": {"at": "2025", "n": [1, {"a": "]"}]}, "data": {"records": %s, "x": [2]}}\n'
+)
+AROUND = (
+    b'{"at": "2025", "none": [], "a": {"n": 1,\n "pupils":  ',
+    b' , "x": "]}"}, "keepers":',
+    b'\n, "list": [1, {"more": ',
+    b'}], "last": null}\n',
 )
 HALF = len(RECORDS) // 2
 LAST = TEXT.rindex(b'{\n    "model"') if b'{\n    "model"' in TEXT else TEXT.rindex(b"  {")
@@ -237,7 +250,9 @@ MAKERS: dict[str, Maker | bytes] = {
     "several arrays": b"%s\n[]\n%s"
     % (json.dumps(RECORDS[:HALF]).encode(), json.dumps(RECORDS[HALF:]).encode()),
     "envelope": ENVELOPE % COMPACT,
+    "envelope with several arrays": lambda _: by_place(PUPILS[:7], KEEPERS, PUPILS[7:]),
     "one file per model": folder,
+    "arrays and JSON Lines in one folder": mixed_folder,
     "XML fixture": lambda _: django_fixture("xml"),
     "YAML fixture": lambda _: django_fixture("yaml"),
     "XML with entities": XML_WITH_ENTITIES,
@@ -304,6 +319,8 @@ def options(row: formats.Row) -> dict[str, Any]:
 
 
 def expected(row: formats.Row) -> list[dict[str, Any]]:
+    if row.name == "envelope with several arrays":
+        return natural(PUPILS[:7] + KEEPERS + PUPILS[7:])
     if row.name in ("cp1252", "Latin-1"):
         return natural(records(WESTERN))
     return natural([one for one in RECORDS if one not in LOST.get(row.name, [])])
@@ -313,6 +330,8 @@ def read(data: bytes, row: formats.Row) -> list[dict[str, Any]]:
     if row.name == "JSON Lines":
         return [json.loads(line) for line in data.splitlines()]
     found = json.loads(data)
+    if row.name == "envelope with several arrays":
+        return [*found["a"]["pupils"], *found["keepers"], *found["list"][1]["more"]]
     return found["data"]["records"] if row.name == "envelope" else found
 
 
@@ -339,7 +358,7 @@ def test_row(row: formats.Row, tmp_path: Path) -> None:
     report = fastnk.convert(made(row, tmp_path), output, SCHEMA, **options(row))
     got = read(output.read_bytes(), row)
     want = expected(row)
-    if row.name in ("folder", "list of files", "one file per model"):
+    if "folder" in row.name or row.name in ("list of files", "one file per model"):
         want.sort(key=lambda one: not one["natural_key"][0].startswith("P-"))
     if row.name in IN_PART:
         ordered = natural(KEEPERS + PUPILS) if row.name == "cut in a zip" else natural(RECORDS)
@@ -395,13 +414,84 @@ def test_envelope_is_kept_byte_for_byte(tmp_path: Path) -> None:
     assert not fastnk.verify(backup, tmp_path / "out", SCHEMA).faithful
 
 
-def test_records_in_several_places_of_an_envelope_are_refused(tmp_path: Path) -> None:
-    backup = b'{"keepers": %s, "pupils": %s}' % (
-        json.dumps(RECORDS[1:3]).encode(),
-        json.dumps(RECORDS[:1]).encode(),
+def by_place(*parts: Any, indent: int | None = None) -> bytes:
+    texts = [json.dumps(part, ensure_ascii=False, indent=indent) for part in parts]
+    return b"".join(
+        around + text.encode() for around, text in zip(AROUND, [*texts, ""], strict=True)
     )
-    with pytest.raises(BackupSyntaxError, match="FNK211"):
-        fastnk.convert(backup, tmp_path / "out", SCHEMA)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 1 << 17])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_several_arrays_of_an_envelope_stay_in_their_places(
+    indent: int | None, block_size: int
+) -> None:
+    parts = [PUPILS[:7], KEEPERS, PUPILS[7:]]
+    backup = by_place(*parts, indent=indent)
+    want = natural(PUPILS[:7] + KEEPERS + PUPILS[7:])
+    for jobs in (1, 3):
+        converter = LegacyBackupConverter(SCHEMA, block_size=block_size, jobs=jobs)
+        out = converter.convert_bytes(backup)
+        got = json.loads(out)
+        assert [*got["a"]["pupils"], *got["keepers"], *got["list"][1]["more"]] == want
+        assert [len(got["a"]["pupils"]), len(got["keepers"])] == [7, 6]
+        assert all(around in out for around in AROUND)
+    report = fastnk.verify(backup, out, SCHEMA)
+    assert report.faithful
+    assert report.envelope_kept
+    assert converter.convert_bytes(out) == out
+    moved = by_place(want[:6], want[6:13], want[13:], indent=indent)
+    assert not fastnk.verify(backup, moved, SCHEMA).envelope_kept
+    assert fastnk.detect(backup, SCHEMA, full=True).records == len(RECORDS)
+
+
+def test_places_in_several_arrays_of_an_envelope() -> None:
+    backup = by_place(PUPILS[:7], KEEPERS, [pupil(200, 77)])
+    with pytest.raises(FastnkError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(backup)
+    (finding,) = caught.value.findings  # type: ignore[attr-defined]
+    assert backup[finding.place.offset :].startswith(b"77")
+
+
+def test_what_several_arrays_of_an_envelope_do_not_take(tmp_path: Path) -> None:
+    backup = by_place(PUPILS[:7], [pupil(200, 77), *KEEPERS], PUPILS[7:])
+    drop = fastnk.Policies(on_unresolved="drop")
+    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* left out"):
+        LegacyBackupConverter(SCHEMA, policies=drop).convert_bytes(backup)
+    inside = by_place(PUPILS[:7], [*KEEPERS, pupil(200, 77)], PUPILS[7:])
+    got = json.loads(LegacyBackupConverter(SCHEMA, policies=drop).convert_bytes(inside))
+    assert got["keepers"] == natural(KEEPERS)
+    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* order"):
+        LegacyBackupConverter(SCHEMA, order="dependencies").convert_bytes(
+            by_place(PUPILS[:7], KEEPERS, PUPILS[7:])
+        )
+    (tmp_path / "a.json").write_bytes(backup)
+    (tmp_path / "b.json").write_bytes(COMPACT)
+    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* other files"):
+        fastnk.detect(tmp_path)
+
+
+def test_envelope_beside_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(ENVELOPE % json.dumps(PUPILS).encode())
+    (tmp_path / "b.json").write_bytes(json.dumps(KEEPERS).encode())
+    got = json.loads(converted(tmp_path))
+    assert got["data"]["records"] == natural(PUPILS + KEEPERS)
+    (tmp_path / "b.json").write_bytes(ENVELOPE % json.dumps(KEEPERS).encode())
+    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* other files"):
+        fastnk.detect(tmp_path)
+
+
+def converted(backup: Backup) -> bytes:
+    out = io.BytesIO()
+    fastnk.convert(backup, out, SCHEMA)
+    return out.getvalue()
+
+
+def test_many_arrays_in_an_envelope() -> None:
+    parts = {f"m{number}": [keeper(number, f"n{number}")] for number in range(1, 1_500)}
+    backup = json.dumps({"at": 1, **parts}).encode()
+    got = json.loads(LegacyBackupConverter(SCHEMA).convert_bytes(backup))
+    assert got == {"at": 1, **{name: natural(part) for name, part in parts.items()}}
 
 
 @pytest.mark.parametrize("block_size", [1, 7, 1000, 1 << 17])

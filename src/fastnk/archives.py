@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from fastnk.compression import Chunks, fast_zlib, stream_of
+from fastnk.compression import Chunks, Lookahead, fast_zlib, stream_of
 from fastnk.errors import SourceError
 from fastnk.opening import CHUNK_BYTES, printable
 
@@ -177,7 +177,7 @@ def zip_stream(archive: str | None, chunks: Chunks, cut: Cut) -> Iterator[Archiv
     """The files in a zip that comes as a stream or has lost its directory: by the headers in
     front of them. Raises `SourceError` as `zip_files` does."""
     names = _Names(archive)
-    stream = _Window(chunks)
+    stream = Lookahead(chunks)
     while stream.peek(4) == b"PK\x03\x04":
         header = _local_header(stream)
         if header is None:
@@ -193,7 +193,7 @@ def zip_stream(archive: str | None, chunks: Chunks, cut: Cut) -> Iterator[Archiv
     stream.skip_all()
 
 
-def _local_header(stream: _Window) -> _LocalHeader | None:
+def _local_header(stream: Lookahead) -> _LocalHeader | None:
     """`None` where the stream ends."""
     head = stream.take(_LOCAL_HEADER.size)
     if len(head) < _LOCAL_HEADER.size:
@@ -223,7 +223,7 @@ def _long_length(extra: bytes) -> int:
 class _Unpacked:
     """One file of a zip that is read as a stream."""
 
-    def __init__(self, stream: _Window, header: _LocalHeader, cut: Cut) -> None:
+    def __init__(self, stream: Lookahead, header: _LocalHeader, cut: Cut) -> None:
         if header.flags & _IS_ENCRYPTED:
             raise _unreadable_zip(f"{header.name} needs a password")
         comes_later = bool(header.flags & _LENGTH_COMES_LATER)
@@ -293,44 +293,3 @@ class _Unpacked:
                 self._stream.take(length)
                 break
         return crc
-
-
-# ---- streams -----------------------------------------------------------------------------------
-
-
-class _Window:
-    """Chunks, of which the next bytes can be looked at."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-        self._rest = b""
-        self.done = 0
-        """Bytes taken."""
-
-    def peek(self, length: int) -> bytes:
-        """The next bytes, as far as there are any."""
-        while len(self._rest) < length and (chunk := next(self._chunks, None)) is not None:
-            self._rest += chunk
-        return self._rest[:length]
-
-    def take(self, length: int) -> bytes:
-        taken = self.peek(length)
-        self._rest = self._rest[len(taken) :]
-        self.done += len(taken)
-        return taken
-
-    def take_some(self, most: int) -> bytes:
-        """What is at hand, and at least something, if there is anything."""
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        return self.take(min(most, len(self._rest)))
-
-    def give_back(self, taken: bytes) -> None:
-        self._rest = taken + self._rest
-        self.done -= len(taken)
-
-    def skip_all(self) -> None:
-        """So that damage behind is met."""
-        self._rest = b""
-        for _ in self._chunks:
-            pass

@@ -110,6 +110,49 @@ def compression_of(head: bytes) -> str | None:
     return "lzma" if is_lzma and head[5:13] in (b"\xff" * 8, head[5:10] + b"\0" * 3) else None
 
 
+class Lookahead:
+    """Chunks, of which the next bytes can be looked at."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self.done = 0
+        """Bytes taken."""
+
+    def peek(self, length: int) -> bytes:
+        """The next bytes, as far as there are any."""
+        while len(self._rest) < length and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        return self._rest[:length]
+
+    def take(self, length: int) -> bytes:
+        taken = self.peek(length)
+        self._rest = self._rest[len(taken) :]
+        self.done += len(taken)
+        return taken
+
+    def take_some(self, most: int) -> bytes:
+        """What is at hand, and at least something, if there is anything."""
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        return self.take(min(most, len(self._rest)))
+
+    def give_back(self, taken: bytes) -> None:
+        self._rest = taken + self._rest
+        self.done -= len(taken)
+
+    def chunks(self) -> Chunks:
+        """The rest, chunk by chunk."""
+        while taken := self.take_some(CHUNK_BYTES):
+            yield taken
+
+    def skip_all(self) -> None:
+        """So that damage behind is met."""
+        self._rest = b""
+        for _ in self._chunks:
+            pass
+
+
 def stream_of(chunks: Chunks) -> BinaryIO:
     """Chunks as a file to be read in order."""
     return cast(BinaryIO, _Stream(chunks))

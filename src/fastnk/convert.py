@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -257,7 +257,7 @@ class LegacyBackupConverter:
             unordered.commit()
             started = time.perf_counter()
             with Source(unordered.file, self._block_size) as converted:
-                before, behind = converted.envelope
+                before, behind = _one_envelope(converted)
                 sink.write(before)
                 arrangement = arrange(converted, sink, self._schema)
                 sink.write(behind)
@@ -305,6 +305,19 @@ def convert(
 ) -> ConversionReport:
     """Convert one backup; the options are those of `LegacyBackupConverter`."""
     return LegacyBackupConverter(schema, **options).convert_to_natural_keys(backup, output)
+
+
+def _one_envelope(source: Source) -> tuple[bytes, bytes]:
+    """What stands in front of the records and behind them. Raises `BackupSyntaxError` where
+    something stands between them."""
+    if source.envelope is None:
+        return b"", b""
+    if source.joint:
+        from fastnk.envelope import cannot_be_ordered
+
+        raise cannot_be_ordered(source.name)
+    before, behind = source.envelope.around
+    return before, behind
 
 
 class NoSink:
@@ -628,22 +641,42 @@ class _Conversion:
     def _splice_once(self, audited: bool) -> list[Splicer]:
         self._sink.restart()
         self._report.bytes_written = 0
-        before, behind = self._source.envelope
+        envelope = self._source.envelope
+        before, *between, behind = envelope.written if envelope else (b"", b"")
         self._write(before)
+        put, finish = self._records_writer(between)
         jobs = self._jobs(audited)
         lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
         progress = self._converter._progress
         for done in in_order(lanes, loaded(self._source, self._log), jobs):
-            self._write(done.result)
+            put(done.result)
             if not audited:
                 self._keys.add(lanes[done.number].splicer.take_prints())
             if progress is not None:
                 progress("splice", done.task.end, self._report.bytes_read)
+        finish()
         self._write(behind)
         splicers = [lane.splicer for lane in lanes]
         for splicer in splicers:
             splicer.finish()
         return splicers
+
+    def _records_writer(
+        self, between: list[bytes]
+    ) -> tuple[Callable[[bytes | memoryview], None], Callable[[], None]]:
+        """What writes the records, and what is called behind the last one. Where they stand in
+        several arrays, what is between those comes in between."""
+        if not between:
+            return self._write, lambda: None
+        from fastnk.envelope import Joints
+
+        joints = Joints(self._source.joint, between, self._source.name)
+
+        def put(data: bytes | memoryview) -> None:
+            for part in joints.put(data):
+                self._write(part)
+
+        return put, lambda: self._write(joints.finish())
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""

@@ -49,7 +49,13 @@ ROWS = (
     Row("shape", "JSON Lines"),
     Row("shape", "several arrays", note="written as one"),
     Row("shape", "envelope", note="up to 16 MiB around the records are kept byte for byte"),
+    Row(
+        "shape",
+        "envelope with several arrays",
+        note="one per model, say; all stay in their places",
+    ),
     Row("shape", "one file per model"),
+    Row("shape", "arrays and JSON Lines in one folder", note="written as one array"),
     Row("shape", "XML fixture", note="by Django, slower; needs the project's settings"),
     Row("shape", "YAML fixture", note="by Django, slower; needs the extra `yaml`; up to 256 MiB"),
     Row("shape", "XML with entities", "refused"),

@@ -6,8 +6,6 @@ or lines. Nothing is kept of it but where the records stand; each pass unpacks i
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from array import array
 from bisect import bisect_right
@@ -19,7 +17,6 @@ import msgspec
 from fastnk._core import Splitter
 from fastnk.compression import Chunks, peek, stream_of
 from fastnk.encodings import (
-    RECORD_START,
     Encoding,
     encoding_of,
     fixture_kind,
@@ -27,19 +24,22 @@ from fastnk.encodings import (
     legacy_encoding,
     original_offsets,
 )
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, Salvage, SourceError
+from fastnk.envelope import (
+    MAX_ENVELOPE,
+    Envelope,
+    begins_as_record,
+    envelope_of,
+    is_in_list,
+    only_one_envelope,
+    records_array,
+)
+from fastnk.errors import MissingExtraError, Salvage, SourceError
 from fastnk.opening import BackupFile
 from fastnk.packages import HEAD_BYTES, Member, Package, choose, cut_off
 from fastnk.scan import MAX_LOSSES, Loss, Scan, scan
 
-MAX_ENVELOPE = 16 << 20
-"""Bytes of an envelope in front of its records, and behind them."""
 LOSSES_SHOWN = 5
 """How many lost ranges the error for a damaged backup names."""
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
-_FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
-_MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
-
 
 Original = tuple[str | None, int | None]
 """A file, and an offset in it."""
@@ -86,7 +86,7 @@ class Layout:
         self.name = name
         self.notes: list[str] = []
         """What was found, in sentences for the report."""
-        self.prologue = self.epilogue = b""
+        self.envelope: Envelope | None = None
         """What stands around the records and belongs into the output."""
         self._reading = reading
         self._guess = guess
@@ -95,7 +95,7 @@ class Layout:
         numbers = self._choose()
         self._scanned = scanned or reading.salvage or len(numbers) > 1
         self._parts = [self._part(number, member) for number, member in self._members(numbers)]
-        self._pieces = None if self._is_one_stretch else _Pieces(self._parts)
+        self._pieces = None if self._is_one_stretch else _Pieces(self._parts, self.joint)
         self._package.look = None
 
     # -- what it is --
@@ -152,40 +152,31 @@ class Layout:
     def _envelope(self, part: _Part) -> int | None:
         """Where the records begin that stand in an object."""
         head, chunks = peek(self._text(part), HEAD_BYTES)
-        if not head.lstrip().startswith(b"{") or _FIRST_RECORD.match(head):
+        if not head.lstrip().startswith(b"{") or begins_as_record(head):
             return None
         head, _ = peek(chunks, MAX_ENVELOPE)
         return records_array(head)
 
     def _enveloped(self, part: _Part, start: int) -> _Part | None:
         """The part with the records in its envelope; `None` where that is damaged."""
-        if self.prologue:
-            raise _several_places(part.name, start)
-        found = scan(_from(self._text(part), start), closes=True)
-        prologue = b"".join(_between(self._text(part), 0, start))
-        if found.closed is None:
-            return self._salvaged_from_envelope(part, prologue) if self._reading.salvage else None
-        end = start + found.closed
-        epilogue = b"".join(_between(self._text(part), end, end + MAX_ENVELOPE))
-        try:
-            json.loads(prologue + b"[]" + epilogue)
-        except (ValueError, RecursionError):
-            return None
-        again = re.search(rb"\[" + _FIRST_RECORD.pattern, epilogue)
-        if again is not None:
-            raise _several_places(part.name, end + again.start())
-        self.prologue, self.epilogue = prologue, epilogue
+        if self.envelope is not None:
+            raise only_one_envelope(part.name)
+        found = envelope_of(self._text(part), start)
+        if found is None:
+            return self._salvaged_from_envelope(part, start) if self._reading.salvage else None
+        self.envelope = found
+        places = f", and in {len(found.counts) - 1:,} more places" if len(found.counts) > 1 else ""
         self.notes.append(
-            f"{part.name or 'the backup'} has its records in an envelope, at byte {start:,}"
+            f"{part.name or 'the backup'} has its records in an envelope, at byte {start:,}{places}"
         )
-        return part._replace(start=start, scan=found)
+        return part._replace(start=start, scan=found.scan)
 
-    def _salvaged_from_envelope(self, part: _Part, prologue: bytes) -> _Part | None:
+    def _salvaged_from_envelope(self, part: _Part, start: int) -> _Part | None:
         """The part with the whole records of a damaged envelope, which is lost; `None` where its
         list of records may be one inside a broken record."""
+        prologue, _ = peek(self._text(part), start)
         if is_in_list(prologue):
             return None
-        start = len(prologue)
         found = scan(_from(self._text(part), start), is_in_object=True)
         found.lose_before(start, prologue.decode(errors="replace"))
         return part._replace(start=start, scan=found) if found.records else None
@@ -236,6 +227,16 @@ class Layout:
     def _text(self, part: _Part) -> Chunks:
         return _in_json(part, self._raw(part.number))
 
+    @property
+    def joint(self) -> bytes:
+        """What the text has where another array of the envelope begins; empty where there is but
+        one."""
+        if self.envelope is None or len(self.envelope.counts) == 1:
+            return b""
+        if len(self._parts) > 1:
+            raise only_one_envelope(self.name)
+        return self.envelope.joint
+
     # -- damage --
 
     @property
@@ -280,8 +281,9 @@ class Layout:
                 self._originals(part, [at for loss in losses for at in (loss.start, loss.end)])
             )
             for loss, (name, start), (_, end) in zip(losses, edges, edges, strict=True):
-                place = {"start": start or loss.start, "end": end or loss.end}
-                found.append(msgspec.structs.replace(loss, **place, file=name))
+                if start is not None and end is not None:
+                    loss = msgspec.structs.replace(loss, start=start, end=end)
+                found.append(msgspec.structs.replace(loss, file=name))
         return found[:MAX_LOSSES]
 
     @property
@@ -331,12 +333,15 @@ class Layout:
 class _Pieces:
     """The runs of records of all parts as one text: `[`, records, `,`, records, `]`."""
 
-    def __init__(self, parts: list[_Part]) -> None:
+    def __init__(self, parts: list[_Part], joint: bytes) -> None:
         scans = [part.scan or Scan() for part in parts]
         with_records = [one for one in scans if one.records]
         self._is_array = not with_records or any(one.shape == "array" for one in with_records)
-        self._separator = b",\n" if self._is_array else b"\n"
-        self.tail = b"\n]\n" if self._is_array else b"\n"
+        self._start, self._separator, self.tail = b"", b"\n", b"\n"
+        if joint:
+            self._start, self._separator, self.tail = b"[", joint, b"]"
+        elif self._is_array:
+            self._start, self._separator, self.tail = b"[\n", b",\n", b"\n]\n"
         self._lacks_commas = [self._is_array and one.shape == "jsonl" for one in scans]
         self._runs = [list(one.pairs()) for one in scans]
         self._starts = array("Q")
@@ -354,7 +359,7 @@ class _Pieces:
     def _before(self, is_first: bool) -> bytes:
         if not is_first:
             return self._separator
-        return b"[\n" if self._is_array else b""
+        return self._start
 
     def of(self, index: int, text: Chunks) -> Chunks:
         """What one part, of which this is the text, gives."""
@@ -433,39 +438,6 @@ def _in_json(part: _Part, chunks: Chunks) -> Chunks:
     except ImportError:
         raise MissingExtraError("Django", "django", f"a fixture in {part.kind}") from None
     return as_json(part.kind, stream_of(chunks), part.name)
-
-
-def records_array(head: bytes) -> int | None:
-    """Where in an object the array of its records begins; `None` where there is none, or the
-    object is itself a record."""
-    depth = 0
-    last = b""
-    for token in _TOKEN.finditer(head):
-        text = token[0]
-        if text == b"[" and _FIRST_RECORD.match(head, token.end()):
-            return token.start()
-        if text == b":" and depth == 1 and last in _MEMBERS:
-            return None
-        depth += (text in b"[{") - (text in b"]}")
-        last = text
-    return None
-
-
-def is_in_list(text: bytes) -> bool:
-    """Whether a list is open behind the beginning of some JSON."""
-    opened = 0
-    for token in _TOKEN.finditer(text):
-        opened += (token[0] == b"[") - (token[0] == b"]")
-    return opened > 0
-
-
-def _several_places(name: str | None, offset: int) -> BackupSyntaxError:
-    return BackupSyntaxError(
-        "records stand in several places of an envelope",
-        code="FNK211",
-        place=Place(name, offset),
-        remedy="give each list of records as a file of its own, all in one folder",
-    )
 
 
 def _from(chunks: Chunks, start: int) -> Chunks:

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
-from fastnk.compression import Chunks
+from fastnk.compression import Chunks, Lookahead
 from fastnk.encodings import RECORD_START
 from fastnk.errors import BackupSyntaxError, shorten
 
@@ -96,14 +96,32 @@ class Scan:
         self.lost_bytes += length
         self.losses.insert(0, Loss(-length, 0, 0, "text before the records", shorten(seen)))
 
+    def follow(self, other: Scan, between: int) -> None:
+        """Take in a whole array that stands so many bytes behind this one."""
+        assert other.closed is not None
+        start = (self.closed or 0) + between
+        self.closed = start + other.closed
+        self.runs.extend((start + 1, self.closed - 1))
+        self.records += other.records
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self.runs[::2], self.runs[1::2], strict=True)
 
 
-def scan(chunks: Chunks, *, closes: bool = False, is_in_object: bool = False) -> Scan:
-    """Find the whole records of a text in UTF-8. With `closes` it is an array with something else
-    behind it, which is not looked at; with `is_in_object` the array of a damaged envelope."""
-    return _Scanner(chunks, closes, is_in_object or closes).scan()
+def scan(chunks: Chunks, *, is_in_object: bool = False) -> Scan:
+    """Find the whole records of a text in UTF-8; with `is_in_object` it begins with the array of a
+    damaged envelope."""
+    return _Scanner(chunks, False, is_in_object).scan()
+
+
+def scan_array(text: Lookahead) -> Scan:
+    """The same of an array that begins here. It is taken; what is behind it is not, where it is
+    whole."""
+    scanner = _Scanner(text.chunks(), True, True)
+    found = scanner.scan()
+    if found.closed is not None:
+        text.give_back(scanner.rest(found.closed))
+    return found
 
 
 class _Scanner:
@@ -145,6 +163,10 @@ class _Scanner:
         found.length = self._base + len(self._window)
         self._close_gap(None)
         return found
+
+    def rest(self, start: int) -> bytes:
+        """What was read behind a place."""
+        return bytes(self._window[start - self._base :])
 
     # -- a run of records --
 

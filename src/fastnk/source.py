@@ -23,6 +23,7 @@ from fastnk.opening import (
 )
 
 if TYPE_CHECKING:
+    from fastnk.envelope import Envelope
     from fastnk.layout import Layout
 
 __all__ = ["Backup", "Progress", "Source", "name_of", "rereadable", "split_records"]
@@ -146,10 +147,14 @@ class Source:
         return [] if self._layout is None else self._layout.notes
 
     @property
-    def envelope(self) -> tuple[bytes, bytes]:
-        """What stands in front of the records and behind them, and belongs into the output."""
-        layout = self._layout
-        return (b"", b"") if layout is None else (layout.prologue, layout.epilogue)
+    def envelope(self) -> Envelope | None:
+        """What stands around the records and belongs into the output."""
+        return None if self._layout is None else self._layout.envelope
+
+    @property
+    def joint(self) -> bytes:
+        """What `blocks` has in place of what stands between two arrays of the envelope."""
+        return b"" if self._layout is None else self._layout.joint
 
     @property
     def damage(self) -> Layout | None:

@@ -450,8 +450,12 @@ class _Input:
         return self._source.notes
 
     @property
-    def envelope(self) -> tuple[bytes, bytes]:
-        return self._source.envelope
+    def envelope(self) -> tuple[list[bytes], list[int]] | None:
+        """What is around its arrays of records, and how many are in each."""
+        envelope = self._source.envelope
+        if envelope is None:
+            return None
+        return envelope.around, envelope.counts if self._source.joint else []
 
     @property
     def damage(self) -> str | None:

@@ -1,0 +1,172 @@
+"""The records in an object: one array of them, or several, with something else around."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from fastnk.compression import Chunks, Lookahead
+from fastnk.encodings import RECORD_START
+from fastnk.errors import BackupSyntaxError, Place
+from fastnk.scan import Scan, scan_array
+
+MAX_ENVELOPE = 16 << 20
+"""Bytes of an envelope in front of its records, between them, and behind them."""
+FIRST_LOOK = 1 << 16
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
+_FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
+_ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
+_MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
+_SPACES = b" \t\r\n"
+
+
+class Envelope(NamedTuple):
+    """What is around the records, and where they are."""
+
+    around: list[bytes]
+    """In front of the first array, between each two, and behind the last one."""
+    counts: list[int]
+    """Of the records in each array."""
+    scan: Scan
+    """Its places count from the bracket of the first array."""
+
+    @property
+    def written(self) -> list[bytes]:
+        """What is written around the records: all arrays together have the first bracket, and the
+        last one."""
+        first, *between, last = self.around
+        return [first, *(b"]" + one + b"[" for one in between), last]
+
+    @property
+    def joint(self) -> bytes:
+        """What stands for that which is between two arrays while their records pass as one: white
+        space that no backup holds by chance."""
+        digest = hashlib.blake2b(b"".join(self.around), digest_size=16).digest()
+        return b"," + bytes(_SPACES[byte >> shift & 3] for byte in digest for shift in (0, 2, 4, 6))
+
+
+def begins_as_record(head: bytes) -> bool:
+    return _FIRST_RECORD.match(head) is not None
+
+
+def records_array(head: bytes) -> int | None:
+    """Where in an object the array of its records begins; `None` where there is none, or the
+    object is itself a record."""
+    depth = 0
+    last = b""
+    for token in _TOKEN.finditer(head):
+        text = token[0]
+        if text == b"[" and _FIRST_RECORD.match(head, token.end()):
+            return token.start()
+        if text == b":" and depth == 1 and last in _MEMBERS:
+            return None
+        depth += (text in b"[{") - (text in b"]}")
+        last = text
+    return None
+
+
+def is_in_list(text: bytes) -> bool:
+    """Whether a list is open behind the beginning of some JSON."""
+    opened = 0
+    for token in _TOKEN.finditer(text):
+        opened += (token[0] == b"[") - (token[0] == b"]")
+    return opened > 0
+
+
+def envelope_of(chunks: Chunks, start: int) -> Envelope | None:
+    """The envelope of which the first records begin at `start`; `None` where it is damaged, or
+    larger than `MAX_ENVELOPE`."""
+    text = Lookahead(chunks)
+    around = [text.take(start)]
+    counts: list[int] = []
+    found = Scan()
+    is_array = True
+    while is_array:
+        one = scan_array(text)
+        if one.closed is None:
+            return None
+        found.follow(one, len(around[-1]) if counts else 0)
+        counts.append(one.records)
+        is_array = _take_up_to_array(text, around)
+        if sum(map(len, around)) > MAX_ENVELOPE:
+            return None
+    try:
+        json.loads(b"[]".join(around))
+    except (ValueError, RecursionError):
+        return None
+    return Envelope(around, counts, found)
+
+
+def _take_up_to_array(text: Lookahead, around: list[bytes]) -> bool:
+    """Append what stands in front of the next array of records; whether there is one."""
+    length = FIRST_LOOK
+    while True:
+        head = text.peek(length)
+        array = _ARRAY.search(head)
+        if array is not None:
+            around.append(text.take(array.start()))
+            return True
+        if len(head) < length or length > MAX_ENVELOPE:
+            around.append(head)
+            return False
+        length *= 8
+
+
+class Joints:
+    """Puts what is between arrays back where the joints are."""
+
+    def __init__(self, joint: bytes, between: Sequence[bytes], name: str | None) -> None:
+        self._joint = joint
+        self._between = list(between)
+        self._name = name
+        self._rest = b""
+
+    def put(self, data: bytes | memoryview) -> Iterator[bytes]:
+        """What is sure of the output."""
+        text = self._rest + data
+        start = 0
+        while (end := text.find(self._joint, start)) >= 0:
+            if not self._between:
+                raise _joints_are_lost(self._name)
+            yield text[start:end]
+            yield self._between.pop(0)
+            start = end + len(self._joint)
+        kept = max(start, len(text) - len(self._joint) + 1)
+        yield text[start:kept]
+        self._rest = text[kept:]
+
+    def finish(self) -> bytes:
+        """The rest. Raises `BackupSyntaxError` where a joint is missing."""
+        if self._between:
+            raise _joints_are_lost(self._name)
+        return self._rest
+
+
+def _joints_are_lost(name: str | None) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        "the first record of one of several arrays was to be left out",
+        code="FNK211",
+        place=Place(name),
+        remedy="another policy than drop; or each array as a file of its own, all in one folder",
+    )
+
+
+def cannot_be_ordered(name: str | None) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        "records that stand in several arrays of an envelope cannot be put into another order",
+        code="FNK211",
+        place=Place(name),
+        remedy="without --order; or each array as a file of its own, all in one folder",
+    )
+
+
+def only_one_envelope(name: str | None) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        "its envelope cannot be kept: the output is one, and there are other files",
+        code="FNK211",
+        place=Place(name),
+        remedy="convert each by itself, with the others as --keys",
+    )
