@@ -914,3 +914,118 @@ def test_memory_does_not_grow_with_a_compressed_backup(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 24 << 20
+
+
+# ---- what comes together, and from where ----
+
+MORE = [keeper(70, "Xaver"), pupil(71, 70)]
+BOM = b"\xef\xbb\xbf"
+UTF16_LOG = "\ufeffINFO [x] {y}\r\nWARN\r\n" + TEXT.decode().replace("\n", "\r\n")
+
+
+def long_name() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("d" * 200 + "/bäckup.json")
+        info.size = len(TEXT)
+        archive.addfile(info, io.BytesIO(TEXT))
+    return out.getvalue()
+
+
+WHOLE: dict[str, tuple[bytes, list[dict[str, Any]]]] = {
+    "backups with marks, one behind the other": (
+        BOM + COMPACT + b"\r\n" + BOM + json.dumps(MORE).encode(),
+        RECORDS + MORE,
+    ),
+    "lines with marks": (BOM + MIXED + BOM + json.dumps(MORE[0]).encode(), [*RECORDS, MORE[0]]),
+    "an indented array and a compact one": (TEXT + json.dumps(MORE).encode(), RECORDS + MORE),
+    "carriage returns": (TEXT.replace(b"\n", b"\r\n"), RECORDS),
+    "lines with carriage returns": (MIXED.replace(b"\n", b"\r\n"), RECORDS),
+    "UTF-32": (TEXT.decode().encode("utf-32"), RECORDS),
+    "UTF-16 in a package": (tarred({"b": ("\ufeff" + TEXT.decode()).encode("utf-16-be")}), RECORDS),
+    "a long name in a tar": (long_name(), RECORDS),
+    "a Windows path in a zip": (zipped({"backups\\b.json": TEXT}), RECORDS),
+    "what macOS adds": (tarred({"./._b.json": b"\0\5\x16\7" * 50, "./b.json": TEXT}), RECORDS),
+}
+IN_LINES = ("lines with marks", "lines with carriage returns")
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+@pytest.mark.parametrize("name", WHOLE)
+def test_odd_but_whole(name: str, salvage: bool) -> None:
+    data, want = WHOLE[name]
+    out = LegacyBackupConverter(SCHEMA, salvage=salvage).convert_bytes(data)
+    lines = name in IN_LINES
+    assert ([json.loads(line) for line in out.splitlines()] if lines else json.loads(out)) == (
+        natural(want)
+    )
+
+
+DAMAGED: dict[str, tuple[bytes, int]] = {
+    "UTF-16 in gzip, behind a log, cut": (gzip.compress(UTF16_LOG[:-800].encode("utf-16-le")), 41),
+    "garbage behind a gzip stream": (GZIP + b"garbage", 45),
+    "NULs in front": (bytes(5000) + TEXT, 45),
+    "a guard against scripts": (b")]}'\n" + COMPACT, 45),
+    "a call": (b"callback(" + COMPACT + b");", 45),
+    "a fence": (b"```json\n" + TEXT + b"\n```\n", 45),
+    "colours": (b"\x1b[33mWARN\x1b[0m [x\n" + TEXT, 45),
+    "cp1252, cut": (json.dumps(records(WESTERN), ensure_ascii=False).encode("cp1252")[:-9], 44),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_odd_and_damaged(name: str) -> None:
+    data, count = DAMAGED[name]
+    with pytest.raises(BackupSyntaxError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(data)
+    assert caught.value.salvage is not None
+    assert caught.value.salvage.records == count
+    policies = fastnk.Policies(on_unresolved="keep")
+    converter = LegacyBackupConverter(SCHEMA, salvage=True, policies=policies)
+    assert len(json.loads(converter.convert_bytes(data))) == count
+
+
+def test_damage_in_one_of_several_files_is_not_passed_over(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    broken = where / "more.json"
+    broken.write_bytes(json.dumps(MORE).encode()[:-9])
+    files = [str(where / name) for name in ("keepers.json", "a_pupils.json", "more.json")]
+    for backup in (where, files):
+        for verb in (converted, fastnk.detect, lambda one: fastnk.verify(one, TEXT, SCHEMA)):
+            with pytest.raises(BackupSyntaxError, match="FNK205") as caught:
+                verb(backup)
+            assert caught.value.place.path == str(broken)
+            assert caught.value.salvage is not None
+            (loss,) = caught.value.salvage.losses
+            assert (loss["file"], loss["records"]) == (str(broken), 1)
+    assert fastnk.detect(where, salvage=True).damage
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/b\xff.json"
+    try:
+        Path(os.fsdecode(path)).write_bytes(COMPACT)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    report = fastnk.convert(tmp_path, tmp_path / "out", SCHEMA)
+    assert report.records == len(RECORDS)
+    assert any("b\\xff.json" in note for note in report.read_as) or not report.read_as
+    assert json.loads((tmp_path / "out").read_bytes()) == natural(RECORDS)
+
+
+def test_folder_and_list_of_one_file(tmp_path: Path) -> None:
+    path = made_of(COMPACT, tmp_path)
+    assert json.loads(converted([str(path)])) == natural(RECORDS)
+    assert json.loads(converted(tmp_path)) == natural(RECORDS)
+    assert fastnk.detect(tmp_path, full=True).records == len(RECORDS)
+    path.write_bytes(COMPACT[:-1])
+    with pytest.raises(BackupSyntaxError, match=rf"FNK205[^/]*\n  at .*backup:{len(COMPACT) - 1}"):
+        converted([str(path)])
+
+
+def test_what_is_left_alone_is_named(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    (where / "odd.json").write_text('{"a": 1}')
+    (note,) = fastnk.detect(where).read_as
+    assert "left alone" in note
+    assert "odd.json" in note

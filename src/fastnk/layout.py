@@ -33,7 +33,7 @@ from fastnk.envelope import (
     only_one_envelope,
     records_array,
 )
-from fastnk.errors import MissingExtraError, Salvage, SourceError
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, Salvage, SourceError
 from fastnk.opening import BackupFile
 from fastnk.packages import HEAD_BYTES, Member, Package, choose, cut_off
 from fastnk.scan import MAX_LOSSES, Loss, Scan, scan
@@ -105,7 +105,9 @@ class Layout:
         first = next(members, None)
         if first is None:
             raise SourceError(
-                f"{self.name} is empty", code="FNK124", remedy="name the file that dumpdata wrote"
+                f"{self.name or 'the package'} is empty",
+                code="FNK124",
+                remedy="name the file that dumpdata wrote",
             )
         peek(first.chunks, 1)
         is_one = not {"tar", "zip"} & set(first.layers) and first.name == self.name
@@ -147,7 +149,23 @@ class Layout:
         start = self._envelope(part)
         if start is not None and (found := self._enveloped(part, start)) is not None:
             return found
-        return part._replace(scan=scan(self._text(part))) if self._scanned else part
+        if not self._scanned:
+            return part
+        part = part._replace(scan=scan(self._text(part)))
+        return self._in_legacy_encoding(part) or part
+
+    def _in_legacy_encoding(self, part: _Part) -> _Part | None:
+        """The part in the encoding that all of it fits, where it is no UTF-8 after all."""
+        assert part.scan is not None
+        is_utf8 = all(loss.what != "not UTF-8" for loss in part.scan.losses)
+        if is_utf8 or not part.encoding.is_plain or self._reading.encoding is not None:
+            return None
+        legacy = legacy_encoding(self._raw(part.number))
+        if legacy is None:
+            return None
+        self.notes.append(f"{part.name or 'the backup'} read as {legacy}")
+        part = part._replace(encoding=Encoding(legacy))
+        return part._replace(scan=scan(self._text(part)))
 
     def _envelope(self, part: _Part) -> int | None:
         """Where the records begin that stand in an object."""
@@ -285,6 +303,22 @@ class Layout:
                     loss = msgspec.structs.replace(loss, start=start, end=end)
                 found.append(msgspec.structs.replace(loss, file=name))
         return found[:MAX_LOSSES]
+
+    def refusal(self) -> BackupSyntaxError:
+        """The error for the first of the places where something is lost."""
+        losses = self.losses()
+        what, place = "; ".join(sorted(self._cuts)), Place(self.name)
+        if losses:
+            what, place = losses[0].what, Place(losses[0].file or self.name, losses[0].start)
+        is_cut_off = bool(self._cuts) or "cut off" in what or "no closing" in what
+        error = BackupSyntaxError(
+            what,
+            code="FNK205" if is_cut_off else "FNK200",
+            place=place,
+            remedy="fetch that file again, or leave it out",
+        )
+        error.salvage = self.salvage() if self.records else None
+        return error
 
     @property
     def cut_off_at(self) -> int | None:

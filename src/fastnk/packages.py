@@ -174,14 +174,21 @@ def choose(package: Package, name: str | None) -> Choice:
 def _notes(names: list[str], chosen: list[int]) -> list[str]:
     if len(names) == 1:
         return []
-    left = len(names) - len(chosen)
+    taken = set(chosen)
+    left = [name for number, name in enumerate(names) if number not in taken]
     read = ", ".join(names[number] for number in chosen[:10])
     more = f" and {len(chosen) - 10:,} more" if len(chosen) > 10 else ""
-    return [f"read {read}{more}" + (f"; {left:,} other files left alone" if left else "")]
+    note = f"read {read}{more}"
+    return [f"{note}; left alone {_some(left)}" if left else note]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _nothing_found(name: str | None, names: list[str]) -> SourceError:
-    seen = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    seen = _some(names)
     return SourceError(
         f"no file in {name or 'the package'} holds records; there are: {seen or 'none'}",
         code="FNK124",

@@ -7,6 +7,7 @@ reads the records as one list and does not know of the damage.
 
 from __future__ import annotations
 
+import codecs
 import re
 from array import array
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ MAX_TRACKED = 1 << 20
 FREE_TRACKED = 16 << 20
 """… of all of them together, beyond what was read anyway, so that hostile ones cost little."""
 _TRACKED = re.compile(rb'"(?:[^"\\\n]|\\.)*"|["\[\]{}]', re.DOTALL)
+_MARK = codecs.BOM_UTF8
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
 _FIRST_BRACE = re.compile(rb"\s*\[\s*?(?:\n(?P<indent>[ \t]*))?\{|" + RECORD_START.pattern)
@@ -232,6 +234,8 @@ class _Scanner:
         if first is not None:
             self._indent = first["indent"]
             self._opened = b"{"
+            self._gap.fault = self._fault
+            self._gap.starts += 1
             return first.end()
         self._opened = b"{" if self._is_sure and start else None
         return start + 1
@@ -326,7 +330,7 @@ class _Scanner:
     def _may_start(self, place: int) -> bool:
         before = bytes(self._window[max(0, place - _MARGIN) : place])
         if self._indent is not None:
-            line = before.rpartition(b"\n")
+            line = before.removesuffix(_MARK).rpartition(b"\n")
             if line[2] == self._indent:
                 return bool(line[1]) or self._base + place == len(before)
             if not line[2].strip(b" \t") and line[1] and len(line[2]) < len(self._indent):
@@ -457,6 +461,8 @@ class _Gap:
 
     def take(self, start: int, text: bytes) -> None:
         self.end = start + len(text)
+        if _MARK in text:  # of a file that was appended
+            text = text.replace(_MARK, b" " * len(_MARK))
         inner = text.strip(PUNCTUATION)
         if inner:
             first = start + len(text) - len(text.lstrip(PUNCTUATION))

@@ -82,7 +82,9 @@ class Source:
                 layout = self._make_layout()
                 if salvage and not layout.is_clean and not layout.records:
                     raise self._hopeless(layout)
-                self._layout = None if layout.is_trivial else layout
+                if not (salvage or layout.is_clean):
+                    raise layout.refusal()
+                self._layout = None if layout.is_trivial and self._is_one else layout
         except BackupSyntaxError as error:
             explained = self.explained(error)
             self.close()
