@@ -27,7 +27,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 import os
 
@@ -137,6 +137,8 @@ def start_writeback(int fd, long long offset, long long length):
 
 include "_window.pxi"    # bytes become whole records
 include "_plan.pxi"      # a schema as the passes need it
+include "_record.pxi"    # what is in a record
+include "_rows.pxi"      # the key map, and what is wrong
 include "_index.pxi"     # pass 1
 include "_splice.pxi"    # pass 2
 include "_prints.pxi"    # which keys occur twice

@@ -48,7 +48,7 @@ class OpenFile:
     stands. Raises `SourceError` and `UsageError`.
     """
 
-    def __init__(self, backup: OneBackup) -> None:
+    def __init__(self, backup: File) -> None:
         self.name = name_of(backup)
         self.stream, self.start, self._owned = _open(backup)
         self._descriptor = _descriptor(self.stream)
@@ -109,6 +109,39 @@ class OpenFile:
         except (OSError, AttributeError):
             return None
         return status.st_dev, status.st_ino
+
+
+class MemoryFile:
+    """Bytes that are in memory, read where they are."""
+
+    name: str | None = None
+    identity: tuple[int, int] | None = None
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        # A copy of what can change.
+        self._data = memoryview(data if isinstance(data, bytes) else bytes(data))
+
+    def read_at(self, place: int, buffer: memoryview) -> int:
+        found = self._data[place : place + len(buffer)]
+        buffer[: len(found)] = found
+        return len(found)
+
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        for start in range(0, len(self._data), size):
+            yield self._data[start : start + size]
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from map(bytes, self.blocks(CHUNK_BYTES))
+
+    def file(self) -> BinaryIO:
+        return io.BytesIO(self._data)
+
+    @property
+    def size(self) -> int | None:
+        return len(self._data)
+
+    def close(self) -> None:
+        pass
 
 
 class _View(io.RawIOBase):
@@ -180,7 +213,8 @@ class ClosedFile:
         pass
 
 
-OneBackup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | OpenFile
+File = str | os.PathLike[str] | BinaryIO | OpenFile
+OneBackup = File | bytes | bytearray | memoryview
 Backup = OneBackup | Sequence[OneBackup]
 """A path (of a file or a folder), `-` for standard input, a URL, bytes, a binary file; or several
 of them that make up one backup."""
@@ -194,7 +228,7 @@ def files_of(backup: Backup) -> list[BackupFile] | None:
     files: list[BackupFile] = []
     for one in cast(Sequence[OneBackup], backup) if several else [cast(OneBackup, backup)]:
         if not is_file_or_folder(one):
-            files.append(OpenFile(one))
+            files.append(opened(one))
         elif _is_folder(one):
             files += map(ClosedFile, _files_below(Path(cast(str, one))))
         else:
@@ -255,9 +289,9 @@ def rereadable(backup: Backup) -> Iterator[Backup]:
 def _rereadable(backup: OneBackup, stack: contextlib.ExitStack) -> OneBackup:
     if isinstance(backup, (bytes, bytearray, memoryview)) or is_file_or_folder(backup):
         return backup
-    opened = OpenFile(backup)
-    stack.callback(opened.close)
-    return opened
+    file = OpenFile(backup)
+    stack.callback(file.close)
+    return file
 
 
 def is_file_or_folder(backup: object) -> bool:
@@ -276,12 +310,17 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", path) is not None
 
 
-def _open(backup: OneBackup) -> tuple[BinaryIO, int, bool]:
+def opened(backup: OneBackup) -> OpenFile | MemoryFile:
+    """A backup that is one file. Raises `SourceError` and `UsageError`."""
+    if isinstance(backup, (bytes, bytearray, memoryview)):
+        return MemoryFile(backup)
+    return OpenFile(backup)
+
+
+def _open(backup: File) -> tuple[BinaryIO, int, bool]:
     """A seekable file, where the backup starts in it, and whether it is ours to close."""
     if isinstance(backup, OpenFile):
         return backup.stream, backup.start, False
-    if isinstance(backup, (bytes, bytearray, memoryview)):
-        return io.BytesIO(backup), 0, True
     if isinstance(backup, (str, os.PathLike)):
         if backup == "-":
             backup = sys.stdin.buffer

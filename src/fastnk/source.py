@@ -15,10 +15,11 @@ from fastnk.errors import BackupSyntaxError, Place, SourceError, UsageError
 from fastnk.opening import (
     Backup,
     BackupFile,
+    MemoryFile,
     OneBackup,
-    OpenFile,
     files_of,
     name_of,
+    opened,
     rereadable,
 )
 
@@ -59,9 +60,15 @@ class Source:
         if block_size < 1:
             raise UsageError(f"a block of {block_size} bytes holds nothing")
         self.name = name_of(backup)
-        if isinstance(backup, (bytes, bytearray, memoryview)):
+        files = files_of(backup)
+        self._is_one = files is None
+        self._file = opened(cast(OneBackup, backup) if files is None else b"")
+        self._files: list[BackupFile] = [self._file] if files is None else files
+        self._is_sure = self._is_one and isinstance(self._file, MemoryFile)
+        """Whether it cannot change between two passes."""
+        if self._is_sure:
             # A small backup needs no large buffer; jobs that convert many of them feel it.
-            block_size = min(block_size, len(backup) or 1)
+            block_size = min(block_size, self._file.size or 1)
         self.block_size = block_size
         self._checksums = array("Q")
         """Of each block, or 0 where it has not been read."""
@@ -73,10 +80,6 @@ class Source:
         self._progress = progress
         self._layout: Layout | None = None
         """Of a backup that is more than a plain file of records."""
-        files = files_of(backup)
-        self._is_one = files is None
-        self._file = OpenFile(cast(OneBackup, backup) if files is None else b"")
-        self._files: list[BackupFile] = [self._file] if files is None else files
         try:
             if salvage or encoding is not None or not self._is_one or not self._is_plain():
                 layout = self._make_layout()
@@ -256,7 +259,7 @@ class Source:
             self._check(number, block)
             number += 1
             yield block
-        if self._complete and number != len(self._checksums):
+        if self._complete and not self._is_sure and number != len(self._checksums):
             raise self._changed()
         self._complete = True
 
@@ -314,6 +317,8 @@ class Source:
                 progress(phase, done, total)
 
     def _check(self, number: int, block: memoryview) -> None:
+        if self._is_sure:
+            return
         found = checksum(block)
         with self._lock:
             missing = number + 1 - len(self._checksums)
