@@ -1029,3 +1029,13 @@ def test_what_is_left_alone_is_named(tmp_path: Path) -> None:
     (note,) = fastnk.detect(where).read_as
     assert "left alone" in note
     assert "odd.json" in note
+
+
+def test_directory_of_a_zip_that_points_before_its_start(tmp_path: Path) -> None:
+    backup = bytearray(zipped({"backup.json": TEXT}))
+    place = len(backup) - 6  # of the directory's own place, in the last bytes
+    backup[place : place + 4] = (int.from_bytes(backup[place : place + 4], "little") + 1).to_bytes(
+        4, "little"
+    )
+    with pytest.raises(FastnkError, match="the zip is damaged"):
+        fastnk.convert(bytes(backup), tmp_path / "out.json", SCHEMA)

@@ -147,7 +147,7 @@ def _zip_file(directory: zipfile.ZipFile, info: zipfile.ZipInfo, cut: Cut) -> Ch
             while chunk := file.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
                 done += len(chunk)
                 yield chunk
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, struct.error, zlib.error) as error:
         cut(f"the zip is damaged at {printable(info.filename)} ({error})", done)
     except (RuntimeError, NotImplementedError) as error:  # a password, a rare compression
         raise _unreadable_zip(str(error)) from error

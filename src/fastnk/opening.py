@@ -162,8 +162,11 @@ class _View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         end = self._file.size or 0 if whence == os.SEEK_END else 0
-        self._position = (0, self._position, end)[whence] + offset
-        return self._position
+        place = (0, self._position, end)[whence] + offset
+        if place < 0:
+            raise ValueError(f"there is no place {place}")
+        self._position = place
+        return place
 
     def readinto(self, buffer: Any) -> int:
         length = self._file.read_at(self._position, memoryview(buffer))
