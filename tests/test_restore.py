@@ -1266,13 +1266,13 @@ def test_natural_backup_that_is_not_json_to_its_end(new: str, tail: bytes) -> No
 def test_reading_of_records(text: str, block_size: int) -> None:
     with Source(text.encode(), block_size) as source:
         for _ in range(2):
-            assert list(map(json.loads, read_chunks(source))) == [[{"a": 1.5}, {"b": []}]]
+            assert list(map(json.loads, read_chunks(source.blocks()))) == [[{"a": 1.5}, {"b": []}]]
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1.5}, {"b"', '[{"a": 1.5}] {}', '{"a": 1}\n{'])
 def test_reading_of_what_is_not_json(text: str) -> None:
     with Source(text.encode()) as source, pytest.raises(BackupSyntaxError):
-        list(read_chunks(source))
+        list(read_chunks(source.blocks()))
 
 
 def test_restore_without_django() -> None:
