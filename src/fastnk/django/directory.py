@@ -76,8 +76,10 @@ class Directory:
             rows = self._backup[plan.label] = BackupRows(plan, kept, is_lean=is_lean)
         return rows
 
-    def needed(self, plan: Plan) -> list[str]:
-        """The fields that the survey looks at."""
+    def needed(self, plan: Plan) -> list[str] | None:
+        """The fields that the survey looks at; `None` where that is all of them."""
+        if self.backup(plan).is_lean:
+            return None
         names = {plan.pk.name, *self._kept.get(plan.label, ())}
         names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
         names.update(filter(None, [plan.unique]))
@@ -137,7 +139,7 @@ class Directory:
                 if column.reference is None or value is None:
                     return converted(column.field, value)
                 return self.held(self.find(column.reference, value), column.reference)
-            if not row.rows.fates[row.number].exists:
+            if not row.rows.exists(row.number):
                 raise DanglingError(f"the record has no {reference.to_field}")
         return self.existing(plan).value(row.pk, column.field.attname)
 

@@ -23,18 +23,19 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from fastnk.django import backend, ledger
 from fastnk.django.accounting import Accounts
-from fastnk.django.backup import Backup
+from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
-from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
+from fastnk.django.early import EarlyCheck
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
 from fastnk.django.signalling import Sender, has_receivers, receivers
+from fastnk.django.streams import Stream, stream_for
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
@@ -182,6 +183,7 @@ class _Restore:
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, database)
         self._accounts = Accounts(self._directory, self._findings, options)
+        self._early = EarlyCheck(self._directory, self._check_created)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
@@ -201,10 +203,10 @@ class _Restore:
 
     def _write(self) -> None:
         with self._phase("write"):
-            with CopyStream(self._connection) as stream:
+            with stream_for(self._connection) as stream:
                 self._reserve_pks(stream)
                 sinks = _Sinks(self._directory, self._target.database, stream, self._options)
-                self._pass_on(sinks.insert, sinks.update, is_check=False)
+                self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
         with self._phase("constraints"):
             self._finish()
@@ -229,14 +231,18 @@ class _Restore:
     def checked(self) -> RestoreReport:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
         with self._phase("read"):
-            self._backup.survey(self._matcher.match_lean)
+            self._backup.survey(self._meet_lean)
+            self._early.settle()
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
-            generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
+            generic_kept = self._pass_on(
+                self._check_created, self._check_matched, CHECKED, is_check=True
+            )
             self._findings.stop_counting()
             if self._uniques.find_repeated():
-                self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
+                look_again = self._uniques.look_again
+                self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
             self._findings.refuse()
             self._accounts.count_unknown()
         return RestoreReport(
@@ -252,6 +258,10 @@ class _Restore:
             generic_kept=generic_kept,
         )
 
+    def _meet_lean(self, lean: Lean) -> None:
+        self._matcher.match_lean(lean)
+        self._early.check(lean)
+
     def _check_created(self, table: Table) -> None:
         self._uniques.look(table)
         self._accounts.created(table)
@@ -260,8 +270,11 @@ class _Restore:
         self._uniques.look(table)
         self._accounts.matched(table)
 
-    def _pass_on(self, created: Sink, matched: Sink, *, is_check: bool) -> int:
-        """Translate every record and pass it on in batches; the number of generic kept."""
+    def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
+        """Translate all records but those with the fates `done`, and pass them on in batches.
+
+        Gives the number of generic references that keep their ids.
+        """
         batches = Batches(
             self._backup,
             self._directory,
@@ -272,9 +285,9 @@ class _Restore:
             is_check=is_check,
             in_python=lambda plan: self._options.signals and has_receivers(plan),
         )
-        return batches.run()
+        return batches.run(done)
 
-    def _reserve_pks(self, stream: CopyStream) -> None:
+    def _reserve_pks(self, stream: Stream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
             new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
@@ -316,9 +329,7 @@ class _Restore:
         A method may have made it of ids, which nothing but the method itself can tell.
         """
         new = {
-            comparable(pk): number
-            for number, pk in enumerate(rows.pks)
-            if not rows.fates[number].exists
+            comparable(pk): number for number, pk in enumerate(rows.pks) if not rows.exists(number)
         }
         for pk, key in self._directory.existing(rows.plan).keys_of(form, new):
             number = new[comparable(pk)]
@@ -336,7 +347,7 @@ class _Sinks:
     """Writes tables, and calls receivers of signals where that is asked for."""
 
     def __init__(
-        self, directory: Directory, database: str, stream: CopyStream, options: RestoreOptions
+        self, directory: Directory, database: str, stream: Stream, options: RestoreOptions
     ) -> None:
         self._directory = directory
         self._stream = stream

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -117,7 +119,7 @@ class KeyPart:
         self.is_foreign_pk = is_foreign_pk
         """Whether it is a pk of another row, which may be another one in the target."""
         self._is_text = isinstance(field, CharField | TextField)
-        self._is_plain_text = type(field) in (CharField, TextField)
+        self.is_plain_text = type(field) in (CharField, TextField)
         self._transform = transform
 
     def comparable(self, value: Any) -> Any:
@@ -125,7 +127,7 @@ class KeyPart:
 
         Raises one of `values.REFUSALS`.
         """
-        if value is None or (self._is_plain_text and type(value) is str):
+        if value is None or (self.is_plain_text and type(value) is str):
             return value
         if self._transform == "str" and value == "None" and not self._is_text:
             return None
@@ -134,13 +136,13 @@ class KeyPart:
     def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
         """What `comparable` gives for each of the values."""
         if set(map(type, values)) == {str}:
-            if self._is_plain_text:
+            if self.is_plain_text:
                 return values
             if type(self.field) is UUIDField:
-                return list(map(UUID, values))
+                return msgspec.convert(values, list[UUID])
             if type(self.field) is DateTimeField and settings.USE_TZ:
                 moments = list(map(datetime.fromisoformat, values))
-                if all(moment.tzinfo is UTC for moment in moments):
+                if set(map(attrgetter("tzinfo"), moments)) == {UTC}:
                     return list(map(in_milliseconds, moments))
         return list(map(self.comparable, values))
 
@@ -153,9 +155,15 @@ class KeyForm:
         self.positions = {part.path: number for number, part in enumerate(parts)}
         self.has_foreign_pk = any(part.is_foreign_pk for part in parts)
         self._shape = shape
+        self._is_flat = all(inner is None for inner in shape)
+        self._plain_types = (
+            [str] * len(parts) if all(part.is_plain_text for part in parts) else None
+        )
 
     def read(self, value: list[Any]) -> Key:
         """The key that a list in a backup spells. Raises `KeyShapeError` or a refusal."""
+        if self._is_flat and type(value) is list and list(map(type, value)) == self._plain_types:
+            return tuple(value)
         return tuple(
             part.comparable(item)
             for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
@@ -163,7 +171,7 @@ class KeyForm:
 
     def read_all(self, values: list[Any]) -> Iterable[Key]:
         """What `read` gives for each of the lists. Raises if any of them has to be refused."""
-        is_flat = all(inner is None for inner in self._shape) and set(map(type, values)) == {list}
+        is_flat = self._is_flat and set(map(type, values)) == {list}
         if not is_flat or set(map(len, values)) != {len(self.parts)}:
             return [self.read(value) for value in values]
         columns = zip(*values, strict=True)

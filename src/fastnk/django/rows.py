@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -25,10 +25,12 @@ is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
 T = TypeVar("T")
 
 
-class Fate(Enum):
+class Fate(IntEnum):
     """What becomes of a record's row."""
 
     CREATED = auto()
+    CHECKED = auto()
+    """It is created, and nothing is wrong with the record."""
     RENUMBERED = auto()
     """Created under another pk than in the backup."""
     MATCHED = auto()
@@ -36,9 +38,12 @@ class Fate(Enum):
     UNCHANGED = auto()
     """It is an existing row, and nothing in it differs."""
 
-    @property
-    def exists(self) -> bool:
-        return self in (Fate.MATCHED, Fate.UNCHANGED)
+
+CREATED, CHECKED, UNCHANGED = (
+    bytes([fate]) for fate in (Fate.CREATED, Fate.CHECKED, Fate.UNCHANGED)
+)
+EXISTING = bytes([Fate.MATCHED, Fate.UNCHANGED])
+"""The fates of rows that exist."""
 
 
 class Missing(Enum):
@@ -73,7 +78,8 @@ class BackupRows:
         """The value of the column that identifies rows without natural key."""
         self.pks: list[Any] = []
         """The pk in the target, `Missing.PK` or `Missing.MATCH`."""
-        self.fates: list[Fate] = []
+        self.fates = bytearray()
+        """A `Fate` for each."""
         self.by_key: dict[Key, int] = {}
         self.by_old_pk: dict[Any, int] = {}
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
@@ -114,9 +120,17 @@ class BackupRows:
         """Add rows for so many records that follow each other, the first with this number."""
         self.record_numbers.extend(range(number, number + count))
         self.pks.extend([Missing.MATCH] * count)
-        self.fates.extend([Fate.CREATED] * count)
+        self.fates.extend(bytes([Fate.CREATED]) * count)
         if self.keeps_pks or not self.is_lean:
             self.old_pks.extend([None] * count)
+
+    def exists(self, number: int) -> bool:
+        """Whether a row is one that exists."""
+        return self.fates[number] in EXISTING
+
+    def all_are(self, first: int, count: int, fates: bytes) -> bool:
+        """Whether so many rows from the first one have one of these fates."""
+        return not self.fates[first : first + count].translate(None, fates)
 
     def key_of(self, number: int) -> Key | None:
         """The natural key of a row that is not decided yet."""
