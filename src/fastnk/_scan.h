@@ -47,7 +47,8 @@ enum {
     IS_SPACE = 8,
     IS_ESCAPE = 16, /* may stand behind a backslash, alone */
     IS_HEX = 32,
-    ENDS_SCALAR = IS_QUOTE | IS_BACKSLASH | IS_PUNCTUATION | IS_SPACE,
+    /* What the scan takes for the end of a number or literal: it is listed, or white space. */
+    ENDS_SCALAR = IS_QUOTE | IS_PUNCTUATION | IS_SPACE,
 };
 
 /* Two control characters count as the punctuation that they become when bit 5 is set, as SIMD sets

@@ -197,6 +197,7 @@ class LegacyBackupConverter:
         self._sync = sync
         self._jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
         self._memory_limit = memory_limit or 0
+        self._spill_folder = _temporary_folder() if memory_limit else b"."
         self._block_size = block_size
         self._progress = progress
 
@@ -364,7 +365,10 @@ class Conversion:
     ) -> None:
         self._converter = converter
         self._source = source
-        self._policies = policies
+        self._policies = msgspec.structs.asdict(policies)
+        self._drops = "drop" in self._policies.values()
+        """Whether a record may be left out, so that what stands before has to be known."""
+        self._phase_started = time.perf_counter()
         self._indexer = self._make_indexer(None)
         self._log = SlotLog()
         self._pks = Audit()
@@ -373,7 +377,7 @@ class Conversion:
         self._unmade: dict[tuple[str, str], str] = {}
         self._is_audited = False
         """Whether it is known which keys occur twice."""
-        self._is_in_turns = self._drops()
+        self._is_in_turns = self._drops
         """Whether a record depends on what became of another, so that one thread must do all."""
         self._is_settled = False
         """Whether all passes to come give the output of the last one."""
@@ -402,12 +406,14 @@ class Conversion:
         Raises `FindingsError`, `SourceError` and `OutputError`.
         """
         before, behind = self._source.envelope
-        with self._keeping(), self._phase("splice"):
+        self._phase_started = time.perf_counter()
+        with self._keeping():
             while not self._is_settled:
                 sink.restart()
                 for data in itertools.chain([before], self._spliced("splice"), [behind]):
                     sink.write(data)
         self.report.bytes_written += len(before) + len(behind)
+        self._end_phase("splice")
         self._refuse_findings()
         return self.report
 
@@ -426,12 +432,13 @@ class Conversion:
 
     def _may_change(self) -> bool:
         """Whether a pass may show that the next one gives another output, or only findings."""
-        return set(msgspec.structs.astuple(self._policies)) != {"error"}
+        return set(self._policies.values()) != {"error"}
 
     def _timed(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         while True:
-            with self._phase("splice"):
-                block = next(blocks, None)
+            self._phase_started = time.perf_counter()
+            block = next(blocks, None)
+            self._end_phase("splice")
             if block is None:
                 return
             yield block
@@ -457,40 +464,32 @@ class Conversion:
         return Indexer(
             self._converter._plan,
             name=self._source.name,
-            policies=msgspec.structs.asdict(self._policies),
+            policies=self._policies,
             django_style=self._converter._style == "django",
             after=before,
             is_piece=is_piece,
-            **({} if is_piece else self._spilling()),
+            memory_limit=0 if is_piece else self._converter._memory_limit,
+            spill_folder=self._converter._spill_folder,
         )
-
-    def _spilling(self) -> dict[str, Any]:
-        if not self._converter._memory_limit:
-            return {}
-        import tempfile
-
-        folder = os.fsencode(tempfile.gettempdir())
-        return {"memory_limit": self._converter._memory_limit, "spill_folder": folder}
 
     def _index_all(self) -> None:
         self._note_damage(self._source)
-        with self._phase("index"):
-            self._index(0 if self._drops() else self._converter._jobs)
-            if repeated := self._pks.repeated():
-                self._index_again(repeated)
-        with self._phase("keys"):
-            self._index_keys()
+        self._index(0 if self._drops else self._converter._jobs)
+        if repeated := self._pks.repeated():
+            self._index_again(repeated)
+        self._end_phase("index")
+        self._index_keys()
+        self._end_phase("keys")
         if self._converter._key_tables:
-            with self._phase("methods"):
-                self._call_methods()
+            self._call_methods()
+            self._end_phase("methods")
         self.report.read_as = self._source.notes
 
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
+    def _end_phase(self, name: str) -> None:
+        now = time.perf_counter()
         seconds = self.report.seconds
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        seconds[name] = seconds.get(name, 0.0) + now - self._phase_started
+        self._phase_started = now
 
     def _index_again(self, repeated: bytes) -> None:
         """Now that it is known which pks occur twice, their places can be told."""
@@ -707,10 +706,6 @@ class Conversion:
         if report.records_dropped or report.models_keeping_pks:
             report.complete = False
 
-    def _drops(self) -> bool:
-        """Whether a record may be left out, so that what stands before has to be known."""
-        return "drop" in msgspec.structs.astuple(self._policies)
-
     def _find(
         self, found: list[CoreFinding], name: str | None = None, source: Source | None = None
     ) -> None:
@@ -722,7 +717,7 @@ class Conversion:
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
-        null_keys_are_written = self._policies.on_null_key == "null"
+        null_keys_are_written = self._policies["on_null_key"] == "null"
         applied = self.report.policies_applied
         for code, count in counts.items():
             applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
@@ -744,6 +739,12 @@ class Conversion:
         if 301 in codes:
             return f"name backups that hold the missing records with --keys, or {remedy}"
         return remedy
+
+
+def _temporary_folder() -> bytes:
+    import tempfile
+
+    return os.fsencode(tempfile.gettempdir())
 
 
 def _plain_id(pk: str) -> str:
