@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ import msgspec
 from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.errors import MissingExtraError, OutputError
+from fastnk.errors import FindingsError, MissingExtraError, OutputError
 from fastnk.output import TemporarySink
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, Source, name_of, rereadable, split_records
@@ -77,13 +78,11 @@ class UnifiedRestoreManager:
 
         self._schema = _schema(schema)
         policies = policies or Policies()
-        if ignore_nonexistent and policies.on_unknown_model == "error":
-            # The conversion lets them pass; the loader leaves them out and counts them.
-            policies = msgspec.structs.replace(policies, on_unknown_model="keep")
         options = RestoreOptions(
             on_existing=on_existing,
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
+            keep_generic=policies.on_generic == "keep",
             diff=diff,
             verify=verify,
             signals=signals,
@@ -91,10 +90,10 @@ class UnifiedRestoreManager:
         self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._encoding = encoding
         self._progress = progress
-        self._converter = LegacyBackupConverter(
-            self._schema,
-            keys=keys,
-            policies=policies,
+        self._make_converter = partial(
+            LegacyBackupConverter,
+            keys=tuple(keys),
+            policies=_left_to_the_loader(policies, ignore_nonexistent),
             embedded=embedded,
             salvage=salvage,
             encoding=encoding,
@@ -102,6 +101,7 @@ class UnifiedRestoreManager:
             memory_limit=memory_limit,
             progress=progress,
         )
+        self._converter = self._make_converter(self._schema)
 
     @property
     def target(self) -> RestoreTarget:
@@ -119,13 +119,25 @@ class UnifiedRestoreManager:
         conversion raises. The database is then as it was.
         """
         _refuse_without_room(backup)
+        with rereadable(backup) as again:
+            try:
+                report = self._restore(again, backup, confirm)
+            except FindingsError as error:
+                useless = _useless_methods(self._schema, error)
+                if not useless:
+                    raise
+                # The loader tells the records of these models apart without natural keys.
+                self._converter = self._make_converter(_without_methods(self._schema, useless))
+                report = self._restore(again, backup, confirm)
+        return report
+
+    def _restore(self, again: Backup, backup: Backup, confirm: Any) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         natural = TemporarySink()
         with natural.file:
-            with rereadable(backup) as again:
-                conversion = self._converter.convert_to_natural_keys(again, natural)
-                found = self._format(again, conversion)
+            conversion = self._converter.convert_to_natural_keys(again, natural)
+            found = self._format(again, conversion)
             with Source(natural.file) as source:
                 report = self._load(source, backup, list(conversion.models), confirm)
         report.conversion = conversion
@@ -168,6 +180,26 @@ def read_chunks(
     records = split_records(source, phase, progress)
     while some := list(itertools.islice(records, RECORDS_PER_CHUNK)):
         yield b"[" + b",".join(some) + b"]"
+
+
+def _left_to_the_loader(policies: Policies, ignore_nonexistent: bool) -> Policies:
+    """The policies of a conversion that lets pass what the loader can do something about."""
+    kept: dict[str, Any] = {"on_generic": "keep", "on_duplicate_key": "keep"}
+    if ignore_nonexistent and policies.on_unknown_model == "error":
+        kept["on_unknown_model"] = "keep"
+    return msgspec.structs.replace(policies, **kept)
+
+
+def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
+    """The labels of models whose method could not make a natural key of some record."""
+    labels = {one.place.model for one in error.findings if one.code == "FNK307"}
+    return {label for label in labels if label and schema.models[label].natural_key_method}
+
+
+def _without_methods(schema: Schema, labels: set[str]) -> Schema:
+    no_method = partial(msgspec.structs.replace, natural_key_method=None, keep_pk=False)
+    weaker = {label: no_method(schema.models[label]) for label in labels}
+    return msgspec.structs.replace(schema, models=schema.models | weaker)
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
