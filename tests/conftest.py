@@ -72,13 +72,18 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def renew(engine: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Makes the database `old` or `new` afresh, with all tables; gives its alias."""
-    server = request.getfixturevalue(engine)
+def server(engine: str, request: pytest.FixtureRequest) -> databases.SQLite | databases.Postgres:
+    found: databases.SQLite | databases.Postgres = request.getfixturevalue(engine)
+    return found
 
-    def renew_role(role: str) -> str:
+
+@pytest.fixture(scope="session")
+def renew(engine: str, server: databases.SQLite | databases.Postgres) -> Callable[..., str]:
+    """Makes the database `old` or `new` afresh, with the tables of a template; gives its alias."""
+
+    def renew_role(role: str, template: str = databases.TEMPLATE) -> str:
         alias = f"{engine}_{role}"
-        server.renew(alias)
+        server.renew(alias, template)
         return alias
 
     return renew_role

@@ -1,6 +1,7 @@
 """Real databases for tests: SQLite files, and a PostgreSQL server started when first wanted.
 
-Each engine has one template with all tables, made once; a test gets copies of it.
+Each engine has templates, with the tables of the apps that were installed when each was made; a
+test gets copies.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ENGINES = ("sqlite", "postgres")
 ROLES = ("old", "new")
@@ -37,16 +39,23 @@ class SQLite:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._template = folder / "template.sqlite3"
-        self._use("sqlite_old", self._template)
-        migrate("sqlite_old")
+        self.make_template(TEMPLATE)
 
-    def renew(self, alias: str) -> None:
-        """Give `alias` a fresh database with all tables."""
-        path = self._folder / f"{alias}.sqlite3"
+    def make_template(self, name: str, fill: Callable[[str], None] | None = None) -> None:
+        """A template with all tables. `fill` is given an alias, to put rows into it."""
+        self._use("sqlite_old", self._path(name))
+        migrate("sqlite_old")
+        if fill is not None:
+            fill("sqlite_old")
+
+    def renew(self, alias: str, template: str = TEMPLATE) -> None:
+        """Give `alias` a fresh copy of the template."""
         close(alias)
-        shutil.copyfile(self._template, path)
-        self._use(alias, path)
+        shutil.copyfile(self._path(template), self._path(alias))
+        self._use(alias, self._path(alias))
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.sqlite3"
 
     def stop(self) -> None:
         for role in ROLES:
@@ -55,6 +64,14 @@ class SQLite:
     def _use(self, alias: str, path: Path) -> None:
         close(alias)
         connection_to(alias).settings_dict["NAME"] = str(path)
+
+
+class _Template(NamedTuple):
+    """A template of the PostgreSQL server."""
+
+    tables: list[str]
+    clean_up: str
+    """Statements that make a copy like new: making a database takes a second."""
 
 
 class Postgres:
@@ -66,21 +83,27 @@ class Postgres:
         self._server = pgserver.get_server(Path(self._folder, "data"), cleanup_mode="delete")
         self._run("postgres", "ALTER SYSTEM SET fsync = off")
         self._run("postgres", "SELECT pg_reload_conf()")
-        self._run("postgres", f"CREATE DATABASE {TEMPLATE}")
-        self._use("postgres_old", TEMPLATE)
+        self._templates: dict[str, _Template] = {}
+        self.make_template(TEMPLATE)
+
+    def make_template(self, name: str) -> None:
+        """A template with all tables."""
+        self._run("postgres", f"CREATE DATABASE {name}")
+        self._use("postgres_old", name)
         migrate("postgres_old")
         close("postgres_old")
-        self._tables = self._names_of_tables(TEMPLATE)
-        self._keep_pristine_rows()
+        tables = self._names_of_tables(name)
+        self._templates[name] = _Template(tables, self._keep_pristine_rows(name, tables))
 
-    def renew(self, alias: str) -> None:
-        """Give `alias` a fresh database with all tables."""
+    def renew(self, alias: str, template: str = TEMPLATE) -> None:
+        """Give `alias` a fresh copy of the template."""
         close(alias)
-        if self._names_of_tables(alias) == self._tables:
-            self._run(alias, self._clean_up)
+        tables, clean_up = self._templates[template]
+        if self._names_of_tables(alias) == tables:
+            self._run(alias, clean_up)
         else:
             self._run("postgres", f"DROP DATABASE IF EXISTS {alias} WITH (FORCE)")
-            self._run("postgres", f"CREATE DATABASE {alias} TEMPLATE {TEMPLATE}")
+            self._run("postgres", f"CREATE DATABASE {alias} TEMPLATE {template}")
         self._use(alias, alias)
 
     def stop(self) -> None:
@@ -89,21 +112,20 @@ class Postgres:
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _keep_pristine_rows(self) -> None:
-        """Keep the rows of a fresh database in itself: making a database takes a second."""
-        self._run(TEMPLATE, "CREATE SCHEMA pristine")
+    def _keep_pristine_rows(self, name: str, tables: list[str]) -> str:
+        """Keep the rows of a template in itself. Returns what brings them back in a copy."""
+        self._run(name, "CREATE SCHEMA pristine")
         statements = ["SET session_replication_role = replica"]
-        for table in self._tables:
+        for table in tables:
             statements.append(f"DELETE FROM public.{table}")
-            if self._run(TEMPLATE, f"SELECT 1 FROM public.{table} LIMIT 1"):
-                self._run(TEMPLATE, f"CREATE TABLE pristine.{table} AS TABLE public.{table}")
+            if self._run(name, f"SELECT 1 FROM public.{table} LIMIT 1"):
+                self._run(name, f"CREATE TABLE pristine.{table} AS TABLE public.{table}")
                 statements.append(f"INSERT INTO public.{table} SELECT * FROM pristine.{table}")
-        sequences = "SELECT sequencename, last_value FROM pg_sequences"
-        for name, last in self._run(TEMPLATE, sequences):
+        for sequence, last in self._run(name, "SELECT sequencename, last_value FROM pg_sequences"):
             position = "1, false" if last is None else f"{last}, true"
-            statements.append(f"SELECT setval('public.{name}', {position})")
+            statements.append(f"SELECT setval('public.{sequence}', {position})")
         statements.append(f"DROP TABLE IF EXISTS public.{LEDGER}")
-        self._clean_up = ";".join(statements)
+        return ";".join(statements)
 
     def _names_of_tables(self, database: str) -> list[str]:
         names = [name for (name,) in self._run("postgres", "SELECT datname FROM pg_database")]

@@ -82,20 +82,22 @@ class Pair(NamedTuple):
     new: str
 
 
-@pytest.fixture
-def pair(renew: Callable[[str], str]) -> Pair:
-    aliases = Pair(renew("old"), renew("new"))
-    for alias in aliases:
-        databases.migrate(alias)
-    return aliases
+@pytest.fixture(scope="module")
+def template(_app: None, server: databases.SQLite | databases.Postgres) -> str:
+    """A template that also has the tables of the app."""
+    server.make_template("template_inside")
+    return "template_inside"
 
 
 @pytest.fixture
-def target(renew: Callable[[str], str]) -> str:
+def pair(renew: Callable[..., str], template: str) -> Pair:
+    return Pair(renew("old", template), renew("new", template))
+
+
+@pytest.fixture
+def target(renew: Callable[..., str], template: str) -> str:
     """The alias of an empty database with the tables of the app."""
-    alias = renew("new")
-    databases.migrate(alias)
-    return alias
+    return renew("new", template)
 
 
 def manager_of(name: str, alias: str) -> Any:

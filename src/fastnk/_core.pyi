@@ -49,8 +49,14 @@ class Plan:
         steps: list[tuple[bytes, int, int, range]],
     ) -> Self: ...
 
+@disjoint_base
+class RecordReader(Walker): ...
+
+@disjoint_base
+class RowKeeper(RecordReader): ...
+
 @final
-class Indexer(Walker):
+class Indexer(RowKeeper):
     def __new__(
         cls,
         plan: Plan,

@@ -137,6 +137,8 @@ def start_writeback(int fd, long long offset, long long length):
 
 include "_window.pxi"    # bytes become whole records
 include "_plan.pxi"      # a schema as the passes need it
+include "_record.pxi"    # what is in a record
+include "_rows.pxi"      # the key map, and what is wrong
 include "_index.pxi"     # pass 1
 include "_splice.pxi"    # pass 2
 include "_prints.pxi"    # which keys occur twice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -195,6 +195,7 @@ class LegacyBackupConverter:
         self._sync = sync
         self._jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
         self._memory_limit = memory_limit or 0
+        self._spill_folder = _temporary_folder() if memory_limit else b"."
         self._block_size = block_size
         self._progress = progress
 
@@ -347,48 +348,44 @@ class _Conversion:
         self._converter = converter
         self._source = source
         self._sink = sink
-        self._policies = policies
+        self._policies = msgspec.structs.asdict(policies)
+        self._drops = "drop" in self._policies.values()
+        """Whether a record may be left out, so that what stands before has to be known."""
         self._indexer = self._make_indexer(None)
         self._log = SlotLog()
         self._pks = Audit()
         self._keys = Audit()
         self._findings: list[Finding] = []
         self._unmade: dict[tuple[str, str], str] = {}
+        self._phase_started = time.perf_counter()
         self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
 
     def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
             self._converter._plan,
             name=self._source.name,
-            policies=msgspec.structs.asdict(self._policies),
+            policies=self._policies,
             django_style=self._converter._style == "django",
             after=before,
             is_piece=is_piece,
-            **({} if is_piece else self._spilling()),
+            memory_limit=0 if is_piece else self._converter._memory_limit,
+            spill_folder=self._converter._spill_folder,
         )
-
-    def _spilling(self) -> dict[str, Any]:
-        if not self._converter._memory_limit:
-            return {}
-        import tempfile
-
-        folder = os.fsencode(tempfile.gettempdir())
-        return {"memory_limit": self._converter._memory_limit, "spill_folder": folder}
 
     def run(self) -> ConversionReport:
         try:
             self._note_damage(self._source)
-            with self._phase("index"):
-                self._index(0 if self._drops() else self._converter._jobs)
-                if repeated := self._pks.repeated():
-                    self._index_again(repeated)
-            with self._phase("keys"):
-                self._index_keys()
+            self._index(0 if self._drops else self._converter._jobs)
+            if repeated := self._pks.repeated():
+                self._index_again(repeated)
+            self._end_phase("index")
+            self._index_keys()
+            self._end_phase("keys")
             if self._converter._key_tables:
-                with self._phase("methods"):
-                    self._call_methods()
-            with self._phase("splice"):
-                self._splice()
+                self._call_methods()
+                self._end_phase("methods")
+            self._splice()
+            self._end_phase("splice")
         except OSError as error:
             # Sources and sinks have errors of their own.
             raise OutputError(
@@ -405,11 +402,10 @@ class _Conversion:
         self._report.key_map_spilled_bytes = self._indexer.spilled_bytes
         return self._report
 
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._report.seconds[name] = time.perf_counter() - started
+    def _end_phase(self, name: str) -> None:
+        now = time.perf_counter()
+        self._report.seconds[name] = now - self._phase_started
+        self._phase_started = now
 
     def _index_again(self, repeated: bytes) -> None:
         """Now that it is known which pks occur twice, their places can be told."""
@@ -624,11 +620,7 @@ class _Conversion:
 
     def _jobs(self, audited: bool) -> int:
         """How many threads may splice: one where a record depends on what became of another."""
-        return 1 if audited or self._drops() or len(self._log) == 1 else self._converter._jobs
-
-    def _drops(self) -> bool:
-        """Whether a record may be left out, so that what stands before has to be known."""
-        return "drop" in msgspec.structs.astuple(self._policies)
+        return 1 if audited or self._drops or len(self._log) == 1 else self._converter._jobs
 
     def _write(self, data: bytes | memoryview) -> None:
         if data and not self._findings:
@@ -646,7 +638,7 @@ class _Conversion:
             self._findings.append(Finding(f"FNK{code}", _CODES[code][0], place, value))
 
     def _count_policies(self, counts: dict[int, int]) -> None:
-        null_keys_are_written = self._policies.on_null_key == "null"
+        null_keys_are_written = self._policies["on_null_key"] == "null"
         applied = self._report.policies_applied
         for code, count in counts.items():
             applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
@@ -668,6 +660,12 @@ class _Conversion:
         if 301 in codes:
             return f"name backups that hold the missing records with --keys, or {remedy}"
         return remedy
+
+
+def _temporary_folder() -> bytes:
+    import tempfile
+
+    return os.fsencode(tempfile.gettempdir())
 
 
 def _plain_id(pk: str) -> str:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from fastnk.layout import Layout
     from fastnk.packages import Raw
 
-OneBackup = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Backup = OneBackup | Sequence[str | os.PathLike[str]]
+Memory = bytes | bytearray | memoryview
+File = str | os.PathLike[str] | BinaryIO
+Backup = Memory | File | Sequence[str | os.PathLike[str]]
 """A path (of a file or a folder), `-` for standard input, a URL, bytes, a binary file; or several
 paths that make up one backup."""
 
@@ -59,9 +60,11 @@ class Source:
         if block_size < 1:
             raise UsageError(f"a block of {block_size} bytes holds nothing")
         self.name = name_of(backup)
-        if isinstance(backup, (bytes, bytearray, memoryview)):
+        self._memory = _memory_of(backup)
+        """The bytes, where they are in memory and cannot change."""
+        if self._memory is not None:
             # A small backup needs no large buffer; jobs that convert many of them feel it.
-            block_size = min(block_size, len(backup) or 1)
+            block_size = min(block_size, len(self._memory) or 1)
         self.block_size = block_size
         self._checksums = array("Q")
         """Of each block, or 0 where it has not been read."""
@@ -73,11 +76,12 @@ class Source:
         self._layout: Layout | None = None
         """Of a backup that is more than a plain file of records."""
         self._folder = _files_of(backup)
-        if self._folder is None:
-            self._file, self._start, self._owned = _open(cast(OneBackup, backup))
+        self._descriptor: int | None = None
+        if self._folder is None and self._memory is None:
+            self._file, self._start, self._owned = _open(cast(File, backup))
+            self._descriptor = _descriptor(self._file)
         else:
             self._file, self._start, self._owned = io.BytesIO(), 0, True
-        self._descriptor = _descriptor(self._file)
         try:
             if salvage or encoding is not None or self._folder is not None or not self._is_plain():
                 layout = self._make_layout()
@@ -219,6 +223,8 @@ class Source:
         any place."""
         if self._layout is not None:
             return None
+        if self._memory is not None:
+            return len(self._memory)
         try:
             position = self._file.tell()
             end = self._file.seek(0, os.SEEK_END)
@@ -250,11 +256,15 @@ class Source:
                 yield block
         except OSError as error:
             raise self._unreadable(error) from error
-        if self._complete and number != len(self._checksums):
+        if self._complete and self._memory is None and number != len(self._checksums):
             raise self._changed()
         self._complete = True
 
     def _plain_blocks(self) -> Iterator[memoryview]:
+        if self._memory is not None:
+            for start in range(0, len(self._memory), self.block_size):
+                yield self._memory[start : start + self.block_size]
+            return
         buffer = memoryview(bytearray(self.block_size))
         self._file.seek(self._start)
         while length := _fill(self._file, buffer):
@@ -300,10 +310,16 @@ class Source:
 
     def peek(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`, which the first pass will read again."""
+        if self._memory is not None:
+            return bytes(self._memory[start : start + length])
         buffer = bytearray(length)
         return bytes(buffer[: self._read_at(start, memoryview(buffer))])
 
     def _read_at(self, place: int, buffer: memoryview) -> int:
+        if self._memory is not None:
+            found = self._memory[place : place + len(buffer)]
+            buffer[: len(found)] = found
+            return len(found)
         try:
             if self._descriptor is not None:
                 return _fill_at(self._descriptor, self._start + place, buffer)
@@ -324,6 +340,8 @@ class Source:
                 progress(phase, done, total)
 
     def _check(self, number: int, block: memoryview) -> None:
+        if self._memory is not None:
+            return
         found = checksum(block)
         with self._lock:
             missing = number + 1 - len(self._checksums)
@@ -392,7 +410,7 @@ def rereadable(backup: Backup) -> Iterator[Backup]:
     ):
         yield backup
         return
-    file, start, owned = _open(cast(OneBackup, backup))
+    file, start, owned = _open(cast(File, backup))
     try:
         yield file
     finally:
@@ -435,10 +453,15 @@ def _give_back(file: BinaryIO, start: int, owned: bool) -> None:
         file.seek(start)
 
 
-def _open(backup: OneBackup) -> tuple[BinaryIO, int, bool]:
+def _memory_of(backup: Backup) -> memoryview | None:
+    """The bytes of a backup in memory; a copy of those that can change."""
+    if isinstance(backup, bytes):
+        return memoryview(backup)
+    return memoryview(bytes(backup)) if isinstance(backup, (bytearray, memoryview)) else None
+
+
+def _open(backup: File) -> tuple[BinaryIO, int, bool]:
     """A seekable file, where the backup starts in it, and whether it is ours to close."""
-    if isinstance(backup, (bytes, bytearray, memoryview)):
-        return io.BytesIO(backup), 0, True
     if isinstance(backup, (str, os.PathLike)):
         if backup == "-":
             backup = sys.stdin.buffer
