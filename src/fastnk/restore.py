@@ -34,6 +34,10 @@ __all__ = [
 
 RECORDS_PER_CHUNK = 500
 
+LOADERS = {"FNK304", "FNK308", "FNK309", "FNK310"}
+"""Findings of the conversion that the loader can do something about: keys that do not tell rows
+apart, generic references that lead to no natural key."""
+
 
 class UnifiedRestoreManager:
     """Restores backups of any format into a database of a Django project.
@@ -78,6 +82,10 @@ class UnifiedRestoreManager:
 
         self._schema = _schema(schema)
         policies = policies or Policies()
+        if ignore_nonexistent and policies.on_unknown_model == "error":
+            # The conversion lets them pass; the loader leaves them out and counts them.
+            policies = msgspec.structs.replace(policies, on_unknown_model="keep")
+        self._policies = policies
         options = RestoreOptions(
             on_existing=on_existing,
             ignore_nonexistent=ignore_nonexistent,
@@ -93,7 +101,7 @@ class UnifiedRestoreManager:
         self._make_converter = partial(
             LegacyBackupConverter,
             keys=tuple(keys),
-            policies=_left_to_the_loader(policies, ignore_nonexistent),
+            policies=policies,
             embedded=embedded,
             salvage=salvage,
             encoding=encoding,
@@ -123,13 +131,24 @@ class UnifiedRestoreManager:
             try:
                 report = self._restore(again, backup, confirm)
             except FindingsError as error:
-                useless = _useless_methods(self._schema, error)
-                if not useless:
+                if not self._can_leave_to_the_loader(error):
                     raise
-                # The loader tells the records of these models apart without natural keys.
-                self._converter = self._make_converter(_without_methods(self._schema, useless))
                 report = self._restore(again, backup, confirm)
         return report
+
+    def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
+        """Let the conversion pass what the loader can do something about, if that is all."""
+        codes = {one.code for one in error.findings}
+        useless = _useless_methods(self._schema, error)
+        if not (codes & LOADERS or useless):
+            return False
+        policies = msgspec.structs.replace(
+            self._policies, on_generic="keep", on_duplicate_key="keep"
+        )
+        self._converter = self._make_converter(
+            _without_methods(self._schema, useless), policies=policies
+        )
+        return True
 
     def _restore(self, again: Backup, backup: Backup, confirm: Any) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
@@ -180,14 +199,6 @@ def read_chunks(
     records = split_records(source, phase, progress)
     while some := list(itertools.islice(records, RECORDS_PER_CHUNK)):
         yield b"[" + b",".join(some) + b"]"
-
-
-def _left_to_the_loader(policies: Policies, ignore_nonexistent: bool) -> Policies:
-    """The policies of a conversion that lets pass what the loader can do something about."""
-    kept: dict[str, Any] = {"on_generic": "keep", "on_duplicate_key": "keep"}
-    if ignore_nonexistent and policies.on_unknown_model == "error":
-        kept["on_unknown_model"] = "keep"
-    return msgspec.structs.replace(policies, **kept)
 
 
 def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
