@@ -617,12 +617,26 @@ def test_generic_references_follow_or_are_counted(new: str) -> None:
         record("zoo.sticker", 2, text="loose", content_type=kind, object_id="99"),
         record("zoo.sticker", 3, text="key", content_type=["zoo", "keeper"], object_id=["Anna"]),
     ]
-    report = load(new, [*stickers, record("zoo.tag", 5, label="a"), keeper("Anna")])
+    records = [*stickers, record("zoo.tag", 5, label="a"), keeper("Anna")]
+    report = load(new, records)
     held = dict(rows(zoo.Sticker, new).values_list("text", "object_id"))
     assert held["moved"] == str(rows(zoo.Tag, new).get(label="a").pk)
     assert held["key"] == str(rows(zoo.Keeper, new).get().pk)
     assert held["loose"] == "99"
     assert report.generic_kept == 1
+    assert counts(load(new, records)) == (0, 0, 5, 0)
+
+
+def test_generic_reference_to_a_row_that_is_gone_never_means_another(new: str) -> None:
+    loose = record("zoo.sticker", 1, text="loose", content_type=["zoo", "keeper"], object_id="2")
+    records = [loose, *map(keeper, "abc")]
+    load(new, records)
+    assert not rows(zoo.Keeper, new).filter(pk=2)
+    assert counts(load(new, records)) == (0, 0, 4, 0)
+    put(new, zoo.Keeper, id=2, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    assert refused(new, records) == [("FNK410", 1, "object_id")]
+    kept = RestoreOptions(keep_generic=True)
+    assert counts(load(new, records, options=kept)) == (0, 0, 4, 0)
 
 
 def test_rows_whose_pk_is_a_relation_can_be_referred_to(new: str) -> None:

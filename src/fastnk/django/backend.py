@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,11 +102,17 @@ def _locked(who: str) -> LockedError:
 
 
 def reserve(
-    connection: Any, model: Any, count: int, kept: Iterable[Any], before: Callable[[], None]
+    connection: Any,
+    model: Any,
+    count: int,
+    kept: Iterable[Any],
+    loose: Collection[Any],
+    before: Callable[[], None],
 ) -> Iterator[Any]:
-    """`count` pks for new rows that no row has and nobody else will get; none is in `kept`.
+    """`count` pks for new rows that no row has and nobody else will get.
 
-    They may be fetched later, as they are needed; `before` is called each time.
+    They are above all in `kept`, and none is in `loose`. They may be fetched later, as they are
+    needed; `before` is called each time.
     """
     pk = model._meta.pk
     top = QuerySet(model, using=connection.alias).aggregate(top=Max(pk.name))["top"]
@@ -114,11 +120,15 @@ def reserve(
     floor = max(floor, top or 0)
     sequence = _sequence(connection, model) if connection.vendor == "postgresql" else None
     if sequence is not None:
-        return _drawn(connection, sequence, count, floor, before)
+        return _drawn(connection, sequence, count, floor, loose, before)
     if connection.vendor == "sqlite":
         floor = max(floor, _highest_ever(connection, model))
-        _number_from(connection, model, floor + count)
-    return iter(range(floor + 1, floor + 1 + count))
+    highest = floor + count
+    while (wanted := floor + count + sum(floor < pk <= highest for pk in loose)) != highest:
+        highest = wanted
+    if connection.vendor == "sqlite":
+        _number_from(connection, model, highest)
+    return (pk for pk in range(floor + 1, highest + 1) if pk not in loose)
 
 
 def reset_sequences(connection: Any, models: list[Any]) -> None:
@@ -139,23 +149,31 @@ def _sequence(connection: Any, model: Any) -> str | None:
 
 
 def _drawn(
-    connection: Any, sequence: str, count: int, floor: int, before: Callable[[], None]
+    connection: Any,
+    sequence: str,
+    count: int,
+    floor: int,
+    loose: Collection[Any],
+    before: Callable[[], None],
 ) -> Iterator[Any]:
     with connection.cursor() as cursor:
         # It may lag behind rows that brought their pks along, or will.
         cursor.execute("SELECT setval(%s, greatest(nextval(%s), %s))", [sequence, sequence, floor])
-    return _next(connection, sequence, count, before)
+    return _next(connection, sequence, count, loose, before)
 
 
-def _next(connection: Any, sequence: str, count: int, before: Callable[[], None]) -> Iterator[Any]:
-    """`count` numbers of a sequence, fetched as they are needed."""
-    for done in range(0, count, FETCHED):
+def _next(
+    connection: Any, sequence: str, count: int, loose: Collection[Any], before: Callable[[], None]
+) -> Iterator[Any]:
+    """`count` numbers of a sequence that are not in `loose`, fetched as they are needed."""
+    while count:
         before()
         with connection.cursor() as cursor:
-            size = min(FETCHED, count - done)
+            size = min(FETCHED, count)
             cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, size])
-            numbers = cursor.fetchall()
-        yield from (number for (number,) in numbers)
+            numbers = [number for (number,) in cursor.fetchall() if number not in loose]
+        count -= len(numbers)
+        yield from numbers
 
 
 def _highest_ever(connection: Any, model: Any) -> int:

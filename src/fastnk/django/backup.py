@@ -137,6 +137,8 @@ class Backup:
         self._deferred: list[tuple[InBackup, list[Any]]] = []
         self._met: list[Met] = []
         """Chunk by chunk."""
+        self.weak: dict[str, str] = {}
+        """Of models whose natural keys turned out not to tell their records apart: why."""
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
@@ -351,6 +353,10 @@ class Backup:
         rows, number = row
         noun = "pk" if key is None else "natural key"
         form = rows.plan.key
+        if key is not None and not rows.plan.key_is_enforced:
+            places = f"records {first} and {rows.record_numbers[number]}"
+            self.weak.setdefault(rows.plan.label, f"{places} have the same")
+            return
         self._findings.add(
             codes.SAME_ROW,
             f"record {first} has the same {noun}",
@@ -379,7 +385,7 @@ class Backup:
         form = record.plan.key
         spelled = record.data.get("natural_key")
         if form is None:
-            if spelled is not None:
+            if spelled is not None and not record.plan.weak:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
             return None
@@ -394,11 +400,9 @@ class Backup:
 
     def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
         if isinstance(form, CalledKey):
-            what = (
-                f"{form.method} makes the natural key of this model, and the record does not say"
-                " it; convert the backup in the style fastnk"
-            )
-            record.note(self._findings, codes.NO_KEY, what)
+            number = record.row.rows.record_numbers[record.row.number]
+            why = f"{form.method} makes it, and record {number} does not say it"
+            self.weak.setdefault(record.plan.label, why)
             return None
         try:
             parts = [self.value_of(record, part) for part in form.parts]

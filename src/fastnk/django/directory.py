@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -59,6 +60,8 @@ class Directory:
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
         self._links: dict[str, set[tuple[Any, ...]]] = {}
+        self.loose_ids: dict[str, set[Any]] = defaultdict(set)
+        """By model: pks in generic references to rows that are gone; no new row may get them."""
         self.is_in_fastnk_style = False
         """Whether the backup shows that every key in it is that of the row's own model."""
         plans_of_all = list(plans.all(labels))
@@ -192,7 +195,8 @@ class Directory:
 
     def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
         if plan.key is None:
-            raise DanglingError(f"{plan.label} has no natural key in the schema")
+            why = f": {plan.weak}" if plan.weak else " in the schema"
+            raise DanglingError(f"{plan.label} has no natural key{why}")
         key = plan.key.read(value)
         rows = self.backup(plan)
         number = rows.by_key.get(key)

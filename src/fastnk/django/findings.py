@@ -24,8 +24,16 @@ EXISTS = "FNK419"
 class Findings:
     """The findings of one restore, by the name that its backup goes by."""
 
-    def __init__(self, name: str | None, *, ignore_nonexistent: bool = False) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        ignore_nonexistent: bool = False,
+        keeps_generic: bool = False,
+    ) -> None:
         self._name = name
+        self.keeps_generic = keeps_generic
+        """Whether a generic reference to a row that is gone may come to mean another one."""
         self._found: dict[Finding, None] = {}
         self._ignore_nonexistent = ignore_nonexistent
         self._counts = True

@@ -158,23 +158,30 @@ class _Restore:
     def __init__(
         self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
     ) -> None:
-        options = loader.options
         self._loader = loader
         self._chunks = chunks
         self._name = name
         self._labels = labels
         self._seconds: dict[str, float] = {}
         self._target = loader.target
-        self._options = options
+        self._options = loader.options
         self._dry_run = loader.dry_run
-        database = self._target.database
-        self._connection = connections[database]
-        self._findings = Findings(name, ignore_nonexistent=options.ignore_nonexistent)
-        self._directory = Directory(
-            Plans(loader.schema, database), database, labels, keeps_names=options.diff
+        self._connection = connections[self._target.database]
+        self._start({})
+
+    def _start(self, weak: dict[str, str]) -> None:
+        """Begin, or begin again: with models whose natural keys count as none, and why."""
+        options, database = self._options, self._target.database
+        self._weak = weak
+        self._findings = Findings(
+            self._name,
+            ignore_nonexistent=options.ignore_nonexistent,
+            keeps_generic=options.keep_generic,
         )
+        plans = Plans(self._loader.schema, database, weak)
+        self._directory = Directory(plans, database, self._labels, keeps_names=options.diff)
         self._backup = Backup(
-            chunks,
+            self._chunks,
             self._directory,
             self._findings,
             self._connection,
@@ -231,8 +238,7 @@ class _Restore:
     def checked(self) -> RestoreReport:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
         with self._phase("read"):
-            self._backup.survey(self._meet_lean)
-            self._early.settle()
+            self._survey()
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
@@ -256,7 +262,16 @@ class _Restore:
             receivers=receivers(rows.plan for rows in self._directory.in_backup),
             left_out=dict(self._findings.left_out),
             generic_kept=generic_kept,
+            weak_keys=self._weak,
         )
+
+    def _survey(self) -> None:
+        """Read all records; again without the natural keys that do not tell them apart."""
+        self._backup.survey(self._meet_lean)
+        while weak := self._backup.weak:
+            self._start(self._weak | weak)
+            self._backup.survey(self._meet_lean)
+        self._early.settle()
 
     def _meet_lean(self, lean: Lean) -> None:
         self._matcher.match_lean(lean)
@@ -294,7 +309,10 @@ class _Restore:
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
             kept = (pk for pk in rows.pks if pk is not Missing.PK)
-            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept, stream.end)
+            loose = self._directory.loose_ids[rows.plan.label]
+            pks = backend.reserve(
+                self._connection, rows.plan.model, len(new), kept, loose, stream.end
+            )
             if rows.is_lean:
                 rows.new_pks = pks
                 continue

@@ -19,7 +19,7 @@ from fastnk.django.lookalikes import LookAlikes
 from fastnk.django.plan import Key, KeyPart, KeyShapeError, PkKind
 from fastnk.django.rows import Fate, InBackup, Missing
 from fastnk.django.translation import PENDING, PkOf, Translator, settled
-from fastnk.django.values import REFUSALS, comparable, digest
+from fastnk.django.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.waiting import (
     ByCompositePk,
     ByContent,
@@ -322,7 +322,7 @@ class Matcher:
         return ByContent(
             record.row,
             Shape(plan.label, tuple(firm), tuple(soft), tuple(many)),
-            digest(tuple(map(comparable, firm.values()))),
+            digest(tuple(in_column(plan.columns[name].field, firm[name]) for name in firm)),
             list(soft.values()),
             list(many.values()),
         )

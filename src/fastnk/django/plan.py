@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import pairwise
@@ -217,8 +217,12 @@ class CalledKey(KeyForm):
 class Plan:
     """One concrete model: its columns, what they refer to, and what tells its rows apart."""
 
-    def __init__(self, model: Any, spec: schemas.Model | None, plans: Plans) -> None:
+    def __init__(
+        self, model: Any, spec: schemas.Model | None, plans: Plans, weak: str | None = None
+    ) -> None:
         self.model = model
+        self.weak = weak
+        """Why the declared natural key does not tell the rows apart and counts as none."""
         self.label: str = model._meta.label_lower
         self.pk: Any = model._meta.pk
         self.pk_kind = _pk_kind(self.pk)
@@ -243,7 +247,7 @@ class Plan:
         """The columns whose values have ids of other rows inside."""
         self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
         """The columns whose values only the whole record can tell."""
-        self.key = _key_form(model, spec or schemas.Model(), plans)
+        self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
         """The column that identifies rows that have nothing else but a pk of the database."""
@@ -255,6 +259,12 @@ class Plan:
         """Where the model's own automatic pk stands in its natural key, if it does."""
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    @property
+    def key_is_enforced(self) -> bool:
+        """Whether the database sees to it that no two rows have the same natural key."""
+        names = {part.path[0] for part in self.key.parts} if self.key else set()
+        return any(names.issuperset(one) for one in unique_sets(self.model))
 
     @property
     def gives_rights(self) -> bool:
@@ -307,7 +317,11 @@ class Plan:
 class Plans:
     """The plans of all models that are asked for, by any of their labels."""
 
-    def __init__(self, schema: schemas.Schema, database: str) -> None:
+    def __init__(
+        self, schema: schemas.Schema, database: str, weak: Mapping[str, str] | None = None
+    ) -> None:
+        """`weak` tells of which models the natural key counts as none, and why."""
+        self._weak = weak or {}
         self._specs = _by_concrete_label(schema)
         self._database = database
         self._plans: dict[str, Plan] = {}
@@ -319,7 +333,9 @@ class Plans:
         if plan is None:
             model = self._model(label)
             own = model._meta.label_lower
-            plan = self._plans.get(own) or Plan(model, self._specs.get(own), self)
+            plan = self._plans.get(own) or Plan(
+                model, self._specs.get(own), self, self._weak.get(own)
+            )
             self._plans[own] = self._plans[label] = plan
         return plan
 
@@ -337,8 +353,9 @@ class Plans:
         """Whether `field` is a pk that the same row need not have in the target."""
         if isinstance(field, AutoField):
             return True
-        spec = self._specs.get(concrete(field.model)._meta.label_lower)
-        if not field.primary_key or spec is None or not spec.has_natural_key:
+        label = concrete(field.model)._meta.label_lower
+        spec = self._specs.get(label)
+        if not field.primary_key or spec is None or not spec.has_natural_key or label in self._weak:
             return False
         parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key or ()))
         return all(part.hops or part.field not in ("pk", field.name) for part in parts)
@@ -367,6 +384,17 @@ def _similar(label: str) -> str:
     labels = [model._meta.label_lower for model in apps.get_models()]
     close = difflib.get_close_matches(label, labels, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
+    """The names of fields of the model's own table that are unique together, where none is null."""
+    yield ("pk",)
+    for field in model._meta.local_concrete_fields:
+        if field.unique:
+            yield (field.name,)
+    yield from model._meta.unique_together
+    for constraint in model._meta.total_unique_constraints:
+        yield constraint.fields
 
 
 def concrete(model: Any) -> Any:

@@ -21,7 +21,7 @@ from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.streams import Stream
-from fastnk.django.values import comparable, stored
+from fastnk.django.values import comparable, in_column, stored
 from fastnk.errors import RestoreError
 
 
@@ -56,7 +56,8 @@ def changes(directory: Directory, table: Table) -> list[Change]:
     for at, (pk, wanted) in enumerate(zip(map(comparable, pks), wanted_rows, strict=True)):
         columns, before, added, removed = {}, {}, {}, {}
         for name, value, present in zip(names, wanted, held[pk], strict=True):
-            if value is not Missing.VALUE and _differs(value, present):
+            field = plan.columns[name].field
+            if value is not Missing.VALUE and _differs(field, value, present):
                 columns[name], before[name] = value, present
         for name, of_rows in table.many.items():
             row_wanted = of_rows[at]
@@ -211,10 +212,10 @@ class Writer:
         return case
 
 
-def _differs(value: Any, other: Any) -> bool:
+def _differs(field: Any, value: Any, other: Any) -> bool:
     if type(value) is type(other) and value == other and type(value) in (str, int, bool):
         return False
-    return bool(comparable(value) != comparable(other))
+    return bool(in_column(field, value) != in_column(field, other))
 
 
 def _default(field: Any) -> Any:
