@@ -79,6 +79,8 @@ class Lean(NamedTuple):
     """The number of the first one's row; the others follow."""
     keys: Sequence[Key | None]
     uniques: Sequence[Any]
+    pks: Sequence[Any]
+    """The pks that the records say, where new rows may have them."""
     records: list[Any]
     shape: Shape | None
 
@@ -293,14 +295,14 @@ class Backup:
             uniques = self._lean_uniques(plan, run, shape) if shape else ()
             uniques = uniques or list(map(self._unique, records()))
         self._repeats.add((plan.label, True), keys)
+        pks: list[Any] = []
         if rows.keeps_pks:
             pks = [record.pk for record in run] if shape else []
             if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
                 pairs = zip(records(), keys, strict=True)
                 pks = [self._old_pk(record, key) for record, key in pairs]
-            rows.old_pks[first:] = pks
             self._repeats.add((plan.label, False), pks)
-        return Lean(rows, first, keys, uniques, run, shape)
+        return Lean(rows, first, keys, uniques, pks, run, shape)
 
     def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
         """The natural keys of structs, if that can be told of all of them together."""

@@ -33,6 +33,8 @@ class Table(NamedTuple):
     """Whether the values are as the driver takes them, not as they are in Python."""
     many: dict[str, Sequence[list[Any] | None]]
     """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
+    old_pks: Sequence[Any] = ()
+    """The pks that the records say, as they stand beside the fields."""
 
     @property
     def plan(self) -> Plan:
@@ -153,7 +155,8 @@ class Batches:
         many: dict[str, Sequence[list[Any] | None]] = {
             name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
         }
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+        old_pks = [record.data.get("pk") for record in records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
 
     def _at_once(self, batch: _Batch, shape: Shape) -> Table:
         plan = shape.plan
@@ -166,7 +169,8 @@ class Batches:
                 continue
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+        old_pks = [record.pk for record in batch.records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
 
     def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
         return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))

@@ -76,7 +76,9 @@ class Directory:
             kept = sorted(self._kept.get(plan.label, ()))
             is_referred = plan.label in self._referred or ANY in self._referred
             is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
-            rows = self._backup[plan.label] = BackupRows(plan, kept, is_lean=is_lean)
+            rows = self._backup[plan.label] = BackupRows(
+                plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
+            )
         return rows
 
     def needed(self, plan: Plan) -> list[str] | None:

@@ -15,7 +15,7 @@ from fastnk.django.batches import UNSOLVED, Sink, Table
 from fastnk.django.directory import Directory
 from fastnk.django.plan import Plan, Reference
 from fastnk.django.reading import ShapedColumn, unfrozen
-from fastnk.django.rows import CHECKED, CREATED, InBackup, Missing
+from fastnk.django.rows import CHECKED, CREATED, InBackup
 from fastnk.django.values import REFUSALS
 
 MOST_OPEN = 20_000
@@ -37,7 +37,7 @@ class EarlyCheck:
         rows, first, count = lean.rows, lean.first, len(lean.records)
         if lean.shape is None or not rows.all_are(first, count, CREATED):
             return
-        if Missing.MATCH in rows.pks[first:]:
+        if not rows.are_decided(first):
             return
         table = Table(rows, range(first, first + count), {}, True, {})
         references: dict[Reference, set[Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -305,19 +306,19 @@ class _Restore:
     def _reserve_pks(self, stream: Stream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
-            new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
+            new = sum(pk is Missing.PK for pk in rows.pks)
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
-            kept = (pk for pk in rows.pks if pk is not Missing.PK)
+            told = (pk for pk in rows.pks if not isinstance(pk, Missing))
+            kept = itertools.chain([rows.highest_own], told)
             loose = self._directory.loose_ids[rows.plan.label]
-            pks = backend.reserve(
-                self._connection, rows.plan.model, len(new), kept, loose, stream.end
-            )
+            pks = backend.reserve(self._connection, rows.plan.model, new, kept, loose, stream.end)
             if rows.is_lean:
                 rows.new_pks = pks
                 continue
-            for number, pk in zip(new, pks, strict=True):
-                rows.pks[number] = pk
+            for number, pk in enumerate(rows.pks):
+                if pk is Missing.PK:
+                    rows.pks[number] = next(pks)
         for row in self._matcher.shared_pks:
             self._share_pk(row)
 

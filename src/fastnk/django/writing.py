@@ -21,7 +21,7 @@ from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.streams import Stream
-from fastnk.django.values import comparable, in_column, stored
+from fastnk.django.values import comparable, converted, in_column, stored
 from fastnk.errors import RestoreError
 
 
@@ -86,10 +86,14 @@ class Writer:
     def pks(self, table: Table) -> list[Any]:
         """The pks of new rows, those of lean ones drawn now."""
         rows = table.rows
-        return [
-            next(rows.new_pks) if pk is Missing.PK and rows.is_lean else pk
-            for pk in (rows.pks[number] for number in table.numbers)
-        ]
+        pks = [rows.pks[number] for number in table.numbers]
+        if rows.is_lean:
+            for at, pk in enumerate(pks):
+                if pk is Missing.PK:
+                    pks[at] = next(rows.new_pks)
+                elif pk is Missing.OWN:
+                    pks[at] = converted(table.plan.pk, table.old_pks[at])
+        return pks
 
     def insert(self, table: Table, pks: list[Any]) -> None:
         """Insert new rows into the model's own table, and what their many fields hold."""
