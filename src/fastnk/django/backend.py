@@ -17,6 +17,9 @@ LOCK = int.from_bytes(b"fastnk", "big")
 """The number of PostgreSQL's advisory lock; it holds for one database."""
 
 
+CACHE_KIB = 32 << 10
+"""Of SQLite's pages; with twice as much nothing was faster."""
+
 FETCHED = 10_000
 """Numbers of a sequence that are fetched at once."""
 
@@ -81,6 +84,22 @@ def checked_at_the_end(connection: Any) -> Iterator[None]:
         return
     with connection.constraint_checks_disabled():
         yield
+
+
+@contextmanager
+def with_room_for_indexes(connection: Any) -> Iterator[None]:
+    """Let SQLite keep more pages than its usual 2 MB: entries go to any place of an index."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        (before,) = cursor.execute("PRAGMA cache_size").fetchone()
+        cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA cache_size = {before:d}")
 
 
 def _lock_file(connection: Any, table: str) -> None:

@@ -105,6 +105,7 @@ class Loader:
             with (
                 _without_collector(),
                 backend.checked_at_the_end(self._connection),
+                backend.with_room_for_indexes(self._connection),
                 transaction.atomic(using=self._database),
             ):
                 done = restore.run(confirm)

@@ -17,11 +17,6 @@ from django.db import DatabaseError
 from fastnk.django.discretion import reason
 from fastnk.errors import RestoreError
 
-try:
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-except ImportError:  # no driver for PostgreSQL
-    is_psycopg3 = False
-
 REFUSALS = (DatabaseError, ValueError, TypeError, OverflowError)
 
 Columns = Sequence[Sequence[Any]]
@@ -122,5 +117,9 @@ class CopyStream(Stream):
 
 def stream_for(connection: Any) -> Stream:
     """What takes rows fastest to the database of a connection."""
-    is_copied = connection.vendor == "postgresql" and is_psycopg3
-    return CopyStream(connection) if is_copied else Stream(connection)
+    if connection.vendor == "postgresql":
+        from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+        if is_psycopg3:
+            return CopyStream(connection)
+    return Stream(connection)
