@@ -247,7 +247,10 @@ class Batches:
         return self._final(batch.rows.plan, name, value, batch.prepares)
 
     def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
-        value = settled(value)
+        now = settled(value)
+        if now is Missing.PK and self._is_check and isinstance(value, PkOf):
+            return value.row  # which row it is can be told, and its pk not yet
+        value = now
         if prepares and name in plan.columns:
             return prepared(plan.columns[name].field, value, self._connection)
         return value
