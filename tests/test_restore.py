@@ -1052,10 +1052,12 @@ def test_schema_of_another_project(new: str) -> None:
 def test_clash_in_the_last_row_leaves_everything_as_it_was(old: str, new: str) -> None:
     backups.soil(new)
     before = tables(new)
-    animal = ["panthera leo", "north", "Leo"]
-    clash = keyed("zoo.passport", "P2", number="P2", animal=animal)
-    with pytest.raises(RestoreError, match=r"zoo\.passport.*rolled back") as caught:
-        load(new, [*json.loads(dumped("fastnk", old)), clash])
+    clash = [
+        record("zoo.slot", pk, keeper=["Anna"], post="gate", sign=sign)
+        for pk, sign in enumerate(("X", "x"))
+    ]
+    with pytest.raises(RestoreError, match=r"zoo\.slot.*rolled back") as caught:
+        load(new, [*json.loads(dumped("fastnk", old)), *clash])
     assert caught.value.exit_code == 1
     assert tables(new) == before
     load(new, json.loads(dumped("fastnk", old)))

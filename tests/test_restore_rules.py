@@ -137,6 +137,58 @@ def test_keys_and_pks_that_occur_twice_where_nothing_refers_to_the_rows(new: str
     assert ("FNK415", 2, None) in refused(new, events, schema=schema_from_apps())
 
 
+def slot(pk: int, keeper: str, day: str | None, post: str = "", **more: Any) -> dict[str, Any]:
+    return record("zoo.slot", pk, keeper=[keeper], day=day, post=post or str(pk), **more)
+
+
+def test_columns_that_are_unique_together(new: str) -> None:
+    old = [keeper("Anna"), slot(1, "Anna", "2024-01-01"), slot(2, "Anna", None)]
+    restored(new, *old)
+    records = [
+        keeper("Béla"),
+        slot(3, "Anna", "2024-01-01"),
+        slot(4, "Béla", "2024-01-01"),
+        slot(5, "Béla", "2024-01-01"),
+        slot(6, "Anna", None),
+        slot(7, "Anna", None),
+    ]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [("FNK418", 2, "keeper, day"), ("FNK418", 4, "keeper, day")]
+    assert restored(new, *old).unchanged == 3
+
+
+def test_relations_and_conditions_that_are_unique(new: str) -> None:
+    restored(new, keeper("Anna"), slot(1, "Anna", None, "gate", guest=["Anna"], is_open=True))
+    records = [
+        keeper("Béla"),
+        slot(2, "Béla", None, guest=["Anna"]),
+        slot(3, "Béla", None, guest=["Béla"]),
+        slot(4, "Béla", None, guest=["Béla"]),
+        slot(5, "Béla", None, "gate", is_open=True),
+        slot(6, "Béla", None, "gate", is_open=False),
+        slot(7, "Béla", None, "door", is_open=True),
+        slot(8, "Béla", None, "door", is_open=True),
+    ]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [
+        ("FNK418", 2, "guest"),
+        ("FNK418", 4, "guest"),
+        ("FNK418", 5, "post"),
+        ("FNK418", 8, "post"),
+    ]
+
+
+def test_values_that_break_a_check_constraint(new: str) -> None:
+    records = [
+        keeper("Anna"),
+        slot(1, "Anna", None, begin=1, end=3),
+        slot(2, "Anna", None, begin=3, end=3),
+        slot(3, "Anna", None, begin=3, end=None),
+    ]
+    assert refused(new, records, schema=schema_from_apps()) == [("FNK420", 3, None)]
+    assert restored(new, records[0], records[1], records[3]).created == 3
+
+
 # What the project no longer has
 
 

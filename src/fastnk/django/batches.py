@@ -12,7 +12,7 @@ from fastnk.django.directory import DanglingError, Directory, Row
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Plan, Reference, UnknownModelError
 from fastnk.django.reading import Shape, ShapedColumn, unfrozen
-from fastnk.django.rows import BATCH, EXISTING, BackupRows
+from fastnk.django.rows import BATCH, EXISTING, BackupRows, Missing
 from fastnk.django.translation import PkOf, Translator, settled
 from fastnk.django.values import REFUSALS, converted, refuse_unfit
 
@@ -260,7 +260,10 @@ class Batches:
         return self._final(batch.rows.plan, name, value, batch.prepares)
 
     def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
-        value = settled(value)
+        now = settled(value)
+        if now is Missing.PK and self._is_check and isinstance(value, PkOf):
+            return value.row  # which row it is can be told, and its pk not yet
+        value = now
         if prepares and name in plan.columns:
             return prepared(plan.columns[name].field, value, self._connection)
         return value

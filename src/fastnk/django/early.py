@@ -12,10 +12,13 @@ from typing import Any
 
 from fastnk.django.backup import Lean
 from fastnk.django.batches import UNSOLVED, Sink, Table
+from fastnk.django.checks import checks_of
+from fastnk.django.conditions import names_in
 from fastnk.django.directory import Directory
 from fastnk.django.plan import Plan, Reference
 from fastnk.django.reading import ShapedColumn, unfrozen
 from fastnk.django.rows import CHECKED, CREATED, InBackup
+from fastnk.django.uniques import uniques_of
 from fastnk.django.values import REFUSALS
 
 MOST_OPEN = 20_000
@@ -29,6 +32,8 @@ class EarlyCheck:
         """`created` is given tables of new rows, in which there are no references."""
         self._directory = directory
         self._created = created
+        self._is_plain: dict[str, bool] = {}
+        """By label: whether no constraint of the model is about references."""
         self._open: dict[str, dict[Reference, set[Any]]] = defaultdict(lambda: defaultdict(set))
         """By label: references of checked records that are still to be found."""
 
@@ -37,7 +42,7 @@ class EarlyCheck:
         rows, first, count = lean.rows, lean.first, len(lean.records)
         if lean.shape is None or not rows.all_are(first, count, CREATED):
             return
-        if not rows.are_decided(first):
+        if not rows.are_decided(first) or not self._constraints_are_plain(rows.plan):
             return
         table = Table(rows, range(first, first + count), {}, True, {})
         references: dict[Reference, set[Any]] = {}
@@ -58,6 +63,15 @@ class EarlyCheck:
             ):
                 rows = self._directory.backup(self._directory.plans[label])
                 rows.fates = rows.fates.replace(CHECKED, CREATED)
+
+    def _constraints_are_plain(self, plan: Plan) -> bool:
+        """Whether no constraint of the model is about references, which are not known yet."""
+        if plan.label not in self._is_plain:
+            names = {name for unique in uniques_of(plan) for name in unique.needed}
+            names.update(name for _, check in checks_of(plan) for name in names_in(check))
+            known = [plan.columns[name] for name in names if name in plan.columns]
+            self._is_plain[plan.label] = all(column.reference is None for column in known)
+        return self._is_plain[plan.label]
 
     def _takes(
         self,

@@ -19,6 +19,7 @@ NO_KEY = "FNK416"
 NO_PK = "FNK417"
 UNIQUE = "FNK418"
 EXISTS = "FNK419"
+CHECK = "FNK420"
 
 
 class Findings:

@@ -22,7 +22,7 @@ from django.db import (
 )
 from django.utils.connection import ConnectionDoesNotExist
 
-from fastnk.django import backend, ledger
+from fastnk.django import backend, checks, ledger
 from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
@@ -281,10 +281,12 @@ class _Restore:
 
     def _check_created(self, table: Table) -> None:
         self._uniques.look(table)
+        checks.look(table, self._findings)
         self._accounts.created(table)
 
     def _check_matched(self, table: Table) -> None:
         self._uniques.look(table)
+        checks.look(table, self._findings)
         self._accounts.matched(table)
 
     def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:

@@ -296,10 +296,13 @@ class Translator:
         """Let an id that no record has go on referring to nothing; note where it cannot."""
         pk = plan.pk_value(raw)
         self._directory.loose_ids[plan.label].add(pk)
-        is_known = bool(self._directory.backup(plan)) and pk in self._directory.existing(plan).pks
-        if is_known and not self._findings.keeps_generic:
+        rows = self._directory.backup(plan)
+        if not rows or self._findings.keeps_generic:
+            return
+        if pk in self._directory.existing(plan).pks:
+            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
             what = (
-                f"no record has this id, and in the database it is another {plan.label}"
+                f"the backup {who}, and in the database it is some {plan.label}"
                 " (--on-generic keep: it may be)"
             )
             record.note(self._findings, codes.DANGLING, what, field=name, value=raw)

@@ -9,6 +9,7 @@ import django
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.functions import Lower
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
@@ -347,6 +348,36 @@ class Ancestry(models.Model):
 
     def natural_key(self) -> Key:
         return tuple(Ancestry.objects.filter(pk=self.pk).values_list("name", flat=True))
+
+
+class Slot(models.Model):
+    """What the database keeps unique or in order, in every way."""
+
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    day = models.DateField(null=True)
+    post = models.CharField(max_length=20)
+    guest = models.OneToOneField(Keeper, models.CASCADE, null=True, related_name="+")
+    is_open = models.BooleanField(default=False)
+    sign = models.CharField(max_length=20, null=True)
+    begin = models.IntegerField(default=1)
+    end = models.IntegerField(default=2, null=True)
+
+    class Meta:
+        unique_together = (("keeper", "day"),)
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["post"], condition=models.Q(is_open=True), name="one_open_slot_per_post"
+            ),
+            models.UniqueConstraint(Lower("sign"), name="sign_in_any_case"),
+            models.CheckConstraint(
+                name="begin_before_end",
+                **{
+                    "condition" if django.VERSION >= (5, 1) else "check": models.Q(
+                        begin__lt=models.F("end")
+                    )
+                },
+            ),
+        ]
 
 
 class SecretField(models.TextField):
