@@ -54,19 +54,14 @@ cdef struct Record:
 
 
 cdef inline bint is_word(Text text, const char *word) noexcept nogil:
-    cdef size_t i
-    for i in range(text.length):
-        if text.data[i] != <uint8_t> word[i]:  # a word ends in 0, which also differs
-            return False
-    return word[text.length] == 0
+    cdef size_t length = strlen(word)
+    return text.length == length and memcmp(text.data, word, length) == 0
 
 
 cdef inline Text literal(const char *word) noexcept nogil:
     cdef Text text
     text.data = <const uint8_t *> word
-    text.length = 0
-    while word[text.length]:
-        text.length += 1
+    text.length = strlen(word)
     return text
 
 
