@@ -13,10 +13,14 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import UUID
+
+import msgspec
 
 from benchmarks import edms, generate, restore_report
 from benchmarks.machine import machine, versions
@@ -26,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py")]
 FASTNK = [sys.executable, "-m", "fastnk", "restore", "--no-input", "--json"]
 RAW = [sys.executable, "-m", "benchmarks.rivals.raw_rows"]
+COPIED = 1000
+"""Records of the audit trail at the end of a backup that are copied to make it longer."""
 RSS_UNIT = 1024
 """Bytes in one unit of `ru_maxrss` on Linux."""
 
@@ -67,10 +73,14 @@ class Bench:
             "legacy": self._fastnk(legacy),
             "peak_bytes": max(run["peak_bytes"] for run in ours),
         }
-        if self._arguments.big:
-            _, big = backups(self._folder, self._arguments.big)
-            result["big"] = {**self._fastnk(big), "bytes": big.stat().st_size}
+        result["sizes"] = [self._size(small, megabytes) for megabytes in self._arguments.sizes]
         return {**result, **ratios(result)}
+
+    def _size(self, small: Path, megabytes: int) -> dict[str, Any]:
+        """A restore of `small` with so much more of the audit trail, to which nothing refers."""
+        big = self._folder / "big.json"
+        lengthen(small, big, megabytes * 1_000_000)
+        return {**self._fastnk(big), "bytes": big.stat().st_size}
 
     def _fastnk(self, backup: Path, *, renew: bool = True, again: bool = False) -> dict[str, Any]:
         """One restore: seconds of the whole process, peak memory, what it did."""
@@ -133,6 +143,20 @@ def backups(folder: Path, documents: int) -> tuple[Path, Path]:
     return legacy, natural
 
 
+def lengthen(natural: Path, to: Path, size: int) -> None:
+    """Write a backup with copies of its last records, of the audit trail, up to so many bytes."""
+    content = natural.read_bytes()
+    records = [msgspec.json.encode(one) for one in json.loads(content)[-COPIED:]]
+    uuids = [json.loads(one)["fields"]["uuid"].encode() for one in records]
+    with to.open("wb") as stream:
+        stream.write(content.rstrip()[:-1])
+        for number, (record, uuid) in enumerate(cycle(zip(records, uuids, strict=True)), start=1):
+            stream.write(b", " + record.replace(uuid, str(UUID(int=number)).encode()))
+            if stream.tell() >= size:
+                break
+        stream.write(b"]")
+
+
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
     """What follows from the seconds of one engine."""
     ours = result["records"] / median(result["fastnk"])
@@ -155,7 +179,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restore", description=__doc__)
     parser.add_argument("--documents", type=int, default=4000, help="51 rows each")
     parser.add_argument("--part", type=int, default=80, help="documents for loaddata")
-    parser.add_argument("--big", type=int, default=24_000, help="for peak memory; 0: leave out")
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=[250, 500, 1000], help="in MB, for peak memory"
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "restore.json")

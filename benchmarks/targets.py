@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from benchmarks.running import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_ROWS = """\
@@ -35,7 +36,7 @@ DocumentType.objects.bulk_create(DocumentType(id=50 + n, code=code) for n, code 
 def environment(settings: dict[str, Any]) -> dict[str, str]:
     """The environment of a process that works in the benchmark's project."""
     return {
-        **os.environ,
+        **ENVIRONMENT,
         "BENCHMARK_DATABASE": json.dumps(settings),
         "DJANGO_SETTINGS_MODULE": "benchmarks.project.settings",
         "PYTHONPATH": str(ROOT),

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import Error, connections, transaction
 from django.db.models import QuerySet, signals
 
+import fastnk
 from fastnk.django.discretion import reason
 from fastnk.django.introspect import schema_from_apps
 from fastnk.django.report import Difference, RestoreOptions, RestoreReport
@@ -134,6 +135,58 @@ def test_keys_and_pks_that_occur_twice_where_nothing_refers_to_the_rows(new: str
     assert refused(new, records, schema=schema_from_apps()) == [("FNK415", 3, None)]
     events = [record("zoo.reading", str(UUID(int=n // 2)), celsius=1.0) for n in range(3)]
     assert ("FNK415", 2, None) in refused(new, events, schema=schema_from_apps())
+
+
+def slot(pk: int, keeper: str, day: str | None, post: str = "", **more: Any) -> dict[str, Any]:
+    return record("zoo.slot", pk, keeper=[keeper], day=day, post=post or str(pk), **more)
+
+
+def test_columns_that_are_unique_together(new: str) -> None:
+    old = [keeper("Anna"), slot(1, "Anna", "2024-01-01"), slot(2, "Anna", None)]
+    restored(new, *old)
+    records = [
+        keeper("Béla"),
+        slot(3, "Anna", "2024-01-01"),
+        slot(4, "Béla", "2024-01-01"),
+        slot(5, "Béla", "2024-01-01"),
+        slot(6, "Anna", None),
+        slot(7, "Anna", None),
+    ]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [("FNK418", 2, "keeper, day"), ("FNK418", 4, "keeper, day")]
+    assert restored(new, *old).unchanged == 3
+
+
+def test_relations_and_conditions_that_are_unique(new: str) -> None:
+    restored(new, keeper("Anna"), slot(1, "Anna", None, "gate", guest=["Anna"], is_open=True))
+    records = [
+        keeper("Béla"),
+        slot(2, "Béla", None, guest=["Anna"]),
+        slot(3, "Béla", None, guest=["Béla"]),
+        slot(4, "Béla", None, guest=["Béla"]),
+        slot(5, "Béla", None, "gate", is_open=True),
+        slot(6, "Béla", None, "gate", is_open=False),
+        slot(7, "Béla", None, "door", is_open=True),
+        slot(8, "Béla", None, "door", is_open=True),
+    ]
+    found = refused(new, records, schema=schema_from_apps())
+    assert found == [
+        ("FNK418", 2, "guest"),
+        ("FNK418", 4, "guest"),
+        ("FNK418", 5, "post"),
+        ("FNK418", 8, "post"),
+    ]
+
+
+def test_values_that_break_a_check_constraint(new: str) -> None:
+    records = [
+        keeper("Anna"),
+        slot(1, "Anna", None, begin=1, end=3),
+        slot(2, "Anna", None, begin=3, end=3),
+        slot(3, "Anna", None, begin=3, end=None),
+    ]
+    assert refused(new, records, schema=schema_from_apps()) == [("FNK420", 3, None)]
+    assert restored(new, records[0], records[1], records[3]).created == 3
 
 
 # What the project no longer has
@@ -304,3 +357,54 @@ def test_receivers_are_named_and_called_only_on_request(new: str) -> None:
         signals.pre_save.disconnect(saved, zoo.Secret)
         signals.post_save.disconnect(saved, zoo.Secret)
         signals.m2m_changed.disconnect(linked, Group.permissions.through)
+
+
+# Natural keys that are none
+
+
+def label(pk: int | None, thing: int, text: str) -> dict[str, Any]:
+    return record("zoo.label", pk, thing=thing, text=text)
+
+
+@pytest.mark.parametrize("has_pks", [True, False])
+def test_keys_that_do_not_tell_rows_apart_count_as_none(new: str, has_pks: bool) -> None:
+    put(new, zoo.Label, id=1, thing=9, text="other")
+    labels = [(1, 5, "a"), (2, 5, "b"), (3, 6, "a"), (4, 5, "b")]
+    records = [label(pk if has_pks else None, thing, text) for pk, thing, text in labels]
+    backup = json.dumps(records).encode()
+    report = fastnk.restore(backup, database=new)
+    assert (report.created, report.weak_keys.keys()) == (4, {"zoo.label"})
+    held = sorted(rows(zoo.Label, new).values_list("thing", "text"))
+    assert held == [(5, "a"), (5, "b"), (5, "b"), (6, "a"), (9, "other")]
+    again = fastnk.restore(backup, database=new)
+    assert (again.unchanged, again.created, again.complete) == (4, 0, True)
+
+
+def test_methods_that_need_a_database_do_not_hinder_a_restore(new: str) -> None:
+    put(new, zoo.Ancestry, id=7, name="other")
+    records = [
+        record("zoo.ancestry", 8, name="child", parent=7),
+        record("zoo.ancestry", 7, name="root", parent=None),
+    ]
+    for count in (2, 0):
+        report = fastnk.restore(json.dumps(records).encode(), database=new)
+        assert (report.created, report.updated) == (count, 0)
+    assert rows(zoo.Ancestry, new).get(name="child").parent.name == "root"
+
+
+# Values of types that only their fields know
+
+
+def test_objects_without_equality_in_a_circle_are_found_again(new: str) -> None:
+    put(new, zoo.Draft, id=1, dot=zoo.Dot(0, 0))
+    kind = ["zoo", "draft"]
+    records = [
+        record("zoo.draft", 1, dot="1 2", latest=5),
+        record("zoo.draft", 2, dot="1 3", latest=None),
+        record("zoo.version", 5, content_type=kind, object_id="1"),
+    ]
+    assert restored(new, *records).created == 3
+    assert rows(zoo.Draft, new).get(latest__isnull=False).latest.of.dot.y == 2
+    assert restored(new, *records).unchanged == 3
+    records[1]["fields"]["dot"] = "4 4"
+    assert restored(new, *records).updated == 0

@@ -290,6 +290,33 @@ cdef class Splitter(Walker):
         self.cut.length = 0
         return records
 
+    @property
+    def waiting(self):
+        """How many bytes the records have that were met since the last call."""
+        return self.cut.length
+
+    def take_array(self):
+        """The records met since the last call, as one JSON array."""
+        cdef const uint8_t *at = self.cut.data
+        cdef const uint8_t *end = self.cut.data + self.cut.length
+        cdef size_t length = 1 if at == end else 0
+        cdef Text record
+        while at < end:
+            length += 1 + read_text(&at).length  # with the bracket or comma in front
+        array = PyBytes_FromStringAndSize(NULL, length + 1)
+        cdef uint8_t *to = <uint8_t *> PyBytes_AS_STRING(array)
+        to[0] = c'['
+        to[length] = c']'
+        at = self.cut.data
+        while at < end:
+            record = read_text(&at)
+            memcpy(to + 1, record.data, record.length)
+            to += 1 + record.length
+            if at < end:
+                to[0] = c','
+        self.cut.length = 0
+        return array
+
 
 def first_member(const uint8_t[::1] data):
     """The name of the first member of the first record, as it is spelled, when a backup starts

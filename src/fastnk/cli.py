@@ -597,9 +597,8 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         confirm = None if options.no_input else _confirmation(progress)
     report = manager.restore_any_format(_one_or_several(options.backups), confirm=confirm)
     command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
-    complete = report.conversion is None or report.conversion.complete
-    complete = complete and not report.left_out
-    return Outcome(report.as_dict(), _restore_text(report), command, 0 if complete else LOSS)
+    code = 0 if report.complete else LOSS
+    return Outcome(report.as_dict(), _restore_text(report), command, code)
 
 
 def _given_again(options: argparse.Namespace) -> list[str]:
@@ -683,6 +682,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  differ and are left as they are: {report.kept:,}")
     if report.generic_kept:
         lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    for label, why in sorted(report.weak_keys.items()):
+        lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
     rows = [

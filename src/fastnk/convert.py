@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
@@ -247,6 +249,24 @@ class LegacyBackupConverter:
     def _open_keys(self, backup: Backup) -> Source:
         return Source(backup, self._block_size, salvage=self._salvage)
 
+    @contextlib.contextmanager
+    def converted(self, backup: Backup) -> Iterator[Conversion]:
+        """What `backup` is in natural keys, to be read any number of times and written nowhere.
+
+        Raises `BackupSyntaxError` and `SourceError`.
+        """
+        with self._open(backup) as source, self._indexed(source) as conversion:
+            yield conversion
+
+    @contextlib.contextmanager
+    def _indexed(self, source: Source) -> Iterator[Conversion]:
+        dangling = self._dangling(source)
+        policies = self._policies if dangling is None else self._lenient(dangling)
+        with Conversion(self, source, policies) as conversion:
+            lost = [one.as_dict() for one in dangling or () if one.code in _DANGLING]
+            conversion.report.dangling = lost[:MAX_DANGLING]
+            yield conversion
+
     def _convert(self, source: Source, sink: Sink) -> ConversionReport:
         if self._order is None:
             return self._run(source, sink)
@@ -267,12 +287,8 @@ class LegacyBackupConverter:
         return report
 
     def _run(self, source: Source, sink: Sink) -> ConversionReport:
-        dangling = self._dangling(source)
-        policies = self._policies if dangling is None else self._lenient(dangling)
-        report = _Conversion(self, source, sink, policies).run()
-        lost = [one.as_dict() for one in dangling or () if one.code in _DANGLING]
-        report.dangling = lost[:MAX_DANGLING]
-        return report
+        with self._indexed(source) as conversion:
+            return conversion.write(sink)
 
     def _dangling(self, source: Source) -> list[Finding] | None:
         """What refers to nothing in a damaged backup; `None` where no record of it is lost."""
@@ -281,7 +297,8 @@ class LegacyBackupConverter:
         strict = dict.fromkeys(_LENIENT, "error")
         policies = msgspec.structs.replace(self._policies, **strict)
         try:
-            _Conversion(self, source, NoSink(), policies).run()
+            with Conversion(self, source, policies) as conversion:
+                conversion.write(NoSink())
         except FindingsError as error:
             return error.findings
         return []
@@ -359,26 +376,128 @@ class MemorySink:
         return b"".join(self._parts)
 
 
-class _Conversion:
-    """One run of a converter."""
+class Conversion:
+    """One backup under conversion, from a `with` statement: pass 1 has been made, and pass 2 can be
+    made as often as its output is wanted."""
 
     def __init__(
-        self, converter: LegacyBackupConverter, source: Source, sink: Sink, policies: Policies
+        self, converter: LegacyBackupConverter, source: Source, policies: Policies
     ) -> None:
         self._converter = converter
         self._source = source
-        self._sink = sink
         self._policies = msgspec.structs.asdict(policies)
         self._drops = "drop" in self._policies.values()
         """Whether a record may be left out, so that what stands before has to be known."""
+        self._phase_started = time.perf_counter()
         self._indexer = self._make_indexer(None)
         self._log = SlotLog()
         self._pks = Audit()
         self._keys = Audit()
         self._findings: list[Finding] = []
         self._unmade: dict[tuple[str, str], str] = {}
+        self._is_audited = False
+        """Whether it is known which keys occur twice."""
+        self._is_in_turns = self._drops
+        """Whether a record depends on what became of another, so that one thread must do all."""
+        self._is_settled = False
+        """Whether all passes to come give the output of the last one."""
+        self.report = ConversionReport(backup=source.name, output=None, style=converter._style)
+
+    def __enter__(self) -> Self:
+        try:
+            with self._keeping():
+                self._index_all()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def write(self, sink: Sink) -> ConversionReport:
+        """Give the output to `sink`, again from the start whenever it turns out to be another.
+
+        Raises `FindingsError`, `SourceError` and `OutputError`.
+        """
+        envelope = self._source.envelope
+        before, *between, behind = envelope.written if envelope else (b"", b"")
         self._phase_started = time.perf_counter()
-        self._report = ConversionReport(backup=source.name, output=None, style=converter._style)
+        with self._keeping():
+            while not self._is_settled:
+                sink.restart()
+                written = 0
+                records = self._in_arrays(self._spliced("splice"), between)
+                for data in itertools.chain([before], records, [behind]):
+                    sink.write(data)
+                    written += len(data)
+                self.report.bytes_written = written
+        self._end_phase("splice")
+        self._refuse_findings()
+        return self.report
+
+    def _in_arrays(
+        self, blocks: Iterator[bytes | memoryview], between: list[bytes]
+    ) -> Iterator[bytes | memoryview]:
+        """The records; where they stand in several arrays, with what is between those."""
+        if not between:
+            yield from blocks
+            return
+        from fastnk.envelope import Joints
+
+        joints = Joints(self._source.joint, between, self._source.name)
+        for data in blocks:
+            yield from joints.put(data)
+        if not self._findings:
+            yield joints.finish()
+
+    def blocks(self, phase: str) -> Iterator[bytes | memoryview]:
+        """The records of the output, each time from the start; a block is valid until the next.
+
+        The first time `FindingsError` may come at its end. Raises `SourceError` and `OutputError`.
+        """
+        if not self._is_settled and (self._findings or self._may_change()):
+            self.write(NoSink())
+        with self._keeping():
+            yield from self._timed(self._spliced(phase))
+        if not self._is_settled:  # there are findings, whose places are still to be told
+            self.write(NoSink())
+        self._refuse_findings()
+
+    def _may_change(self) -> bool:
+        """Whether a pass may show that the next one gives another output, or only findings."""
+        return set(self._policies.values()) != {"error"}
+
+    def _timed(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        while True:
+            self._phase_started = time.perf_counter()
+            block = next(blocks, None)
+            self._end_phase("splice")
+            if block is None:
+                return
+            yield block
+
+    def _close(self) -> None:
+        self._log.close()
+        self._pks.close()
+        self._keys.close()
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Say what it was that could not be kept in temporary files."""
+        try:
+            yield
+        except OSError as error:
+            # Sources and sinks have errors of their own.
+            raise OutputError(
+                f"cannot keep what does not fit into memory in temporary files: {error}",
+                remedy="set TMPDIR to a folder on a disk with room",
+            ) from error
 
     def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
@@ -392,39 +511,23 @@ class _Conversion:
             spill_folder=self._converter._spill_folder,
         )
 
-    def run(self) -> ConversionReport:
-        try:
-            self._note_damage(self._source)
-            self._index(0 if self._drops else self._converter._jobs)
-            if repeated := self._pks.repeated():
-                self._index_again(repeated)
-            self._end_phase("index")
-            self._index_keys()
-            self._end_phase("keys")
-            if self._converter._key_tables:
-                self._call_methods()
-                self._end_phase("methods")
-            self._splice()
-            self._end_phase("splice")
-        except OSError as error:
-            # Sources and sinks have errors of their own.
-            raise OutputError(
-                f"cannot keep what does not fit into memory in temporary files: {error}",
-                remedy="set TMPDIR to a folder on a disk with room",
-            ) from error
-        finally:
-            self._log.close()
-            self._pks.close()
-            self._keys.close()
-        self._report.read_as = self._source.notes
-        self._refuse_findings()
-        self._report.key_map_bytes = self._indexer.key_map_bytes
-        self._report.key_map_spilled_bytes = self._indexer.spilled_bytes
-        return self._report
+    def _index_all(self) -> None:
+        self._note_damage(self._source)
+        self._index(0 if self._drops else self._converter._jobs)
+        if repeated := self._pks.repeated():
+            self._index_again(repeated)
+        self._end_phase("index")
+        self._index_keys()
+        self._end_phase("keys")
+        if self._converter._key_tables:
+            self._call_methods()
+            self._end_phase("methods")
+        self.report.read_as = self._source.notes
 
     def _end_phase(self, name: str) -> None:
         now = time.perf_counter()
-        self._report.seconds[name] = now - self._phase_started
+        seconds = self.report.seconds
+        seconds[name] = seconds.get(name, 0.0) + now - self._phase_started
         self._phase_started = now
 
     def _index_again(self, repeated: bytes) -> None:
@@ -451,7 +554,7 @@ class _Conversion:
             self._start_over()
             self._index(0)
             return
-        indexer, report = self._indexer, self._report
+        indexer, report = self._indexer, self.report
         report.records = indexer.records
         report.models = {
             label: ModelCounts(records, with_pk, with_key)
@@ -460,17 +563,17 @@ class _Conversion:
         report.pks_lost = self._lost_pks()
 
     def _index_whole(self) -> None:
-        self._report.bytes_read = 0
+        self.report.bytes_read = 0
         for block in self._source.watched("index", self._converter._progress):
-            self._report.bytes_read += len(block)
+            self.report.bytes_read += len(block)
             self._indexer.feed(block)
             # Not up to `consumed`: a record that is dropped takes the separator in front with it.
             if self._log.is_full(self._indexer.records_end):
                 self._close_segment(self._indexer.records_end)
-            elif self._indexer.consumed == self._report.bytes_read:
+            elif self._indexer.consumed == self.report.bytes_read:
                 self._close_segment_in_space(self._indexer.consumed)
         self._indexer.finish()
-        self._close_segment(self._report.bytes_read)
+        self._close_segment(self.report.bytes_read)
 
     def _close_segment_in_space(self, end: int) -> None:
         """Cut between records where white space goes on, so that it need not be in memory."""
@@ -516,7 +619,7 @@ class _Conversion:
             self._start_over()
             return False
         self._indexer.finish()
-        self._report.bytes_read = size
+        self.report.bytes_read = size
         return True
 
     def _end_piece(self, indexer: Indexer, piece: Piece) -> None:
@@ -535,7 +638,7 @@ class _Conversion:
         models = self._converter._schema.models
         return [
             label
-            for label, counts in self._report.models.items()
+            for label, counts in self.report.models.items()
             if counts.with_pk and (model := models.get(label)) and model.pk_says_something
         ]
 
@@ -552,7 +655,7 @@ class _Conversion:
         damage = source.damage
         if damage is None:
             return
-        report = self._report
+        report = self.report
         before = f"{report.salvaged}; of {source.name or 'the keys'} " if report.salvaged else ""
         report.salvaged = before + damage.summary()
         report.losses = report.losses + damage.losses()
@@ -584,7 +687,7 @@ class _Conversion:
         """Have the project's methods make the keys that no fields can tell."""
         tables = self._converter._key_tables
         if not self._converter._keys and not any(
-            label in self._report.models for label, _ in tables
+            label in self.report.models for label, _ in tables
         ):
             return
         from fastnk.django.calling import called_keys
@@ -603,85 +706,60 @@ class _Conversion:
                     continue
                 record = f'{{"model": "{table}", "pk": {made.pk}, "fields": {{"key": {made.key}}}}}'
                 self._indexer.feed(record.encode())
-                self._report.keys_called += 1
-        if self._report.keys_called:
+                self.report.keys_called += 1
+        if self.report.keys_called:
             self._indexer.finish()
 
-    def _splice(self) -> None:
-        """Write the output; again from the start when a record is dropped or a model keeps its
-        pks, because what was written before may refer to it, and when keys turn out to occur
-        twice."""
-        audited = False
-        while True:
-            splicers = self._splice_once(audited)
-            again = any(splicer.again for splicer in splicers)
-            if not audited and (repeated := self._keys.repeated()):
-                self._indexer.expect(repeated)
-                again = True
-            audited = True
-            if not again:
-                break
+    def _spliced(self, phase: str) -> Iterator[bytes | memoryview]:
+        """One pass over the backup; behind it is known whether it was the last that was needed."""
+        report, progress = self.report, self._converter._progress
+        written = 0
+        jobs = 1 if self._is_in_turns or len(self._log) == 1 else self._converter._jobs
+        lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
+        for done in in_order(lanes, loaded(self._source, self._log), jobs):
+            if not self._findings:
+                written += len(done.result)
+                yield done.result
+            prints = lanes[done.number].splicer.take_prints()
+            if not self._is_audited:
+                self._keys.add(prints)
+            if progress is not None:
+                progress(phase, done.task.end, report.bytes_read)
+        if not self._is_settled:
+            report.bytes_written = written
+            self._settle([lane.splicer for lane in lanes])
+
+    def _settle(self, splicers: list[Splicer]) -> None:
+        """Whether another pass is needed: when a record is dropped or a model keeps its pks,
+        because what was written before may refer to it, and when keys turn out to occur twice."""
+        for splicer in splicers:
+            splicer.finish()
+        again = any(splicer.again for splicer in splicers)
+        if not self._is_audited and (repeated := self._keys.repeated()):
+            self._indexer.expect(repeated)
+            again = True
+        self._is_audited = True
+        self._is_in_turns |= again
+        if not again:
+            self._is_settled = True
+            self._keys.close()
+            self._report_on(splicers)
+
+    def _report_on(self, splicers: list[Splicer]) -> None:
         self._count_policies(self._indexer.policy_counts())
-        report = self._report
+        report = self.report
         for splicer in splicers:
             self._find(splicer.take_findings())
             self._count_policies(splicer.policy_counts())
             report.keys_written += splicer.keys_written
             report.references_written += splicer.references_written
             report.key_map_spilled_seconds += splicer.spilled_nanoseconds / 1e9
+        report.key_map_bytes = self._indexer.key_map_bytes
+        report.key_map_spilled_bytes = self._indexer.spilled_bytes
         report.records_dropped = self._indexer.dropped_records
         report.models_keeping_pks = self._indexer.models_with_pks()
         if report.records_dropped or report.models_keeping_pks:
             report.complete = False
-
-    def _splice_once(self, audited: bool) -> list[Splicer]:
-        self._sink.restart()
-        self._report.bytes_written = 0
-        envelope = self._source.envelope
-        before, *between, behind = envelope.written if envelope else (b"", b"")
-        self._write(before)
-        put, finish = self._records_writer(between)
-        jobs = self._jobs(audited)
-        lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
-        progress = self._converter._progress
-        for done in in_order(lanes, loaded(self._source, self._log), jobs):
-            put(done.result)
-            if not audited:
-                self._keys.add(lanes[done.number].splicer.take_prints())
-            if progress is not None:
-                progress("splice", done.task.end, self._report.bytes_read)
-        finish()
-        self._write(behind)
-        splicers = [lane.splicer for lane in lanes]
-        for splicer in splicers:
-            splicer.finish()
-        return splicers
-
-    def _records_writer(
-        self, between: list[bytes]
-    ) -> tuple[Callable[[bytes | memoryview], None], Callable[[], None]]:
-        """What writes the records, and what is called behind the last one. Where they stand in
-        several arrays, what is between those comes in between."""
-        if not between:
-            return self._write, lambda: None
-        from fastnk.envelope import Joints
-
-        joints = Joints(self._source.joint, between, self._source.name)
-
-        def put(data: bytes | memoryview) -> None:
-            for part in joints.put(data):
-                self._write(part)
-
-        return put, lambda: self._write(joints.finish())
-
-    def _jobs(self, audited: bool) -> int:
-        """How many threads may splice: one where a record depends on what became of another."""
-        return 1 if audited or self._drops or len(self._log) == 1 else self._converter._jobs
-
-    def _write(self, data: bytes | memoryview) -> None:
-        if data and not self._findings:
-            self._report.bytes_written += len(data)
-            self._sink.write(data)
 
     def _find(
         self, found: list[CoreFinding], name: str | None = None, keys: Source | None = None
@@ -707,11 +785,11 @@ class _Conversion:
 
     def _count_policies(self, counts: dict[int, int]) -> None:
         null_keys_are_written = self._policies["on_null_key"] == "null"
-        applied = self._report.policies_applied
+        applied = self.report.policies_applied
         for code, count in counts.items():
             applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
             if code != 306 and not (code == 305 and null_keys_are_written):
-                self._report.complete = False
+                self.report.complete = False
 
     def _refuse_findings(self) -> None:
         if not self._findings:

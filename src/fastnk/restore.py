@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies
+from fastnk._core import Splitter
+from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter, Policies
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.errors import MissingExtraError, OutputError
-from fastnk.output import TemporarySink
+from fastnk.errors import FindingsError, MissingExtraError, OutputError
 from fastnk.schema import Schema
-from fastnk.source import Backup, Progress, Source, name_of, rereadable, split_records
+from fastnk.source import Backup, Progress, name_of, rereadable
 
 __all__ = [
     "ModelCounts",
@@ -31,7 +31,18 @@ __all__ = [
 ]
 
 
-RECORDS_PER_CHUNK = 500
+CHUNK_BYTES = 1 << 19
+"""Long enough that a chunk costs nothing, short enough that its rows take little memory."""
+
+
+SPILLING = 8
+"""Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
+
+Confirm = Callable[[RestoreReport], None]
+
+LOADERS = {"FNK304", "FNK308", "FNK309", "FNK310"}
+"""Findings of the conversion that the loader can do something about: keys that do not tell rows
+apart, generic references that lead to no natural key."""
 
 
 class UnifiedRestoreManager:
@@ -80,20 +91,21 @@ class UnifiedRestoreManager:
         if ignore_nonexistent and policies.on_unknown_model == "error":
             # The conversion lets them pass; the loader leaves them out and counts them.
             policies = msgspec.structs.replace(policies, on_unknown_model="keep")
+        self._policies = policies
         options = RestoreOptions(
             on_existing=on_existing,
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
+            keep_generic=policies.on_generic == "keep",
             diff=diff,
             verify=verify,
             signals=signals,
         )
         self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
         self._encoding = encoding
-        self._progress = progress
-        self._converter = LegacyBackupConverter(
-            self._schema,
-            keys=keys,
+        self._make_converter = partial(
+            LegacyBackupConverter,
+            keys=tuple(keys),
             policies=policies,
             embedded=embedded,
             salvage=salvage,
@@ -102,6 +114,7 @@ class UnifiedRestoreManager:
             memory_limit=memory_limit,
             progress=progress,
         )
+        self._converter = self._make_converter(self._schema)
 
     @property
     def target(self) -> RestoreTarget:
@@ -109,7 +122,7 @@ class UnifiedRestoreManager:
         return self._loader.target
 
     def restore_any_format(
-        self, backup: Backup, *, confirm: Callable[[RestoreReport], None] | None = None
+        self, backup: Backup, *, confirm: Confirm | None = None
     ) -> RestoreReport:
         """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
 
@@ -119,17 +132,36 @@ class UnifiedRestoreManager:
         conversion raises. The database is then as it was.
         """
         _refuse_without_room(backup)
+        with rereadable(backup) as again:
+            try:
+                report = self._restore(again, backup, confirm)
+            except FindingsError as error:
+                if not self._can_leave_to_the_loader(error):
+                    raise
+                report = self._restore(again, backup, confirm)
+        return report
+
+    def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
+        """Let the conversion pass what the loader can do something about, if that is all."""
+        codes = {one.code for one in error.findings}
+        useless = _useless_methods(self._schema, error)
+        if not (codes & LOADERS or useless):
+            return False
+        policies = msgspec.structs.replace(
+            self._policies, on_generic="keep", on_duplicate_key="keep"
+        )
+        self._converter = self._make_converter(
+            _without_methods(self._schema, useless), policies=policies
+        )
+        return True
+
+    def _restore(self, again: Backup, backup: Backup, confirm: Any) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
-        natural = TemporarySink()
-        with natural.file:
-            with rereadable(backup) as again:
-                conversion = self._converter.convert_to_natural_keys(again, natural)
-                found = self._format(again, conversion)
-            with Source(natural.file) as source:
-                report = self._load(source, backup, list(conversion.models), confirm)
-        report.conversion = conversion
-        report.format = found
+        with self._converter.converted(again) as conversion:
+            report = self._load(conversion, backup, confirm)
+        report.conversion = conversion.report
+        report.format = self._format(again, conversion.report)
         return report
 
     def _format(self, backup: Backup, conversion: ConversionReport) -> str | None:
@@ -139,12 +171,12 @@ class UnifiedRestoreManager:
         return detector.detect_format(backup).format
 
     def _load(
-        self, source: Source, backup: Backup, labels: list[str], confirm: Any
+        self, conversion: Conversion, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
         return self._loader.load(
-            lambda phase: read_chunks(source, phase, self._progress),
+            lambda phase: read_chunks(conversion.blocks(phase)),
             name_of(backup),
-            labels=labels,
+            labels=list(conversion.report.models),
             confirm=confirm,
         )
 
@@ -158,16 +190,31 @@ def restore(
     return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
 
 
-def read_chunks(
-    source: Source, phase: str = "read", progress: Progress | None = None
-) -> Iterator[bytes]:
-    """The records of a backup, in JSON arrays of some hundreds.
+def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The records in the blocks of a backup, in JSON arrays of `CHUNK_BYTES` or little more.
 
-    Raises `BackupSyntaxError` and `SourceError`.
+    Raises `BackupSyntaxError`.
     """
-    records = split_records(source, phase, progress)
-    while some := list(itertools.islice(records, RECORDS_PER_CHUNK)):
-        yield b"[" + b",".join(some) + b"]"
+    splitter = Splitter()
+    for block in blocks:
+        splitter.feed(block)
+        if splitter.waiting >= CHUNK_BYTES:
+            yield splitter.take_array()
+    splitter.finish()
+    if splitter.waiting:
+        yield splitter.take_array()
+
+
+def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
+    """The labels of models whose method could not make a natural key of some record."""
+    labels = {one.place.model for one in error.findings if one.code == "FNK307"}
+    return {label for label in labels if label and schema.models[label].natural_key_method}
+
+
+def _without_methods(schema: Schema, labels: set[str]) -> Schema:
+    no_method = partial(msgspec.structs.replace, natural_key_method=None, keep_pk=False)
+    weaker = {label: no_method(schema.models[label]) for label in labels}
+    return msgspec.structs.replace(schema, models=schema.models | weaker)
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
@@ -184,12 +231,12 @@ def _refuse_without_room(backup: Backup) -> None:
     """Raise `OutputError` where the folder for temporary files has no room for what spills."""
     if not isinstance(backup, (str, os.PathLike)) or not Path(backup).is_file():
         return
-    size = Path(backup).stat().st_size
+    needed = Path(backup).stat().st_size // SPILLING
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    if size > free:
+    if needed > free:
         raise OutputError(
-            f"a restore of {size:,} bytes needs as much room in {folder}, where {free:,} are free",
+            f"a restore may need {needed:,} bytes in {folder}, where {free:,} are free",
             remedy="TMPDIR names another folder",
         )
 

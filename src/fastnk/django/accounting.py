@@ -14,7 +14,7 @@ from fastnk.django.discretion import NOT_SHOWN, is_secret
 from fastnk.django.findings import Findings
 from fastnk.django.plan import RIGHTS, Plan
 from fastnk.django.report import Difference, ModelCounts, Privilege, RestoreOptions
-from fastnk.django.rows import Fate, InBackup
+from fastnk.django.rows import EXISTING, Fate, InBackup
 from fastnk.django.values import as_in_json, as_text
 from fastnk.django.writing import Change, changes
 
@@ -33,9 +33,10 @@ class Accounts:
         self.differences: list[Difference] = []
 
     def created(self, table: Table) -> None:
-        counts, fates = self.models[table.plan.label], table.rows.fates
+        counts = self.models[table.plan.label]
+        fates = bytes(map(table.rows.fates.__getitem__, table.numbers))
         counts.created += len(table.numbers)
-        counts.renumbered += sum(fates[number] is Fate.RENUMBERED for number in table.numbers)
+        counts.renumbered += fates.count(Fate.RENUMBERED)
         for name in self._flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
                 if value is True:
@@ -63,7 +64,7 @@ class Accounts:
     def count_unknown(self) -> None:
         """Count the rows of the database that the backup does not know."""
         for rows in self._directory.in_backup:
-            known = sum(fate.exists for fate in rows.fates)
+            known = sum(map(rows.fates.count, EXISTING))
             there = self._directory.existing(rows.plan).query.count()
             self.models[rows.plan.label].unknown_rows = there - known
 
@@ -119,7 +120,7 @@ def named(row: InBackup) -> str:
         return NOT_SHOWN
     if key is not None and rows.plan.key is not None:
         return as_text(rows.plan.key.spell(key))
-    pk = rows.pks[number] if rows.fates[number].exists else rows.old_pk_of(number)
+    pk = rows.pks[number] if rows.exists(number) else rows.old_pk_of(number)
     return as_text(pk)
 
 

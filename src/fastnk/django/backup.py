@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
@@ -76,9 +79,33 @@ class Lean(NamedTuple):
     """The number of the first one's row; the others follow."""
     keys: Sequence[Key | None]
     uniques: Sequence[Any]
+    pks: Sequence[Any]
+    """The pks that the records say, where new rows may have them."""
+    records: list[Any]
+    shape: Shape | None
 
 
-MatchLean = Callable[[Lean], None]
+MeetLean = Callable[[Lean], None]
+
+
+class Part(NamedTuple):
+    """Rows that follow each other, of records that do."""
+
+    rows: BackupRows
+    first: int
+    length: int
+
+
+class Met(NamedTuple):
+    """What the survey met in a chunk."""
+
+    records: int
+    parts: list[Part]
+    """Without the records of unknown models."""
+
+    def is_done(self, fates: bytes) -> bool:
+        """Whether all rows have one of these fates."""
+        return all(part.rows.all_are(part.first, part.length, fates) for part in self.parts)
 
 
 class Run(NamedTuple):
@@ -110,27 +137,46 @@ class Backup:
         self._directory = directory
         self._findings = findings
         self._deferred: list[tuple[InBackup, list[Any]]] = []
+        self._met: list[Met] = []
+        """Chunk by chunk."""
+        self.weak: dict[str, str] = {}
+        """Of models whose natural keys turned out not to tell their records apart: why."""
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
-    def survey(self, match_lean: MatchLean) -> None:
+    def survey(self, meet_lean: MeetLean) -> None:
         """Read all records once and enter their rows and keys in the directory."""
         number = 1
-        for run in self._reader.heads(self._directory.needed):
-            if isinstance(run[0], Head):
-                self._survey(run, number, match_lean)
-            else:
-                for at, record in enumerate(run):
-                    self._survey([record], number + at, match_lean)
-            number += len(run)
+        for runs in self._reader.heads(self._directory.needed):
+            first, parts = number, []
+            for run in runs:
+                together = isinstance(run[0], msgspec.Struct)
+                for some in [run] if together else ([record] for record in run):
+                    parts += self._survey(some, number, meet_lean)
+                    number += len(some)
+            self._met.append(Met(number - first, parts))
         self._compose_deferred()
         self._name_repeated()
 
-    def runs(self, phase: str) -> Iterator[Run]:
-        """All records as they come, with their rows. Raises `SourceError` if they changed."""
+    def runs(self, phase: str, done: bytes = b"") -> Iterator[Run]:
+        """All records as they come, with their rows; without the chunks all of whose rows have
+        one of the fates `done`. Raises `SourceError` if the records changed."""
         seen: Counter[str] = Counter()
         number = 1
-        for records in self._reader.records(phase):
+
+        def is_wanted(chunk: int) -> bool:
+            nonlocal number
+            if chunk == len(self._met):
+                raise _changed()
+            met = self._met[chunk]
+            if not met.is_done(done):
+                return True
+            number += met.records
+            for part in met.parts:
+                seen[part.rows.plan.label] += part.length
+            return False
+
+        for records in itertools.chain.from_iterable(self._reader.records(phase, is_wanted)):
             shape = self._reader.shape_of(records[0])
             for some in [records] if shape else ([record] for record in records):
                 plan = shape.plan if shape else self._known_plan(label_of(number, some[0]))
@@ -140,10 +186,10 @@ class Backup:
                 rows, first = self._directory.backup(plan), seen[plan.label]
                 seen[plan.label] += len(some)
                 if seen[plan.label] > len(rows):
-                    raise SourceError("the backup changed while it was read")
+                    raise _changed()
                 yield Run(rows, first, some, shape)
         if any(len(rows) != seen[rows.plan.label] for rows in self._directory.in_backup):
-            raise SourceError("the backup changed while it was read")
+            raise _changed()
 
     def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
         """One record of a run to look into."""
@@ -175,21 +221,30 @@ class Backup:
             return target.pk_value(value)
         return Hop(reference, value, rest)
 
-    def _survey(self, run: list[Any], number: int, match_lean: MatchLean) -> None:
-        """Enter a run of heads of one label, or one record; `number` is that of the first."""
+    def _survey(self, run: list[Any], number: int, meet_lean: MeetLean) -> list[Part]:
+        """Enter a run of structs of one label, or one record; `number` is that of the first."""
         label = label_of(number, run[0])
         plan = self._known_plan(label)
         if plan is None:
             self._note_unknown(run, number, label)
-            return
+            return []
         rows = self._directory.backup(plan)
+        part = Part(rows, len(rows), len(run))
         if not self._directory.is_in_fastnk_style:
             self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
         if rows.is_lean:
-            match_lean(self._entered(rows, number, run))
+            meet_lean(self._entered(rows, number, run))
         else:
             for at, record in enumerate(run):
-                self._enter(rows, number + at, _data(record))
+                self._enter(rows, number + at, self._data(record))
+        return [part]
+
+    def _data(self, record: Any) -> Data:
+        """A record to look into, whatever it was decoded to."""
+        if isinstance(record, Head):
+            return record.data()
+        shape = self._reader.shape_of(record)
+        return _with_references(record if shape is None else shape.data(record))
 
     def _known_plan(self, label: str) -> Plan | None:
         try:
@@ -205,7 +260,7 @@ class Backup:
                 return
             what = f'no model "{label}" to restore into: {error}'
             for number, record in enumerate(run, start=first):
-                pk = _data(record).get("pk")
+                pk = self._data(record).get("pk")
                 self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
 
     def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
@@ -228,29 +283,29 @@ class Backup:
         def records() -> list[Record]:
             if not whole:
                 rest = enumerate(run, start=first)
-                whole.extend(Record(InBackup(rows, at), _data(record)) for at, record in rest)
+                whole.extend(Record(InBackup(rows, at), self._data(record)) for at, record in rest)
             return whole
 
-        keys = self._lean_keys(plan, run)
+        shape = self._reader.shape_of(run[0])
+        keys = self._lean_keys(plan, run) if shape else None
         if keys is None:
             keys = [self._key(record) for record in records()]
         uniques: Sequence[Any] = ()
         if plan.unique:
-            uniques = self._lean_uniques(plan, run) or list(map(self._unique, records()))
+            uniques = self._lean_uniques(plan, run, shape) if shape else ()
+            uniques = uniques or list(map(self._unique, records()))
         self._repeats.add((plan.label, True), keys)
+        pks: list[Any] = []
         if rows.keeps_pks:
-            pks = [record.pk if isinstance(record, Head) else None for record in run]
+            pks = [record.pk for record in run] if shape else []
             if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
                 pairs = zip(records(), keys, strict=True)
                 pks = [self._old_pk(record, key) for record, key in pairs]
-            rows.old_pks[first:] = pks
             self._repeats.add((plan.label, False), pks)
-        return Lean(rows, first, keys, uniques)
+        return Lean(rows, first, keys, uniques, pks, run, shape)
 
     def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
-        """The natural keys of heads, if that can be told of all of them together."""
-        if not isinstance(run[0], Head):
-            return None
+        """The natural keys of structs, if that can be told of all of them together."""
         spelled = [head.natural_key for head in run]
         if plan.key is None:
             return None if any(spelled) else [None] * len(run)
@@ -262,16 +317,14 @@ class Backup:
         except (*REFUSALS, KeyShapeError):
             return None  # one of them; which one will be found out
 
-    def _lean_uniques(self, plan: Plan, run: list[Any]) -> list[Any] | None:
-        """What heads hold in the column that identifies rows, if that is plain of all of them."""
-        if not isinstance(run[0], Head) or plan.unique is None:
-            return None
-        values = [head.value(plan.unique) for head in run]
-        field = plan.columns[plan.unique].field
+    def _lean_uniques(self, plan: Plan, run: list[Any], shape: Shape) -> Sequence[Any]:
+        """What records of a shape hold in the column that identifies rows, if that is plain."""
+        values = shape.column(run, plan.unique or "")
+        field = plan.columns[plan.unique or ""].field
         try:
-            return None if None in values else [comparable(converted(field, v)) for v in values]
+            return () if None in values else [comparable(converted(field, v)) for v in values]
         except REFUSALS:
-            return None
+            return ()
 
     def _name_repeated(self) -> None:
         """Note the lean records that have a key or pk in common; they are looked for again."""
@@ -289,19 +342,23 @@ class Backup:
         """All records of lean rows as in the survey, with their numbers."""
         seen: Counter[str] = Counter()
         number = 0
-        for run in self._reader.heads(self._directory.needed):
-            for one in run:
+        for runs in self._reader.heads(self._directory.needed):
+            for one in itertools.chain.from_iterable(runs):
                 number += 1
                 plan = self._known_plan(label_of(number, one))
                 if plan is not None and self._directory.backup(plan).is_lean:
                     row = InBackup(self._directory.backup(plan), seen[plan.label])
                     seen[plan.label] += 1
-                    yield number, Record(row, _data(one))
+                    yield number, Record(row, self._data(one))
 
     def _note_same(self, row: InBackup, first: int, key: Key | None) -> None:
         rows, number = row
         noun = "pk" if key is None else "natural key"
         form = rows.plan.key
+        if key is not None and not rows.plan.key_is_enforced:
+            places = f"records {first} and {rows.record_numbers[number]}"
+            self.weak.setdefault(rows.plan.label, f"{places} have the same")
+            return
         self._findings.add(
             codes.SAME_ROW,
             f"record {first} has the same {noun}",
@@ -330,7 +387,7 @@ class Backup:
         form = record.plan.key
         spelled = record.data.get("natural_key")
         if form is None:
-            if spelled is not None:
+            if spelled is not None and not record.plan.weak:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
             return None
@@ -345,11 +402,9 @@ class Backup:
 
     def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
         if isinstance(form, CalledKey):
-            what = (
-                f"{form.method} makes the natural key of this model, and the record does not say"
-                " it; convert the backup in the style fastnk"
-            )
-            record.note(self._findings, codes.NO_KEY, what)
+            number = record.row.rows.record_numbers[record.row.number]
+            why = f"{form.method} makes it, and record {number} does not say it"
+            self.weak.setdefault(record.plan.label, why)
             return None
         try:
             parts = [self.value_of(record, part) for part in form.parts]
@@ -443,15 +498,15 @@ class Backup:
         return end
 
 
+def _changed() -> SourceError:
+    return SourceError("the backup changed while it was read")
+
+
 def _is_in_fastnk_style(record: Any) -> bool:
-    if isinstance(record, Head):
-        return record.natural_key is not None or record.references is not None
-    return record.get("natural_key") is not None or "references" in record
-
-
-def _data(record: Any) -> Data:
-    """A head, or a dictionary, as a record is looked into."""
-    return record.data() if isinstance(record, Head) else _with_references(record)
+    """Whether a struct or a dictionary has what only fastnk writes."""
+    if isinstance(record, dict):
+        return record.get("natural_key") is not None or "references" in record
+    return record.natural_key is not None or record.references is not None
 
 
 def _with_references(data: Data) -> Data:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
-
-import msgspec
 
 from fastnk.django.backup import Backup, Record, Run
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import DanglingError, Directory, Row
 from fastnk.django.findings import Findings
-from fastnk.django.plan import Column, Plan, UnknownModelError
-from fastnk.django.reading import Shape, ShapedColumn
-from fastnk.django.rows import BATCH, BackupRows, Fate, Missing
+from fastnk.django.plan import Column, Plan, Reference, UnknownModelError
+from fastnk.django.reading import Shape, ShapedColumn, unfrozen
+from fastnk.django.rows import BATCH, EXISTING, BackupRows, Missing
 from fastnk.django.translation import PkOf, Translator, settled
 from fastnk.django.values import REFUSALS, converted, refuse_unfit
 
 MOST_REMEMBERED = 50_000
 """References of one column of which it is remembered where they lead."""
+UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
+"""What is raised for a reference that leads nowhere."""
 
 
 class Table(NamedTuple):
@@ -34,6 +33,8 @@ class Table(NamedTuple):
     """Whether the values are as the driver takes them, not as they are in Python."""
     many: dict[str, Sequence[list[Any] | None]]
     """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
+    old_pks: Sequence[Any] = ()
+    """The pks that the records say, as they stand beside the fields."""
 
     @property
     def plan(self) -> Plan:
@@ -42,8 +43,19 @@ class Table(NamedTuple):
 
 Sink = Callable[[Table], None]
 
-Find = Callable[[Any, int], Any]
-"""Gets a reference and the number of its record in the batch; gives what the column holds."""
+
+class Remembered(dict[Any, Any]):
+    """What `find` gives for references, which is asked once for each."""
+
+    def __init__(self, find: Callable[[Any], Any]) -> None:
+        self._find = find
+
+    def __missing__(self, value: Any) -> Any:
+        found = self._find(value)
+        if len(self) == MOST_REMEMBERED:
+            self.clear()
+        self[value] = found
+        return found
 
 
 class _Batch(NamedTuple):
@@ -84,21 +96,24 @@ class Batches:
         self._matched = matched
         self._is_check = is_check
         self._translator = Translator(directory, findings, connection)
-        self._known: dict[tuple[str, str, bool], dict[Any, Any]] = defaultdict(dict)
-        """Label and field of a reference, and whether for the driver: reference to value."""
+        self._remembered: dict[tuple[str, str, bool], Remembered] = {}
+        """Label and field of references, and whether for the driver."""
 
-    def run(self) -> int:
-        """Translate all records; the number of generic references that keep their ids."""
+    def run(self, done: bytes) -> int:
+        """Translate all records but those whose rows have one of the fates `done`.
+
+        Gives the number of generic references that keep their ids.
+        """
         batches: dict[tuple[Any, ...], _Batch] = {}
-        for run in self._backup.runs("check" if self._is_check else "write"):
+        for run in self._backup.runs("check" if self._is_check else "write", done):
             fates = run.rows.fates[run.first : run.first + len(run.records)]
-            for fate in set(fates) - {Fate.UNCHANGED}:
-                batch = self._batch_for(batches, run, not fate.exists)
+            for fate in sorted(set(fates).difference(done), reverse=True):  # existing ones first
+                batch = self._batch_for(batches, run, fate not in EXISTING)
                 if fates.count(fate) == len(fates):
                     batch.numbers.extend(range(run.first, run.first + len(fates)))
                     batch.records.extend(run.records)
                 else:
-                    chosen = [at for at, other in enumerate(fates) if other is fate]
+                    chosen = [at for at, other in enumerate(fates) if other == fate]
                     batch.numbers.extend(run.first + at for at in chosen)
                     batch.records.extend(run.records[at] for at in chosen)
                 if len(batch.numbers) >= BATCH:
@@ -140,21 +155,22 @@ class Batches:
         many: dict[str, Sequence[list[Any] | None]] = {
             name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
         }
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+        old_pks = [record.data.get("pk") for record in records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
 
     def _at_once(self, batch: _Batch, shape: Shape) -> Table:
         plan = shape.plan
         columns: dict[str, Sequence[Any]] = {}
         many: dict[str, Sequence[Any]] = {}
-        rows = [msgspec.structs.astuple(record.fields) for record in batch.records]
-        for column, values in zip(shape.columns, zip(*rows, strict=True), strict=True):
+        for column, values in shape.values(batch.records):
             if column.name in plan.many:
-                many[column.name] = self._many(batch, column.name, values)
+                many[column.name] = self._many(batch, column, values)
             elif column.name in plan.generated:
                 continue
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many)
+        old_pks = [record.pk for record in batch.records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
 
     def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
         return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))
@@ -172,14 +188,21 @@ class Batches:
         if known is None or known.reference is None or column.name in batch.rows.plan.special:
             own = partial(self._converted, batch, column.name)
             return [own(value, at) for at, value in enumerate(values)]
-        memory = self._known[batch.rows.plan.label, column.name, batch.prepares]
-        find = partial(self._referred, batch, known)
-        return [
-            None
-            if value is None and known.field.null
-            else self._remembered(memory, value, find, at)
-            for at, value in enumerate(values)
-        ]
+        if column.is_reference:
+            try:
+                return list(map(self._memory(batch, known).__getitem__, values))
+            except UNSOLVED:
+                pass
+        return [self._referred(batch, known, value, at) for at, value in enumerate(values)]
+
+    def _memory(self, batch: _Batch, column: Column) -> Remembered:
+        plan, prepares = batch.rows.plan, batch.prepares
+        name = plan.label, column.field.name, prepares
+        memory = self._remembered.get(name)
+        if memory is None:
+            find = partial(self._held, plan, column, prepares)
+            memory = self._remembered[name] = Remembered(find)
+        return memory
 
     def _converted(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
         """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
@@ -196,50 +219,40 @@ class Batches:
 
     def _referred(self, batch: _Batch, column: Column, value: Any, at: int) -> Any:
         """What a column holds for a reference; `Missing.VALUE`, and a finding, if it dangles."""
-        assert column.reference is not None
         try:
-            row = self._directory.find(column.reference, value)
-            held = self._directory.held(row, column.reference)
-            if isinstance(held, Row):
-                held = PkOf(held, column.field)
-            return self._final(batch.rows.plan, column.field.name, held, batch.prepares)
-        except (*REFUSALS, DanglingError, UnknownModelError):
+            return self._held(batch.rows.plan, column, batch.prepares, value)
+        except UNSOLVED:
             return self._one(batch, column.field.name, at)
 
-    def _many(self, batch: _Batch, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
-        memory = self._known[batch.rows.plan.label, name, True]
-        result: list[list[Any] | None] = []
-        for at, value in enumerate(values):
-            if not isinstance(value, list):
-                held = self._translator.many(self._record(batch, at))
-                result.append(_pks(held[name]) if name in held else None)
-                continue
-            find = partial(self._target, batch, name)
-            found = (self._remembered(memory, item, find, at) for item in value)
-            result.append([pk for pk in dict.fromkeys(found) if pk is not Missing.VALUE])
-        return result
+    def _held(self, plan: Plan, column: Column, prepares: bool, value: Any) -> Any:
+        """What a column holds for a reference. Raises one of `UNSOLVED`."""
+        assert column.reference is not None
+        if value is None and column.field.null:
+            return None
+        row = self._directory.find(column.reference, unfrozen(value))
+        held = self._directory.held(row, column.reference)
+        if isinstance(held, Row):
+            held = PkOf(held, column.field)
+        return self._final(plan, column.field.name, held, prepares)
 
-    def _target(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
-        """The pk of what one of many keys or ids means, or `Missing.VALUE`."""
-        reference = batch.rows.plan.many[name].reference
-        found = self._translator.target(self._record(batch, at), name, reference, value)
-        return Missing.VALUE if found is None else found.value
+    def _many(
+        self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]
+    ) -> list[list[Any] | None]:
+        plan, name = batch.rows.plan, column.name
+        if column.is_reference:
+            find = partial(self._target, plan.many[name].reference)
+            memory = self._remembered.setdefault((plan.label, name, True), Remembered(find))
+            try:
+                return [list(dict.fromkeys(map(memory.__getitem__, value))) for value in values]
+            except UNSOLVED:
+                pass
+        held = [self._translator.many(self._record(batch, at)) for at in range(len(values))]
+        return [_pks(many[name]) if name in many else None for many in held]
 
-    def _remembered(self, memory: dict[Any, Any], value: Any, find: Find, at: int) -> Any:
-        """What `find` gives for a reference, which is asked once for each that is plain."""
-        plain = tuple(value) if type(value) is list else value
-        try:
-            found = memory.get(plain, Missing.MATCH)
-        except TypeError:  # a nested key
-            return find(value, at)
-        if found is Missing.MATCH:
-            found = find(value, at)
-            parts = plain if type(plain) is tuple else (plain,)
-            if found is not Missing.VALUE and all(type(part) is str for part in parts):
-                if len(memory) == MOST_REMEMBERED:
-                    memory.clear()
-                memory[plain] = found
-        return found
+    def _target(self, reference: Reference, value: Any) -> Any:
+        """The pk of what one of many keys or ids means. Raises one of `UNSOLVED`."""
+        row = self._directory.find(reference, unfrozen(value))
+        return PkOf(row, self._directory.plans[reference.target].pk).value
 
     def _one(self, batch: _Batch, name: str, at: int) -> Any:
         """A value by itself; `Missing.VALUE`, and a finding, where it cannot be."""
@@ -247,7 +260,10 @@ class Batches:
         return self._final(batch.rows.plan, name, value, batch.prepares)
 
     def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
-        value = settled(value)
+        now = settled(value)
+        if now is Missing.PK and self._is_check and isinstance(value, PkOf):
+            return value.row  # which row it is can be told, and its pk not yet
+        value = now
         if prepares and name in plan.columns:
             return prepared(plan.columns[name].field, value, self._connection)
         return value

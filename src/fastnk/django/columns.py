@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -47,6 +48,10 @@ INTEGERS = (
 )
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}")
+
+_ZONE = attrgetter("tzinfo")
+_ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re.ASCII)
+"""Moments as Django writes them into backups, one behind the other."""
 
 MANY_TEXTS = 1000
 """JSON texts of which it is remembered how Django spells them."""
@@ -140,7 +145,9 @@ def _float(field: Any, connection: Any) -> PlainColumn:
 def _uuid(field: Any, connection: Any) -> PlainColumn:
     if connection.features.has_native_uuid_field:
         return PlainColumn(uuid.UUID, _same, _same, _same)
-    return PlainColumn(uuid.UUID, _same, _same, lambda values: [value.hex for value in values])
+    return PlainColumn(
+        uuid.UUID, _same, _same, lambda values: [f"{one.int:032x}" for one in values]
+    )
 
 
 def _date(field: Any, connection: Any) -> PlainColumn:
@@ -156,17 +163,24 @@ def _moment(field: Any, connection: Any) -> PlainColumn:
     is_utc = connection.timezone_name == "UTC"
 
     def driver(values: Values) -> Values:
-        if is_utc and settings.USE_TZ and all(value.endswith("Z") for value in values):
-            return list(map(str, _moments([value[:-1] for value in values], with_zone=False)))
-        return list(map(adapt, _moments(values)))
+        moments = _moments(values)
+        if is_utc and settings.USE_TZ and _ALL_UTC.fullmatch("".join(values)):
+            # What `adapt` makes of the moments, several times as fast.
+            return [
+                f"{value[:10]} {value[11:-1]}000"
+                if "." in value
+                else f"{value[:10]} {value[11:-1]}"
+                for value in values
+            ]
+        return list(map(adapt, moments))
 
     return PlainColumn(str, _moments, _moments, driver)
 
 
-def _moments(values: Values, *, with_zone: bool | None = None) -> Values:
+def _moments(values: Values) -> Values:
     moments = list(map(datetime.fromisoformat, values))
-    has_zone = settings.USE_TZ if with_zone is None else with_zone
-    if any((moment.tzinfo is None) == has_zone for moment in moments):
+    has_zones = {zone is not None for zone in set(map(_ZONE, moments))}
+    if has_zones != {settings.USE_TZ}:
         raise ValueError("a zone too many or too few")
     return moments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -59,6 +60,8 @@ class Directory:
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
         self._links: dict[str, set[tuple[Any, ...]]] = {}
+        self.loose_ids: dict[str, set[Any]] = defaultdict(set)
+        """By model: pks in generic references to rows that are gone; no new row may get them."""
         self.is_in_fastnk_style = False
         """Whether the backup shows that every key in it is that of the row's own model."""
         plans_of_all = list(plans.all(labels))
@@ -73,11 +76,15 @@ class Directory:
             kept = sorted(self._kept.get(plan.label, ()))
             is_referred = plan.label in self._referred or ANY in self._referred
             is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
-            rows = self._backup[plan.label] = BackupRows(plan, kept, is_lean=is_lean)
+            rows = self._backup[plan.label] = BackupRows(
+                plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
+            )
         return rows
 
-    def needed(self, plan: Plan) -> list[str]:
-        """The fields that the survey looks at."""
+    def needed(self, plan: Plan) -> list[str] | None:
+        """The fields that the survey looks at; `None` where that is all of them."""
+        if self.backup(plan).is_lean:
+            return None
         names = {plan.pk.name, *self._kept.get(plan.label, ())}
         names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
         names.update(filter(None, [plan.unique]))
@@ -137,7 +144,7 @@ class Directory:
                 if column.reference is None or value is None:
                     return converted(column.field, value)
                 return self.held(self.find(column.reference, value), column.reference)
-            if not row.rows.fates[row.number].exists:
+            if not row.rows.exists(row.number):
                 raise DanglingError(f"the record has no {reference.to_field}")
         return self.existing(plan).value(row.pk, column.field.attname)
 
@@ -190,7 +197,8 @@ class Directory:
 
     def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
         if plan.key is None:
-            raise DanglingError(f"{plan.label} has no natural key in the schema")
+            why = f": {plan.weak}" if plan.weak else " in the schema"
+            raise DanglingError(f"{plan.label} has no natural key{why}")
         key = plan.key.read(value)
         rows = self.backup(plan)
         number = rows.by_key.get(key)

@@ -19,13 +19,22 @@ NO_KEY = "FNK416"
 NO_PK = "FNK417"
 UNIQUE = "FNK418"
 EXISTS = "FNK419"
+CHECK = "FNK420"
 
 
 class Findings:
     """The findings of one restore, by the name that its backup goes by."""
 
-    def __init__(self, name: str | None, *, ignore_nonexistent: bool = False) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        ignore_nonexistent: bool = False,
+        keeps_generic: bool = False,
+    ) -> None:
         self._name = name
+        self.keeps_generic = keeps_generic
+        """Whether a generic reference to a row that is gone may come to mean another one."""
         self._found: dict[Finding, None] = {}
         self._ignore_nonexistent = ignore_nonexistent
         self._counts = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,20 +22,21 @@ from django.db import (
 )
 from django.utils.connection import ConnectionDoesNotExist
 
-from fastnk.django import backend, ledger
+from fastnk.django import backend, checks, ledger
 from fastnk.django.accounting import Accounts
-from fastnk.django.backup import Backup
+from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
-from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
+from fastnk.django.early import EarlyCheck
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
 from fastnk.django.signalling import Sender, has_receivers, receivers
+from fastnk.django.streams import Stream, stream_for
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
@@ -103,6 +105,7 @@ class Loader:
             with (
                 _without_collector(),
                 backend.checked_at_the_end(self._connection),
+                backend.with_room_for_indexes(self._connection),
                 transaction.atomic(using=self._database),
             ):
                 done = restore.run(confirm)
@@ -157,23 +160,30 @@ class _Restore:
     def __init__(
         self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
     ) -> None:
-        options = loader.options
         self._loader = loader
         self._chunks = chunks
         self._name = name
         self._labels = labels
         self._seconds: dict[str, float] = {}
         self._target = loader.target
-        self._options = options
+        self._options = loader.options
         self._dry_run = loader.dry_run
-        database = self._target.database
-        self._connection = connections[database]
-        self._findings = Findings(name, ignore_nonexistent=options.ignore_nonexistent)
-        self._directory = Directory(
-            Plans(loader.schema, database), database, labels, keeps_names=options.diff
+        self._connection = connections[self._target.database]
+        self._start({})
+
+    def _start(self, weak: dict[str, str]) -> None:
+        """Begin, or begin again: with models whose natural keys count as none, and why."""
+        options, database = self._options, self._target.database
+        self._weak = weak
+        self._findings = Findings(
+            self._name,
+            ignore_nonexistent=options.ignore_nonexistent,
+            keeps_generic=options.keep_generic,
         )
+        plans = Plans(self._loader.schema, database, weak)
+        self._directory = Directory(plans, database, self._labels, keeps_names=options.diff)
         self._backup = Backup(
-            chunks,
+            self._chunks,
             self._directory,
             self._findings,
             self._connection,
@@ -182,6 +192,7 @@ class _Restore:
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, database)
         self._accounts = Accounts(self._directory, self._findings, options)
+        self._early = EarlyCheck(self._directory, self._check_created)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
@@ -201,10 +212,10 @@ class _Restore:
 
     def _write(self) -> None:
         with self._phase("write"):
-            with CopyStream(self._connection) as stream:
+            with stream_for(self._connection) as stream:
                 self._reserve_pks(stream)
                 sinks = _Sinks(self._directory, self._target.database, stream, self._options)
-                self._pass_on(sinks.insert, sinks.update, is_check=False)
+                self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
         with self._phase("constraints"):
             self._finish()
@@ -229,14 +240,17 @@ class _Restore:
     def checked(self) -> RestoreReport:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
         with self._phase("read"):
-            self._backup.survey(self._matcher.match_lean)
+            self._survey()
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
-            generic_kept = self._pass_on(self._check_created, self._check_matched, is_check=True)
+            generic_kept = self._pass_on(
+                self._check_created, self._check_matched, CHECKED, is_check=True
+            )
             self._findings.stop_counting()
             if self._uniques.find_repeated():
-                self._pass_on(self._uniques.look_again, self._uniques.look_again, is_check=True)
+                look_again = self._uniques.look_again
+                self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
             self._findings.refuse()
             self._accounts.count_unknown()
         return RestoreReport(
@@ -250,18 +264,36 @@ class _Restore:
             receivers=receivers(rows.plan for rows in self._directory.in_backup),
             left_out=dict(self._findings.left_out),
             generic_kept=generic_kept,
+            weak_keys=self._weak,
         )
+
+    def _survey(self) -> None:
+        """Read all records; again without the natural keys that do not tell them apart."""
+        self._backup.survey(self._meet_lean)
+        while weak := self._backup.weak:
+            self._start(self._weak | weak)
+            self._backup.survey(self._meet_lean)
+        self._early.settle()
+
+    def _meet_lean(self, lean: Lean) -> None:
+        self._matcher.match_lean(lean)
+        self._early.check(lean)
 
     def _check_created(self, table: Table) -> None:
         self._uniques.look(table)
+        checks.look(table, self._findings)
         self._accounts.created(table)
 
     def _check_matched(self, table: Table) -> None:
         self._uniques.look(table)
+        checks.look(table, self._findings)
         self._accounts.matched(table)
 
-    def _pass_on(self, created: Sink, matched: Sink, *, is_check: bool) -> int:
-        """Translate every record and pass it on in batches; the number of generic kept."""
+    def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
+        """Translate all records but those with the fates `done`, and pass them on in batches.
+
+        Gives the number of generic references that keep their ids.
+        """
         batches = Batches(
             self._backup,
             self._directory,
@@ -272,21 +304,24 @@ class _Restore:
             is_check=is_check,
             in_python=lambda plan: self._options.signals and has_receivers(plan),
         )
-        return batches.run()
+        return batches.run(done)
 
-    def _reserve_pks(self, stream: CopyStream) -> None:
+    def _reserve_pks(self, stream: Stream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
-            new = [number for number, pk in enumerate(rows.pks) if pk is Missing.PK]
+            new = sum(pk is Missing.PK for pk in rows.pks)
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
-            kept = (pk for pk in rows.pks if pk is not Missing.PK)
-            pks = backend.reserve(self._connection, rows.plan.model, len(new), kept, stream.end)
+            told = (pk for pk in rows.pks if not isinstance(pk, Missing))
+            kept = itertools.chain([rows.highest_own], told)
+            loose = self._directory.loose_ids[rows.plan.label]
+            pks = backend.reserve(self._connection, rows.plan.model, new, kept, loose, stream.end)
             if rows.is_lean:
                 rows.new_pks = pks
                 continue
-            for number, pk in zip(new, pks, strict=True):
-                rows.pks[number] = pk
+            for number, pk in enumerate(rows.pks):
+                if pk is Missing.PK:
+                    rows.pks[number] = next(pks)
         for row in self._matcher.shared_pks:
             self._share_pk(row)
 
@@ -316,9 +351,7 @@ class _Restore:
         A method may have made it of ids, which nothing but the method itself can tell.
         """
         new = {
-            comparable(pk): number
-            for number, pk in enumerate(rows.pks)
-            if not rows.fates[number].exists
+            comparable(pk): number for number, pk in enumerate(rows.pks) if not rows.exists(number)
         }
         for pk, key in self._directory.existing(rows.plan).keys_of(form, new):
             number = new[comparable(pk)]
@@ -336,7 +369,7 @@ class _Sinks:
     """Writes tables, and calls receivers of signals where that is asked for."""
 
     def __init__(
-        self, directory: Directory, database: str, stream: CopyStream, options: RestoreOptions
+        self, directory: Directory, database: str, stream: Stream, options: RestoreOptions
     ) -> None:
         self._directory = directory
         self._stream = stream

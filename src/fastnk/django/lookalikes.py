@@ -10,7 +10,7 @@ from typing import Any
 from fastnk.django.directory import Directory
 from fastnk.django.rows import BATCH, InBackup, Missing, chunks
 from fastnk.django.translation import WithIds
-from fastnk.django.values import comparable, digest
+from fastnk.django.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.waiting import ByContent, Content, Shape, in_order
 
 ATTEMPTS = 100
@@ -65,12 +65,12 @@ class LookAlikes:
     def _read(self, shape: Shape, wanted: set[bytes]) -> None:
         plan = self._directory.plans[shape.label]
         existing = self._directory.existing(plan)
-        names = [plan.columns[name].field.attname for name in (*shape.firm, *shape.soft)]
+        fields = [plan.columns[name].field for name in (*shape.firm, *shape.soft)]
         split = len(shape.firm)
         alike = (
             (pk, firm, tuple(map(comparable, values[split:])))
-            for pk, *values in existing.all(names)
-            if (firm := digest(tuple(map(comparable, values[:split])))) in wanted
+            for pk, *values in existing.all([field.attname for field in fields])
+            if (firm := digest(tuple(map(in_column, fields[:split], values[:split])))) in wanted
         )
         for chunk in chunks(alike, BATCH):
             pks = [pk for pk, _, _ in chunk]
@@ -119,7 +119,7 @@ class LookAlikes:
             if isinstance(part, WithIds):
                 guessed.append(([one.held for one in part.pks], _scalars(held)))
             elif isinstance(part.row, InBackup):
-                yield part.row, held
+                yield part.row, _pk(part.row, held)
         for parts, pks in guessed:
             rows = [part.row for part in parts]
             known = {supposed.get(row, row.pk) for row in rows if isinstance(row, InBackup)}
@@ -143,6 +143,14 @@ class LookAlikes:
         for row in supposed:
             row.rows.pks[row.number] = Missing.MATCH
         return all(pk in self.of(contents[row]) for row, pk in supposed.items())
+
+
+def _pk(row: InBackup, held: Any) -> Any:
+    """What a column of any type holds as a pk of the row's model; as it is if it is none."""
+    try:
+        return row.rows.plan.pk_value(held)
+    except REFUSALS:
+        return held
 
 
 def _scalars(value: Any) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from fastnk.django.lookalikes import LookAlikes
 from fastnk.django.plan import Key, KeyPart, KeyShapeError, PkKind
 from fastnk.django.rows import Fate, InBackup, Missing
 from fastnk.django.translation import PENDING, PkOf, Translator, settled
-from fastnk.django.values import REFUSALS, comparable, digest
+from fastnk.django.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.waiting import (
     ByCompositePk,
     ByContent,
@@ -67,11 +67,11 @@ class Matcher:
 
     def match_lean(self, lean: Lean) -> None:
         """Decide for lean rows as far as each of them tells by itself."""
-        rows, plan = lean.rows, lean.rows.plan
-        has_new_pks = plan.pk_kind is PkKind.AUTO and plan.own_pk_part is None
-        if has_new_pks and None not in lean.keys and self._directory.existing(plan).is_empty:
-            rows.pks[lean.first :] = [Missing.PK] * len(lean.keys)
+        rows = lean.rows
+        if rows.are_first and self._are_all_new(lean):
             return
+        if lean.pks:
+            rows.keep_old_pks(lean.first, lean.pks)
         for at, key in enumerate(lean.keys):
             row = InBackup(rows, lean.first + at)
             if key is not None:
@@ -80,6 +80,23 @@ class Matcher:
                 self.match_by_unique(row, lean.uniques[at])
             else:
                 self._match_by_pk_alone(row)
+
+    def _are_all_new(self, lean: Lean) -> bool:
+        """Decide for lean rows of an empty table together, if nothing is special about any."""
+        rows, plan = lean.rows, lean.rows.plan
+        is_auto = plan.pk_kind is PkKind.AUTO
+        if is_auto and plan.own_pk_part is None and None not in lean.keys:
+            rows.create(lean.first, Missing.PK)
+            return True
+        if plan.key is not None or lean.shape is None:
+            return False
+        told = [record.pk for record in lean.records]
+        if set(map(type, told)) != {int} if is_auto else None in [*told, *lean.pks]:
+            return False
+        rows.create(lean.first, Missing.OWN)
+        if is_auto:
+            rows.highest_own = max(rows.highest_own, *told)
+        return True
 
     # What a record is matched by
 
@@ -322,7 +339,7 @@ class Matcher:
         return ByContent(
             record.row,
             Shape(plan.label, tuple(firm), tuple(soft), tuple(many)),
-            digest(tuple(map(comparable, firm.values()))),
+            digest(tuple(in_column(plan.columns[name].field, firm[name]) for name in firm)),
             list(soft.values()),
             list(many.values()),
         )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -117,7 +119,7 @@ class KeyPart:
         self.is_foreign_pk = is_foreign_pk
         """Whether it is a pk of another row, which may be another one in the target."""
         self._is_text = isinstance(field, CharField | TextField)
-        self._is_plain_text = type(field) in (CharField, TextField)
+        self.is_plain_text = type(field) in (CharField, TextField)
         self._transform = transform
 
     def comparable(self, value: Any) -> Any:
@@ -125,7 +127,7 @@ class KeyPart:
 
         Raises one of `values.REFUSALS`.
         """
-        if value is None or (self._is_plain_text and type(value) is str):
+        if value is None or (self.is_plain_text and type(value) is str):
             return value
         if self._transform == "str" and value == "None" and not self._is_text:
             return None
@@ -134,13 +136,13 @@ class KeyPart:
     def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
         """What `comparable` gives for each of the values."""
         if set(map(type, values)) == {str}:
-            if self._is_plain_text:
+            if self.is_plain_text:
                 return values
             if type(self.field) is UUIDField:
-                return list(map(UUID, values))
+                return msgspec.convert(values, list[UUID])
             if type(self.field) is DateTimeField and settings.USE_TZ:
                 moments = list(map(datetime.fromisoformat, values))
-                if all(moment.tzinfo is UTC for moment in moments):
+                if set(map(attrgetter("tzinfo"), moments)) == {UTC}:
                     return list(map(in_milliseconds, moments))
         return list(map(self.comparable, values))
 
@@ -153,9 +155,15 @@ class KeyForm:
         self.positions = {part.path: number for number, part in enumerate(parts)}
         self.has_foreign_pk = any(part.is_foreign_pk for part in parts)
         self._shape = shape
+        self._is_flat = all(inner is None for inner in shape)
+        self._plain_types = (
+            [str] * len(parts) if all(part.is_plain_text for part in parts) else None
+        )
 
     def read(self, value: list[Any]) -> Key:
         """The key that a list in a backup spells. Raises `KeyShapeError` or a refusal."""
+        if self._is_flat and type(value) is list and list(map(type, value)) == self._plain_types:
+            return tuple(value)
         return tuple(
             part.comparable(item)
             for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
@@ -163,7 +171,7 @@ class KeyForm:
 
     def read_all(self, values: list[Any]) -> Iterable[Key]:
         """What `read` gives for each of the lists. Raises if any of them has to be refused."""
-        is_flat = all(inner is None for inner in self._shape) and set(map(type, values)) == {list}
+        is_flat = self._is_flat and set(map(type, values)) == {list}
         if not is_flat or set(map(len, values)) != {len(self.parts)}:
             return [self.read(value) for value in values]
         columns = zip(*values, strict=True)
@@ -209,8 +217,12 @@ class CalledKey(KeyForm):
 class Plan:
     """One concrete model: its columns, what they refer to, and what tells its rows apart."""
 
-    def __init__(self, model: Any, spec: schemas.Model | None, plans: Plans) -> None:
+    def __init__(
+        self, model: Any, spec: schemas.Model | None, plans: Plans, weak: str | None = None
+    ) -> None:
         self.model = model
+        self.weak = weak
+        """Why the declared natural key does not tell the rows apart and counts as none."""
         self.label: str = model._meta.label_lower
         self.pk: Any = model._meta.pk
         self.pk_kind = _pk_kind(self.pk)
@@ -235,7 +247,7 @@ class Plan:
         """The columns whose values have ids of other rows inside."""
         self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
         """The columns whose values only the whole record can tell."""
-        self.key = _key_form(model, spec or schemas.Model(), plans)
+        self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
         """The column that identifies rows that have nothing else but a pk of the database."""
@@ -247,6 +259,12 @@ class Plan:
         """Where the model's own automatic pk stands in its natural key, if it does."""
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    @property
+    def key_is_enforced(self) -> bool:
+        """Whether the database sees to it that no two rows have the same natural key."""
+        names = {part.path[0] for part in self.key.parts} if self.key else set()
+        return any(names.issuperset(one) for one in unique_sets(self.model))
 
     @property
     def gives_rights(self) -> bool:
@@ -299,7 +317,11 @@ class Plan:
 class Plans:
     """The plans of all models that are asked for, by any of their labels."""
 
-    def __init__(self, schema: schemas.Schema, database: str) -> None:
+    def __init__(
+        self, schema: schemas.Schema, database: str, weak: Mapping[str, str] | None = None
+    ) -> None:
+        """`weak` tells of which models the natural key counts as none, and why."""
+        self._weak = weak or {}
         self._specs = _by_concrete_label(schema)
         self._database = database
         self._plans: dict[str, Plan] = {}
@@ -311,7 +333,9 @@ class Plans:
         if plan is None:
             model = self._model(label)
             own = model._meta.label_lower
-            plan = self._plans.get(own) or Plan(model, self._specs.get(own), self)
+            plan = self._plans.get(own) or Plan(
+                model, self._specs.get(own), self, self._weak.get(own)
+            )
             self._plans[own] = self._plans[label] = plan
         return plan
 
@@ -329,8 +353,9 @@ class Plans:
         """Whether `field` is a pk that the same row need not have in the target."""
         if isinstance(field, AutoField):
             return True
-        spec = self._specs.get(concrete(field.model)._meta.label_lower)
-        if not field.primary_key or spec is None or not spec.has_natural_key:
+        label = concrete(field.model)._meta.label_lower
+        spec = self._specs.get(label)
+        if not field.primary_key or spec is None or not spec.has_natural_key or label in self._weak:
             return False
         parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key or ()))
         return all(part.hops or part.field not in ("pk", field.name) for part in parts)
@@ -359,6 +384,17 @@ def _similar(label: str) -> str:
     labels = [model._meta.label_lower for model in apps.get_models()]
     close = difflib.get_close_matches(label, labels, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
+    """The names of fields of the model's own table that are unique together, where none is null."""
+    yield ("pk",)
+    for field in model._meta.local_concrete_fields:
+        if field.unique:
+            yield (field.name,)
+    yield from model._meta.unique_together
+    for constraint in model._meta.total_unique_constraints:
+        yield constraint.fields
 
 
 def concrete(model: Any) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from itertools import groupby
-from operator import or_
+from operator import attrgetter, or_
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,11 +30,20 @@ MOST_SHAPES = 8
 """Of one model; past that its records have no shape worth knowing."""
 
 
+SPELLED = int | str | tuple[int | str | tuple[int | str | None, ...] | None, ...]
+"""How a reference may be spelled: an id, or a natural key. All of these can be hashed, and none is
+equal to another that means something else, as `1` and `true` are."""
+
+
 class ShapedColumn(NamedTuple):
     """A member of `fields`."""
 
     name: str
     plain: PlainColumn | None
+    hint: Any
+    """The type of the values."""
+    is_reference: bool = False
+    """Whether the values are references, spelled so that they can be hashed."""
 
 
 class Shape:
@@ -47,7 +56,9 @@ class Shape:
         self.label = label
         self.plan = plan
         self.columns = [
-            ShapedColumn(name, None if name in loose else _plain(plan, name, connection))
+            ShapedColumn(name, None, Any)
+            if name in loose
+            else _shaped_column(plan, name, connection)
             for name in names
         ]
 
@@ -58,14 +69,24 @@ class Shape:
     def loose_for(self, fields: Data) -> set[str]:
         """The names of the fields that must be loose for a record with these to have the shape."""
         return {
-            column.name
-            for column in self.columns
-            if column.plain is None or not _fits(fields[column.name], column.plain.hint)
+            column.name for column in self.columns if not _fits(fields[column.name], column.hint)
         }
 
     def fields_type(self) -> Any:
-        hints = [column.plain.hint if column.plain else Any for column in self.columns]
-        return _struct(self.label, [column.name for column in self.columns], hints, strict=True)
+        hints = [column.hint for column in self.columns]
+        return _struct(self.label, self.names, hints, strict=True)
+
+    def values(self, records: Sequence[Any]) -> Iterator[tuple[ShapedColumn, Sequence[Any]]]:
+        """The columns of records of this shape."""
+        rows = [msgspec.structs.astuple(record.fields) for record in records]
+        return zip(self.columns, zip(*rows, strict=True), strict=True)
+
+    def column(self, records: Sequence[Any], name: str) -> list[Any]:
+        """One column of records of this shape; nulls where they do not have it."""
+        if name not in self.names:
+            return [None] * len(records)
+        get = attrgetter(f"fields.f{self.names.index(name)}")
+        return list(map(get, records))
 
     def data(self, record: Any) -> Data:
         """The record of this shape as JSON has it."""
@@ -82,7 +103,18 @@ class Shape:
 def _json_of(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):
         return json.loads(bytes(value))
-    return value if value is None or isinstance(value, int | float | list | dict) else str(value)
+    if isinstance(value, list | tuple):
+        return list(map(unfrozen, value))
+    return value if value is None or isinstance(value, int | float | dict) else str(value)
+
+
+def unfrozen(value: Any) -> Any:
+    """A reference as JSON spells it, of one that can be hashed."""
+    return list(map(unfrozen, value)) if isinstance(value, tuple) else value
+
+
+Runs = list[list[Any]]
+"""The records of a chunk: runs of structs of one type, and of dictionaries."""
 
 
 class Reader:
@@ -93,77 +125,48 @@ class Reader:
         self._plans = plans
         self._connection = connection
         self._shapes: dict[type, Shape] = {}
-        self._types: dict[str, list[type]] = {}
-        """Record types by label, the last learned first."""
-        self._decoder: Any = None
-        self._decoder_of_one: Any = None
-        self._refuses_nul = connection.vendor == "postgresql"
+        self._decoder = Decoder(self._learned, self._refuses_nul)
+
+    @property
+    def _refuses_nul(self) -> bool:
+        return bool(self._connection.vendor == "postgresql")
 
     def shape_of(self, record: Any) -> Shape | None:
-        """The shape of what `records` gave; `None` for a dictionary."""
+        """The shape of a record; `None` for a head or a dictionary."""
         return self._shapes.get(type(record))
 
-    def records(self, phase: str) -> Iterator[list[Any]]:
-        """All records in runs, each of structs of one shape or of dictionaries."""
-        for chunk in self._chunks(phase):
-            has_nul = self._refuses_nul and b"\\u0000" in chunk
-            yield from _runs(self._singly(chunk) if has_nul else self._decoded(chunk))
+    def records(self, phase: str, is_wanted: Callable[[int], bool]) -> Iterator[Runs]:
+        """The records of each chunk whose number is wanted: structs of a shape, dictionaries."""
+        for number, chunk in enumerate(self._chunks(phase)):
+            if is_wanted(number):
+                yield self._decoder.runs(chunk)
 
-    def heads(self, needed: Callable[[Plan], Sequence[str]]) -> Iterator[list[Any]]:
-        """All records in runs, each of one type of `Head` or of dictionaries.
+    def heads(self, needed: Callable[[Plan], Sequence[str] | None]) -> Iterator[Runs]:
+        """The records of each chunk as heads, which have the pk, the keys and the fields needed.
 
-        They have their pk, their keys and the fields needed; those of unknown models come whole.
+        Where `needed` gives no list, they are structs of their shapes; those of unknown models are
+        dictionaries.
         """
-        heads = _Heads(self._plans, needed)
-        for chunk in self._chunks("read"):
-            yield from _runs(heads.of(chunk))
+        decoder = Decoder(partial(self._learned_head, needed), self._refuses_nul)
+        return map(decoder.runs, self._chunks("read"))
 
-    def _decoded(self, chunk: bytes) -> Iterable[Any]:
-        if self._decoder is None:
-            return self._singly(chunk)
+    def _learned_head(
+        self, needed: Callable[[Plan], Sequence[str] | None], data: Data, known: list[type]
+    ) -> type | None:
         try:
-            decoded: list[Any] = self._decoder.decode(chunk)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._singly(chunk)
-        return decoded
+            names = needed(self._plans[data["model"]])
+        except UnknownModelError:
+            return None
+        if names is None:
+            return self._learned(data, known)
+        return None if known else _head_type(data["model"], names)
 
-    def _singly(self, chunk: bytes) -> list[Any]:
-        return [self._one(raw) for raw in _each(chunk)]
-
-    def _one(self, raw: bytes) -> Any:
-        """One record as a struct if it has a shape that is known by now."""
-        if self._refuses_nul and b"\\u0000" in raw:
-            return _loads(raw)
-        try:
-            if self._decoder_of_one is not None:
-                return self._decoder_of_one.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        data = _loads(raw)
-        label = data.get("model") if isinstance(data, dict) else None
-        if not isinstance(label, str):
-            return data
-        for kind in self._types.get(label, ()):
-            try:
-                return msgspec.json.decode(raw, type=kind)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-        kind = self._learned(label, data)
-        if kind is not None:
-            self._types.setdefault(label, []).insert(0, kind)
-            newest = [kinds[0] for kinds in self._types.values()]
-            self._decoder, self._decoder_of_one = _decoders_of(newest)
-        return data
-
-    def _learned(self, label: str, data: Data) -> Any:
+    def _learned(self, data: Data, known: list[type]) -> type | None:
         """The type of records like this one; `None` where it would be of no use."""
-        fields = data.get("fields")
-        if not isinstance(fields, dict) or "references" in data:
+        label, fields = data["model"], data.get("fields")
+        if not isinstance(fields, dict) or "references" in data or len(known) == MOST_SHAPES:
             return None
-        known = self._types.get(label, ())
         names, loose = list(fields), set[str]()
-        if len(known) == MOST_SHAPES:
-            return None
         for shape in (self._shapes[kind] for kind in known):
             if shape.names == names:
                 loose = shape.loose_for(fields)
@@ -172,62 +175,91 @@ class Reader:
             shape = Shape(label, self._plans[label], names, loose, self._connection)
         except UnknownModelError:
             return None
-        kind = msgspec.defstruct(
-            "Record",
-            [
-                ("fields", shape.fields_type()),
-                ("pk", Any, None),
-                ("natural_key", Any, None),
-                ("references", None, None),
-            ],
-            tag_field="model",
-            tag=label,
-            gc=False,
-        )
+        kind = _record_type(shape)
         self._shapes[kind] = shape
         return kind
 
 
-class _Heads:
-    """Decodes no more of a record than its pk, its keys and a few fields."""
+Learn = Callable[[Data, list[type]], type | None]
+"""Makes a type for records like this one, beside those known for its label; `None` if it cannot."""
 
-    def __init__(self, plans: Plans, needed: Callable[[Plan], Sequence[str]]) -> None:
-        self._plans = plans
-        self._needed = needed
-        self._types: dict[str, Any] = {}
-        self._decoder: Any = None
-        self._decoder_of_one: Any = None
 
-    def of(self, chunk: bytes) -> Iterable[Any]:
+class Decoder:
+    """Decodes chunks into structs of types that are learned on the way."""
+
+    def __init__(self, learn: Learn, refuses_nul: bool) -> None:
+        self._learn = learn
+        self._refuses_nul = refuses_nul
+        self._types: dict[str, list[type]] = {}
+        """Types by label, the last learned first."""
+        self._many: Any = None
+        self._one: Any = None
+
+    def runs(self, chunk: bytes) -> Runs:
+        """The records of a chunk."""
+        has_nul = self._refuses_nul and b"\\u0000" in chunk
+        records = self._singly(chunk) if has_nul else self._at_once(chunk)
+        return [list(run) for _, run in groupby(records, key=type)]
+
+    def _at_once(self, chunk: bytes) -> list[Any]:
         try:
-            if self._decoder is not None:
-                return list(self._decoder.decode(chunk))
+            if self._many is not None:
+                return list(self._many.decode(chunk))
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-        return [self._one(raw) for raw in _each(chunk)]
+        return self._singly(chunk)
 
-    def _one(self, raw: bytes) -> Any:
-        for _ in range(2):
-            try:
-                if self._decoder_of_one is not None:
-                    return self._decoder_of_one.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass
-            if not self._learns(_loads(raw)):
-                break
-        return _loads(raw)
+    def _singly(self, chunk: bytes) -> list[Any]:
+        return [self._decoded(raw) for raw in _each(chunk)]
 
-    def _learns(self, data: Any) -> bool:
-        """Make the type of heads of this record's label, if that is a new one."""
-        label = data.get("model") if isinstance(data, dict) else None
-        if not isinstance(label, str) or label in self._types:
-            return False
+    def _decoded(self, raw: bytes) -> Any:
+        """One record as a struct if its type is known by now."""
+        if self._refuses_nul and b"\\u0000" in raw:
+            return _loads(raw)
         try:
-            self._types[label] = _head_type(label, self._needed(self._plans[label]))
-        except UnknownModelError:
-            return False
-        self._decoder, self._decoder_of_one = _decoders_of(self._types.values())
-        return True
+            if self._one is not None:
+                return self._one.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        data = _loads(raw)
+        label = data.get("model") if isinstance(data, dict) else None
+        if not isinstance(label, str):
+            return data
+        known = self._types.get(label, [])
+        for kind in known:
+            try:
+                return msgspec.json.decode(raw, type=kind)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        return self._first_of_its_kind(raw, label, data, known)
+
+    def _first_of_its_kind(self, raw: bytes, label: str, data: Data, known: list[type]) -> Any:
+        kind = self._learn(data, known)
+        if kind is None:
+            return data
+        self._types[label] = [kind, *known]
+        newest = reduce(or_, (kinds[0] for kinds in self._types.values()))
+        self._many = msgspec.json.Decoder(list[newest])  # type: ignore[valid-type]
+        self._one = msgspec.json.Decoder(newest)
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return data
+
+
+def _record_type(shape: Shape) -> type:
+    return msgspec.defstruct(
+        "Record",
+        [
+            ("fields", shape.fields_type()),
+            ("pk", Any, None),
+            ("natural_key", Any, None),
+            ("references", None, None),
+        ],
+        tag_field="model",
+        tag=shape.label,
+        gc=False,
+    )
 
 
 class Head(msgspec.Struct, gc=False):
@@ -237,12 +269,6 @@ class Head(msgspec.Struct, gc=False):
     pk: Any = None
     natural_key: Any = None
     references: Any = None
-
-    def value(self, name: str) -> Any:
-        """One of the fields; `None` where the record does not have it."""
-        number = self.fields.__struct_encode_fields__.index(name)
-        value = getattr(self.fields, f"f{number}")
-        return None if value is msgspec.UNSET else value
 
     def data(self) -> Data:
         """The record as JSON has it, without the fields that are not needed."""
@@ -267,13 +293,6 @@ def _head_type(label: str, names: Sequence[str]) -> Any:
     return msgspec.defstruct(
         "Head", [("fields", fields)], bases=(Head,), tag_field="model", tag=label, gc=False
     )
-
-
-def _decoders_of(kinds: Iterable[Any]) -> tuple[Any, Any]:
-    """What decodes an array of records of any of these types, told by their label, and one."""
-    union = reduce(or_, kinds)
-    many = msgspec.json.Decoder(list[union])  # type: ignore[valid-type]
-    return many, msgspec.json.Decoder(union)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -301,19 +320,24 @@ def _struct(label: str, names: list[str], hints: list[Any], *, strict: bool) -> 
     )
 
 
-def _plain(plan: Plan, name: str, connection: Any) -> PlainColumn | None:
-    column = plan.columns.get(name)
-    if column is None or column.reference is not None or name in plan.special:
-        return None
-    return plain_column(column.field, connection)
+def _shaped_column(plan: Plan, name: str, connection: Any) -> ShapedColumn:
+    column = (plan.columns | plan.many).get(name)
+    if column is None or name in plan.special:
+        return ShapedColumn(name, None, Any)
+    if name in plan.many:
+        return ShapedColumn(name, None, list[SPELLED], is_reference=True)
+    if column.reference is not None:
+        return ShapedColumn(name, None, SPELLED | None, is_reference=True)
+    plain = plain_column(column.field, connection)
+    return ShapedColumn(name, plain, plain.hint if plain else Any)
 
 
 def label_of(number: int, record: Any) -> str:
-    """The label of a head, or of the dictionary that is the record with this number.
+    """The label of a struct, or of the dictionary that is the record with this number.
 
     Raises `BackupSyntaxError` if it is no record.
     """
-    if isinstance(record, Head):
+    if isinstance(record, msgspec.Struct):
         return str(record.__struct_config__.tag)
     label = record.get("model") if isinstance(record, dict) else None
     if not isinstance(label, str) or not isinstance(record.get("fields"), dict):
@@ -322,10 +346,6 @@ def label_of(number: int, record: Any) -> str:
             place=Place(record=number),
         )
     return label
-
-
-def _runs(records: Iterable[Any]) -> Iterator[list[Any]]:
-    return (list(run) for _, run in groupby(records, key=type))
 
 
 def _each(chunk: bytes) -> Iterator[bytes]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+LOSSES = {"FNK301", "FNK302", "FNK306", "FNK307", "FNK311", "FNK312"}
+"""What a conversion may have let pass that the loader does not make good."""
 TOTALS = ("records", "created", "updated", "unchanged", "kept", "renumbered", "unknown_rows")
 
 
@@ -18,6 +20,8 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Leave out, and count, models and fields that the project no longer has."""
     null_keys: bool = False
     """Let a natural key with a null in it identify the one row that has it so."""
+    keep_generic: bool = False
+    """Let a generic reference to a row that the backup lacks keep its id, whatever has it now."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
     signals: bool = False
@@ -103,10 +107,21 @@ class RestoreReport(msgspec.Struct):
     """Wall time by phase."""
     generic_kept: int = 0
     """Generic references to rows that the backup does not hold; they keep their ids."""
+    weak_keys: dict[str, str] = {}
+    """Models whose natural keys do not tell their records apart, and why: they count as none."""
     format: str | None = None
     """What the backup was, in the words of `detect`; `None` where it was too damaged to tell."""
     conversion: Any = None
     """The `ConversionReport` of a backup that was converted first."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the backup says was restored."""
+        lost = self.left_out
+        if self.conversion is not None:
+            applied = self.conversion.policies_applied.keys() & LOSSES
+            lost = lost or applied or self.conversion.salvaged or self.conversion.records_dropped
+        return not lost
 
     @property
     def created(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -25,10 +26,12 @@ is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
 T = TypeVar("T")
 
 
-class Fate(Enum):
+class Fate(IntEnum):
     """What becomes of a record's row."""
 
     CREATED = auto()
+    CHECKED = auto()
+    """It is created, and nothing is wrong with the record."""
     RENUMBERED = auto()
     """Created under another pk than in the backup."""
     MATCHED = auto()
@@ -36,9 +39,12 @@ class Fate(Enum):
     UNCHANGED = auto()
     """It is an existing row, and nothing in it differs."""
 
-    @property
-    def exists(self) -> bool:
-        return self in (Fate.MATCHED, Fate.UNCHANGED)
+
+CREATED, CHECKED, UNCHANGED = (
+    bytes([fate]) for fate in (Fate.CREATED, Fate.CHECKED, Fate.UNCHANGED)
+)
+EXISTING = bytes([Fate.MATCHED, Fate.UNCHANGED])
+"""The fates of rows that exist."""
 
 
 class Missing(Enum):
@@ -46,17 +52,87 @@ class Missing(Enum):
     """The row is new and its pk will be reserved before anything is written."""
     MATCH = auto()
     """Which row it is depends on which rows others are."""
+    OWN = auto()
+    """The row is new, and its pk will be the one that its record says."""
     VALUE = auto()
     """The record does not have the field."""
     UNIQUE = auto()
     """More than one row has the key."""
 
 
+class RecordNumbers:
+    """The number of each row's record; those that follow each other take no room."""
+
+    def __init__(self) -> None:
+        self._rows, self._records = array("Q"), array("Q")
+        """Where the numbers do not go on by one, and with what."""
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> int:
+        at = bisect_right(self._rows, row) - 1
+        return self._records[at] + row - self._rows[at]
+
+    def extend(self, number: int, count: int) -> None:
+        """Add rows for so many records that follow each other, the first with this number."""
+        if not self._rows or self._records[-1] + self._length - self._rows[-1] != number:
+            self._rows.append(self._length)
+            self._records.append(number)
+        self._length += count
+
+
+class FewPks:
+    """Pks of rows of which most have none that is known: it takes a byte to say why."""
+
+    _WHY = (Missing.MATCH, Missing.PK, Missing.OWN)
+    _KNOWN = len(_WHY)
+
+    def __init__(self) -> None:
+        self._why = bytearray()
+        self._known: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._why)
+
+    def __getitem__(self, number: int) -> Any:
+        why = self._why[number]
+        return self._known[number] if why == self._KNOWN else self._WHY[why]
+
+    def __setitem__(self, number: int, pk: Any) -> None:
+        if pk in self._WHY:
+            self._why[number] = self._WHY.index(pk)
+        else:
+            self._why[number] = self._KNOWN
+            self._known[number] = pk
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
+
+    def extend(self, why: Sequence[Missing]) -> None:
+        self._why.extend(map(self._WHY.index, why))
+
+    def fill(self, first: int, why: Missing) -> None:
+        """Say the same of all rows from this one on."""
+        self._why[first:] = bytes([self._WHY.index(why)]) * (len(self) - first)
+
+
 class BackupRows:
     """What must be known of a model's records while others are read: one entry per record."""
 
-    def __init__(self, plan: Plan, kept_fields: Sequence[str], *, is_lean: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        kept_fields: Sequence[str] = (),
+        *,
+        is_lean: bool = False,
+        are_first: bool = False,
+    ) -> None:
         self.plan = plan
+        self.are_first = are_first
+        """Whether the table is empty: then hardly more is kept of lean rows than how many there
+        are."""
         self.is_lean = is_lean
         """Whether nothing refers to these rows. They are decided as they are read, and `keys`,
         `uniques`, `by_key`, `by_old_pk` and, where no pk is kept, `old_pks` stay empty."""
@@ -64,16 +140,19 @@ class BackupRows:
         """Of lean rows: the natural keys that could only be made when all records were known."""
         self.new_pks: Iterator[Any] = iter(())
         """Of lean rows: the reserved pks, drawn when rows are written."""
-        self.record_numbers = array("Q")
+        self.record_numbers = RecordNumbers()
         self.keys: list[Key | None] = []
         """The natural key as the backup spells it; `None` where it has none or cannot be made."""
         self.old_pks: list[Any] = []
         """The pk in the backup, comparable; `None` where the record has none."""
         self.uniques: list[Any] = []
         """The value of the column that identifies rows without natural key."""
-        self.pks: list[Any] = []
-        """The pk in the target, `Missing.PK` or `Missing.MATCH`."""
-        self.fates: list[Fate] = []
+        self.pks: list[Any] | FewPks = FewPks() if is_lean and are_first else []
+        """The pk in the target, or one of `Missing`."""
+        self.highest_own = 0
+        """The highest of the pks for which `Missing.OWN` stands."""
+        self.fates = bytearray()
+        """A `Fate` for each."""
         self.by_key: dict[Key, int] = {}
         self.by_old_pk: dict[Any, int] = {}
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
@@ -112,11 +191,35 @@ class BackupRows:
 
     def enter_many(self, number: int, count: int) -> None:
         """Add rows for so many records that follow each other, the first with this number."""
-        self.record_numbers.extend(range(number, number + count))
+        self.record_numbers.extend(number, count)
         self.pks.extend([Missing.MATCH] * count)
-        self.fates.extend([Fate.CREATED] * count)
-        if self.keeps_pks or not self.is_lean:
+        self.fates.extend(bytes([Fate.CREATED]) * count)
+        if not self.is_lean:
             self.old_pks.extend([None] * count)
+
+    def keep_old_pks(self, first: int, pks: Sequence[Any]) -> None:
+        """Of lean rows that cannot be decided all at once."""
+        self.old_pks.extend([None] * (first - len(self.old_pks)))
+        self.old_pks[first:] = pks
+
+    def create(self, first: int, why: Missing) -> None:
+        """Let the rows from this one on be new, without a pk that is known."""
+        if isinstance(self.pks, FewPks):
+            self.pks.fill(first, why)
+        else:
+            self.pks[first:] = [why] * (len(self.pks) - first)
+
+    def are_decided(self, first: int) -> bool:
+        """Whether it is known of the rows from this one on which they are."""
+        return all(self.pks[number] is not Missing.MATCH for number in range(first, len(self)))
+
+    def exists(self, number: int) -> bool:
+        """Whether a row is one that exists."""
+        return self.fates[number] in EXISTING
+
+    def all_are(self, first: int, count: int, fates: bytes) -> bool:
+        """Whether so many rows from the first one have one of these fates."""
+        return not self.fates[first : first + count].translate(None, fates)
 
     def key_of(self, number: int) -> Key | None:
         """The natural key of a row that is not decided yet."""

@@ -8,7 +8,7 @@ from fastnk.django import findings as codes
 from fastnk.django.backup import Record
 from fastnk.django.directory import DanglingError, Directory, Row, refusal
 from fastnk.django.findings import Findings
-from fastnk.django.plan import Column, Reference, UnknownModelError
+from fastnk.django.plan import Column, Plan, Reference, UnknownModelError
 from fastnk.django.rows import InBackup, InDatabase, Missing
 from fastnk.django.values import REFUSALS, Inside, as_in_json, converted, refuse_unfit
 from fastnk.schema import GenericRelation
@@ -292,13 +292,31 @@ class Translator:
         else:
             values[name] = PkOf(row, record.plan.columns[name].field)
 
+    def _keep_loose(self, record: Record, name: str, plan: Plan, raw: Any) -> None:
+        """Let an id that no record has go on referring to nothing; note where it cannot."""
+        pk = plan.pk_value(raw)
+        self._directory.loose_ids[plan.label].add(pk)
+        rows = self._directory.backup(plan)
+        if not rows or self._findings.keeps_generic:
+            return
+        if pk in self._directory.existing(plan).pks:
+            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
+            what = (
+                f"the backup {who}, and in the database it is some {plan.label}"
+                " (--on-generic keep: it may be)"
+            )
+            record.note(self._findings, codes.DANGLING, what, field=name, value=raw)
+
     def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
         """The row meant by an object id, as far as the backup knows it."""
         try:
             plan = self._directory.plans[self._generic_label(record, generic)]
             if isinstance(raw, list):
                 return self._find(record, generic.object_id, Reference(plan.label, None), raw)
-            return self._directory.in_backup_by_id(Reference(plan.label, None), raw)
+            row = self._directory.in_backup_by_id(Reference(plan.label, None), raw)
+            if row is None:
+                self._keep_loose(record, generic.object_id, plan, raw)
+            return row
         except (DanglingError, UnknownModelError, *REFUSALS):
             return None  # of the content type itself its own column tells
 

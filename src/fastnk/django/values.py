@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -127,6 +129,19 @@ def comparable(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     return value if type(value).__hash__ is not None else repr(value)
+
+
+def in_column(field: Field[Any, Any], value: Any) -> Any:
+    """The comparable form of what a column holds; an object of a type that only its field knows
+    is compared by what the field puts into the column."""
+    if type(value) not in _KNOWN:
+        with contextlib.suppress(*REFUSALS):
+            value = field.get_prep_value(value)
+    return comparable(value)
+
+
+_KNOWN = {type(None), bool, bytes, date, datetime, Decimal, dict, float, int, list, memoryview}
+_KNOWN |= {str, time, timedelta, tuple, UUID}
 
 
 def as_in_json(value: Any) -> Any:

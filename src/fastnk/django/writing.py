@@ -16,18 +16,13 @@ from django.utils import timezone
 
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
-from fastnk.django.copying import CopyStream
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import comparable, stored
+from fastnk.django.streams import Stream
+from fastnk.django.values import comparable, converted, in_column, stored
 from fastnk.errors import RestoreError
-
-try:
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-except ImportError:  # no driver for PostgreSQL
-    is_psycopg3 = False
 
 
 class Change(NamedTuple):
@@ -61,7 +56,8 @@ def changes(directory: Directory, table: Table) -> list[Change]:
     for at, (pk, wanted) in enumerate(zip(map(comparable, pks), wanted_rows, strict=True)):
         columns, before, added, removed = {}, {}, {}, {}
         for name, value, present in zip(names, wanted, held[pk], strict=True):
-            if value is not Missing.VALUE and _differs(value, present):
+            field = plan.columns[name].field
+            if value is not Missing.VALUE and _differs(field, value, present):
                 columns[name], before[name] = value, present
         for name, of_rows in table.many.items():
             row_wanted = of_rows[at]
@@ -81,7 +77,7 @@ def changes(directory: Directory, table: Table) -> list[Change]:
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, database: str, stream: CopyStream) -> None:
+    def __init__(self, directory: Directory, database: str, stream: Stream) -> None:
         self._directory = directory
         self._database = database
         self._connection = connections[database]
@@ -90,10 +86,14 @@ class Writer:
     def pks(self, table: Table) -> list[Any]:
         """The pks of new rows, those of lean ones drawn now."""
         rows = table.rows
-        return [
-            next(rows.new_pks) if pk is Missing.PK and rows.is_lean else pk
-            for pk in (rows.pks[number] for number in table.numbers)
-        ]
+        pks = [rows.pks[number] for number in table.numbers]
+        if rows.is_lean:
+            for at, pk in enumerate(pks):
+                if pk is Missing.PK:
+                    pks[at] = next(rows.new_pks)
+                elif pk is Missing.OWN:
+                    pks[at] = converted(table.plan.pk, table.old_pks[at])
+        return pks
 
     def insert(self, table: Table, pks: list[Any]) -> None:
         """Insert new rows into the model's own table, and what their many fields hold."""
@@ -121,7 +121,7 @@ class Writer:
                 self._update_columns(plan, names, group)
         for name in plan.many:
             self._unlink(plan, name, [key for one in batch for key in one.removed.get(name, ())])
-        # From here on a COPY may be open, and no other statement can be made.
+        # From here on rows may be under way, and no other statement can be made.
         for name, column in plan.many.items():
             links = [
                 (change.row.pk, target) for change in batch for target in change.added.get(name, ())
@@ -152,22 +152,15 @@ class Writer:
     def _insert(
         self, model: Any, path: str, columns: dict[Any, Sequence[Any]], is_prepared: bool
     ) -> None:
-        if is_prepared and self._connection.vendor == "postgresql" and is_psycopg3:
-            into = f"COPY {self._table(model)} ({self._names(columns)}) FROM STDIN"
-            self._stream.write(into, path, zip(*columns.values(), strict=True))
+        if is_prepared:
+            quote = self._connection.ops.quote_name
+            names = [quote(field.column) for field in columns]
+            table = quote(model._meta.db_table)
+            self._stream.write(path, table, names, list(columns.values()))
             return
         self._stream.end()
         with _named(path):
-            if is_prepared:
-                self._insert_many(model, columns)
-            else:
-                self._insert_by_django(model, columns)
-
-    def _insert_many(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
-        places = ", ".join(["%s"] * len(columns))
-        into = f"INSERT INTO {self._table(model)} ({self._names(columns)}) VALUES ({places})"
-        with self._connection.cursor() as cursor:
-            cursor.executemany(into, list(zip(*columns.values(), strict=True)))
+            self._insert_by_django(model, columns)
 
     def _insert_by_django(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
         """Insert rows of fields that write SQL of their own around their values."""
@@ -186,12 +179,6 @@ class Writer:
         for chunk in chunks(rows, max(1, self._connection.ops.bulk_batch_size(fields, rows))):
             # raw: no `pre_save`, which would set the times of now and move files
             query._insert(chunk, fields=fields, using=self._database, raw=True)
-
-    def _table(self, model: Any) -> str:
-        return str(self._connection.ops.quote_name(model._meta.db_table))
-
-    def _names(self, columns: dict[Any, Sequence[Any]]) -> str:
-        return ", ".join(self._connection.ops.quote_name(field.column) for field in columns)
 
     def _link(self, column: ManyColumn, path: str, links: list[tuple[Any, Any]]) -> None:
         of_records = self._directory.links(column)
@@ -229,10 +216,10 @@ class Writer:
         return case
 
 
-def _differs(value: Any, other: Any) -> bool:
+def _differs(field: Any, value: Any, other: Any) -> bool:
     if type(value) is type(other) and value == other and type(value) in (str, int, bool):
         return False
-    return bool(comparable(value) != comparable(other))
+    return bool(in_column(field, value) != in_column(field, other))
 
 
 def _default(field: Any) -> Any:

@@ -9,6 +9,7 @@ import django
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.functions import Lower
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
@@ -291,6 +292,92 @@ class FriendlyKeeper(Keeper):
 
     class Meta:
         proxy = True
+
+
+class Dot:
+    """Two of them are never equal, and look alike."""
+
+    def __init__(self, x: int, y: int) -> None:
+        self.x, self.y = x, y
+
+    def __repr__(self) -> str:
+        return "a dot"
+
+
+class DotField(models.CharField):
+    """Its values are objects that only the field knows."""
+
+    def to_python(self, value: Any) -> Any:
+        return Dot(*map(int, value.split())) if isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return f"{value.x} {value.y}" if isinstance(value, Dot) else value
+
+
+class Draft(models.Model):
+    """Without a key, and in a circle with its versions, which refer to it by a text."""
+
+    dot = DotField(max_length=20)
+    latest = models.ForeignKey("Version", models.SET_NULL, null=True)
+
+
+class Version(models.Model):
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.CharField(max_length=50)
+    of = GenericForeignKey()
+
+
+class Label(models.Model):
+    """A natural key that does not tell rows apart."""
+
+    thing = models.IntegerField()
+    text = models.CharField(max_length=20)
+
+    def natural_key(self) -> Key:
+        return (self.thing,)
+
+
+class Ancestry(models.Model):
+    """A natural key that is no use without a database."""
+
+    name = models.CharField(max_length=20)
+    parent = models.ForeignKey("self", models.CASCADE, null=True)
+
+    def natural_key(self) -> Key:
+        return tuple(Ancestry.objects.filter(pk=self.pk).values_list("name", flat=True))
+
+
+class Slot(models.Model):
+    """What the database keeps unique or in order, in every way."""
+
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    day = models.DateField(null=True)
+    post = models.CharField(max_length=20)
+    guest = models.OneToOneField(Keeper, models.CASCADE, null=True, related_name="+")
+    is_open = models.BooleanField(default=False)
+    sign = models.CharField(max_length=20, null=True)
+    begin = models.IntegerField(default=1)
+    end = models.IntegerField(default=2, null=True)
+
+    class Meta:
+        unique_together = (("keeper", "day"),)
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["post"], condition=models.Q(is_open=True), name="one_open_slot_per_post"
+            ),
+            models.UniqueConstraint(Lower("sign"), name="sign_in_any_case"),
+            models.CheckConstraint(
+                name="begin_before_end",
+                **{
+                    "condition" if django.VERSION >= (5, 1) else "check": models.Q(
+                        begin__lt=models.F("end")
+                    )
+                },
+            ),
+        ]
 
 
 class SecretField(models.TextField):
