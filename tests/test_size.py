@@ -22,6 +22,7 @@ from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FindingsError
 from fastnk.infer import infer
+from fastnk.lanes import Cutter
 from fastnk.planning import Planner
 from fastnk.schema import Schema
 from fastnk.source import Source, split_records
@@ -144,6 +145,20 @@ def test_salvage_of_a_file_with_a_hole_beyond_4_gib(tmp_path: Path) -> None:
         assert (loss.start, loss.end) == (len(BEFORE), length - len(BEHIND))
         records = list(split_records(source))
     assert records == [keeper(1), keeper(2, 1), keeper(3, 77)]
+
+
+def test_backup_in_which_no_cut_is_found_is_not_read_at_once() -> None:
+    """Its records begin in two ways, so that where one begins cannot be guessed."""
+    odd = b'{"pk": %d, "model": "zoo.keeper", "fields": {"name": "n%d", "mentor": null}}'
+    records = (odd % (pk, pk) for pk in range(10, 250_000))
+    data = BEFORE + b",".join([*records, keeper(2, 1)]) + b"]"
+    with Source(data) as source:
+        cutter = Cutter(source, len(data))
+        assert list(cutter.pieces() or ()) == []
+        assert cutter.gave_up
+    one, two = (LegacyBackupConverter(SCHEMA, jobs=jobs).convert_bytes(data) for jobs in (1, 2))
+    assert one == two
+    assert one.endswith(b'"mentor": ["n1"]}}]')
 
 
 @pytest.mark.skipif(not VAST, reason="takes minutes")

@@ -8,6 +8,7 @@ from typing_extensions import disjoint_base
 _Finding = tuple[int, int, int, str, str | None, str | None, str | None]
 
 DEFAULT_MAX_RECORD: int
+MAX_MODELS: int
 PADDING: int
 """Bytes that must follow a piece and may be overwritten."""
 
