@@ -235,12 +235,18 @@ def test_legacy_backup_with_keys(edms: Path, restored: Any) -> None:
     assert any("make_version" in one for one in found["receivers"])
 
 
-@pytest.mark.parametrize("name", ["natural", "expected"])
-def test_natural_backup(edms: Path, restored: Any, name: str) -> None:
-    backup = json.loads((edms / f"{name}.json").read_bytes())
-    found = restored(name, ignore_nonexistent=True)
+def test_natural_backup_with_the_pks_that_django_loses(edms: Path, restored: Any) -> None:
+    """A state is told by its code, which is its pk and in no field."""
+    state = "workflows.documentstate"
+    backup = json.loads((edms / "expected.json").read_bytes())
+    legacy = json.loads((edms / "legacy.truncated.json").read_bytes() + b"]")
+    backup = [one for one in backup if one["model"] != state]
+    states = [one for one in legacy if one["model"] == state]
+    (edms / "whole.json").write_text(json.dumps(states + backup))
+    found = restored("whole")
     assert counts_hold(found)
-    assert spelled(of_models(found["dump"], backup)) == spelled(of_models(backup, backup))
+    backup += [{"model": state, "fields": one["fields"]} for one in states]
+    assert spelled(of_models(found["dump"], backup)) == spelled(backup)
 
 
 @pytest.mark.parametrize(("name", "salvage"), [("mixed", False), ("polluted", True)])
