@@ -106,6 +106,14 @@ class Postgres:
             self._run("postgres", f"CREATE DATABASE {alias} TEMPLATE {template}")
         self._use(alias, alias)
 
+    def make(self, name: str) -> dict[str, str]:
+        """The settings of an empty database, made anew."""
+        self._run("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self._run("postgres", f"CREATE DATABASE {name}")
+        socket = str(self._server.get_postmaster_info().socket_dir)
+        engine = "django.db.backends.postgresql"
+        return {"ENGINE": engine, "NAME": name, "USER": "postgres", "HOST": socket}
+
     def stop(self) -> None:
         for role in ROLES:
             close(f"postgres_{role}")

@@ -408,3 +408,15 @@ def test_objects_without_equality_in_a_circle_are_found_again(new: str) -> None:
     assert restored(new, *records).unchanged == 3
     records[1]["fields"]["dot"] = "4 4"
     assert restored(new, *records).updated == 0
+
+
+def test_records_that_need_what_needs_a_circle(new: str) -> None:
+    put(new, zoo.Draft, id=1, dot=zoo.Dot(0, 0))
+    records = [
+        record("zoo.vote", 1, verdict=1),
+        record("zoo.verdict", 1, draft=1, text="good"),
+        record("zoo.draft", 1, dot="1 2", latest=5),
+        record("zoo.version", 5, content_type=["zoo", "draft"], object_id="1"),
+    ]
+    assert restored(new, *records).created == 4
+    assert restored(new, *records).unchanged == 4

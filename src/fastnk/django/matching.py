@@ -60,10 +60,10 @@ class Matcher:
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)
             settle_in_order(waiting, self)
-            self._settle_circles([entry for entry in contents if entry.row.pk is Missing.MATCH])
-            left = [entry for entry in waiting if entry.row.pk is Missing.MATCH]
-            settle_in_order(left, self)
-            self._refuse_circles(left)
+            while circles := _circles(waiting := _undecided(waiting)):
+                self._settle_circles(circles)
+                settle_in_order(_undecided(waiting), self)
+            self._refuse_circles(waiting)
 
     def match_lean(self, lean: Lean) -> None:
         """Decide for lean rows as far as each of them tells by itself."""
@@ -375,6 +375,27 @@ class Matcher:
         for entry in waiting:
             if entry.row.pk is Missing.MATCH:
                 self._refuse(entry.row, codes.NO_KEY, "which row this is depends on itself")
+
+
+def _undecided(waiting: list[Waiting]) -> list[Waiting]:
+    return [entry for entry in waiting if entry.row.pk is Missing.MATCH]
+
+
+def _circles(left: list[Waiting]) -> list[ByContent]:
+    """The records without keys that need each other; if they can be told, those alone that need
+    nothing else that is not decided."""
+    contents = [entry for entry in left if isinstance(entry, ByContent)]
+    users: dict[InBackup, list[InBackup]] = defaultdict(list)
+    for entry in contents:
+        for row in entry.needs:
+            users[row].append(entry.row)
+    blocked = {entry.row for entry in left if not isinstance(entry, ByContent)}
+    open_rows = deque(blocked)
+    while open_rows:
+        new = set(users[open_rows.popleft()]) - blocked
+        blocked |= new
+        open_rows.extend(new)
+    return [entry for entry in contents if entry.row not in blocked] or contents
 
 
 def _part(value: Any) -> Any:

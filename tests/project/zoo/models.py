@@ -330,6 +330,17 @@ class Version(models.Model):
     of = GenericForeignKey()
 
 
+class Verdict(models.Model):
+    """Told by its draft, which is in a circle."""
+
+    draft = models.OneToOneField(Draft, models.CASCADE)
+    text = models.CharField(max_length=20)
+
+
+class Vote(models.Model):
+    verdict = models.ForeignKey(Verdict, models.CASCADE)
+
+
 class Label(models.Model):
     """A natural key that does not tell rows apart."""
 
