@@ -76,3 +76,8 @@ def test_never_says_100_percent(done: int) -> None:
 
 def test_without_a_total() -> None:
     assert describe("keys", 3_000_000, None, 2.0, "MB") == "keys     3 MB  2 MB/s"
+
+
+def test_small_amounts_and_phases_that_read_nothing() -> None:
+    assert "0.2 of 0.4 MB" in describe("index", 200_000, 400_000, 1.0, "MB")
+    assert describe("constraints", 0, None, 2.0, "MB") == "constraints"

@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import cache
 from math import nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from django.test.utils import CaptureQueriesContext
 import fastnk
 from fastnk.cli import main
 from fastnk.convert import Policies
+from fastnk.django import backend
 from fastnk.django.loader import Loader
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport
 from fastnk.errors import (
@@ -1194,6 +1196,25 @@ def test_unified_restore_of_every_format(old: str, new: str, legacy_file: Path) 
     assert report.created == 0
     expected = {label: told for label, told in by_keys(old).items() if label in report.models}
     assert told_of(lines, by_keys(new)) == told_of(lines, expected)
+
+
+def test_progress_tells_every_phase(new: str, legacy_file: Path) -> None:
+    phases: dict[str, int] = {}
+    manager = fastnk.UnifiedRestoreManager(
+        SCHEMA,
+        database=new,
+        policies=KEEP_GENERIC,
+        progress=lambda phase, done, total: phases.setdefault(phase, len(phases)),
+    )
+    manager.restore_any_format(legacy_file)
+    names = ("index", "read", "match", "check", "write", "constraints", "commit")
+    assert [name for name in phases if name in names] == list(names)
+
+
+def test_engine_that_restores_do_not_know_is_refused() -> None:
+    mysql = SimpleNamespace(vendor="mysql", alias="old", display_name="MySQL")
+    with pytest.raises(UsageError, match='PostgreSQL and SQLite; the database "old" is MySQL'):
+        backend.refuse_others(mysql)
 
 
 def test_id_behind_a_natural_head_is_not_taken_for_one_of_the_target(new: str) -> None:

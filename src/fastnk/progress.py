@@ -60,12 +60,13 @@ def describe(phase: str, done: int, total: int | None, seconds: float, unit: str
     speed = done / scale / seconds if seconds else 0.0
     pace = f"  {speed:,.0f} {unit}/s" if speed >= 1 else ""
     if not total:
-        return f"{phase:<8} {done / scale:,.0f} {unit}{pace}"
+        return f"{phase:<8} {done / scale:,.0f} {unit}{pace}" if done else phase
     # Never 100 %: as long as this is drawn, there is work left.
     share = min(done / total, 0.99)
     full = int(share * BAR_WIDTH)
     bar = "#" * full + "." * (BAR_WIDTH - full)
-    amount = f"{done / scale:,.0f} of {total / scale:,.0f} {unit}"
+    digits = 1 if total < scale else 0
+    amount = f"{done / scale:,.{digits}f} of {total / scale:,.{digits}f} {unit}"
     left = f"  {_clock((total - done) / scale / speed)} left" if pace and done < total else ""
     return f"{phase:<8} [{bar}] {share:4.0%}  {amount}{pace}{left}"
 

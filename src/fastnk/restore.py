@@ -101,7 +101,13 @@ class UnifiedRestoreManager:
             verify=verify,
             signals=signals,
         )
-        self._loader = Loader(self._schema, database, dry_run=dry_run, options=options)
+        self._loader = Loader(
+            self._schema,
+            database,
+            dry_run=dry_run,
+            options=options,
+            begin=None if progress is None else lambda phase: progress(phase, 0, None),
+        )
         self._encoding = encoding
         self._make_converter = partial(
             LegacyBackupConverter,

@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, QuerySet
 
-from fastnk.errors import LockedError, RestoreError
+from fastnk.errors import LockedError, RestoreError, UsageError
 
 LOCK = int.from_bytes(b"fastnk", "big")
 """The number of PostgreSQL's advisory lock; it holds for one database."""
@@ -32,6 +32,19 @@ KEEPALIVES = {
     "tcp_user_timeout": 60_000,
 }
 """Options of libpq, without which a dead connection hangs for hours."""
+
+
+RESTORED_INTO = ("postgresql", "sqlite")
+
+
+def refuse_others(connection: Any) -> None:
+    """Raise `UsageError` for an engine whose locks and transactions a restore does not know."""
+    if connection.vendor not in RESTORED_INTO:
+        raise UsageError(
+            f'fastnk restores into PostgreSQL and SQLite; the database "{connection.alias}" is'
+            f" {connection.display_name}",
+            remedy="fastnk convert --style django --order dependencies, then manage.py loaddata",
+        )
 
 
 def keep_alive(connection: Any) -> None:

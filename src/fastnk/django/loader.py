@@ -58,10 +58,13 @@ class Loader:
         *,
         dry_run: bool = False,
         options: RestoreOptions | None = None,
+        begin: Callable[[str], None] | None = None,
     ) -> None:
-        """Raises `UsageError` for an alias that the project does not have."""
+        """`begin` is told the phases in which the backup is not read. Raises `UsageError` for an
+        alias that the project does not have, or an engine that restores do not know."""
         self.schema = schema
         self.options = options or RestoreOptions()
+        self.begin = begin or (lambda phase: None)
         self._database = database
         self.dry_run = dry_run
         try:
@@ -71,6 +74,7 @@ class Loader:
             raise UsageError(
                 f'the project has no database "{database}"', remedy=f"one of: {known}"
             ) from None
+        backend.refuse_others(self._connection)
 
     @property
     def target(self) -> RestoreTarget:
@@ -111,6 +115,7 @@ class Loader:
                 done = restore.run(confirm)
                 if not self.dry_run and done.created + done.updated:
                     ledger.note(self._connection, token, name)
+                    self.begin("commit")
                 report = done  # from here on only COMMIT can fail
             return done
         except IntegrityError as error:
@@ -217,6 +222,7 @@ class _Restore:
                 sinks = _Sinks(self._directory, self._target.database, stream, self._options)
                 self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
+        self._loader.begin("constraints")
         with self._phase("constraints"):
             self._finish()
 
@@ -241,6 +247,7 @@ class _Restore:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
         with self._phase("read"):
             self._survey()
+        self._loader.begin("match")
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
