@@ -561,7 +561,8 @@ def test_array_is_a_list_in_a_key_and_a_text_in_a_field(arrays: Arrays) -> None:
     """Which is why a key made of one is not traced."""
     (route,), (tour,) = arrays.natural["arrays.route"], arrays.natural["arrays.tour"]
     assert tour["fields"]["route"] == ["north", json.loads(route["fields"]["stops"])]
-    called = {label for label, one in arrays.schema.models.items() if one.natural_key_method}
+    models = arrays.schema.models.items()
+    called = {label for label, one in models if one.natural_key_method and "arrays." in label}
     assert called == set(KEYS_OF_ARRAYS)
 
 

@@ -359,8 +359,13 @@ class _Scanner:
             while place < limit:
                 token = _TRACKED.search(self._window, place - self._base)
                 if token is None or self._is_torn(token):
-                    if not self._read_on(self._base + len(self._window) + 1):
-                        return None if opened or token else self._base + len(self._window)
+                    end = self._base + len(self._window)
+                    if token is None:
+                        place = end
+                    elif end >= limit:
+                        return None
+                    if not self._read_on(end + 1):
+                        return None if opened or token else end
                     continue
                 place = self._base + token.end()
                 mark = token[0][0]
