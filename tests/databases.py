@@ -89,6 +89,7 @@ class Postgres:
     def make_template(self, name: str) -> None:
         """A template with all tables."""
         self._run("postgres", f"CREATE DATABASE {name}")
+        close("postgres_old")
         self._use("postgres_old", name)
         migrate("postgres_old")
         close("postgres_old")
