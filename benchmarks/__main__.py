@@ -73,7 +73,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")
     add("--memory-rows", type=int, default=2_000_000, help="rows, for the limit of memory")
     add("--runs", type=int, default=5, help="of fastnk and copies, beside rivals")
-    add("--slow-runs", type=int, default=3, help="of the rivals, and as backups grow")
+    add("--slow-runs", type=int, default=2, help="of the rivals, and as backups grow")
     add("--seed", type=int, default=1)
     add("--data", type=Path, default=ROOT / "benchmarks" / "data", help="folder for backups")
     add("--results", type=Path, default=ROOT / "benchmarks", help="folder for the results")
