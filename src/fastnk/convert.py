@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
@@ -412,12 +411,7 @@ class Conversion:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def write(self, sink: Sink) -> ConversionReport:
@@ -431,12 +425,9 @@ class Conversion:
         with self._keeping():
             while not self._is_settled:
                 sink.restart()
-                written = 0
                 records = self._in_arrays(self._spliced("splice"), between)
-                for data in itertools.chain([before], records, [behind]):
+                for data in self._counted(itertools.chain([before], records, [behind])):
                     sink.write(data)
-                    written += len(data)
-                self.report.bytes_written = written
         self._end_phase("splice")
         self._refuse_findings()
         return self.report
@@ -464,7 +455,7 @@ class Conversion:
         if not self._is_settled and (self._findings or self._may_change()):
             self.write(NoSink())
         with self._keeping():
-            yield from self._timed(self._spliced(phase))
+            yield from self._timed(self._counted(self._spliced(phase)))
         if not self._is_settled:  # there are findings, whose places are still to be told
             self.write(NoSink())
         self._refuse_findings()
@@ -472,6 +463,13 @@ class Conversion:
     def _may_change(self) -> bool:
         """Whether a pass may show that the next one gives another output, or only findings."""
         return set(self._policies.values()) != {"error"}
+
+    def _counted(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        written = 0
+        for block in blocks:
+            written += len(block)
+            yield block
+        self.report.bytes_written = written
 
     def _timed(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         while True:
@@ -712,21 +710,18 @@ class Conversion:
 
     def _spliced(self, phase: str) -> Iterator[bytes | memoryview]:
         """One pass over the backup; behind it is known whether it was the last that was needed."""
-        report, progress = self.report, self._converter._progress
-        written = 0
+        progress = self._converter._progress
         jobs = 1 if self._is_in_turns or len(self._log) == 1 else self._converter._jobs
         lanes = [SpliceLane(self._source, self._indexer) for _ in lanes_for(jobs)]
         for done in in_order(lanes, loaded(self._source, self._log), jobs):
             if not self._findings:
-                written += len(done.result)
                 yield done.result
             prints = lanes[done.number].splicer.take_prints()
             if not self._is_audited:
                 self._keys.add(prints)
             if progress is not None:
-                progress(phase, done.task.end, report.bytes_read)
+                progress(phase, done.task.end, self.report.bytes_read)
         if not self._is_settled:
-            report.bytes_written = written
             self._settle([lane.splicer for lane in lanes])
 
     def _settle(self, splicers: list[Splicer]) -> None:
