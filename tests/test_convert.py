@@ -350,6 +350,27 @@ def test_any_number_of_jobs_and_any_memory_gives_the_same(
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
+@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES))
+def test_a_small_backup_in_memory_gives_the_same(
+    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str
+) -> None:
+    backup = spelling.write([*data.records, *data.keys])
+    converter = LegacyBackupConverter(data.schema, policies=Policies(**policies), style=style)
+
+    def to_file() -> bytes:
+        output = io.BytesIO()
+        converter.convert_to_natural_keys(backup, output)
+        return output.getvalue()
+
+    outcomes = []
+    for way in (to_file, lambda: converter.convert_bytes(backup)):
+        try:
+            outcomes.append((way(), None))
+        except FindingsError as error:
+            outcomes.append((None, findings_of(error.findings)))
+    assert outcomes[0] == outcomes[1]
+
+
 @given(
     backups(),
     spellings(),

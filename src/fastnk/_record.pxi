@@ -277,8 +277,6 @@ cdef class RecordReader(Walker):
 
     # -- one record --
 
-    # -- one record --
-
     @cython.final
     cdef Text span(self, size_t start, size_t end) noexcept nogil:
         cdef Text text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
-from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splicer
+from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splicer, repeated
 from fastnk.audit import Audit
 from fastnk.errors import (
     BackupSyntaxError,
@@ -35,7 +35,7 @@ from fastnk.lanes import (
 from fastnk.output import Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Planner, Style
 from fastnk.schema import Schema
-from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
+from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain
 
 if TYPE_CHECKING:
     from fastnk.scan import Loss
@@ -188,6 +188,7 @@ class LegacyBackupConverter:
         self._key_tables = planner.key_tables
         self._keys = tuple(keys)
         self._policies = policies or Policies()
+        self._policies_by_name = msgspec.structs.asdict(self._policies)
         self._style: Style = style
         self._order = order
         self._salvage = salvage
@@ -200,6 +201,13 @@ class LegacyBackupConverter:
         self._spill_folder = _temporary_folder() if memory_limit else b"."
         self._block_size = block_size
         self._progress = progress
+        further = (self._keys, order, salvage, encoding, memory_limit, progress, self._key_tables)
+        self._is_plain = (
+            block_size >= BLOCK_SIZE
+            and not any(further)
+            and "drop" not in self._policies_by_name.values()
+        )
+        """Whether nothing is asked for but the conversion itself."""
 
     def convert_to_natural_keys(
         self, backup: Backup, output: Output | TemporarySink
@@ -231,10 +239,35 @@ class LegacyBackupConverter:
 
     def convert_bytes(self, data: bytes) -> bytes:
         """Convert a backup in memory. Raises as `convert_to_natural_keys` does."""
+        if self._is_plain and len(data) <= PIECE_SIZE and is_plain(data):
+            converted = self._converted_at_once(data)
+            if converted is not None:
+                return converted
         with self._open(data) as source:
             sink = MemorySink()
             self._convert(source, sink)
             return sink.value()
+
+    def _converted_at_once(self, data: bytes) -> bytes | None:
+        """A small backup in two strokes of the core, for jobs that convert many; `None` where there
+        is anything to be told of it, which is left to a `Conversion`."""
+        indexer = Indexer(
+            self._plan, policies=self._policies_by_name, django_style=self._style == "django"
+        )
+        try:
+            indexer.feed(data)
+            indexer.finish()
+        except BackupSyntaxError:
+            return None
+        pks, keys = indexer.take_prints()
+        if indexer.take_findings() or repeated(pks):
+            return None
+        splicer = Splicer(indexer)
+        converted = bytes(splicer.splice(data, 0, indexer.take_log(), 0, 0))
+        splicer.finish()
+        if splicer.again or splicer.take_findings() or repeated(keys + splicer.take_prints()):
+            return None
+        return converted
 
     def _open(self, backup: Backup) -> Source:
         return Source(

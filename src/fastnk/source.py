@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastnk.envelope import Envelope
     from fastnk.layout import Layout
 
-__all__ = ["Backup", "Progress", "Source", "name_of", "rereadable", "split_records"]
+__all__ = ["Backup", "Progress", "Source", "is_plain", "name_of", "rereadable", "split_records"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a phase, the bytes done and, where it is known, the bytes in all."""
@@ -38,6 +38,16 @@ HEAD_BYTES = 1 << 12
 """What is looked at to tell whether a backup is a plain file of records."""
 _RECORD = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"|\{\s*\Z')
 _SALVAGEABLE = frozenset(("FNK200", "FNK203", "FNK204", "FNK205", "FNK206"))
+
+
+def is_plain(head: bytes) -> bool:
+    """Whether a backup begins as a plain file of records does, or might."""
+    start = head[:64].lstrip()
+    if head[257:262] == b"ustar":
+        return False
+    if start[:1] == b"{":
+        return _RECORD.match(start) is not None
+    return start[:1] in (b"", b"[") and b"\0" not in head[:4]
 
 
 class Source:
@@ -80,7 +90,8 @@ class Source:
         self._layout: Layout | None = None
         """Of a backup that is more than a plain file of records."""
         try:
-            if salvage or encoding is not None or not self._is_one or not self._is_plain():
+            is_asked = salvage or encoding is not None or not self._is_one
+            if is_asked or not is_plain(self.peek(0, HEAD_BYTES)):
                 layout = self._make_layout()
                 if salvage and not layout.is_clean and not layout.records:
                     raise self._hopeless(layout)
@@ -105,16 +116,6 @@ class Source:
         """Close what was opened here; a file object of the caller is put back where it stood."""
         for file in self._files:
             file.close()
-
-    def _is_plain(self) -> bool:
-        """Whether it begins as a plain file of records does, or might."""
-        head = self.peek(0, HEAD_BYTES)
-        start = head[:64].lstrip()
-        if head[257:262] == b"ustar":
-            return False
-        if start[:1] == b"{":
-            return _RECORD.match(start) is not None
-        return start[:1] in (b"", b"[") and b"\0" not in head[:4]
 
     def _make_layout(self, *, scanned: bool = False, guess: bool = False) -> Layout:
         from fastnk.encodings import named
