@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from fastnk._core import Indexer, Splicer, first_member, first_record
+from fastnk.opening import PageBuffer
 from fastnk.source import Source
 
 PIECE_SIZE = 1 << 20
@@ -186,7 +187,7 @@ class IndexLane:
         self._source = source
         self._size = size
         self._is_array = is_array
-        self._buffer = bytearray()
+        self._buffer = PageBuffer()
 
     def work(self, piece: Piece, /) -> bool:
         start, end = piece
@@ -301,7 +302,7 @@ class SpliceLane:
     def __init__(self, source: Source, indexer: Indexer) -> None:
         self.splicer = Splicer(indexer)
         self._source = source
-        self._buffer = bytearray()
+        self._buffer = PageBuffer()
 
     def work(self, task: Segment | Loaded, /) -> memoryview:
         if isinstance(task, Loaded):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import mmap
 import os
 import re
 import stat
@@ -18,6 +19,23 @@ from fastnk.errors import MissingExtraError, SourceError, UsageError
 
 CHUNK_BYTES = 1 << 18
 """What is read at once of a file that is not read in blocks."""
+
+
+class PageBuffer:
+    """Memory to read into, which starts where a page does.
+
+    A large `bytearray` starts 16 bytes behind such a place, and there processors of AMD take what a
+    system copies from its cache at a third of their speed: https://sourceware.org/PR30994
+    """
+
+    def __init__(self) -> None:
+        self._view = memoryview(b"")
+
+    def room(self, length: int) -> memoryview:
+        """So many bytes of it, until more are asked for."""
+        if len(self._view) < length:
+            self._view = memoryview(mmap.mmap(-1, length))
+        return self._view[:length]
 
 
 class BackupFile(Protocol):
@@ -74,7 +92,7 @@ class OpenFile:
 
     def blocks(self, size: int) -> Iterator[memoryview]:
         """All of it, in blocks of this size; each is valid until the next one is asked for."""
-        buffer = memoryview(bytearray(size))
+        buffer = PageBuffer().room(size)
         try:
             self.stream.seek(self.start)
             while length := _fill(self.stream, buffer):
@@ -84,9 +102,9 @@ class OpenFile:
 
     def chunks(self) -> Iterator[bytes]:
         done = 0
-        buffer = bytearray(CHUNK_BYTES)
-        while length := self.read_at(done, memoryview(buffer)):
-            yield bytes(memoryview(buffer)[:length])
+        buffer = PageBuffer().room(CHUNK_BYTES)
+        while length := self.read_at(done, buffer):
+            yield bytes(buffer[:length])
             done += length
 
     def file(self) -> BinaryIO:

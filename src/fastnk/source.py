@@ -16,6 +16,7 @@ from fastnk.opening import (
     BackupFile,
     MemoryFile,
     OneBackup,
+    PageBuffer,
     files_of,
     name_of,
     opened,
@@ -260,7 +261,7 @@ class Source:
 
     def _laid_out(self) -> Iterator[memoryview]:
         assert self._layout is not None
-        buffer = memoryview(bytearray(self.block_size))
+        buffer = PageBuffer().room(self.block_size)
         filled = 0
         for chunk in self._layout.chunks():
             rest = memoryview(chunk)
@@ -275,19 +276,16 @@ class Source:
         if filled:
             yield buffer[:filled]
 
-    def read(self, start: int, end: int, buffer: bytearray) -> memoryview:
-        """The bytes from `start` to `end` and `PADDING` others, in `buffer`, which grows as it
-        must; for a backup that has a `size`. Any number of threads may read at once, each with a
-        buffer of its own.
+    def read(self, start: int, end: int, buffer: PageBuffer) -> memoryview:
+        """The bytes from `start` to `end` and `PADDING` others, in `buffer`; for a backup that has
+        a `size`. Any number of threads may read at once, each with a buffer of its own.
 
         Raises `SourceError` when reading fails, when the backup ends before `end`, or when the
         bytes are not those of the first pass.
         """
         size = self.block_size
         first, last = start // size, -(-end // size)
-        if len(buffer) < (last - first) * size + PADDING:
-            buffer += bytes((last - first) * size + PADDING - len(buffer))
-        view = memoryview(buffer)
+        view = buffer.room((last - first) * size + PADDING)
         for number in range(first, last):
             block = view[(number - first) * size : (number - first + 1) * size]
             length = self._file.read_at(number * size, block)
