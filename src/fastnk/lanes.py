@@ -15,7 +15,7 @@ from fastnk._core import Indexer, Splicer, first_member, first_record
 from fastnk.opening import PageBuffer
 from fastnk.source import Source
 
-PIECE_SIZE = 1 << 20
+PIECE_SIZE = 1 << 19
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
 nothing, short enough that those of all threads stay in the cache."""
 
