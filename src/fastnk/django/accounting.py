@@ -16,7 +16,7 @@ from fastnk.django.plan import RIGHTS, Plan
 from fastnk.django.report import Difference, ModelCounts, Privilege, RestoreOptions
 from fastnk.django.rows import EXISTING, Fate, InBackup
 from fastnk.django.values import as_in_json, as_text
-from fastnk.django.writing import Change, changes
+from fastnk.django.writing import Change
 
 FLAGS = ("is_superuser", "is_staff")
 
@@ -47,19 +47,20 @@ class Accounts:
                     what = f"{len(pks)} of {name}, as a new row"
                     self._privilege(InBackup(table.rows, number), what)
 
-    def matched(self, table: Table) -> None:
+    def matched(self, table: Table, changes: list[Change]) -> None:
         """Count rows that exist; those in which nothing is to change are done with."""
         counts = self.models[table.plan.label]
-        for change in changes(self._directory, table):
-            if not change:
-                counts.unchanged += 1
-            elif self._options.on_existing == "keep":
-                counts.kept += 1
-            else:
-                counts.updated += 1
+        counts.unchanged += len(table.numbers) - len(changes)
+        fates, done = table.rows.fates, set(table.numbers)
+        if self._options.on_existing == "keep":
+            counts.kept += len(changes)
+        else:
+            counts.updated += len(changes)
+            done.difference_update(change.row.number for change in changes)
+            for change in changes:
                 self._look_at(table.plan, change)
-                continue
-            change.row.rows.fates[change.row.number] = Fate.UNCHANGED
+        for number in done:
+            fates[number] = Fate.UNCHANGED
 
     def count_unknown(self) -> None:
         """Count the rows of the database that the backup does not know."""

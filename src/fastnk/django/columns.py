@@ -22,7 +22,7 @@ from django.db import models
 from django.db.models import Field, JSONField
 
 from fastnk.django.rows import Missing
-from fastnk.django.values import converted, integer_range, refuse_unfit
+from fastnk.django.values import converted, from_json, integer_range, refuse_unfit
 
 Values = Sequence[Any]
 
@@ -229,7 +229,7 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
     encode = json.JSONEncoder().encode
 
     def python(values: Values) -> Values:
-        return list(map(json.loads, map(bytes, values)))
+        return list(map(from_json, map(bytes, values)))
 
     def as_it_stands(values: Values) -> Values:
         return [null if raw == b"null" else str(raw, "utf-8") for raw in map(bytes, values)]
@@ -239,7 +239,7 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
         return [known[raw] if raw in known else spell(raw) for raw in map(bytes, values)]
 
     def spell(raw: bytes) -> str:
-        text = encode(msgspec.json.decode(raw))
+        text = encode(from_json(raw))
         if len(known) < MANY_TEXTS:
             known[raw] = text
         return text

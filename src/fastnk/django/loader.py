@@ -292,9 +292,10 @@ class _Restore:
         self._accounts.created(table)
 
     def _check_matched(self, table: Table) -> None:
-        self._uniques.look(table)
+        changed = changes(self._directory, table)
+        self._uniques.look(table, changed)
         checks.look(table, self._findings)
-        self._accounts.matched(table)
+        self._accounts.matched(table, changed)
 
     def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
         """Translate all records but those with the fates `done`, and pass them on in batches.

@@ -18,6 +18,7 @@ import msgspec
 
 from fastnk.django.columns import PlainColumn, plain_column
 from fastnk.django.plan import Plan, Plans, UnknownModelError
+from fastnk.django.values import from_json
 from fastnk.errors import BackupSyntaxError, Place
 
 Chunks = Callable[[str], Iterable[bytes]]
@@ -102,7 +103,7 @@ class Shape:
 
 def _json_of(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):
-        return json.loads(bytes(value))
+        return from_json(bytes(value))
     if isinstance(value, list | tuple):
         return list(map(unfrozen, value))
     return value if value is None or isinstance(value, int | float | dict) else str(value)
@@ -215,13 +216,13 @@ class Decoder:
     def _decoded(self, raw: bytes) -> Any:
         """One record as a struct if its type is known by now."""
         if self._refuses_nul and b"\\u0000" in raw:
-            return _loads(raw)
+            return from_json(raw)
         try:
             if self._one is not None:
                 return self._one.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-        data = _loads(raw)
+        data = from_json(raw)
         label = data.get("model") if isinstance(data, dict) else None
         if not isinstance(label, str):
             return data
@@ -356,13 +357,6 @@ def _each(chunk: bytes) -> Iterator[bytes]:
         # What Python's own JSON has and the standard has not: NaN, half of a surrogate pair.
         raws = [json.dumps(data).encode() for data in json.loads(chunk)]
     return map(bytes, raws)
-
-
-def _loads(text: bytes) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return json.loads(text)
 
 
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])

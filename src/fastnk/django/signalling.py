@@ -61,7 +61,7 @@ class Sender:
 
     def updated(self, plan: Plan, changes: list[Change], write: Callable[[], None]) -> None:
         """Change rows, with signals around."""
-        by_pk = {change.row.pk: change for change in changes if change}
+        by_pk = {change.row.pk: change for change in changes}
         rows = QuerySet(plan.model, using=self._database).filter(pk__in=by_pk)
         instances = list(rows)
         for instance in instances:

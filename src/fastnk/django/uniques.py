@@ -17,6 +17,7 @@ from fastnk.django.plan import CalledKey, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.writing import Change
 
 
 class Unique(NamedTuple):
@@ -43,12 +44,17 @@ class UniqueColumns:
         self._repeats = Repeats()
         self._uniques: dict[str, list[Unique]] = {}
 
-    def look(self, table: Table) -> None:
-        """Note the rows whose values other rows of the database have."""
+    def look(self, table: Table, changes: Sequence[Change] | None = None) -> None:
+        """Note the rows whose values other rows of the database have. Where all of them exist,
+        `changes` says in which of them there will be other values than now."""
         for unique in self._uniques_in(table):
             values = _values(table, unique)
             self._repeats.add((table.plan.label, unique), values)
-            if not self._directory.existing(table.plan).is_empty:
+            if changes is not None:
+                new = {one.row.number for one in changes if unique.needed & one.columns.keys()}
+                pairs = zip(table.numbers, values, strict=True)
+                values = [value if number in new else None for number, value in pairs]
+            if any(values) and not self._directory.existing(table.plan).is_empty:
                 self._compare(table, unique, values)
 
     def find_repeated(self) -> bool:

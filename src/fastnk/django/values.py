@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
@@ -142,6 +143,14 @@ def in_column(field: Field[Any, Any], value: Any) -> Any:
 
 _KNOWN = {type(None), bool, bytes, date, datetime, Decimal, dict, float, int, list, memoryview}
 _KNOWN |= {str, time, timedelta, tuple, UUID}
+
+
+def from_json(text: bytes) -> Any:
+    """What `json.loads` makes of it, mostly in a fraction of the time."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json.loads(text)
 
 
 def as_in_json(value: Any) -> Any:

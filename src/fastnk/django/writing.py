@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connections
@@ -37,41 +40,36 @@ class Change(NamedTuple):
     removed: dict[str, dict[Any, Any]]
     """Many-to-many field to the links that are to go: their pks, and the pks they lead to."""
 
-    def __bool__(self) -> bool:
-        return bool(self.columns or self.added or self.removed)
-
 
 def changes(directory: Directory, table: Table) -> list[Change]:
-    """Per record what differs from its row; all of them are matched."""
+    """What is to change in the rows of a table, which all exist; those that stay have no entry."""
     plan = table.plan
     existing = directory.existing(plan)
     names = [name for name in table.columns if name in plan.columns and name != plan.pk.name]
     pks = [table.rows.pks[number] for number in table.numbers]
-    held = existing.some(pks, [plan.columns[name].field.attname for name in names])
-    links = {name: existing.links(plan.many[name], pks) for name in table.many}
-    result = []
-    wanted_rows = (
-        zip(*(table.columns[name] for name in names), strict=True) if names else [()] * len(pks)
-    )
-    for at, (pk, wanted) in enumerate(zip(map(comparable, pks), wanted_rows, strict=True)):
-        columns, before, added, removed = {}, {}, {}, {}
-        for name, value, present in zip(names, wanted, held[pk], strict=True):
-            field = plan.columns[name].field
-            if value is not Missing.VALUE and _differs(field, value, present):
-                columns[name], before[name] = value, present
-        for name, of_rows in table.many.items():
-            row_wanted = of_rows[at]
-            if row_wanted is None:
-                continue
-            linked = links[name][pk]
-            if missing := [value for value in row_wanted if comparable(value) not in linked]:
-                added[name] = missing
-            keep = set(map(comparable, row_wanted))
-            if surplus := {link: value for value, link in linked.items() if value not in keep}:
-                removed[name] = surplus
+    found: dict[int, Change] = {}
+
+    def of(at: int) -> Change:
         row = InBackup(table.rows, table.numbers[at])
-        result.append(Change(row, columns, before, added, removed))
-    return result
+        return found.setdefault(at, Change(row, {}, {}, {}, {}))
+
+    held = existing.some(pks, [plan.columns[name].field.attname for name in names])
+    columns_held = zip(*(held[comparable(pk)] for pk in pks), strict=True)
+    for name, present in zip(names, columns_held, strict=True):
+        values = table.columns[name]
+        for at in _differing(plan.columns[name].field, values, present):
+            of(at).columns[name], of(at).before[name] = values[at], present[at]
+    for name, of_rows in table.many.items():
+        links = existing.links(plan.many[name], pks)
+        for at, (pk, wanted) in enumerate(zip(pks, of_rows, strict=True)):
+            if wanted is None:
+                continue
+            linked, keep = links[comparable(pk)], set(map(comparable, wanted))
+            if missing := [value for value in wanted if comparable(value) not in linked]:
+                of(at).added[name] = missing
+            if surplus := {link: value for value, link in linked.items() if value not in keep}:
+                of(at).removed[name] = surplus
+    return [found[at] for at in sorted(found)]
 
 
 class Writer:
@@ -216,10 +214,30 @@ class Writer:
         return case
 
 
+def _differing(field: Any, values: Sequence[Any], present: Sequence[Any]) -> Iterable[int]:
+    """Where a column is to hold something else than it does."""
+    kinds = [*map(type, values)]
+    if set(kinds) <= _PLAIN and kinds == [*map(type, present)] and [*values] == [*present]:
+        return ()
+    pairs = enumerate(zip(values, present, strict=True))
+    return (at for at, (value, other) in pairs if _differs(field, value, other))
+
+
 def _differs(field: Any, value: Any, other: Any) -> bool:
-    if type(value) is type(other) and value == other and type(value) in (str, int, bool):
+    kind = type(value)
+    if (
+        kind is type(other)
+        and value == other
+        and (kind in _PLAIN or (kind in _JSON and repr(value) == repr(other)))
+    ):
         return False
-    return bool(in_column(field, value) != in_column(field, other))
+    return value is not Missing.VALUE and in_column(field, value) != in_column(field, other)
+
+
+_PLAIN = {bool, date, datetime, Decimal, float, int, str, type(None), UUID}
+"""Values of one of these types are the same where they are equal."""
+_JSON = {dict, list}
+"""These may differ though Python says that they are equal: true is not 1."""
 
 
 def _default(field: Any) -> Any:
