@@ -54,6 +54,15 @@ def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
     assert restored(new, changed[1], options=ERROR).unchanged == 1
 
 
+def test_in_json_true_is_not_one_and_order_does_not_matter(new: str) -> None:
+    restored(new, vault("a", data={"x": 1, "y": [True]}))
+    assert restored(new, vault("a", data={"y": [True], "x": 1.0})).unchanged == 1
+    for data in ({"x": True, "y": [True]}, {"x": True, "y": [1]}, [], {}, {"x": "1"}):
+        assert restored(new, vault("a", data=data)).updated == 1
+        assert repr(rows(zoo.Vault, new).get().data) == repr(data)
+        assert restored(new, vault("a", data=data)).unchanged == 1
+
+
 def test_rows_that_the_backup_does_not_know_are_counted(new: str) -> None:
     restored(new, vault("a"), vault("b"))
     report = restored(new, vault("b"), vault("c"))
