@@ -210,7 +210,11 @@ def test_over_rows_that_own_the_pks(old: str, new: str, backup: list[Record]) ->
     assert report.models["zoo.keeper"].updated == 1
 
 
-def test_twice_changes_nothing_the_second_time(new: str, backup: list[Record]) -> None:
+@pytest.mark.parametrize("most_read", [0, 50_000])
+def test_twice_changes_nothing_the_second_time(
+    new: str, backup: list[Record], most_read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastnk.django.rows.MOST_READ", most_read)
     load(new, backup)
     before = tables(new)
     again = load(new, backup)

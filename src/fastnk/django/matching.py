@@ -8,7 +8,7 @@ key, pk or content holds pks of other rows wait until those are decided.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastnk.django import findings as codes
@@ -32,6 +32,20 @@ from fastnk.django.waiting import (
 )
 
 
+class Claims(dict[str, dict[Any, int]]):
+    """By label and comparable pk: the record that has the row. Made of what is decided when it is
+    first asked for, because lean rows can mostly do without."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def __missing__(self, label: str) -> dict[Any, int]:
+        pks = enumerate(self._directory.backup(self._directory.plans[label]).pks)
+        claims = {comparable(pk): number for number, pk in pks if not isinstance(pk, Missing)}
+        self[label] = claims
+        return claims
+
+
 class Matcher:
     """Fills in `pks` and `fates` of all rows that the backup holds."""
 
@@ -44,7 +58,7 @@ class Matcher:
         self._translator = Translator(directory, findings, connection)
         # What is wrong with fields is for the check of all records to say, once pks are known.
         self._quiet_translator = Translator(directory, Findings(None), connection)
-        self._claims: dict[str, dict[Any, int]] = defaultdict(dict)
+        self._claims = Claims(directory)
         self._look_alikes = LookAlikes(directory, [])
         self.shared_pks: dict[InBackup, InBackup] = {}
         """New rows whose pk will be that of another new row."""
@@ -72,12 +86,15 @@ class Matcher:
             return
         if lean.pks:
             rows.keep_old_pks(lean.first, lean.pks)
+        existing = self._directory.existing(rows.plan)
+        by_key = existing.with_keys(lean.keys)
+        by_unique = existing.with_uniques(lean.uniques)
         for at, key in enumerate(lean.keys):
             row = InBackup(rows, lean.first + at)
             if key is not None:
-                self.match_by_key(row, key)
+                self._match_by_key(row, key, by_key)
             elif lean.uniques and lean.uniques[at] is not Missing.VALUE:
-                self.match_by_unique(row, lean.uniques[at])
+                self._match_by_unique(row, lean.uniques[at], by_unique)
             else:
                 self._match_by_pk_alone(row)
 
@@ -102,11 +119,18 @@ class Matcher:
 
     def match_by_key(self, row: InBackup, key: Key) -> None:
         """Match by the natural key as the target spells it."""
+        self._match_by_key(row, key, self._directory.existing(row.rows.plan).by_key)
+
+    def _match_by_key(self, row: InBackup, key: Key, existing: Mapping[Key, Any]) -> None:
         plan = row.rows.plan
-        pk = None if Missing.PK in key else self._directory.existing(plan).by_key.get(key)
+        pk = None if Missing.PK in key else existing.get(key)
         if pk is Missing.UNIQUE:
             what = "more than one row of the database has this natural key"
             self._refuse(row, codes.AMBIGUOUS_KEY, what, plan.key.spell(key) if plan.key else key)
+        elif pk is not None and row.rows.is_lean and plan.label not in self._claims:
+            # No other key leads to the row, and of lean records with one key the survey tells.
+            row.rows.pks[row.number] = pk
+            row.rows.fates[row.number] = Fate.MATCHED
         elif pk is not None:
             self._claim(row, pk)
         elif plan.pk_kind is PkKind.OWN:
@@ -120,7 +144,11 @@ class Matcher:
         """Match by the comparable value of the column that identifies rows."""
         plan = row.rows.plan
         column = plan.columns[plan.unique or plan.unique_relation or ""]
-        pk = self._directory.existing(plan).by_value(column.field.attname).get(value)
+        by_value = self._directory.existing(plan).by_value(column.field.attname)
+        self._match_by_unique(row, value, by_value)
+
+    def _match_by_unique(self, row: InBackup, value: Any, existing: Mapping[Any, Any]) -> None:
+        pk = existing.get(value)
         if pk is not None:
             self._claim(row, pk)
             return

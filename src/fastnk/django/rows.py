@@ -9,8 +9,9 @@ from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
-from django.db import connections
+from django.db import connections, models
 from django.db.models import QuerySet
 
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
@@ -22,6 +23,18 @@ BATCH = 1000
 COMPOSITE_BATCH = 500
 """The same of rows that a statement names by composite pks: to a database without row values that
 is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
+
+MOST_READ = 50_000
+"""Rows of a table whose keys are all read, be there records with them or not."""
+
+_FOUND_BY: dict[Any, set[type]] = {
+    models.CharField: {str},
+    models.EmailField: {str},
+    models.IntegerField: {int},
+    models.SlugField: {str},
+    models.UUIDField: {UUID},
+}
+"""Types of fields by whose values rows can be found, and of the values."""
 
 T = TypeVar("T")
 
@@ -292,9 +305,52 @@ class ExistingRows:
         form = self.plan.key
         if isinstance(form, CalledKey):
             return _index((key, pk) for pk, key in self._called_keys(form))
-        lookups = [part.lookup for part in form.parts] if form else []
-        rows = self.query.values_list("pk", *lookups).iterator()
+        return self._keys_in([self.query])
+
+    def with_keys(self, keys: Iterable[Key | None]) -> dict[Key, Any]:
+        """Natural key to pk, or to `Missing.UNIQUE`, of all rows that have one of these keys."""
+        known = [key for key in keys if key is not None]
+        for position, part in enumerate(self.plan.key.parts if self.plan.key else ()):
+            values = [key[position] for key in known]
+            if self._can_be_found(part.lookup, values):
+                return self._keys_in(self._chosen(part.lookup, values))
+        return self.by_key
+
+    def with_uniques(self, values: Sequence[Any]) -> dict[Any, Any]:
+        """Comparable value of the plan's unique field to pk, of all rows that have one of these."""
+        name = self.plan.unique
+        if name is None:
+            return {}
+        known = [value for value in values if value is not Missing.VALUE]
+        if self._can_be_found(name, known):
+            return _index(
+                found
+                for query in self._chosen(name, known)
+                for found in query.values_list(name, "pk")
+            )
+        return self.by_value(self.plan.columns[name].field.attname)
+
+    def _can_be_found(self, name: str, values: Sequence[Any]) -> bool:
+        """Whether the database quickly finds the rows of a large table by values of a field."""
+        column = self.plan.columns.get(name)
+        if column is None or not column.field.unique:
+            return False
+        kinds = _FOUND_BY.get(type(column.field), set())
+        return kinds.issuperset(map(type, values)) and self._is_large
+
+    def _chosen(self, name: str, values: Iterable[Any]) -> Iterator[QuerySet[Any]]:
+        """The rows that have one of these values."""
+        for chunk in chunks(values, rows_per_statement(self.plan, self._database)):
+            yield self.query.filter(**{f"{name}__in": chunk})
+
+    def _keys_in(self, queries: Iterable[QuerySet[Any]]) -> dict[Key, Any]:
+        lookups = [part.lookup for part in self.plan.key.parts] if self.plan.key else []
+        rows = (row for query in queries for row in query.values_list("pk", *lookups).iterator())
         return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+
+    @cached_property
+    def _is_large(self) -> bool:
+        return bool(self.query[MOST_READ:].exists())
 
     def keys_of(self, form: CalledKey, pks: Iterable[Any]) -> Iterator[tuple[Any, Key]]:
         """Pk and natural key, made by the method, of the rows with these pks."""
