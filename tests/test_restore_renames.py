@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -18,7 +19,6 @@ from fastnk.django.introspect import schema_from_apps
 from fastnk.errors import FindingsError
 from fastnk.renames import RenameError, Renames, parse_renames
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema
-from tests import databases
 from tests import zoo as backups
 from tests.project.zoo import models as zoo
 from tests.test_restore import (
@@ -142,7 +142,9 @@ def test_whole_zoo_under_other_names(engine: str, new: str, young: list[Record])
     assert '"zoo.' not in text
     assert '"zoo"' not in text
     held = {one["model"] for one in json.loads(data)}
-    names = {key: new for key, new in RENAMES.items() if key.rpartition(".")[0] in {*held, "park", ""}}
+    names = {
+        key: new for key, new in RENAMES.items() if key.rpartition(".")[0] in {*held, "park", ""}
+    }
     report = restore(data, database=new, renames=names)
     assert expected(young, by_keys(new)) == expected(young, by_keys(old))
     assert report.records == len(young)
@@ -151,3 +153,278 @@ def test_whole_zoo_under_other_names(engine: str, new: str, young: list[Record])
     again = restore(data, database=new, renames=names)
     assert counts(again) == (0, 0, len(young), 0)
     assert tables(new) == before
+
+
+# Several ways to be referred to
+
+
+def vault(name: str, **fields: Any) -> Record:
+    return {"model": "zoo.safe", "natural_key": [name], "fields": {"name": name, **fields}}
+
+
+SAFE = {
+    "zoo.safe": "zoo.vault",
+    "zoo.safe.tiny": "zoo.vault.small",
+    "zoo.safe.label": "zoo.vault.code",
+}
+
+
+def test_rows_that_nothing_refers_to(new: str) -> None:
+    """Read as structs, many at once, and in more than one shape."""
+    schema = schema_from_apps()
+    records = [vault(str(number), tiny=number, label=str(number)) for number in range(300)]
+    records += [vault(str(number), tiny=number) for number in range(300, 400)]
+    report = fastnk.restore(as_bytes(records), schema, database=new, renames=SAFE)
+    assert report.created == 400
+    assert report.renamed == {
+        "zoo.safe -> zoo.vault": 400,
+        "zoo.safe.tiny -> zoo.vault.small": 400,
+        "zoo.safe.label -> zoo.vault.code": 300,
+    }
+    assert {row.name: (row.small, row.code) for row in rows(zoo.Vault, new)} == {
+        str(number): (number, str(number) if number < 300 else None) for number in range(400)
+    }
+    report = fastnk.restore(as_bytes(records), schema, database=new, renames=SAFE, verify=True)
+    assert counts(report) == (0, 0, 400, 0)
+
+
+def test_fields_that_exchange_their_names(new: str) -> None:
+    names = {"zoo.vault.code": "zoo.vault.name", "zoo.vault.name": "zoo.vault.code"}
+    record_of = {"model": "zoo.vault", "natural_key": ["a"], "fields": {"code": "a", "name": "b"}}
+    report = fastnk.restore(as_bytes([record_of]), schema_from_apps(), database=new, renames=names)
+    assert report.created == 1
+    row = rows(zoo.Vault, new).get()
+    assert (row.name, row.code) == ("a", "b")
+
+
+def test_ids_that_others_own_follow_under_new_names(engine: str, new: str) -> None:
+    backups.soil(new)
+    before = rows(zoo.Memo, new).count()
+    records = [
+        record("park.note", 11, text="first"),
+        record("park.note", 12, text="second", above=11),
+    ]
+    names = {"park.note": "zoo.memo", "park.note.above": "zoo.memo.parent"}
+    report = restore(as_bytes(records), database=new, renames=names)
+    assert counts(report) == (2, 0, 0, 2)
+    assert rows(zoo.Memo, new).get(text="second").parent.text == "first"
+    assert rows(zoo.Memo, new).count() == before + 2
+    assert counts(restore(as_bytes(records), database=new, renames=names)) == (0, 0, 2, 0)
+
+
+def test_permission_of_a_model_without_records(new: str) -> None:
+    """Nothing but a natural key names the model."""
+    group = keyed("auth.group", "g", name="g", permissions=[["view_beast", "park", "beast"]])
+    names = {"park.beast": "zoo.animal"}
+    report = restore(as_bytes([group]), database=new, renames=names)
+    assert report.renamed == {"park.beast -> zoo.animal": 0}
+    permission = rows(Group, new).get().permissions.get()
+    assert permission == rows(Permission, new).get(codename="view_animal")
+    assert permission.name == "Can view animal"
+
+
+def test_own_permissions_of_a_model_keep_their_codenames(new: str) -> None:
+    kind = rows(ContentType, new).get(app_label="zoo", model="animal")
+    put(new, Permission, id=9000, codename="feed_beast", name="May feed", content_type_id=kind.pk)
+    own = keyed(
+        "auth.permission",
+        *("feed_beast", "park", "beast"),
+        codename="feed_beast",
+        name="May feed",
+        content_type=["park", "beast"],
+    )
+    report = restore(as_bytes([own]), database=new, renames={"park.beast": "zoo.animal"})
+    assert counts(report) == (0, 0, 1, 0)
+
+
+def test_models_that_text_names(new: str) -> None:
+    """A generic relation whose model is a label in a text field."""
+    models = SCHEMA.models | {
+        "zoo.event": Model(
+            generic_relations={
+                "thing": GenericRelation(
+                    label="text", object_id="uuid", labels={"a pal": "zoo.keeper"}
+                )
+            }
+        ),
+        "zoo.sensor": Model(),
+    }
+    schema = Schema.of(models)
+    names = {"park.gauge": "zoo.sensor"}
+    for number, text in enumerate(("park.gauge", "Park.Gauge", "a pal", "words"), start=1):
+        uuid = str(UUID(int=number))
+        target = [record("park.gauge", uuid, serial=text)]
+        event = record("zoo.event", number, uuid=uuid, text=text)
+        fastnk.restore(
+            as_bytes([*target, event]),
+            schema,
+            database=new,
+            renames=names,
+            policies=fastnk.Policies(on_generic="keep"),
+        )
+    texts = sorted(row.text for row in rows(zoo.Event, new))
+    assert texts == ["a pal", "words", "zoo.Sensor", "zoo.sensor"]
+
+
+# The schema by the names of the backup
+
+
+def test_schema_by_old_names() -> None:
+    today = Schema.of(
+        {
+            "new.book": Model(
+                pk="code",
+                natural_key=["author__name", ["code|str"]],
+                relations={"author": Relation("new.author", to_field="name")},
+                generic_relations={
+                    "thing": GenericRelation(
+                        object_id="thing_id", label="kind", labels={"B": "new.book"}
+                    )
+                },
+                embedded={"log[].author": Embedded("new.author", "name")},
+            ),
+            "new.author": Model(natural_key=["name"]),
+            "other.thing": Model(relations={"books": Relation("new.book", many=True)}),
+        }
+    )
+    renames = Renames(
+        {
+            "old": "new",
+            "attic.Volume": "new.Book",
+            "old.author.called": "new.author.name",
+            "attic.volume.writer": "new.book.author",
+            "attic.volume.id": "new.book.code",
+            "attic.volume.what": "new.book.thing_id",
+            "attic.volume.sort": "new.book.kind",
+            "attic.volume.past": "new.book.log",
+        }
+    )
+    schema = renames.schema_of_backup(today)
+    assert schema.models["attic.volume"] == Model(
+        pk="id",
+        natural_key=["writer__called", ["id|str"]],
+        relations={"writer": Relation("old.author", to_field="called")},
+        generic_relations={
+            "thing": GenericRelation(object_id="what", label="sort", labels={"B": "attic.volume"})
+        },
+        embedded={"past[].author": Embedded("old.author", "called")},
+    )
+    assert schema.models["old.author"] == Model(natural_key=["called"])
+    assert schema.models["other.thing"].relations == {"books": Relation("attic.volume", many=True)}
+    assert "old.book" not in schema.models
+    assert Renames().schema_of_backup(today) is today
+
+
+# What is refused
+
+
+BEAST = record(
+    "park.warden", None, called="Anna", joined="2001-02-03T04:05:06Z", seen="2001-02-03T04:05:06Z"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ({"park": "zoos"}, 'the project has no app "zoos"; did you mean "zoo"?'),
+        ({"park.warden": "zoo.keepr"}, 'no model "zoo.keepr"; did you mean "zoo.keeper"?'),
+        (
+            {"park.warden": "zoo.keeper", "park.warden.called": "zoo.keeper.nam"},
+            'no field "zoo.keeper.nam"; did you mean "zoo.keeper.name"?',
+        ),
+        ({"park.warden.called": "zoo.keeper.name"}, "today park.warden is park.warden"),
+        ({"park.warden": "zoo.keeper.name"}, '"park.warden=zoo.keeper.name" is no rename'),
+        ({"park.": "zoo.keeper"}, "is no rename"),
+        ({"a.b.c.d": "a.b.c.e"}, "is no rename"),
+        ({"zoo.Keeper": "zoo.keeper"}, "changes nothing"),
+        ({"a.x": "zoo.keeper", "a.y": "zoo.keeper"}, "would both become"),
+        ({"a": "zoo", "b": "zoo"}, "would both become"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused_before_anything_is_read(
+    new: str, names: dict[str, str], what: str
+) -> None:
+    with pytest.raises(RenameError) as caught:
+        fastnk.UnifiedRestoreManager(SCHEMA, database=new, renames=names)
+    assert what in str(caught.value)
+    assert (caught.value.code, caught.value.exit_code) == ("FNK103", 2)
+
+
+WARDEN = {"park.warden": "zoo.keeper", "park.warden.called": "zoo.keeper.name"}
+
+
+@pytest.mark.parametrize(
+    ("more", "records", "what"),
+    [
+        ({"dark": "zoo"}, [], 'nothing in the backup is called "dark"'),
+        ({"park.beest": "zoo.animal"}, [], 'nothing in the backup is called "park.beest"'),
+        ({"park.warden.chef": "zoo.keeper.mentor"}, [], '"park.warden.chef"'),
+        ({"park.beast": "zoo.animal", "park.beast.kind": "zoo.animal.species"}, [], "park.beast"),
+        ({}, [keeper("Béla")], "both park.warden and zoo.keeper, which would both be zoo.keeper"),
+        (
+            {},
+            [{**BEAST, "fields": {**BEAST["fields"], "called": "C", "name": "D"}}],
+            "both fields called and name in records of park.warden",
+        ),
+    ],
+)
+def test_names_that_the_backup_does_not_have_or_has_twice(
+    new: str, more: dict[str, str], records: list[Record], what: str
+) -> None:
+    before = tables(new)
+    with pytest.raises(RenameError) as caught:
+        restore(as_bytes([BEAST, *records]), database=new, renames=WARDEN | more)
+    assert what in str(caught.value)
+    assert tables(new) == before
+    assert restore(as_bytes([BEAST]), database=new, renames=WARDEN).created == 1
+
+
+def test_old_name_that_the_project_uses_again(new: str) -> None:
+    """What was a species is a tag; that there are species today, too, is no matter."""
+    records = [record("zoo.species", 5, label="loud"), record("zoo.memo", 1, text="a", tags=[5])]
+    report = restore(as_bytes(records), database=new, renames={"zoo.species": "zoo.tag"})
+    assert report.models["zoo.tag"].created == 1
+    assert rows(zoo.Memo, new).get().tags.get().label == "loud"
+
+
+@pytest.mark.parametrize(
+    "records", [[record("zoo.gone", 1)], [vault("a") | {"model": "zoo.vault"}]]
+)
+def test_what_is_not_known_points_at_renames(new: str, records: list[Record]) -> None:
+    records[0]["fields"]["gone"] = 1
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(as_bytes(records), schema_from_apps(), database=new)
+    assert caught.value.remedy is not None
+    assert "--rename app.old=app.new" in caught.value.remedy
+    assert "--ignore-nonexistent" in caught.value.remedy
+
+
+def test_words_of_the_command_line() -> None:
+    assert parse_renames(["a.b=c.d", "e=f", "e=f"]) == {"a.b": "c.d", "e": "f"}
+    with pytest.raises(RenameError, match='"e" is renamed to "f" and to "g"'):
+        parse_renames(["e=f", "e=g"])
+    with pytest.raises(RenameError, match="is no rename"):
+        Renames(parse_renames(["e"]))
+
+
+def test_command(new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema, backup = tmp_path / "schema.json", tmp_path / "backup.json"
+    SCHEMA.save(schema)
+    backup.write_bytes(as_bytes([BEAST]))
+    arguments = ["restore", str(backup), "--schema", str(schema), "--database", new]
+    words = [f"--rename={old}={today}" for old, today in WARDEN.items()]
+    assert main([*arguments, *words, "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert " ".join(words) in captured.out + captured.err
+    assert not rows(zoo.Keeper, new).exists()
+    assert main([*arguments, *words, "--no-input"]) == 0
+    assert "renamed park.warden -> zoo.keeper: 1 records" in capsys.readouterr().out
+    assert main([*arguments, *words, "--no-input", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["renamed"] == {
+        "park.warden -> zoo.keeper": 1,
+        "park.warden.called -> zoo.keeper.name": 1,
+    }
+    assert report["unchanged"] == 1
+    assert main([*arguments, "--rename", "park=z", "--no-input"]) == 2
+    assert "FNK103" in capsys.readouterr().err

@@ -77,8 +77,10 @@ class Renames:
 
     def label(self, old: str) -> str:
         """What a model of the backup is called today."""
+        if old in self.models:
+            return self.models[old]
         app, _, model = old.partition(".")
-        return self.models.get(old) or f"{self.apps.get(app, app)}.{model}"
+        return f"{self.apps[app]}.{model}" if model and app in self.apps else old
 
     def old_label(self, new: str) -> str:
         """What the backup calls a model of today."""
@@ -92,7 +94,7 @@ class Renames:
     def refuse_clashes(self, labels: Collection[str]) -> None:
         """Raise `RenameError` if two of the models in a backup would be the same one today."""
         met: dict[str, str] = {}
-        for label in labels:
+        for label in sorted(labels):
             other = met.setdefault(self.label(label), label)
             if other != label:
                 raise RenameError(
