@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from fastnk.errors import FindingsError
 from fastnk.renames import RenameError, Renames, parse_renames
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema
 from tests import zoo as backups
+from tests.conftest import Project
 from tests.project.zoo import models as zoo
+from tests.test_commands import Shell
 from tests.test_restore import (
     STYLES,
     counts,
@@ -428,3 +431,189 @@ def test_command(new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert report["unchanged"] == 1
     assert main([*arguments, "--rename", "park=z", "--no-input"]) == 2
     assert "FNK103" in capsys.readouterr().err
+
+
+# A real project before and after, each with its own code and its own dumpdata
+
+
+SETTINGS = """
+    import json
+    SECRET_KEY = "x"
+    USE_TZ = True
+    DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    INSTALLED_APPS = [
+        "django.contrib.contenttypes", "django.contrib.auth", "fastnk.django", "{app}"
+    ]
+    MIGRATION_MODULES = {{"contenttypes": None, "auth": None}}
+    DATABASES = {{"default": json.loads('''{database}''')}}
+"""
+MODELS_OF_PROJECT = """
+    from django.contrib.contenttypes.fields import GenericForeignKey
+    from django.contrib.contenttypes.models import ContentType
+
+    class {author}(models.Model):
+        {name} = models.CharField(max_length=20, unique=True)
+        def natural_key(self):
+            return (self.{name},)
+
+    class {tag}(models.Model):
+        text = models.CharField(max_length=20)
+
+    class {book}(models.Model):
+        title = models.CharField(max_length=20)
+        {by} = models.ForeignKey({author}, models.CASCADE)
+        {tags} = models.ManyToManyField({tag})
+        class Meta:
+            unique_together = [("title", "{by}")]
+            permissions = [("lend", "May lend")]
+        def natural_key(self):
+            return (self.title, *self.{by}.natural_key())
+
+    class {issue}(models.Model):
+        year = models.IntegerField()
+        {number} = models.IntegerField()
+        book = models.ForeignKey({book}, models.CASCADE)
+        def natural_key(self):
+            return (f"{{self.year}}-{{self.{number}:03}}",)
+
+    class Note(models.Model):
+        text = models.CharField(max_length=20)
+        kind = models.ForeignKey(ContentType, models.CASCADE)
+        object_id = models.PositiveIntegerField()
+        thing = GenericForeignKey("kind", "object_id")
+"""
+BEFORE = {
+    "app": "library",
+    "author": "Author",
+    "name": "name",
+    "tag": "Tag",
+    "book": "Book",
+    "by": "author",
+    "tags": "tags",
+    "issue": "Issue",
+    "number": "number",
+}
+TODAY = {
+    "app": "stock",
+    "author": "Writer",
+    "name": "called",
+    "tag": "Label",
+    "book": "Volume",
+    "by": "writer",
+    "tags": "labels",
+    "issue": "Edition",
+    "number": "count",
+}
+DECLARED = {
+    "library": "stock",
+    "library.Author": "stock.Writer",
+    "library.Author.name": "stock.Writer.called",
+    "library.Tag": "stock.Label",
+    "library.Book": "stock.Volume",
+    "library.Book.author": "stock.Volume.writer",
+    "library.Book.tags": "stock.Volume.labels",
+    "library.Issue": "stock.Edition",
+    "library.Issue.number": "stock.Edition.count",
+}
+FILL = """
+    import django; django.setup()
+    from django.contrib.auth.models import Group, Permission
+    from django.contrib.contenttypes.models import ContentType
+    from library.models import *
+    authors = [Author.objects.create(id=50 + n, name=f"a{n}") for n in range(3)]
+    tags = [Tag.objects.create(id=70 + n, text=f"t{n}") for n in range(3)]
+    for n in range(40):
+        book = Book.objects.create(id=100 + n, title=f"b{n}", author=authors[n % 3])
+        book.tags.set(tags[: n % 4])
+        Issue.objects.create(id=200 + n, year=2000 + n, number=n, book=book)
+        thing = [book, authors[n % 3], tags[n % 3]][n % 3]
+        Note.objects.create(id=300 + n, text=f"n{n}", thing=thing)
+    codes = ["add_author", "change_book", "lend", "view_note"]
+    Group.objects.create(name="g").permissions.set(Permission.objects.filter(codename__in=codes))
+    print("null")
+"""
+SPOIL = """
+    import django; django.setup()
+    from stock.models import *
+    for n in range(3):
+        Label.objects.create(id=70 + n, text=f"other{n}")
+        writer = Writer.objects.create(id=50 + n, called=f"other{n}")
+        volume = Volume.objects.create(id=100 + n, title="other", writer=writer)
+    Writer.objects.create(id=60, called="a1")
+    print("null")
+"""
+TELL = """
+    import django; django.setup()
+    from django.contrib.auth.models import Group
+    from {app}.models import *
+    def note(row):
+        thing = row.thing
+        named = getattr(thing, "natural_key", lambda: (thing.text,))()
+        place = ["{author}", "{book}", "{tag}"].index(type(thing).__name__)
+        return [row.text, place, list(named)]
+    print(json.dumps({{
+        "authors": sorted(row.{name} for row in {author}.objects.all()),
+        "tags": sorted(row.text for row in {tag}.objects.all()),
+        "books": sorted(
+            [row.title, row.{by}.{name}, sorted(one.text for one in row.{tags}.all())]
+            for row in {book}.objects.all()
+        ),
+        "issues": sorted([row.year, row.{number}, row.book.title] for row in {issue}.objects.all()),
+        "notes": sorted(note(row) for row in Note.objects.all()),
+        "permissions": sorted(
+            [one.codename, one.name, one.content_type.model]
+            for one in Group.objects.get().permissions.all()
+        ),
+    }}))
+"""
+DUMP = """
+    import django; django.setup()
+    from django.core.management import call_command
+    call_command("dumpdata", output="backup.json", use_natural_foreign_keys={natural})
+    print("null")
+"""
+
+
+def test_real_project_whose_app_models_and_fields_were_renamed(
+    engine: str, server: Any, tmp_path: Path
+) -> None:
+    """Its ids are taken; permissions, generic relations and many-to-many fields are compared."""
+    projects = {}
+    for words in (BEFORE, TODAY):
+        app = words["app"]
+        (tmp_path / app).mkdir()
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / f"{app}.db")}
+        if engine == "postgres":
+            database = server.make(f"renames_{app}")
+        projects[app] = Project(tmp_path / app)
+        settings = SETTINGS.format(app=app, database=json.dumps(database))
+        projects[app].write(settings, **{app: MODELS_OF_PROJECT.format(**words)})
+        shell = Shell(tmp_path / app)
+        shell.run("migrate", "--run-syncdb", "-v", "0")
+    old, new = projects["library"], projects["stock"]
+    set_up = "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
+    old.run(set_up + textwrap.dedent(FILL))
+    new.run(set_up + textwrap.dedent(SPOIL))
+    before = old.run(set_up + textwrap.dedent(TELL.format(**BEFORE)))
+    words = ["fastnk_restore", str(tmp_path / "library" / "backup.json"), "--no-input", "--json"]
+    for name, today in DECLARED.items():
+        words += ["--rename", f"{name}={today}"]
+    for natural in (False, True):
+        old.run(set_up + textwrap.dedent(DUMP.format(natural=natural)))
+        report = json.loads(shell.run(*words).stdout)
+        assert bool(report["created"]) is not natural
+        assert (report["updated"], report["renamed"]["library.book -> stock.volume"]) == (0, 40)
+        assert json.loads(shell.run(*words).stdout)["unchanged"] == report["records"]
+        after = new.run(set_up + textwrap.dedent(TELL.format(**TODAY)))
+        for kind in ("authors", "tags"):
+            others = [one for one in after[kind] if one.startswith("other")]
+            assert len(others) == 3
+            after[kind] = [one for one in after[kind] if one not in others]
+        after["books"] = [one for one in after["books"] if one[0] != "other"]
+        assert {**after, "permissions": 0} == {**before, "permissions": 0}
+        assert after["permissions"] == [
+            ["add_writer", "Can add writer", "writer"],
+            ["change_volume", "Can change volume", "volume"],
+            ["lend", "May lend", "volume"],
+            ["view_note", "Can view note", "note"],
+        ]
