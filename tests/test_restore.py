@@ -41,6 +41,7 @@ from fastnk.errors import (
     SourceError,
     UsageError,
 )
+from fastnk.progress import Progress
 from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
@@ -1209,6 +1210,26 @@ def test_progress_tells_every_phase(new: str, legacy_file: Path) -> None:
     manager.restore_any_format(legacy_file)
     names = ("index", "read", "match", "check", "write", "constraints", "commit")
     assert [name for name in phases if name in names] == list(names)
+
+
+def test_progress_counts_the_rows_of_each_phase(new: str) -> None:
+    """All in the survey; all but those of the last chunk, which is still under way, later."""
+    told: Counter[str] = Counter()
+
+    class Counting(Progress):
+        def __call__(self, phase: str, done: int, total: int | None) -> None:
+            self.phase = phase
+
+        def count_rows(self, count: int) -> None:
+            told[self.phase] += count
+
+    records = [keeper(f"keeper {n}", mentor=[f"keeper {n // 2}"]) for n in range(12_000)]
+    backup = json.dumps(records).encode()
+    report = fastnk.restore(backup, SCHEMA, database=new, progress=Counting(io.StringIO()))
+    assert report.created == len(records)
+    assert told["read"] == len(records)
+    assert told.keys() == {"read", "check", "write"}
+    assert len(records) // 2 < told["check"] == told["write"] < len(records)
 
 
 def test_engine_that_restores_do_not_know_is_refused() -> None:

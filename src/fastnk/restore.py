@@ -57,8 +57,9 @@ class UnifiedRestoreManager:
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow,
     `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
-    receivers of signals as `loaddata` does. The other options are those of the conversion that a
-    backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
+    receivers of signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it
+    has `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are
+    those of the conversion that a backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
     project or a database that is not there, `RenameError` for names that it does not have,
     `SchemaError`.
     """
@@ -114,6 +115,7 @@ class UnifiedRestoreManager:
             options=options,
             renames=self._renames,
             begin=None if progress is None else lambda phase: progress(phase, 0, None),
+            count_rows=getattr(progress, "count_rows", None),
         )
         self._schema = self._schema_of_backup(schema)
         self._encoding = encoding

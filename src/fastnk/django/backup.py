@@ -131,8 +131,11 @@ class Backup:
         connection: Any,
         *,
         null_keys: bool = False,
+        count_rows: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """With `null_keys` a natural key with a null in it is one all the same."""
+        """With `null_keys` a natural key with a null in it is one all the same. `count_rows` is
+        told how many records are done with, chunk by chunk."""
+        self._count_rows = count_rows
         self._null_keys = null_keys
         self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
@@ -156,6 +159,7 @@ class Backup:
                     parts += self._survey(some, number, meet_lean)
                     number += len(some)
             self._met.append(Met(number - first, parts))
+            self._count_rows(number - first)
         self._directory.plans.naming.refuse_unfit_fields()
         self._compose_deferred()
         self._name_repeated()
@@ -170,6 +174,8 @@ class Backup:
             nonlocal number
             if chunk == len(self._met):
                 raise _changed()
+            if chunk:
+                self._count_rows(self._met[chunk - 1].records)
             met = self._met[chunk]
             if not met.is_done(done):
                 return True

@@ -62,8 +62,10 @@ class Loader:
         options: RestoreOptions | None = None,
         renames: Renames | None = None,
         begin: Callable[[str], None] | None = None,
+        count_rows: Callable[[int], None] | None = None,
     ) -> None:
-        """`begin` is told the phases in which the backup is not read. Raises `UsageError` for an
+        """`begin` is told the phases in which the backup is not read, `count_rows` how many more
+        records are done with in a phase. Raises `UsageError` for an
         alias that the project does not have, or an engine that restores do not know, and
         `RenameError` for new names that the project does not have."""
         self.schema = schema
@@ -71,6 +73,7 @@ class Loader:
         self.renames = renames or Renames()
         refuse_unfit(self.renames)
         self.begin = begin or (lambda phase: None)
+        self.count_rows = count_rows or (lambda count: None)
         self._database = database
         self.dry_run = dry_run
         try:
@@ -202,6 +205,7 @@ class _Restore:
             self._findings,
             self._connection,
             null_keys=options.null_keys,
+            count_rows=self._loader.count_rows,
         )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, database)
