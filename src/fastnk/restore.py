@@ -59,9 +59,9 @@ class UnifiedRestoreManager:
     `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
     receivers of signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it
     has `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are
-    those of the conversion that a backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
-    project or a database that is not there, `RenameError` for names that it does not have,
-    `SchemaError`.
+    those of the conversion that a backup with ids goes through. Raises `MissingExtraError` without
+    Django, `UsageError` for a project or a database that is not there, `RenameError` for names that
+    it does not have, `SchemaError`.
     """
 
     def __init__(
@@ -200,8 +200,13 @@ class UnifiedRestoreManager:
         self, conversion: Conversion, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
         self._renames.refuse_clashes(conversion.report.models)
+
+        def chunks(phase: str) -> Iterator[bytes]:
+            self._loader.begin(phase)
+            return read_chunks(conversion.blocks(phase))
+
         return self._loader.load(
-            lambda phase: read_chunks(conversion.blocks(phase)),
+            chunks,
             name_of(backup),
             labels=list(conversion.report.models),
             confirm=confirm,

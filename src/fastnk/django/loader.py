@@ -65,9 +65,9 @@ class Loader:
         count_rows: Callable[[int], None] | None = None,
     ) -> None:
         """`begin` is told the phases in which the backup is not read, `count_rows` how many more
-        records are done with in a phase. Raises `UsageError` for an
-        alias that the project does not have, or an engine that restores do not know, and
-        `RenameError` for new names that the project does not have."""
+        records are done with in a phase. Raises `UsageError` for an alias that the project does not
+        have, or an engine that restores do not know, and `RenameError` for new names that the
+        project does not have."""
         self.schema = schema
         self.options = options or RestoreOptions()
         self.renames = renames or Renames()
