@@ -1406,3 +1406,41 @@ def test_command_reports_findings_with_exit_code_4(
     error = json.loads(capsys.readouterr().out)["error"]
     assert [finding["code"] for finding in error["findings"]] == ["FNK410"]
     assert not rows(zoo.Keeper, new).exists()
+
+
+LOSSES: dict[str, tuple[list[Record], list[str]]] = {
+    "a field": ([keeper("Anna", gone=1)], ["--ignore-nonexistent"]),
+    "a model": ([keeper("Anna"), record("zoo.gone", 1)], ["--ignore-nonexistent"]),
+    "a reference": (
+        [keeper("Anna"), record("zoo.memo", 1, text="a", keeper=99)],
+        ["--on-unresolved", "null"],
+    ),
+    "a record": (
+        [keeper("Anna"), record("zoo.memo", 1, text="a", keeper=99)],
+        ["--on-unresolved", "drop"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", [*LOSSES, "damage", "nothing"])
+def test_command_tells_a_loss_that_was_allowed_by_exit_code_3(
+    new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Without the option it is refused; a second restore, which changes nothing, tells it again."""
+    schema, backup = tmp_path / "schema.json", tmp_path / "backup.json"
+    SCHEMA.save(schema)
+    records, allowed = LOSSES.get(what, ([keeper("Anna")], ["--salvage"]))
+    text = json.dumps(records)
+    backup.write_text(text[:-1] + ', {"model": "zoo.memo", "pk": ' if what == "damage" else text)
+    arguments = ["restore", str(backup), "--schema", str(schema), "--database", new, "--no-input"]
+    if what == "nothing":
+        assert main(arguments) == 0
+        return
+    assert main(arguments) == (1 if what == "damage" else 4)
+    assert not rows(zoo.Keeper, new).exists()
+    for created in (True, False):
+        capsys.readouterr()
+        assert main([*arguments, *allowed, "--json"]) == 3
+        assert bool(json.loads(capsys.readouterr().out)["created"]) is created
+    assert rows(zoo.Keeper, new).get().name == "Anna"
+    assert main([*arguments, *allowed, "--dry-run"]) == 3
