@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -118,6 +120,136 @@ def test_unknown_outcome_is_called_unknown(cut: str) -> None:
     with pytest.raises(OutcomeUnknownError, match="whole, or not at all") as caught:
         load(cut, [keeper("Anna")])
     assert "fastnk_ledger WHERE token" in str(caught.value)
+
+
+class DeadHost:
+    """Between a client and PostgreSQL, by TCP; a host that vanishes when it reads `last_words`.
+
+    From then on the kernel drops whatever comes in before it is acknowledged, so that to the client
+    the other side is not closed and not slow, but gone.
+    """
+
+    def __init__(self, server: str, last_words: bytes) -> None:
+        self._server = f"{server}/.s.PGSQL.5432"
+        self._last_words = last_words
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets = [self._listener]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def close(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for one in self._sockets:
+            one.close()
+
+    def _start(self, target: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                self._sockets += [client, server]
+                self._start(self._to_server, client, server)
+                self._start(self._to_client, server, client)
+
+    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                if self._last_words in data:
+                    drop_all(client)
+                    server.shutdown(socket.SHUT_RDWR)
+                    return
+                server.sendall(data)
+
+    def _to_client(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(1 << 16):
+                client.sendall(data)
+
+
+def drop_all(end: socket.socket) -> None:
+    """Let the kernel drop every packet for a socket, by a filter that returns 0 bytes of it."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    end.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+@pytest.fixture
+def dead(request: pytest.FixtureRequest, postgres: databases.Postgres) -> Iterator[str]:
+    """The alias of a PostgreSQL database on a host that vanishes; seconds instead of minutes."""
+    if sys.platform != "linux":
+        pytest.skip("the filter of a socket is Linux's")
+    alias = "postgres_new"
+    postgres.renew(alias)
+    databases.close(alias)
+    settings = connections[alias].settings_dict
+    before = {name: settings[name] for name in ("HOST", "PORT", "OPTIONS")}
+    host = DeadHost(settings["HOST"], request.param)
+    quick = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
+    settings |= {"HOST": "127.0.0.1", "PORT": host.port}
+    settings["OPTIONS"] = {**quick, "tcp_user_timeout": 2000, "sslmode": "disable"}
+    yield alias
+    databases.close(alias)
+    host.close()
+    settings.update(before)
+
+
+@pytest.mark.parametrize("dead", [b"COPY", b"pg_try_advisory"], indirect=True)
+def test_host_that_vanishes_ends_the_restore(dead: str, postgres: databases.Postgres) -> None:
+    with pytest.raises(RestoreError, match="nothing was changed"):
+        load(dead, [keeper(f"keeper {n}") for n in range(5000)])
+    databases.close(dead)
+    postgres.renew("postgres_old")
+    assert load("postgres_old", [keeper("Anna")]).created == 1
+
+
+def test_every_connection_of_a_restore_notices_dead_hosts(postgres: databases.Postgres) -> None:
+    """The options as the kernel has them, of the socket that the restore used."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    settings = connections[alias].settings_dict
+    before = {name: settings[name] for name in ("HOST", "PORT", "OPTIONS")}
+    host = DeadHost(settings["HOST"], b"no such words")
+    try:
+        settings |= {"HOST": "127.0.0.1", "PORT": host.port, "OPTIONS": {"keepalives_count": 5}}
+        assert load(alias, [keeper("Anna")]).created == 1
+        end = socket.socket(fileno=os.dup(connections[alias].connection.fileno()))
+        with end:
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 5  # the project's own
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+    finally:
+        databases.close(alias)
+        host.close()
+        settings.update(before)
+
+
+def test_server_that_does_not_answer(postgres: databases.Postgres) -> None:
+    """It takes the connection and says nothing."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    settings = connections[alias].settings_dict
+    before = {name: settings[name] for name in ("HOST", "PORT", "OPTIONS")}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings |= {"HOST": "127.0.0.1", "PORT": port, "OPTIONS": {"connect_timeout": 2}}
+        try:
+            with pytest.raises(RestoreError, match="timeout"):
+                load(alias, [keeper("Anna")])
+        finally:
+            databases.close(alias)
+            settings.update(before)
 
 
 def test_second_restore_leaves_no_row_in_the_ledger(new: str) -> None:
