@@ -27,7 +27,7 @@ from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
-from fastnk.django.discretion import reason
+from fastnk.django.discretion import reason, remedy_for
 from fastnk.django.early import EarlyCheck
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
@@ -134,7 +134,8 @@ class Loader:
         except DatabaseFault as error:
             if report is not None and self._came_through(token, error):
                 return report
-            remedy = f"python manage.py migrate --check --database {self._database}"
+            check = f"python manage.py migrate --check --database {self._database}"
+            remedy = remedy_for(error) or check
             raise self._failed(error, remedy) from error
 
     def _came_through(self, token: str, error: Exception) -> bool:
