@@ -31,8 +31,10 @@ else:  # the core is tested where nothing else is installed
     modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
     modules += (
         "restore_embedded",
+        "restore_early",
         "restore_faults",
         "restore_formats",
+        "restore_renames",
         "restore_rules",
         "roundtrip",
     )

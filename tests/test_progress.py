@@ -81,3 +81,23 @@ def test_without_a_total() -> None:
 def test_small_amounts_and_phases_that_read_nothing() -> None:
     assert "0.2 of 0.4 MB" in describe("index", 200_000, 400_000, 1.0, "MB")
     assert describe("constraints", 0, None, 2.0, "MB") == "constraints"
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_rows_are_told_phase_by_phase(clock: Clock, stream: io.StringIO) -> None:
+    shown = Progress(stream)
+    for phase in ("check", "write"):
+        for second in range(70):
+            shown(phase, second * 100_000, 10_000_000)
+            shown.count_rows(5000)
+            clock.now += 1
+    lines = re.split(r"[\n\r]", stream.getvalue())
+    last = next(line for line in reversed(lines) if "rows/s" in line)
+    assert re.search(r"write .* MB  5,0\d\d rows/s  [\d:]+ left$", last)
+    first = next(line for line in lines if "write" in line)
+    assert "rows/s" not in first
+
+
+def test_rows_without_a_total() -> None:
+    line = describe("write", 3_000_000, None, 2.0, "MB", 50_000)
+    assert line == "write    3 MB  2 MB/s  25,000 rows/s"

@@ -41,6 +41,7 @@ from fastnk.errors import (
     SourceError,
     UsageError,
 )
+from fastnk.progress import Progress
 from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
@@ -1215,6 +1216,26 @@ def test_progress_tells_every_phase(new: str, legacy_file: Path) -> None:
     assert [name for name in phases if name in names] == list(names)
 
 
+def test_progress_counts_the_rows_of_each_phase(new: str) -> None:
+    """All in the survey; all but those of the last chunk, which is still under way, later."""
+    told: Counter[str] = Counter()
+
+    class Counting(Progress):
+        def __call__(self, phase: str, done: int, total: int | None) -> None:
+            self.phase = phase
+
+        def count_rows(self, count: int) -> None:
+            told[self.phase] += count
+
+    records = [keeper(f"keeper {n}", mentor=[f"keeper {n // 2}"]) for n in range(12_000)]
+    backup = json.dumps(records).encode()
+    report = fastnk.restore(backup, SCHEMA, database=new, progress=Counting(io.StringIO()))
+    assert report.created == len(records)
+    assert told["read"] == len(records)
+    assert told.keys() == {"read", "check", "write"}
+    assert len(records) // 2 < told["check"] == told["write"] < len(records)
+
+
 def test_engine_that_restores_do_not_know_is_refused() -> None:
     mysql = SimpleNamespace(vendor="mysql", alias="old", display_name="MySQL")
     with pytest.raises(UsageError, match='PostgreSQL and SQLite; the database "old" is MySQL'):
@@ -1389,3 +1410,41 @@ def test_command_reports_findings_with_exit_code_4(
     error = json.loads(capsys.readouterr().out)["error"]
     assert [finding["code"] for finding in error["findings"]] == ["FNK410"]
     assert not rows(zoo.Keeper, new).exists()
+
+
+LOSSES: dict[str, tuple[list[Record], list[str]]] = {
+    "a field": ([keeper("Anna", gone=1)], ["--ignore-nonexistent"]),
+    "a model": ([keeper("Anna"), record("zoo.gone", 1)], ["--ignore-nonexistent"]),
+    "a reference": (
+        [keeper("Anna"), record("zoo.memo", 1, text="a", keeper=99)],
+        ["--on-unresolved", "null"],
+    ),
+    "a record": (
+        [keeper("Anna"), record("zoo.memo", 1, text="a", keeper=99)],
+        ["--on-unresolved", "drop"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", [*LOSSES, "damage", "nothing"])
+def test_command_tells_a_loss_that_was_allowed_by_exit_code_3(
+    new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Without the option it is refused; a second restore, which changes nothing, tells it again."""
+    schema, backup = tmp_path / "schema.json", tmp_path / "backup.json"
+    SCHEMA.save(schema)
+    records, allowed = LOSSES.get(what, ([keeper("Anna")], ["--salvage"]))
+    text = json.dumps(records)
+    backup.write_text(text[:-1] + ', {"model": "zoo.memo", "pk": ' if what == "damage" else text)
+    arguments = ["restore", str(backup), "--schema", str(schema), "--database", new, "--no-input"]
+    if what == "nothing":
+        assert main(arguments) == 0
+        return
+    assert main(arguments) == (1 if what == "damage" else 4)
+    assert not rows(zoo.Keeper, new).exists()
+    for created in (True, False):
+        capsys.readouterr()
+        assert main([*arguments, *allowed, "--json"]) == 3
+        assert bool(json.loads(capsys.readouterr().out)["created"]) is created
+    assert rows(zoo.Keeper, new).get().name == "Anna"
+    assert main([*arguments, *allowed, "--dry-run"]) == 3

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,17 +29,14 @@ from tests.test_restore import keeper, load
 from tests.zoo import rows, tables
 
 
-class Wire:
-    """Between a client and the socket of PostgreSQL; cut where `cut` says."""
+class Relay:
+    """Passes on what clients and the socket of PostgreSQL say to each other."""
 
-    def __init__(self, folder: str, server: str, cut: str) -> None:
+    def __init__(self, listener: socket.socket, server: str) -> None:
+        """`server` is the folder of its socket."""
         self._server = f"{server}/.s.PGSQL.5432"
-        self._cut = cut
-        self._is_cut = False
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(f"{folder}/.s.PGSQL.5432")
-        self._listener.listen()
-        self._sockets = [self._listener]
+        self._listener = listener
+        self._sockets = [listener]
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
@@ -60,14 +59,37 @@ class Wire:
             while True:
                 client, _ = self._listener.accept()
                 self._sockets.append(client)
-                if self._is_cut and self._cut == "for good":
-                    client.shutdown(socket.SHUT_RDWR)
+                if self._refuses(client):
                     continue
                 server = socket.socket(socket.AF_UNIX)
                 self._sockets.append(server)
                 server.connect(self._server)
                 self._start(self._pass_on, client, server)
                 self._start(self._pass_on, server, client)
+
+    def _refuses(self, client: socket.socket) -> bool:
+        return False
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class Wire(Relay):
+    """Cut where `cut` says, at the first COMMIT."""
+
+    def __init__(self, folder: str, server: str, cut: str) -> None:
+        self._cut = cut
+        self._is_cut = False
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{folder}/.s.PGSQL.5432")
+        listener.listen()
+        super().__init__(listener, server)
+
+    def _refuses(self, client: socket.socket) -> bool:
+        if self._is_cut and self._cut == "for good":
+            client.shutdown(socket.SHUT_RDWR)
+            return True
+        return False
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -118,6 +140,102 @@ def test_unknown_outcome_is_called_unknown(cut: str) -> None:
     with pytest.raises(OutcomeUnknownError, match="whole, or not at all") as caught:
         load(cut, [keeper("Anna")])
     assert "fastnk_ledger WHERE token" in str(caught.value)
+
+
+class DeadHost(Relay):
+    """A host that is reached by TCP and vanishes when it reads `last_words`.
+
+    From then on the kernel drops whatever comes in before it is acknowledged, so that to the client
+    the other side is not closed and not slow, but gone.
+    """
+
+    def __init__(self, server: str, last_words: bytes) -> None:
+        self._last_words = last_words
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        super().__init__(listener, server)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self._last_words in data and source.family == socket.AF_INET:
+                    drop_all(source)
+                    sink.shutdown(socket.SHUT_RDWR)
+                    return
+                sink.sendall(data)
+
+
+def drop_all(end: socket.socket) -> None:
+    """Let the kernel drop every packet for a socket, by a filter that returns 0 bytes of it."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    end.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+@contextlib.contextmanager
+def reached_by(alias: str, port: int, **options: int | str) -> Iterator[None]:
+    """Connections of `alias` go to a port of this machine."""
+    databases.close(alias)
+    settings = connections[alias].settings_dict
+    before = {name: settings[name] for name in ("HOST", "PORT", "OPTIONS")}
+    settings |= {"HOST": "127.0.0.1", "PORT": port, "OPTIONS": options}
+    try:
+        yield
+    finally:
+        databases.close(alias)
+        settings.update(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter of a socket is Linux's")
+@pytest.mark.parametrize("last_words", [b"COPY", b"pg_try_advisory"])
+def test_host_that_vanishes_ends_the_restore(
+    postgres: databases.Postgres, last_words: bytes
+) -> None:
+    """In seconds instead of minutes."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    records = [keeper(f"keeper {n}") for n in range(5000)]
+    before = tables(alias)
+    host = DeadHost(connections[alias].settings_dict["HOST"], last_words)
+    quick = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
+    with (
+        reached_by(alias, host.port, **quick, tcp_user_timeout=2000, sslmode="disable"),
+        pytest.raises(RestoreError, match="timed out") as caught,
+    ):
+        load(alias, records)
+    host.close()
+    assert "see that the server runs" in str(caught.value)
+    assert tables(alias) == before
+    assert load(alias, records).created == len(records)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name the options otherwise")
+def test_every_connection_of_a_restore_notices_dead_hosts(postgres: databases.Postgres) -> None:
+    """The options as the kernel has them, of the socket that the restore used."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    host = DeadHost(connections[alias].settings_dict["HOST"], b"no such words")
+    with reached_by(alias, host.port, keepalives_count=5):
+        assert load(alias, [keeper("Anna")]).created == 1
+        with socket.socket(fileno=os.dup(connections[alias].connection.fileno())) as end:
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 5  # the project's own
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+    host.close()
+
+
+def test_server_that_does_not_answer(postgres: databases.Postgres) -> None:
+    """It takes the connection and says nothing."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        reached_by(alias, silent.getsockname()[1], connect_timeout=2),
+        pytest.raises(RestoreError, match="timeout") as caught,
+    ):
+        load(alias, [keeper("Anna")])
+    assert "see that the server runs" in str(caught.value)
 
 
 def test_second_restore_leaves_no_row_in_the_ledger(new: str) -> None:
@@ -205,6 +323,58 @@ def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
     finally:
         with connections[new].cursor() as cursor:
             cursor.execute("DROP TRIGGER louder" + (" ON zoo_keeper" if "postgres" in new else ""))
+
+
+def test_full_disk_in_sqlite(sqlite: databases.SQLite) -> None:
+    """Its limit of pages raises what a full disk does."""
+    alias = "sqlite_new"
+    sqlite.renew(alias)
+    load(alias, [keeper("Anna")])
+    before = tables(alias)
+    records = [keeper(f"keeper {n}") for n in range(20_000)]
+    with connections[alias].cursor() as cursor:
+        (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+        cursor.execute(f"PRAGMA max_page_count = {pages + 50}")
+    with pytest.raises(RestoreError, match="disk is full; everything was rolled back") as caught:
+        load(alias, records)
+    assert "make room on the disk of the database" in str(caught.value)
+    assert tables(alias) == before
+    databases.close(alias)
+    assert tables(alias) == before
+    assert load(alias, records).created == len(records)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "remedy"),
+    [
+        ("RAISE 'no space left' USING ERRCODE = 'disk_full'", "no space left", "make room on"),
+        ("PERFORM pg_terminate_backend(pg_backend_pid())", "terminating", "the server runs"),
+        ("RAISE 'not today' USING ERRCODE = 'check_violation'", "not today", "mend the backup"),
+    ],
+)
+def test_faults_of_a_server_say_what_to_do(
+    postgres: databases.Postgres, fault: str, said: str, remedy: str
+) -> None:
+    alias = "postgres_new"
+    postgres.renew(alias)
+    load(alias, [keeper("Anna")])
+    before = tables(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"""
+            CREATE FUNCTION fail() RETURNS trigger AS $$ BEGIN {fault}; RETURN NEW; END $$
+            LANGUAGE plpgsql;
+            CREATE TRIGGER fail BEFORE INSERT ON zoo_keeper FOR EACH ROW
+            WHEN (NEW.name = 'keeper 3000') EXECUTE FUNCTION fail()""")
+    try:
+        with pytest.raises(RestoreError, match=said) as caught:
+            load(alias, [keeper(f"keeper {n}") for n in range(5000)])
+        assert remedy in str(caught.value)
+        databases.close(alias)
+        assert tables(alias) == before
+    finally:
+        databases.close(alias)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP TRIGGER fail ON zoo_keeper; DROP FUNCTION fail()")
 
 
 def test_no_room_for_what_spills(new: str, tmp_path: Path) -> None:

@@ -556,6 +556,13 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out, and count, models and fields that the project no longer has",
     )
+    parser.add_argument(
+        "--rename",
+        metavar="OLD=NEW",
+        action="append",
+        default=[],
+        help="what an app, app.model or app.model.field is called today; any number of times",
+    )
     parser.add_argument("--diff", action="store_true", help="show which fields of rows change")
     parser.add_argument(
         "--signals", action="store_true", help="call receivers of signals, as loaddata does"
@@ -570,6 +577,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from fastnk.renames import parse_renames
     from fastnk.restore import UnifiedRestoreManager
 
     manager = UnifiedRestoreManager(
@@ -586,6 +594,7 @@ def run_restore(options: argparse.Namespace, progress: Progress) -> Outcome:
         memory_limit=options.memory_limit,
         on_existing=options.on_existing,
         ignore_nonexistent=options.ignore_nonexistent,
+        renames=parse_renames(options.rename),
         diff=options.diff,
         verify=options.verify,
         signals=options.signals,
@@ -609,6 +618,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     words += _keys_again(options)
     words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
     words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
+    words += [f"--rename={word}" for word in options.rename]
     for name, word in vars(options).items():
         default = "update" if name == "on_existing" else "error"
         if name.startswith("on_") and word != default:
@@ -684,6 +694,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
     for label, why in sorted(report.weak_keys.items()):
         lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
+    for names, count in report.renamed.items():
+        lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
     rows = [

@@ -29,17 +29,23 @@ class Progress:
         self._phase_started = self._started
         self._next = self._started + QUIET_SECONDS
         self._drawn = False
+        self._rows = 0
+
+    def count_rows(self, count: int) -> None:
+        """So many rows more are done with in this phase; they are shown beside the amount."""
+        self._rows += count
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._phase_started = phase, now
+            self._phase, self._phase_started, self._rows = phase, now, 0
             if not self._is_terminal:
                 self._next = min(self._next, max(now, self._started + QUIET_SECONDS))
         if now < self._next:
             return
         self._next = now + (BAR_SECONDS if self._is_terminal else LINE_SECONDS)
-        line = describe(phase, done, total, now - self._phase_started, self._unit)
+        seconds = now - self._phase_started
+        line = describe(phase, done, total, seconds, self._unit, self._rows)
         if self._is_terminal:
             self._stream.write(f"\r\x1b[K{line}")
         else:
@@ -54,21 +60,26 @@ class Progress:
             self._stream.flush()
 
 
-def describe(phase: str, done: int, total: int | None, seconds: float, unit: str) -> str:
-    """One line: phase, bar, share, amount; from one unit a second on, speed and time left."""
+def describe(
+    phase: str, done: int, total: int | None, seconds: float, unit: str, rows: int = 0
+) -> str:
+    """One line: phase, bar, share, amount; from one unit a second on, speed and time left; where
+    rows are counted, so many in a second."""
     scale = 1e6 if unit == "MB" else 1
     speed = done / scale / seconds if seconds else 0.0
     pace = f"  {speed:,.0f} {unit}/s" if speed >= 1 else ""
+    row_pace = f"  {rows / seconds:,.0f} rows/s" if rows and seconds else ""
     if not total:
-        return f"{phase:<8} {done / scale:,.0f} {unit}{pace}" if done else phase
+        return f"{phase:<8} {done / scale:,.0f} {unit}{pace}{row_pace}" if done else phase
     # Never 100 %: as long as this is drawn, there is work left.
     share = min(done / total, 0.99)
     full = int(share * BAR_WIDTH)
     bar = "#" * full + "." * (BAR_WIDTH - full)
     digits = 1 if total < scale else 0
     amount = f"{done / scale:,.{digits}f} of {total / scale:,.{digits}f} {unit}"
-    left = f"  {_clock((total - done) / scale / speed)} left" if pace and done < total else ""
-    return f"{phase:<8} [{bar}] {share:4.0%}  {amount}{pace}{left}"
+    is_told = pace or row_pace
+    left = f"  {_clock((total - done) / scale / speed)} left" if is_told and done < total else ""
+    return f"{phase:<8} [{bar}] {share:4.0%}  {amount}{pace}{row_pace}{left}"
 
 
 def _clock(seconds: float) -> str:

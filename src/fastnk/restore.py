@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter, 
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import FindingsError, MissingExtraError, OutputError
+from fastnk.renames import NONEXISTENT, Renames
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, name_of, rereadable
 
@@ -53,10 +54,14 @@ class UnifiedRestoreManager:
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
     `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
+    `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
+    are called in the project today; references, content types and permissions follow,
     `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
-    receivers of signals as `loaddata` does. The other options are those of the conversion that a
-    backup with ids goes through. Raises `MissingExtraError` without Django, `UsageError` for a
-    project or a database that is not there, `SchemaError`.
+    receivers of signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it
+    has `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are
+    those of the conversion that a backup with ids goes through. Raises `MissingExtraError` without
+    Django, `UsageError` for a project or a database that is not there, `RenameError` for names that
+    it does not have, `SchemaError`.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class UnifiedRestoreManager:
         memory_limit: int | None = None,
         on_existing: Literal["update", "keep", "error"] = "update",
         ignore_nonexistent: bool = False,
+        renames: Mapping[str, str] | None = None,
         diff: bool = False,
         verify: bool = False,
         signals: bool = False,
@@ -86,7 +92,8 @@ class UnifiedRestoreManager:
         set_up(settings)
         from fastnk.django.loader import Loader
 
-        self._schema = _schema(schema)
+        schema = _schema(schema)
+        self._renames = Renames(renames)
         policies = policies or Policies()
         if ignore_nonexistent and policies.on_unknown_model == "error":
             # The conversion lets them pass; the loader leaves them out and counts them.
@@ -102,12 +109,15 @@ class UnifiedRestoreManager:
             signals=signals,
         )
         self._loader = Loader(
-            self._schema,
+            schema,
             database,
             dry_run=dry_run,
             options=options,
+            renames=self._renames,
             begin=None if progress is None else lambda phase: progress(phase, 0, None),
+            count_rows=getattr(progress, "count_rows", None),
         )
+        self._schema = self._schema_of_backup(schema)
         self._encoding = encoding
         self._make_converter = partial(
             LegacyBackupConverter,
@@ -133,7 +143,8 @@ class UnifiedRestoreManager:
         """Restore `backup` (path, bytes or binary file) in one transaction, all or nothing.
 
         `confirm` is told what will be done, before the first row is written; it raises to stop.
-        Raises `FindingsError` before anything is written, `LockedError` while another restore
+        Raises `FindingsError` and, for renames that do not fit the backup, `RenameError` before
+        anything is written, `LockedError` while another restore
         into the database is under way, `RestoreError` where the database refuses, and what the
         conversion raises. The database is then as it was.
         """
@@ -143,9 +154,18 @@ class UnifiedRestoreManager:
                 report = self._restore(again, backup, confirm)
             except FindingsError as error:
                 if not self._can_leave_to_the_loader(error):
-                    raise
+                    raise _with_remedy(error) from None
                 report = self._restore(again, backup, confirm)
         return report
+
+    def _schema_of_backup(self, schema: Schema) -> Schema:
+        """The schema by the names of the backup, without methods that only know those of today."""
+        from fastnk.django.calling import methods_that_meet
+
+        changed = {self._renames.label(label) for label in self._renames.fields}
+        changed |= {label for label in schema.models if self._renames.old_label(label) != label}
+        useless = methods_that_meet(schema, changed) if changed else set()
+        return self._renames.schema_of_backup(_without_methods(schema, useless))
 
     def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
         """Let the conversion pass what the loader can do something about, if that is all."""
@@ -179,8 +199,14 @@ class UnifiedRestoreManager:
     def _load(
         self, conversion: Conversion, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
+        self._renames.refuse_clashes(conversion.report.models)
+
+        def chunks(phase: str) -> Iterator[bytes]:
+            self._loader.begin(phase)
+            return read_chunks(conversion.blocks(phase))
+
         return self._loader.load(
-            lambda phase: read_chunks(conversion.blocks(phase)),
+            chunks,
             name_of(backup),
             labels=list(conversion.report.models),
             confirm=confirm,
@@ -217,10 +243,25 @@ def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
     return {label for label in labels if label and schema.models[label].natural_key_method}
 
 
+def _with_remedy(error: FindingsError) -> FindingsError:
+    """The error with what can be done about models that the project does not have."""
+    if any(one.code == "FNK302" for one in error.findings):
+        return FindingsError(error.findings, total=error.total, remedy=NONEXISTENT)
+    return error
+
+
 def _without_methods(schema: Schema, labels: set[str]) -> Schema:
-    no_method = partial(msgspec.structs.replace, natural_key_method=None, keep_pk=False)
-    weaker = {label: no_method(schema.models[label]) for label in labels}
-    return msgspec.structs.replace(schema, models=schema.models | weaker)
+    """`schema` without the methods that make keys of these models, for records and references."""
+    no_method = partial(msgspec.structs.replace, natural_key_method=None)
+    models = {}
+    for label, model in schema.models.items():
+        relations = {
+            name: no_method(relation) if relation.to in labels else relation
+            for name, relation in model.relations.items()
+        }
+        own = no_method(model, keep_pk=False) if label in labels else model
+        models[label] = msgspec.structs.replace(own, relations=relations)
+    return msgspec.structs.replace(schema, models=models)
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

@@ -24,7 +24,8 @@ from fastnk.django.plan import (
     Reference,
     UnknownModelError,
 )
-from fastnk.django.reading import Chunks, Data, Head, Reader, Shape, label_of
+from fastnk.django.reading import Chunks, Reader, Shape, label_of, with_references
+from fastnk.django.renaming import Data
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import BackupRows, InBackup, Missing
 from fastnk.django.values import REFUSALS, comparable, converted
@@ -130,8 +131,11 @@ class Backup:
         connection: Any,
         *,
         null_keys: bool = False,
+        count_rows: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """With `null_keys` a natural key with a null in it is one all the same."""
+        """With `null_keys` a natural key with a null in it is one all the same. `count_rows` is
+        told how many records are done with, chunk by chunk."""
+        self._count_rows = count_rows
         self._null_keys = null_keys
         self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
@@ -155,6 +159,8 @@ class Backup:
                     parts += self._survey(some, number, meet_lean)
                     number += len(some)
             self._met.append(Met(number - first, parts))
+            self._count_rows(number - first)
+        self._directory.plans.naming.refuse_unfit_fields()
         self._compose_deferred()
         self._name_repeated()
 
@@ -168,6 +174,8 @@ class Backup:
             nonlocal number
             if chunk == len(self._met):
                 raise _changed()
+            if chunk:
+                self._count_rows(self._met[chunk - 1].records)
             met = self._met[chunk]
             if not met.is_done(done):
                 return True
@@ -194,7 +202,7 @@ class Backup:
     def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
         """One record of a run to look into."""
         data = record if shape is None else shape.data(record)
-        return Record(InBackup(rows, number), _with_references(data))
+        return Record(InBackup(rows, number), with_references(data))
 
     def value_of(self, record: Record, part: KeyPart) -> Any:
         """A part of the record's key from its fields: comparable, or a `Hop`.
@@ -236,15 +244,8 @@ class Backup:
             meet_lean(self._entered(rows, number, run))
         else:
             for at, record in enumerate(run):
-                self._enter(rows, number + at, self._data(record))
+                self._enter(rows, number + at, self._reader.data(record))
         return [part]
-
-    def _data(self, record: Any) -> Data:
-        """A record to look into, whatever it was decoded to."""
-        if isinstance(record, Head):
-            return record.data()
-        shape = self._reader.shape_of(record)
-        return _with_references(record if shape is None else shape.data(record))
 
     def _known_plan(self, label: str) -> Plan | None:
         try:
@@ -260,7 +261,7 @@ class Backup:
                 return
             what = f'no model "{label}" to restore into: {error}'
             for number, record in enumerate(run, start=first):
-                pk = self._data(record).get("pk")
+                pk = self._reader.data(record).get("pk")
                 self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
 
     def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
@@ -283,7 +284,9 @@ class Backup:
         def records() -> list[Record]:
             if not whole:
                 rest = enumerate(run, start=first)
-                whole.extend(Record(InBackup(rows, at), self._data(record)) for at, record in rest)
+                whole.extend(
+                    Record(InBackup(rows, at), self._reader.data(record)) for at, record in rest
+                )
             return whole
 
         shape = self._reader.shape_of(run[0])
@@ -349,7 +352,7 @@ class Backup:
                 if plan is not None and self._directory.backup(plan).is_lean:
                     row = InBackup(self._directory.backup(plan), seen[plan.label])
                     seen[plan.label] += 1
-                    yield number, Record(row, self._data(one))
+                    yield number, Record(row, self._reader.data(one))
 
     def _note_same(self, row: InBackup, first: int, key: Key | None) -> None:
         rows, number = row
@@ -507,9 +510,3 @@ def _is_in_fastnk_style(record: Any) -> bool:
     if isinstance(record, dict):
         return record.get("natural_key") is not None or "references" in record
     return record.natural_key is not None or record.references is not None
-
-
-def _with_references(data: Data) -> Data:
-    """What the fields could not hold among them; it means more than an id that stands there."""
-    references = data.get("references")
-    return {**data, "fields": data["fields"] | references} if references else data

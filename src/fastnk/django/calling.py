@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastnk.errors import MissingExtraError, UsageError
@@ -92,6 +92,17 @@ def method_of(model: type[Any]) -> str | None:
     a class that was made in a function."""
     path = f"{model.__module__}.{model.__qualname__}"
     return f"{path}.natural_key" if at_path(path) is model else None
+
+
+def methods_that_meet(schema: Schema, labels: Collection[str]) -> set[str]:
+    """The models whose method, or that of a proxy of theirs, may look at a record of `labels`."""
+    from fastnk.django.instances import names_of_records
+
+    return {
+        method.label
+        for method in _methods(schema)
+        if not names_of_records([_class_of(method)]).keys().isdisjoint(labels)
+    }
 
 
 def _methods(schema: Schema) -> list[_Method]:

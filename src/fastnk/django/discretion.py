@@ -1,11 +1,20 @@
-"""What may be told of rows and of a database's errors: nothing that lets anybody in."""
+"""What is told of rows and of a database's errors: what helps, and nothing that lets anybody in."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
+from fastnk.errors import RestoreError
+
 NOT_SHOWN = "(not shown)"
+
+DISK_FULL = "53100"
+"""PostgreSQL's code."""
+CONNECTION_LOST = ("08", "57P")
+"""How the codes of its errors begin; where there is none the driver has lost the server."""
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|credential", re.I)
 
@@ -26,3 +35,27 @@ def reason(error: BaseException) -> str:
     named = " ".join(filter(None, (diagnosis and diagnosis.table_name, detail.partition("=")[0])))
     is_key = detail.startswith("Key (") and not _SECRET.search(named)
     return f"{message}: {detail}" if is_key else message
+
+
+def refused(path: str, error: Exception) -> RestoreError:
+    """The error for what a database or its driver raised while rows of `path` were written."""
+    return RestoreError(
+        f"the database refused {path}: {reason(error)}; everything was rolled back",
+        remedy=remedy_for(error) or "mend the backup or the row in the way, then restore again",
+    )
+
+
+def remedy_for(error: Exception) -> str | None:
+    """What to do where no row is to blame, but the disk or the connection; `None` elsewhere."""
+    cause = error.__cause__ or error
+    state = getattr(cause, "sqlstate", None)
+    if state == DISK_FULL or "disk is full" in str(cause):
+        return "make room on the disk of the database, then restore again"
+    is_lost = state is None or state.startswith(CONNECTION_LOST)
+    if (
+        hasattr(cause, "sqlstate")
+        and isinstance(error, OperationalError | InterfaceError)
+        and is_lost
+    ):
+        return "see that the server runs and answers, then restore again"
+    return None

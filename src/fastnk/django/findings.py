@@ -8,6 +8,7 @@ from typing import Any
 from fastnk.django.discretion import NOT_SHOWN, is_secret
 from fastnk.django.values import as_text
 from fastnk.errors import Finding, FindingsError, Place
+from fastnk.renames import NONEXISTENT
 
 DANGLING = "FNK410"
 UNKNOWN_MODEL = "FNK411"
@@ -81,8 +82,10 @@ class Findings:
         """Raise `FindingsError` if there are any, in the order of the backup."""
         if self._found:
             findings = sorted(self._found, key=lambda finding: finding.place.record or 0)
-            raise FindingsError(
-                findings,
-                total=len(findings),
-                remedy="mend the backup or the database, then restore again",
-            )
+            raise FindingsError(findings, total=len(findings), remedy=_remedy(findings))
+
+
+def _remedy(findings: list[Finding]) -> str:
+    if {finding.code for finding in findings} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
+        return NONEXISTENT
+    return "mend the backup or the database, then restore again"

@@ -27,12 +27,13 @@ from fastnk.django.accounting import Accounts
 from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
-from fastnk.django.discretion import reason
+from fastnk.django.discretion import reason, remedy_for
 from fastnk.django.early import EarlyCheck
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
+from fastnk.django.renaming import refuse_unfit
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
 from fastnk.django.signalling import Sender, has_receivers, receivers
@@ -41,6 +42,7 @@ from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
 from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError, UsageError
+from fastnk.renames import Renames
 from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
@@ -58,13 +60,20 @@ class Loader:
         *,
         dry_run: bool = False,
         options: RestoreOptions | None = None,
+        renames: Renames | None = None,
         begin: Callable[[str], None] | None = None,
+        count_rows: Callable[[int], None] | None = None,
     ) -> None:
-        """`begin` is told the phases in which the backup is not read. Raises `UsageError` for an
-        alias that the project does not have, or an engine that restores do not know."""
+        """`begin` is told the phases in which the backup is not read, `count_rows` how many more
+        records are done with in a phase. Raises `UsageError` for an alias that the project does not
+        have, or an engine that restores do not know, and `RenameError` for new names that the
+        project does not have."""
         self.schema = schema
         self.options = options or RestoreOptions()
+        self.renames = renames or Renames()
+        refuse_unfit(self.renames)
         self.begin = begin or (lambda phase: None)
+        self.count_rows = count_rows or (lambda count: None)
         self._database = database
         self.dry_run = dry_run
         try:
@@ -96,10 +105,10 @@ class Loader:
     ) -> RestoreReport:
         """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup, `labels` are those of its records. `confirm` is
-        told what will be done, before the first row is written, and raises to stop it. Raises
-        `FindingsError` before that, `LockedError` while another restore is under way, and
-        `RestoreError` where the database refuses; it is then as it was before.
+        `name` is what findings call the backup, `labels` are those of its records there. `confirm`
+        is told what will be done, before the first row is written, and raises to stop it. Raises
+        `FindingsError` and `RenameError` before that, `LockedError` while another restore is under
+        way, and `RestoreError` where the database refuses; it is then as it was before.
         """
         backend.keep_alive(self._connection)
         restore = _Restore(self, chunks, name, labels)
@@ -125,7 +134,8 @@ class Loader:
         except DatabaseFault as error:
             if report is not None and self._came_through(token, error):
                 return report
-            remedy = f"python manage.py migrate --check --database {self._database}"
+            check = f"python manage.py migrate --check --database {self._database}"
+            remedy = remedy_for(error) or check
             raise self._failed(error, remedy) from error
 
     def _came_through(self, token: str, error: Exception) -> bool:
@@ -169,6 +179,7 @@ class _Restore:
         self._chunks = chunks
         self._name = name
         self._labels = labels
+        self._renames = loader.renames
         self._seconds: dict[str, float] = {}
         self._target = loader.target
         self._options = loader.options
@@ -185,14 +196,17 @@ class _Restore:
             ignore_nonexistent=options.ignore_nonexistent,
             keeps_generic=options.keep_generic,
         )
-        plans = Plans(self._loader.schema, database, weak)
-        self._directory = Directory(plans, database, self._labels, keeps_names=options.diff)
+        plans = Plans(self._loader.schema, database, weak, self._renames)
+        self._naming = plans.naming
+        labels = self._labels and list(map(self._renames.label, self._labels))
+        self._directory = Directory(plans, database, labels, keeps_names=options.diff)
         self._backup = Backup(
             self._chunks,
             self._directory,
             self._findings,
             self._connection,
             null_keys=options.null_keys,
+            count_rows=self._loader.count_rows,
         )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, database)
@@ -254,6 +268,7 @@ class _Restore:
             generic_kept = self._pass_on(
                 self._check_created, self._check_matched, CHECKED, is_check=True
             )
+            renamed = self._naming.counts()
             self._findings.stop_counting()
             if self._uniques.find_repeated():
                 look_again = self._uniques.look_again
@@ -270,6 +285,7 @@ class _Restore:
             differences=self._accounts.differences,
             receivers=receivers(rows.plan for rows in self._directory.in_backup),
             left_out=dict(self._findings.left_out),
+            renamed=renamed,
             generic_kept=generic_kept,
             weak_keys=self._weak,
         )

@@ -30,8 +30,10 @@ from django.db.models import (
 
 from fastnk import schema as schemas
 from fastnk.django.calling import at_path
+from fastnk.django.renaming import Naming, named_models
 from fastnk.django.values import Inside, as_in_json, comparable, converted, in_milliseconds
 from fastnk.errors import SchemaError
+from fastnk.renames import Renames
 
 Path = tuple[str, ...]
 """Names of relations and of the field at the end; no `pk`, no inherited names left out."""
@@ -150,9 +152,18 @@ class KeyPart:
 class KeyForm:
     """What a model's natural key is made of."""
 
-    def __init__(self, shape: list[Any], parts: list[KeyPart]) -> None:
+    def __init__(
+        self, shape: list[Any], parts: list[KeyPart], naming: Naming | None = None
+    ) -> None:
+        """`naming` says what the models are called today that keys in the backup name."""
         self.parts = parts
         self.positions = {part.path: number for number, part in enumerate(parts)}
+        self._naming = naming
+        self._named = (
+            named_models(self.positions, [part.field for part in parts])
+            if naming and naming.renames.changes_models
+            else []
+        )
         self.has_foreign_pk = any(part.is_foreign_pk for part in parts)
         self._shape = shape
         self._is_flat = all(inner is None for inner in shape)
@@ -163,15 +174,16 @@ class KeyForm:
     def read(self, value: list[Any]) -> Key:
         """The key that a list in a backup spells. Raises `KeyShapeError` or a refusal."""
         if self._is_flat and type(value) is list and list(map(type, value)) == self._plain_types:
-            return tuple(value)
-        return tuple(
+            return self._renamed(tuple(value))
+        key = tuple(
             part.comparable(item)
             for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
         )
+        return self._renamed(key)
 
     def read_all(self, values: list[Any]) -> Iterable[Key]:
         """What `read` gives for each of the lists. Raises if any of them has to be refused."""
-        is_flat = self._is_flat and set(map(type, values)) == {list}
+        is_flat = self._is_flat and not self._named and set(map(type, values)) == {list}
         if not is_flat or set(map(len, values)) != {len(self.parts)}:
             return [self.read(value) for value in values]
         columns = zip(*values, strict=True)
@@ -183,6 +195,15 @@ class KeyForm:
     def spell(self, key: Key) -> list[Any]:
         """The list that `read` takes apart."""
         return _nested(iter(key), self._shape)
+
+    def _renamed(self, key: Key) -> Key:
+        """The key with the names that models have today."""
+        if self._naming is None or not self._named:
+            return key
+        items = list(key)
+        for named in self._named:
+            self._naming.rename(items, named)
+        return tuple(items)
 
 
 class CalledKey(KeyForm):
@@ -318,9 +339,14 @@ class Plans:
     """The plans of all models that are asked for, by any of their labels."""
 
     def __init__(
-        self, schema: schemas.Schema, database: str, weak: Mapping[str, str] | None = None
+        self,
+        schema: schemas.Schema,
+        database: str,
+        weak: Mapping[str, str] | None = None,
+        renames: Renames | None = None,
     ) -> None:
         """`weak` tells of which models the natural key counts as none, and why."""
+        self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
         self._specs = _by_concrete_label(schema)
         self._database = database
@@ -548,7 +574,7 @@ def _key_form(model: Any, spec: schemas.Model, plans: Plans) -> KeyForm | None:
                 parts.append(_key_part(model, part, spec, plans))
         return shape
 
-    return KeyForm(shape_of(natural_key), parts)
+    return KeyForm(shape_of(natural_key), parts, plans.naming)
 
 
 def _key_of_links(model: Any) -> list[schemas.KeyPart] | None:

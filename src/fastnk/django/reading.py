@@ -18,14 +18,12 @@ import msgspec
 
 from fastnk.django.columns import PlainColumn, plain_column
 from fastnk.django.plan import Plan, Plans, UnknownModelError
+from fastnk.django.renaming import Data, Naming, is_record
 from fastnk.django.values import from_json
 from fastnk.errors import BackupSyntaxError, Place
 
 Chunks = Callable[[str], Iterable[bytes]]
 """Gives the chunks of a backup, each time from the start; it is told what for."""
-
-Data = dict[str, Any]
-"""A record as JSON has it."""
 
 MOST_SHAPES = 8
 """Of one model; past that its records have no shape worth knowing."""
@@ -51,16 +49,25 @@ class Shape:
     """The records of one label that have the same fields."""
 
     def __init__(
-        self, label: str, plan: Plan, names: Sequence[str], loose: set[str], connection: Any
+        self,
+        tag: str,
+        spelled: Sequence[str],
+        plan: Plan,
+        naming: Naming,
+        loose: set[str],
+        connection: Any,
     ) -> None:
-        """The values of the `loose` fields may be of any type."""
-        self.label = label
+        """`tag` and `spelled` are what the backup calls the model and the fields. The values of the
+        `loose` fields may be of any type."""
+        self.tag = tag
+        self.spelled = list(spelled)
+        self.label = naming.renames.label(tag)
         self.plan = plan
         self.columns = [
             ShapedColumn(name, None, Any)
             if name in loose
             else _shaped_column(plan, name, connection)
-            for name in names
+            for name in naming.fields(tag, spelled)
         ]
 
     @property
@@ -70,12 +77,14 @@ class Shape:
     def loose_for(self, fields: Data) -> set[str]:
         """The names of the fields that must be loose for a record with these to have the shape."""
         return {
-            column.name for column in self.columns if not _fits(fields[column.name], column.hint)
+            column.name
+            for column, spelled in zip(self.columns, self.spelled, strict=True)
+            if not _fits(fields[spelled], column.hint)
         }
 
     def fields_type(self) -> Any:
         hints = [column.hint for column in self.columns]
-        return _struct(self.label, self.names, hints, strict=True)
+        return _struct(self.tag, self.spelled, hints, strict=True)
 
     def values(self, records: Sequence[Any]) -> Iterator[tuple[ShapedColumn, Sequence[Any]]]:
         """The columns of records of this shape."""
@@ -124,6 +133,7 @@ class Reader:
     def __init__(self, chunks: Chunks, plans: Plans, connection: Any) -> None:
         self._chunks = chunks
         self._plans = plans
+        self._naming = plans.naming
         self._connection = connection
         self._shapes: dict[type, Shape] = {}
         self._decoder = Decoder(self._learned, self._refuses_nul)
@@ -140,7 +150,7 @@ class Reader:
         """The records of each chunk whose number is wanted: structs of a shape, dictionaries."""
         for number, chunk in enumerate(self._chunks(phase)):
             if is_wanted(number):
-                yield self._decoder.runs(chunk)
+                yield self._renamed(self._decoder.runs(chunk))
 
     def heads(self, needed: Callable[[Plan], Sequence[str] | None]) -> Iterator[Runs]:
         """The records of each chunk as heads, which have the pk, the keys and the fields needed.
@@ -149,33 +159,62 @@ class Reader:
         dictionaries.
         """
         decoder = Decoder(partial(self._learned_head, needed), self._refuses_nul)
-        return map(decoder.runs, self._chunks("read"))
+        self._naming.start_counting()
+        for chunk in self._chunks("read"):
+            runs = decoder.runs(chunk)
+            if self._naming:
+                self._naming.count(runs)
+            yield self._renamed(runs)
+
+    def data(self, record: Any) -> Data:
+        """A record to look into, whatever it was decoded to."""
+        if isinstance(record, Head):
+            return self._naming.record(record.data()) if self._naming else record.data()
+        shape = self.shape_of(record)
+        return with_references(record if shape is None else shape.data(record))
+
+    def _renamed(self, runs: Runs) -> Runs:
+        """The dictionaries among the records by the names of today; structs have them already."""
+        if not self._naming:
+            return runs
+        return [
+            run if isinstance(run[0], msgspec.Struct) else list(map(self._naming.record, run))
+            for run in runs
+        ]
 
     def _learned_head(
         self, needed: Callable[[Plan], Sequence[str] | None], data: Data, known: list[type]
-    ) -> type | None:
+    ) -> Any:
+        tag = data["model"]
+        label = self._naming.renames.label(tag)
         try:
-            names = needed(self._plans[data["model"]])
+            names = needed(self._plans[label])
         except UnknownModelError:
             return None
         if names is None:
             return self._learned(data, known)
-        return None if known else _head_type(data["model"], names)
+        if known or self._naming.has_names_in_values(label):
+            return None
+        return _head_type(tag, label, self._naming.old_fields(tag, names))
 
     def _learned(self, data: Data, known: list[type]) -> type | None:
         """The type of records like this one; `None` where it would be of no use."""
-        label, fields = data["model"], data.get("fields")
+        tag, fields = data["model"], data.get("fields")
+        label = self._naming.renames.label(tag)
         if not isinstance(fields, dict) or "references" in data or len(known) == MOST_SHAPES:
+            return None
+        if self._naming.has_names_in_values(label):
             return None
         names, loose = list(fields), set[str]()
         for shape in (self._shapes[kind] for kind in known):
-            if shape.names == names:
+            if shape.spelled == names:
                 loose = shape.loose_for(fields)
                 break
         try:
-            shape = Shape(label, self._plans[label], names, loose, self._connection)
+            plan = self._plans[label]
         except UnknownModelError:
             return None
+        shape = Shape(tag, names, plan, self._naming, loose, self._connection)
         kind = _record_type(shape)
         self._shapes[kind] = shape
         return kind
@@ -258,8 +297,9 @@ def _record_type(shape: Shape) -> type:
             ("references", None, None),
         ],
         tag_field="model",
-        tag=shape.label,
+        tag=shape.tag,
         gc=False,
+        namespace={"label": shape.label},
     )
 
 
@@ -280,7 +320,7 @@ class Head(msgspec.Struct, gc=False):
             for name, value in zip(names, values, strict=True)
             if value is not msgspec.UNSET
         }
-        data: Data = {"pk": self.pk, "fields": fields}
+        data: Data = {"model": self.__struct_config__.tag, "pk": self.pk, "fields": fields}
         if self.natural_key is not None:
             data["natural_key"] = self.natural_key
         if self.references is not None:
@@ -289,10 +329,16 @@ class Head(msgspec.Struct, gc=False):
         return data
 
 
-def _head_type(label: str, names: Sequence[str]) -> Any:
-    fields = _struct(label, list(names), [Any] * len(names), strict=False)
+def _head_type(tag: str, label: str, spelled: Sequence[str]) -> Any:
+    fields = _struct(tag, list(spelled), [Any] * len(spelled), strict=False)
     return msgspec.defstruct(
-        "Head", [("fields", fields)], bases=(Head,), tag_field="model", tag=label, gc=False
+        "Head",
+        [("fields", fields)],
+        bases=(Head,),
+        tag_field="model",
+        tag=tag,
+        gc=False,
+        namespace={"label": label},
     )
 
 
@@ -306,14 +352,14 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _struct(label: str, names: list[str], hints: list[Any], *, strict: bool) -> Any:
+def _struct(tag: str, names: list[str], hints: list[Any], *, strict: bool) -> Any:
     """A struct with these members; where it is strict, with exactly these."""
     fields: list[Any] = []
     for number, hint in enumerate(hints):
         name = f"f{number}"  # theirs may be no names in Python
         fields.append((name, hint) if strict else (name, hint, msgspec.UNSET))
     return msgspec.defstruct(
-        f"Fields of {label}",
+        f"Fields of {tag}",
         fields,
         rename={f"f{number}": name for number, name in enumerate(names)},
         forbid_unknown_fields=strict,
@@ -333,20 +379,25 @@ def _shaped_column(plan: Plan, name: str, connection: Any) -> ShapedColumn:
     return ShapedColumn(name, plain, plain.hint if plain else Any)
 
 
+def with_references(data: Data) -> Data:
+    """What the fields could not hold among them; it means more than an id that stands there."""
+    references = data.get("references")
+    return {**data, "fields": data["fields"] | references} if references else data
+
+
 def label_of(number: int, record: Any) -> str:
     """The label of a struct, or of the dictionary that is the record with this number.
 
     Raises `BackupSyntaxError` if it is no record.
     """
     if isinstance(record, msgspec.Struct):
-        return str(record.__struct_config__.tag)
-    label = record.get("model") if isinstance(record, dict) else None
-    if not isinstance(label, str) or not isinstance(record.get("fields"), dict):
+        return str(type(record).label)  # type: ignore[attr-defined]
+    if not is_record(record):
         raise BackupSyntaxError(
             "not a record: an object with a model and fields was expected",
             place=Place(record=number),
         )
-    return label
+    return str(record["model"])
 
 
 def _each(chunk: bytes) -> Iterator[bytes]:

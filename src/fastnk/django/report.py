@@ -101,6 +101,9 @@ class RestoreReport(msgspec.Struct):
     """Who listens to signals of the models concerned: called with `signals` only."""
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
+    renamed: dict[str, int] = {}
+    """Of each rename, as `old -> new`, how many records have the old name; 0 where only references,
+    content types or permissions do."""
     verified: bool = False
     """Whether the rows were read back and were those of the backup."""
     seconds: dict[str, float] = {}

@@ -14,8 +14,7 @@ from typing import Any, Self
 
 from django.db import DatabaseError
 
-from fastnk.django.discretion import reason
-from fastnk.errors import RestoreError
+from fastnk.django.discretion import refused
 
 REFUSALS = (DatabaseError, ValueError, TypeError, OverflowError)
 
@@ -65,10 +64,7 @@ class Stream:
             with self._connection.wrap_database_errors:
                 yield
         except REFUSALS as error:
-            raise RestoreError(
-                f"the database refused {self._path}: {reason(error)}; everything was rolled back",
-                remedy="mend the backup or the row in the way, then restore again",
-            ) from error
+            raise refused(self._path, error) from error
 
 
 class CopyStream(Stream):

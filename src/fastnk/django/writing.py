@@ -20,12 +20,11 @@ from django.utils import timezone
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
-from fastnk.django.discretion import reason
+from fastnk.django.discretion import refused
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.streams import Stream
 from fastnk.django.values import comparable, converted, in_column, stored
-from fastnk.errors import RestoreError
 
 
 class Change(NamedTuple):
@@ -253,7 +252,4 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, ValidationError, ValueError, TypeError, OverflowError) as error:
-        raise RestoreError(
-            f"the database refused {path}: {reason(error)}; everything was rolled back",
-            remedy="mend the backup or the row in the way, then restore again",
-        ) from error
+        raise refused(path, error) from error

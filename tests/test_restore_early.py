@@ -1,0 +1,142 @@
+"""Which rows are checked while they are surveyed, and which are left to the check of all records.
+
+A row that is taken too easily would be written unchecked; so each case that must not be taken is
+also restored, and what the full check says of it is compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from fastnk.django import early
+from fastnk.django.introspect import schema_from_apps
+from fastnk.django.loader import Loader, _Restore
+from fastnk.django.rows import Fate
+from fastnk.schema import Embedded, Schema
+from tests.project.zoo import models as zoo
+from tests.test_restore import chunks_of, keeper, keyed, labels_of, load, record, refused
+from tests.zoo import SENSOR, Record, put, rows
+
+SENSORS = [str(UUID(int=number)) for number in range(1, 40)]
+
+
+def vault(name: str, **fields: Any) -> Record:
+    return keyed("zoo.vault", name, name=name, **fields)
+
+
+def sensor(number: int) -> Record:
+    return keyed("zoo.sensor", f"S{number}", id=SENSORS[number], serial=f"S{number}")
+
+
+def reading(number: int, sensor: Any) -> Record:
+    return record("zoo.reading", str(UUID(int=1000 + number)), sensor=sensor, celsius=1.5)
+
+
+def slot(pk: int, **fields: Any) -> Record:
+    return record("zoo.slot", pk, keeper=["Anna"], day=None, post=str(pk), **fields)
+
+
+def checked(
+    alias: str, records: list[Record], label: str, schema: Schema | None = None
+) -> list[bool]:
+    """Which rows of a model are checked once all records are surveyed, in their order."""
+    loader = Loader(schema or schema_from_apps(), alias)
+    restore = _Restore(loader, chunks_of(records), None, labels_of(records))
+    restore._survey()
+    (found,) = (one for one in restore._directory.in_backup if one.plan.label == label)
+    return [fate == Fate.CHECKED for fate in found.fates]
+
+
+TAKEN = {
+    "values": [vault("a", small=1), vault("b", small=2)],
+    "nulls where there may be some": [vault("a", amount=None), vault("b", amount="1.50")],
+    "references to rows further up": [sensor(1), reading(1, ["S1"]), reading(2, ["S1"])],
+    "references to rows further down": [reading(1, ["S1"]), sensor(1), reading(2, ["S1"])],
+    "references to rows in the database": [reading(1, ["there"])],
+    "ids of rows in the database": [reading(1, str(SENSOR))],
+}
+
+LEFT: dict[str, tuple[list[Record], list[Any]]] = {
+    "a reference to nothing, with all others": (
+        [sensor(1), reading(1, ["S1"]), reading(2, ["S9"]), reading(3, ["S1"])],
+        [("FNK410", 3, "sensor")],
+    ),
+    "a null where there must be none": ([reading(1, None)], [("FNK413", 1, "sensor")]),
+    "a reference spelled as no key can be": ([reading(1, {"a": 1})], [("FNK410", 1, "sensor")]),
+    "a key that is too long": ([reading(1, ["S1", "S2"])], [("FNK410", 1, "sensor")]),
+    "a field that is not known": ([vault("a", gone=1)], [("FNK412", 1, "gone")]),
+    "a number with too many digits": ([vault("a", amount="12345.67")], [("FNK413", 1, "amount")]),
+    "a number that is too large": ([vault("a", small=1 << 70)], [("FNK413", 1, "small")]),
+    "a day that there is not": (
+        [vault("a", moment="2024-02-30T00:00:00Z")],
+        [("FNK413", 1, "moment")],
+    ),
+    "a value of another type": ([vault("a", share="x")], [("FNK413", 1, "share")]),
+    "a field that has its own way": ([vault("a", content="x")], []),
+    "a moment without a zone": ([vault("a", moment="2024-02-03T04:05:06")], []),
+    "an address that Django spells otherwise": ([vault("a", place="::ffff:10.0.0.1")], []),
+    "a constraint about references": (
+        [keeper("Anna"), slot(1), slot(2, begin=3, end=3)],
+        [("FNK420", 3, None)],
+    ),
+}
+
+
+@pytest.fixture
+def with_sensor(new: str) -> str:
+    put(new, zoo.Sensor, id=SENSOR, serial="there")
+    return new
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_is_plainly_right_is_checked_early(with_sensor: str, name: str) -> None:
+    label = TAKEN[name][0]["model"] if "references" not in name else "zoo.reading"
+    assert set(checked(with_sensor, TAKEN[name], label)) == {True}
+    assert load(with_sensor, TAKEN[name], schema_from_apps()).created == len(TAKEN[name])
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_not_plainly_right_is_left_to_the_full_check(with_sensor: str, name: str) -> None:
+    records, findings = LEFT[name]
+    assert True not in checked(with_sensor, records, records[-1]["model"])
+    if findings:
+        assert refused(with_sensor, records, schema=schema_from_apps()) == findings
+    else:
+        assert load(with_sensor, records, schema_from_apps()).created == len(records)
+
+
+def test_rows_that_exist_are_left(new: str) -> None:
+    load(new, [vault("a", small=1)], schema_from_apps())
+    records = [vault("b", small=1), vault("a", small=2), vault("c", small=3)]
+    assert checked(new, records, "zoo.vault")[1] is False
+    report = load(new, records, schema_from_apps())
+    assert (report.created, report.updated) == (2, 1)
+
+
+def test_values_with_ids_inside_are_left(new: str) -> None:
+    models = dict(schema_from_apps().models)
+    models["zoo.vault"] = _with_embedded(models["zoo.vault"])
+    records = [keeper("Anna"), vault("a", data={"keeper": ["Anna"]})]
+    assert checked(new, records, "zoo.vault", Schema.of(models)) == [False]
+    assert load(new, records, Schema.of(models)).created == 2
+    assert rows(zoo.Vault, new).get().data == {"keeper": rows(zoo.Keeper, new).get().pk}
+
+
+def _with_embedded(model: Any) -> Any:
+    from msgspec.structs import replace
+
+    return replace(model, embedded={"data.keeper": Embedded("zoo.keeper")})
+
+
+def test_more_references_than_can_be_kept(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that lead to rows further down are too many; of the others room is made."""
+    monkeypatch.setattr(early, "MOST_OPEN", 10)
+    ahead = [reading(number, [f"S{number}"]) for number in range(1, 30)]
+    sensors = [sensor(number) for number in range(1, 30)]
+    assert False in checked(new, [*ahead, *sensors], "zoo.reading")
+    assert set(checked(new, [*sensors, *ahead], "zoo.reading")) == {True}
+    load(new, [*ahead, *sensors], schema_from_apps())
+    assert [row.sensor.serial for row in rows(zoo.Reading, new)] == [f"S{n}" for n in range(1, 30)]
