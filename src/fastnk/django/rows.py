@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.models import QuerySet
 
+from fastnk.django.backend import Engine
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
 from fastnk.django.values import REFUSALS, comparable, converted
 from fastnk.errors import RestoreError, shorten
@@ -266,9 +268,10 @@ class InDatabase(NamedTuple):
 class ExistingRows:
     """What the database holds of one model before the restore. Read when asked for, in bulk."""
 
-    def __init__(self, plan: Plan, database: str) -> None:
+    def __init__(self, plan: Plan, engine: Engine) -> None:
         self.plan = plan
-        self._database = database
+        self._engine = engine
+        self._database = engine.connection.alias
         self._columns: dict[str, dict[Any, Any]] = {}
         self._by_value: dict[str, dict[Any, Any]] = {}
 
@@ -284,7 +287,7 @@ class ExistingRows:
     @cached_property
     def pks(self) -> dict[Any, Any]:
         """Comparable pk to pk."""
-        return {comparable(pk): pk for pk in self.query.values_list("pk", flat=True).iterator()}
+        return {comparable(pk): pk for (pk,) in self.all([])}
 
     @cached_property
     def by_key(self) -> dict[Key, Any]:
@@ -293,8 +296,7 @@ class ExistingRows:
         if isinstance(form, CalledKey):
             return _index((key, pk) for pk, key in self._called_keys(form))
         lookups = [part.lookup for part in form.parts] if form else []
-        rows = self.query.values_list("pk", *lookups).iterator()
-        return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+        return _index((tuple(map(comparable, key)), pk) for pk, *key in self.all(lookups))
 
     def keys_of(self, form: CalledKey, pks: Iterable[Any]) -> Iterator[tuple[Any, Key]]:
         """Pk and natural key, made by the method, of the rows with these pks."""
@@ -311,7 +313,7 @@ class ExistingRows:
         rows = QuerySet(form.model, using=self._database).order_by().filter(**lookups)
         if relations:  # without names it would follow others, and those at any depth
             rows = rows.select_related(*relations)
-        for row in rows.iterator(chunk_size=BATCH):
+        for row in self._engine.read(rows, pk=attrgetter("pk")):
             try:
                 yield row.pk, form.made_for(row)
             except Exception as error:
@@ -325,20 +327,20 @@ class ExistingRows:
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
         if lookup not in self._by_value:
-            rows = self.query.values_list(lookup, "pk").iterator()
-            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in rows)
+            rows = self.all([lookup])
+            self._by_value[lookup] = _index((comparable(value), pk) for pk, value in rows)
         return self._by_value[lookup]
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""
         if lookup not in self._columns:
-            rows = self.query.values_list("pk", lookup).iterator()
+            rows = self.all([lookup])
             self._columns[lookup] = {comparable(pk): value for pk, value in rows}
         return self._columns[lookup][comparable(pk)]
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """The pk and the named columns of every row."""
-        return iter(self.query.values_list("pk", *names).iterator())
+        """The pk and the named columns, or ends of lookup paths, of every row."""
+        return self._engine.read(self.query.values_list("pk", *names))
 
     def some(self, pks: Sequence[Any], names: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
         """The named columns of the rows with these pks, by comparable pk."""

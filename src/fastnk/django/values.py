@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -60,6 +61,8 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
         if "\0" in value and connection.vendor == "postgresql":
             raise ValueError("a NUL character, which PostgreSQL does not take in text")
         value.encode()  # half of a surrogate pair is no text
+    elif isinstance(value, float) and connection.vendor == "mysql" and not math.isfinite(value):
+        raise ValueError("not a number that MySQL takes")
     elif isinstance(value, Decimal) and isinstance(field, DecimalField):
         _refuse_digits(field, value)
     elif isinstance(value, int) and isinstance(field, IntegerField):

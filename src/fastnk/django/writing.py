@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from fastnk.django.backend import Engine
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
@@ -75,10 +76,11 @@ def changes(directory: Directory, table: Table) -> list[Change]:
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, database: str, stream: Stream) -> None:
+    def __init__(self, directory: Directory, engine: Engine, stream: Stream) -> None:
         self._directory = directory
-        self._database = database
-        self._connection = connections[database]
+        self._connection = engine.connection
+        self._database = engine.connection.alias
+        self._longest = engine.longest_statement
         self._stream = stream
 
     def pks(self, table: Table) -> list[Any]:
@@ -197,9 +199,24 @@ class Writer:
         values_of_cases = len(names) * (len(plan.pk_fields) + 1)
         size = rows_per_statement(plan, self._database, values_of_cases)
         with _named(plan.label):
-            for chunk in chunks(group, size):
+            for chunk in self._statements(group, size):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
+
+    def _statements(self, group: list[Change], size: int) -> Iterator[list[Change]]:
+        """Changes in lists of at most `size`, whose values a statement takes."""
+        for chunk in chunks(group, size):
+            if self._longest is None:
+                yield chunk
+                continue
+            start = length = 0
+            for at, change in enumerate(chunk):
+                longer = sum(map(_length, change.columns.values()))
+                if at > start and length + longer > self._longest:
+                    yield chunk[start:at]
+                    start, length = at, 0
+                length += longer
+            yield chunk[start:]
 
     def _case(self, plan: Plan, name: str, changes: list[Change]) -> Any:
         field = plan.columns[name].field
@@ -238,6 +255,13 @@ _PLAIN = {bool, date, datetime, Decimal, float, int, str, type(None), UUID}
 """Values of one of these types are the same where they are equal."""
 _JSON = {dict, list}
 """These may differ though Python says that they are equal: true is not 1."""
+
+
+def _length(value: Any) -> int:
+    """How many bytes a value has at most in a statement."""
+    if isinstance(value, bytes | memoryview):
+        return len(bytes(value))
+    return len(str(value).encode(errors="replace"))
 
 
 def _default(field: Any) -> Any:
