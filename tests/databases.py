@@ -193,12 +193,13 @@ class MySQL:
         self._where = ["--no-defaults", f"--user={user}", f"--datadir={self._folder / 'data'}"]
         self._initialize(program)
         quick = ["--loose-debug-no-sync", "--innodb-flush-log-at-trx-commit=0"]
-        quick += ["--skip-log-bin", "--skip-name-resolve"]
+        quick += ["--skip-log-bin", "--skip-name-resolve", "--character-set-server=utf8mb4"]
         place = [f"--socket={self._socket}", f"--pid-file={self._folder / 'pid'}"]
         command = [program, *self._where, *place, *quick, "--skip-networking"]
         self._log = (self._folder / "log").open("wb")
         self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self._tables: dict[str, list[str]] = {}
+        self._tables: dict[str, dict[str, str]] = {}
+        """Per template: table to its columns, but for those that the server computes."""
         try:
             self._wait()
             self.make_template(TEMPLATE)
@@ -234,20 +235,20 @@ class MySQL:
         self._use("mysql_old", name)
         migrate("mysql_old")
         close("mysql_old")
-        self._tables[name] = self._names_of_tables(name)
+        names = self._names_of_tables(name)
+        self._tables[name] = {table: self._columns_of(name, table) for table in names}
 
     def renew(self, alias: str, template: str = TEMPLATE) -> None:
         """Give `alias` a fresh copy of the template."""
         close(alias)
         tables = self._tables[template]
         statements = ["SET foreign_key_checks = 0", f"DROP TABLE IF EXISTS {LEDGER}"]
-        if self._names_of_tables(alias) != tables:
+        if self._names_of_tables(alias) != [*tables]:
             self._run("", f"DROP DATABASE IF EXISTS {alias}", f"CREATE DATABASE {alias}")
             for table in tables:
                 ((_, statement),) = self._run(template, f"SHOW CREATE TABLE {table}")
                 statements.append(statement)
-        for table in tables:
-            columns = ", ".join(self._columns_of(template, table))
+        for table, columns in tables.items():
             rows = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {template}.{table}"
             statements += [f"DELETE FROM {table}", rows]
         self._run(alias, *statements)
@@ -271,15 +272,16 @@ class MySQL:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _names_of_tables(self, database: str) -> list[str]:
-        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1"
+        query = (
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1"
+        )
         return [name for (name,) in self._run("", query, values=[database]) if name != LEDGER]
 
-    def _columns_of(self, database: str, table: str) -> list[str]:
-        """All but those that the server computes."""
+    def _columns_of(self, database: str, table: str) -> str:
         query = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s"
         query += " AND table_name = %s AND extra NOT LIKE '%%GENERATED'"
         found = self._run("", query, values=[database, table])
-        return [f"`{name}`" for (name,) in found]
+        return ", ".join(f"`{name}`" for (name,) in found)
 
     def _numbers(self, database: str) -> dict[str, int]:
         """Of each table that has one, the number of the next row."""

@@ -28,14 +28,15 @@ from tests.zoo import rows, tables
 
 
 class Wire:
-    """Between a client and the socket of PostgreSQL; cut where `cut` says."""
+    """Between a client and the socket of a server; cut at the first COMMIT, where `cut` says."""
 
-    def __init__(self, folder: str, server: str, cut: str) -> None:
-        self._server = f"{server}/.s.PGSQL.5432"
+    def __init__(self, own: str, server: str, commit: bytes, cut: str) -> None:
+        self._server = server
+        self._commit = commit
         self._cut = cut
         self._is_cut = False
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(f"{folder}/.s.PGSQL.5432")
+        self._listener.bind(own)
         self._listener.listen()
         self._sockets = [self._listener]
         self._threads: list[threading.Thread] = []
@@ -72,7 +73,7 @@ class Wire:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                is_commit = b"COMMIT" in data and not self._is_cut
+                is_commit = self._commit in data and not self._is_cut
                 if is_commit:
                     self._is_cut = True
                 if not (is_commit and self._cut == "before"):
@@ -84,18 +85,24 @@ class Wire:
                 end.shutdown(socket.SHUT_RDWR)
 
 
+SOCKETS = {"postgres": ("/.s.PGSQL.5432", b"COMMIT"), "mysql": ("", b"\x03COMMIT")}
+"""What follows on HOST in the name of a server's socket, and how a COMMIT looks there."""
+
+
 @pytest.fixture
-def cut(request: pytest.FixtureRequest, postgres: databases.Postgres) -> Iterator[str]:
-    """The alias of a PostgreSQL database whose wire is cut at the first COMMIT."""
-    alias = "postgres_new"
-    postgres.renew(alias)
-    settings = connections[alias].settings_dict
+def cut(request: pytest.FixtureRequest, engine: str, new: str) -> Iterator[str]:
+    """The alias of a database whose wire is cut at the first COMMIT."""
+    if engine not in SOCKETS:
+        pytest.skip("there is no wire")
+    behind, commit = SOCKETS[engine]
+    settings = connections[new].settings_dict
     host = settings["HOST"]
     with tempfile.TemporaryDirectory(prefix="wire-") as folder:
-        wire = Wire(folder, host, request.param)
-        settings["HOST"] = folder
-        yield alias
-        databases.close(alias)
+        own = folder if behind else f"{folder}/socket"
+        wire = Wire(own + behind, host + behind, commit, request.param)
+        settings["HOST"] = own
+        yield new
+        databases.close(new)
         wire.close()
     settings["HOST"] = host
 
@@ -183,6 +190,9 @@ def test_end_of_the_process_in_the_midst_of_writing(
 
 def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
     trigger = {
+        "mysql": """
+            CREATE TRIGGER louder BEFORE INSERT ON zoo_keeper
+            FOR EACH ROW SET NEW.name = upper(NEW.name)""",
         "sqlite": """
             CREATE TRIGGER louder AFTER INSERT ON zoo_keeper BEGIN
             UPDATE zoo_keeper SET name = upper(name) WHERE id = NEW.id; END""",

@@ -102,6 +102,8 @@ def move_sequence(alias: str, meta: Any, position: int) -> None:
             name = connections[alias].ops.quote_name(table)
             sql = "SELECT setval(pg_get_serial_sequence(%s, %s), %s)"
             cursor.execute(sql, [name, column, position])
+        elif connections[alias].vendor == "mysql":
+            cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {position + 1}")
         else:
             cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
             cursor.execute("INSERT INTO sqlite_sequence VALUES (%s, %s)", [table, position])

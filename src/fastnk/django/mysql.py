@@ -136,7 +136,6 @@ class MySQL(Engine):
         return self._packet // 4  # each byte may have to be escaped, and SQL is around them
 
     def _highest_ever(self, model: Any) -> int:
-        """InnoDB raises it by itself as rows come with higher pks."""
         with self.connection.cursor() as cursor:
             if not self.connection.mysql_is_mariadb and self.connection.mysql_version >= (8,):
                 cursor.execute("SET SESSION information_schema_stats_expiry = 0")
@@ -147,6 +146,26 @@ class MySQL(Engine):
             )
             (following,) = cursor.fetchone() or (None,)
         return (following or 1) - 1
+
+    def _number_from(self, model: Any, highest: int) -> None:
+        """By a row that is taken back: its number stays used, and every other way commits.
+
+        The row need not be a good one. What it is refused for, and what its triggers do, is
+        taken back as well.
+        """
+        quote = self.connection.ops.quote_name
+        table, pk = quote(model._meta.db_table), quote(model._meta.pk.column)
+        checks = ", check_constraint_checks = %s" if self.connection.mysql_is_mariadb else ""
+        setting = f"SET SESSION sql_mode = %s{checks}"
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT @@sql_mode")
+            (mode,) = cursor.fetchone()
+            cursor.execute("SAVEPOINT fastnk")
+            cursor.execute(setting, ["NO_AUTO_VALUE_ON_ZERO", 0][: setting.count("%s")])
+            with suppress(DatabaseError):
+                cursor.execute(f"INSERT INTO {table} ({pk}) SELECT %s", [highest])
+            cursor.execute("ROLLBACK TO SAVEPOINT fastnk")
+            cursor.execute(setting, [mode, 1][: setting.count("%s")])
 
     def merges(self, field: Field[Any, Any]) -> Callable[[Texts], Texts] | None:
         collation = self._collations(field.model._meta.db_table).get(field.column)

@@ -35,6 +35,8 @@ class Unique(NamedTuple):
     """Of which rows that holds; of all without one."""
     with_nulls: bool = False
     """Whether two nulls are the same."""
+    is_told: bool = False
+    """Whether rows with the same values to the letter are told to be the same otherwise."""
 
     @property
     def needed(self) -> set[str]:
@@ -75,8 +77,11 @@ class UniqueColumns:
             kind = (table.plan.label, unique)
             for number, value in zip(table.numbers, self._values(table, unique), strict=True):
                 record = table.rows.record_numbers[number]
-                first = self._repeats.earlier(kind, value, record)
-                if first is not None:
+                found = self._repeats.earlier(kind, value, record)
+                if found is None:
+                    continue
+                first, spelled = found
+                if not unique.is_told or [*map(str, spelled)] != [*map(str, value)]:
                     self._note(table, number, unique, f"record {first} has", value)
 
     def _uniques_in(self, table: Table) -> Iterator[Unique]:
@@ -99,13 +104,13 @@ class UniqueColumns:
         has_parts = plan.key is not None and not isinstance(plan.key, CalledKey)
         key = {part.path[0] for part in plan.key.parts} if has_parts and plan.key else set()
         if plan.pk_kind is PkKind.OWN and self._merge(plan.pk):
-            yield Unique((plan.pk.name,))
+            yield Unique((plan.pk.name,), is_told=True)
         for unique in dict.fromkeys(_declared(plan.model, self._engine.connection.features)):
             if not unique.needed <= plan.columns.keys() or plan.pk.name in unique.names:
                 continue
             is_told = bool(key) and key.issubset(unique.names)
             if not is_told or any(self._merge(plan.columns[name].field) for name in unique.names):
-                yield unique
+                yield unique._replace(is_told=is_told)
 
     def _merge(self, field: Field[Any, Any]) -> Merge | None:
         """What makes the texts of a column equal that the database holds for the same."""
