@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -316,6 +316,16 @@ def connection_to(alias: str) -> Any:
 
 def close(alias: str) -> None:
     connection_to(alias).close()
+
+
+@contextmanager
+def at_once(alias: str) -> Iterator[None]:
+    """A transaction at whose end alone references must hold; MySQL checks each as it is written."""
+    from django.db import transaction
+
+    checks = connection_to(alias).constraint_checks_disabled()
+    with transaction.atomic(using=alias), checks:
+        yield
 
 
 def migrate(alias: str) -> None:

@@ -45,6 +45,7 @@ from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from tests import zoo as backups
+from tests.databases import at_once
 from tests.project.exact.models import (
     Badge,
     Beacon,
@@ -60,7 +61,7 @@ from tests.project.exact.models import (
     Snack,
 )
 from tests.project.zoo import models as zoo
-from tests.zoo import SCHEMA, Record, at_once, by_keys, put, rows, tables
+from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
 
 if django.VERSION >= (5, 2):
     from tests.project.exact.models import Seat, Ticket

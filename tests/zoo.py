@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -17,12 +15,13 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core import serializers
 from django.core.management.color import no_style
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import AutoField, F, QuerySet
 
 from fastnk.django import ledger
 from fastnk.schema import Schema
 from tests import oracle
+from tests.databases import at_once
 from tests.project.zoo import models as zoo
 
 Record = dict[str, Any]
@@ -153,14 +152,6 @@ def put(alias: str, model: Any, **values: Any) -> None:
         target = field.remote_field.through._meta.get_field(field.m2m_reverse_field_name()).attname
         for other in targets:
             QuerySet(field.remote_field.through, using=alias).create(**{source: pk, target: other})
-
-
-@contextmanager
-def at_once(alias: str) -> Iterator[None]:
-    """A transaction at whose end alone references must hold; MySQL checks each as it is written."""
-    connection = connections[alias]
-    with transaction.atomic(using=alias), connection.constraint_checks_disabled():
-        yield
 
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

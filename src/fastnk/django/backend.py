@@ -77,6 +77,11 @@ class Engine:
         """
         return None
 
+    def loses(self, field: Field[Any, Any]) -> Callable[[Texts], Texts] | None:
+        """What a column makes of texts by its character set; other values stay. `None` where it
+        has all characters."""
+        return None
+
     def reserve(
         self,
         model: Any,

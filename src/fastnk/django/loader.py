@@ -42,7 +42,13 @@ from fastnk.django.streams import Stream
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
-from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError, UsageError
+from fastnk.errors import (
+    FindingsError,
+    NotRestoredError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
 from fastnk.schema import Schema
 
 logger = logging.getLogger(__name__)
@@ -230,14 +236,19 @@ class _Restore:
 
     def _verify(self) -> None:
         """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
-        with self._phase("verify"):
-            again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
-        if again.created or again.updated:
-            raise NotRestoredError(
-                f"read back, {again.created:,} records are not there and {again.updated:,} differ;"
-                " everything was rolled back",
-                remedy="triggers of the database, or conversions of fields, may change values",
-            )
+        try:
+            with self._phase("verify"):
+                again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+        except FindingsError as error:
+            differs = f"{error.total:,} records clash with what is there"
+        else:
+            if not again.created and not again.updated:
+                return
+            differs = f"{again.created:,} records are not there and {again.updated:,} differ"
+        raise NotRestoredError(
+            f"read back, {differs}; everything was rolled back",
+            remedy="triggers of the database, or conversions of fields, may change values",
+        )
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -296,13 +307,13 @@ class _Restore:
 
     def _check_created(self, table: Table) -> None:
         self._uniques.look(table)
-        checks.look(table, self._findings)
+        checks.look(table, self._findings, self._engine)
         self._accounts.created(table)
 
     def _check_matched(self, table: Table) -> None:
         changed = changes(self._directory, table)
         self._uniques.look(table, changed)
-        checks.look(table, self._findings)
+        checks.look(table, self._findings, self._engine)
         self._accounts.matched(table, changed)
 
     def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:

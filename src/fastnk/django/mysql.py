@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from django.db.models import Field, QuerySet
 
 from fastnk.django.backend import Engine, Texts, locked, tables_of
-from fastnk.django.rows import chunks
+from fastnk.django.rows import fitting, length_of
 from fastnk.django.streams import Columns, Stream
 from fastnk.errors import RestoreError
 
@@ -29,7 +29,10 @@ PAGE = 10_000
 """Rows that are read at once: the drivers hold the whole answer to a statement in memory."""
 
 COMPARED = 500
-"""Texts that are weighed at once."""
+"""Texts of which the server is asked something at once."""
+
+WIDE = ("utf8mb4", "utf16", "utf16le", "utf32")
+"""Character sets that have all characters."""
 
 PACKET_IS_TOO_LARGE = {1153, 2006, 2013, 2020}
 """What becomes of it, in the words of the server, or of a driver whose connection is cut."""
@@ -44,7 +47,7 @@ class MySQL(Engine):
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
-        self._known_collations: dict[str, dict[str, Collation]] = {}
+        self._collations: dict[str, dict[str, Collation]] = {}
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -62,9 +65,11 @@ class MySQL(Engine):
         finally:
             features.allows_auto_pk_0 = zero
             if self.connection.connection is session:
+                is_broken, self.connection.needs_rollback = self.connection.needs_rollback, False
                 with suppress(DatabaseError):  # it is lost, and its settings with it
                     self._set(mode, checks, idle)
                     self._unlock()
+                self.connection.needs_rollback = is_broken
 
     def _set(self, *values: Any) -> None:
         statement = "SET SESSION sql_mode = %s, foreign_key_checks = %s, wait_timeout = %s"
@@ -168,7 +173,7 @@ class MySQL(Engine):
             cursor.execute(setting, [mode, 1][: setting.count("%s")])
 
     def merges(self, field: Field[Any, Any]) -> Callable[[Texts], Texts] | None:
-        collation = self._collations(field.model._meta.db_table).get(field.column)
+        collation = self._collation(field)
         if collation is None or (collation.is_binary and not collation.pads):
             return None
 
@@ -182,9 +187,24 @@ class MySQL(Engine):
 
         return merged
 
-    def _collations(self, table: str) -> dict[str, Collation]:
-        """By column that holds texts."""
-        if table not in self._known_collations:
+    def loses(self, field: Field[Any, Any]) -> Callable[[Texts], Texts] | None:
+        collation = self._collation(field)
+        if collation is None or collation.charset in WIDE:
+            return None
+        expression = f"CONVERT(CONVERT(%s USING {collation.charset}) USING utf8mb4)"
+
+        def made(values: Texts) -> Texts:
+            # All character sets that a column can have begin with ASCII.
+            others = list({one for one in values if isinstance(one, str) and not one.isascii()})
+            known = dict(zip(others, self._asked(expression, others), strict=True))
+            return [known.get(one, one) if isinstance(one, str) else one for one in values]
+
+        return made
+
+    def _collation(self, field: Field[Any, Any]) -> Collation | None:
+        """How a column holds texts; `None` where it does not."""
+        table = field.model._meta.db_table
+        if table not in self._collations:
             with self.connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT column_name, character_set_name, collation_name"
@@ -193,19 +213,22 @@ class MySQL(Engine):
                     [table],
                 )
                 found = {column: Collation(*names) for column, *names in cursor.fetchall()}
-            self._known_collations[table] = found
-        return self._known_collations[table]
+            self._collations[table] = found
+        return self._collations[table].get(field.column)
 
     def _weights(self, texts: list[str], collation: Collation) -> Iterator[bytes]:
         """What the server tells texts apart by."""
         text = f"CONVERT(%s USING {collation.charset})"
         if collation.pads:  # with spaces, so that those at the end do not count
             text = f"TRIM(TRAILING ' ' FROM {text})"
-        weight = f"WEIGHT_STRING({text} COLLATE {collation.name})"
-        for chunk in chunks(texts, COMPARED):
+        return map(bytes, self._asked(f"WEIGHT_STRING({text} COLLATE {collation.name})", texts))
+
+    def _asked(self, expression: str, texts: list[str]) -> Iterator[Any]:
+        """What the server makes of each of the texts."""
+        for chunk in fitting(texts, COMPARED, self.longest_statement, length_of):
             with self.connection.cursor() as cursor:
-                cursor.execute(f"SELECT {', '.join([weight] * len(chunk))}", chunk)
-                yield from map(bytes, cursor.fetchone())
+                cursor.execute(f"SELECT {', '.join([expression] * len(chunk))}", chunk)
+                yield from cursor.fetchone()
 
 
 class Collation(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
@@ -375,6 +375,30 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def fitting(
+    items: Iterable[T], size: int, limit: int | None, length: Callable[[T], int]
+) -> Iterator[list[T]]:
+    """`items` in lists of at most `size` whose lengths together are at most `limit`, or of one."""
+    for chunk in chunks(items, size):
+        if limit is None:
+            yield chunk
+            continue
+        start = together = 0
+        for at, longer in enumerate(map(length, chunk)):
+            if at > start and together + longer > limit:
+                yield chunk[start:at]
+                start, together = at, 0
+            together += longer
+        yield chunk[start:]
+
+
+def length_of(value: Any) -> int:
+    """How many bytes a value has at most in a statement, but for escapes."""
+    if isinstance(value, bytes | memoryview):
+        return len(bytes(value))
+    return len(str(value).encode(errors="replace"))
 
 
 def _index(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -18,13 +18,10 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import CalledKey, PkKind, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, TEXTS, comparable, converted
 from fastnk.django.writing import Change
 
 Merge = Callable[[Sequence[Any]], Sequence[Any]]
-
-TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
-"""The internal types of columns that hold text."""
 
 
 class Unique(NamedTuple):

@@ -35,6 +35,9 @@ from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
 """What `to_python` of Django's fields and of other people's raises for a value it refuses."""
 
+TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
+"""The internal types of columns that hold text."""
+
 
 def converted(field: Field[Any, Any], value: Any) -> Any:
     """What `field` makes of a value from a backup. Raises one of `REFUSALS`."""

@@ -23,7 +23,7 @@ from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason
 from fastnk.django.plan import ManyColumn, PkKind, Plan
-from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
+from fastnk.django.rows import InBackup, Missing, chunks, fitting, length_of, rows_per_statement
 from fastnk.django.streams import Stream
 from fastnk.django.values import comparable, converted, in_column, stored
 from fastnk.errors import RestoreError
@@ -199,24 +199,9 @@ class Writer:
         values_of_cases = len(names) * (len(plan.pk_fields) + 1)
         size = rows_per_statement(plan, self._database, values_of_cases)
         with _named(plan.label):
-            for chunk in self._statements(group, size):
+            for chunk in fitting(group, size, self._longest, _length):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
-
-    def _statements(self, group: list[Change], size: int) -> Iterator[list[Change]]:
-        """Changes in lists of at most `size`, whose values a statement takes."""
-        for chunk in chunks(group, size):
-            if self._longest is None:
-                yield chunk
-                continue
-            start = length = 0
-            for at, change in enumerate(chunk):
-                longer = sum(map(_length, change.columns.values()))
-                if at > start and length + longer > self._longest:
-                    yield chunk[start:at]
-                    start, length = at, 0
-                length += longer
-            yield chunk[start:]
 
     def _case(self, plan: Plan, name: str, changes: list[Change]) -> Any:
         field = plan.columns[name].field
@@ -257,11 +242,8 @@ _JSON = {dict, list}
 """These may differ though Python says that they are equal: true is not 1."""
 
 
-def _length(value: Any) -> int:
-    """How many bytes a value has at most in a statement."""
-    if isinstance(value, bytes | memoryview):
-        return len(bytes(value))
-    return len(str(value).encode(errors="replace"))
+def _length(change: Change) -> int:
+    return sum(map(length_of, change.columns.values()))
 
 
 def _default(field: Any) -> Any:
