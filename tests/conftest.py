@@ -33,6 +33,7 @@ else:  # the core is tested where nothing else is installed
         "restore_embedded",
         "restore_faults",
         "restore_formats",
+        "restore_mysql",
         "restore_rules",
         "roundtrip",
     )
