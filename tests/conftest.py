@@ -34,6 +34,7 @@ else:  # the core is tested where nothing else is installed
         "restore_early",
         "restore_faults",
         "restore_formats",
+        "restore_mysql",
         "restore_renames",
         "restore_rules",
         "roundtrip",
@@ -67,6 +68,18 @@ def postgres() -> Iterator[databases.Postgres]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[databases.MySQL]:
+    program = databases.mysql_server()
+    if program is None:
+        pytest.skip("no MariaDB or MySQL server is installed")
+    if not databases.has_mysql_driver():
+        pytest.skip("no mysqlclient, and no PyMySQL")
+    server = databases.MySQL(program)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(params=databases.ENGINES, scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
     """Each database engine in turn."""
@@ -74,13 +87,13 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(engine: str, request: pytest.FixtureRequest) -> databases.SQLite | databases.Postgres:
-    found: databases.SQLite | databases.Postgres = request.getfixturevalue(engine)
+def server(engine: str, request: pytest.FixtureRequest) -> databases.Server:
+    found: databases.Server = request.getfixturevalue(engine)
     return found
 
 
 @pytest.fixture(scope="session")
-def renew(engine: str, server: databases.SQLite | databases.Postgres) -> Callable[..., str]:
+def renew(engine: str, server: databases.Server) -> Callable[..., str]:
     """Makes the database `old` or `new` afresh, with the tables of a template; gives its alias."""
 
     def renew_role(role: str, template: str = databases.TEMPLATE) -> str:

@@ -1,4 +1,5 @@
-"""Real databases for tests: SQLite files, and a PostgreSQL server started when first wanted.
+"""Real databases for tests: SQLite files, and servers that are started when first wanted:
+PostgreSQL from a wheel, MariaDB or MySQL where one is installed.
 
 Each engine has templates, with the tables of the apps that were installed when each was made; a
 test gets copies.
@@ -7,13 +8,18 @@ test gets copies.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ENGINES = ("sqlite", "postgres")
+ENGINES = ("sqlite", "postgres", "mysql")
 ROLES = ("old", "new")
 TEMPLATE = "template_zoo"
 LEDGER = "fastnk_ledger"
@@ -30,8 +36,21 @@ def settings() -> dict[str, dict[str, Any]]:
         "TEST": {"DEPENDENCIES": []},
     }
     postgres = {"ENGINE": "django.db.backends.postgresql", "NAME": "", "USER": "postgres"}
-    chosen = {alias: postgres if alias.startswith("postgres") else sqlite for alias in ALIASES}
-    return {alias: dict(options) for alias, options in chosen.items()}
+    mysql = {"ENGINE": "django.db.backends.mysql", "NAME": "", "USER": "root"}
+    of_engine = {"postgres": postgres, "mysql": mysql if has_mysql_driver() else sqlite}
+    return {alias: dict(of_engine.get(alias.partition("_")[0], sqlite)) for alias in ALIASES}
+
+
+def has_mysql_driver() -> bool:
+    """Whether Django can reach MySQL: by `mysqlclient`, or by PyMySQL in its name."""
+    if find_spec("MySQLdb"):
+        return True
+    if find_spec("pymysql"):
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+        return True
+    return False
 
 
 class SQLite:
@@ -156,6 +175,139 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
 
+PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+
+
+def mysql_server() -> str | None:
+    """The program of an installed MariaDB or MySQL."""
+    return shutil.which("mariadbd", path=PLACES) or shutil.which("mysqld", path=PLACES)
+
+
+class MySQL:
+    """A MariaDB or MySQL server of our own, with its files in a short folder."""
+
+    def __init__(self, program: str) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="fastnk-mysql-"))
+        self._socket = str(self._folder / "socket")
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        self._where = ["--no-defaults", f"--user={user}", f"--datadir={self._folder / 'data'}"]
+        self._initialize(program)
+        quick = ["--loose-debug-no-sync", "--innodb-flush-log-at-trx-commit=0"]
+        quick += ["--skip-log-bin", "--skip-name-resolve", "--character-set-server=utf8mb4"]
+        place = [f"--socket={self._socket}", f"--pid-file={self._folder / 'pid'}"]
+        command = [program, *self._where, *place, *quick, "--skip-networking"]
+        self._log = (self._folder / "log").open("wb")
+        self._server = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self._tables: dict[str, dict[str, str]] = {}
+        """Per template: table to its columns, but for those that the server computes."""
+        try:
+            self._wait()
+            self.make_template(TEMPLATE)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _initialize(self, program: str) -> None:
+        install = shutil.which("mariadb-install-db", path=PLACES)
+        if install is not None and Path(program).name == "mariadbd":
+            open_to_us = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+            command = [install, *self._where, *open_to_us]
+        else:
+            command = [program, *self._where, "--initialize-insecure"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _wait(self) -> None:
+        import MySQLdb
+
+        for _ in range(600):
+            try:
+                self._run("", "SELECT 1")
+                return
+            except MySQLdb.OperationalError:
+                assert self._server.poll() is None, (self._folder / "log").read_text()
+                time.sleep(0.1)
+        raise TimeoutError("the server does not answer")
+
+    def make_template(self, name: str) -> None:
+        """A template with all tables."""
+        self._run("", f"CREATE DATABASE {name}")
+        self._use("mysql_old", name)
+        migrate("mysql_old")
+        close("mysql_old")
+        names = self._names_of_tables(name)
+        self._tables[name] = {table: self._columns_of(name, table) for table in names}
+
+    def renew(self, alias: str, template: str = TEMPLATE) -> None:
+        """Give `alias` a fresh copy of the template."""
+        close(alias)
+        tables = self._tables[template]
+        statements = ["SET foreign_key_checks = 0", f"DROP TABLE IF EXISTS {LEDGER}"]
+        if self._names_of_tables(alias) != [*tables]:
+            self._run("", f"DROP DATABASE IF EXISTS {alias}", f"CREATE DATABASE {alias}")
+            for table in tables:
+                ((_, statement),) = self._run(template, f"SHOW CREATE TABLE {table}")
+                statements.append(statement)
+        for table, columns in tables.items():
+            rows = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {template}.{table}"
+            statements += [f"DELETE FROM {table}", rows]
+        self._run(alias, *statements)
+        before, now = self._numbers(template), self._numbers(alias)
+        moved = {table: number for table, number in before.items() if now[table] != number}
+        self._run(alias, *(f"ALTER TABLE {t} AUTO_INCREMENT = {n}" for t, n in moved.items()))
+        self._use(alias, alias)
+
+    def make(self, name: str) -> dict[str, str]:
+        """The settings of an empty database, made anew."""
+        self._run("", f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        engine = "django.db.backends.mysql"
+        return {"ENGINE": engine, "NAME": name, "USER": "root", "HOST": self._socket}
+
+    def stop(self) -> None:
+        for role in ROLES:
+            close(f"mysql_{role}")
+        self._server.kill()
+        self._server.wait()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _names_of_tables(self, database: str) -> list[str]:
+        query = (
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1"
+        )
+        return [name for (name,) in self._run("", query, values=[database]) if name != LEDGER]
+
+    def _columns_of(self, database: str, table: str) -> str:
+        query = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s"
+        query += " AND table_name = %s AND extra NOT LIKE '%%GENERATED'"
+        found = self._run("", query, values=[database, table])
+        return ", ".join(f"`{name}`" for (name,) in found)
+
+    def _numbers(self, database: str) -> dict[str, int]:
+        """Of each table that has one, the number of the next row."""
+        query = "SELECT table_name, auto_increment FROM information_schema.tables"
+        query += " WHERE table_schema = %s AND auto_increment IS NOT NULL"
+        return dict(self._run("", query, values=[database]))
+
+    def _use(self, alias: str, name: str) -> None:
+        close(alias)
+        connection_to(alias).settings_dict.update(NAME=name, HOST=self._socket)
+
+    def _run(self, database: str, *statements: str, values: Any = None) -> Any:
+        """What the last of the statements gives."""
+        import MySQLdb
+
+        place = {"unix_socket": self._socket, "user": "root", "database": database}
+        with closing(MySQLdb.connect(**place, autocommit=True)) as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement, values)
+            return cursor.fetchall() if statements else ()
+
+
+Server = SQLite | Postgres | MySQL
+
+
 def connection_to(alias: str) -> Any:
     from django.db import connections
 
@@ -164,6 +316,16 @@ def connection_to(alias: str) -> Any:
 
 def close(alias: str) -> None:
     connection_to(alias).close()
+
+
+@contextmanager
+def at_once(alias: str) -> Iterator[None]:
+    """A transaction at whose end alone references must hold; MySQL checks each as it is written."""
+    from django.db import transaction
+
+    checks = connection_to(alias).constraint_checks_disabled()
+    with transaction.atomic(using=alias), checks:
+        yield
 
 
 def migrate(alias: str) -> None:

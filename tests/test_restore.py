@@ -23,13 +23,13 @@ import django
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core import serializers
-from django.db import connections, transaction
+from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 import fastnk
 from fastnk.cli import main
 from fastnk.convert import Policies
-from fastnk.django import backend
+from fastnk.django.engines import engine_of
 from fastnk.django.loader import Loader
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport
 from fastnk.errors import (
@@ -46,6 +46,7 @@ from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from tests import zoo as backups
+from tests.databases import at_once
 from tests.project.exact.models import (
     Badge,
     Beacon,
@@ -305,7 +306,7 @@ def test_receivers_of_signals_are_not_called(old: str, new: str) -> None:
 def test_report_names_the_database(old: str, new: str, engine: str) -> None:
     report = load(new, json.loads(dumped("legacy", old)))
     assert report.database == new
-    assert report.engine == {"sqlite": "sqlite", "postgres": "postgresql"}[engine]
+    assert report.engine == connections[new].vendor
     assert "new" in report.name
     assert report.as_dict()["created"] == report.created == 50
 
@@ -323,7 +324,14 @@ def test_natural_key_decides_whatever_the_pk_says(new: str) -> None:
 
 
 def test_keys_are_compared_to_the_letter(new: str) -> None:
-    load(new, [keeper("anna"), keeper("Anna"), keeper("Anna "), keeper("Ännä"), keeper("A\u0308")])
+    names = ["anna", "Anna", "Anna ", "Ännä", "A\u0308"]
+    if connections[new].vendor == "mysql":  # whose unique columns take most of them for the same
+        found = refused(new, [*map(keeper, names)])
+        assert found == [("FNK418", number, "name") for number in (2, 3, 4)]
+        load(new, [keeper("anna")])
+        assert refused(new, [keeper("Anna ")]) == [("FNK418", 1, "name")]
+        return
+    load(new, [*map(keeper, names)])
     assert rows(zoo.Keeper, new).count() == 5
 
 
@@ -425,7 +433,7 @@ def test_row_of_another_record_is_left_to_it(new: str) -> None:
 
 def test_circles_of_rows_without_keys(new: str) -> None:
     for pk, name in ((1, "other"), (2, "b"), (3, "a")):
-        with transaction.atomic(using=new):
+        with at_once(new):
             put(new, zoo.Swing, id=pk, name=name, rope_id=pk)
             put(new, zoo.Rope, id=pk, length=5, swing_id=pk)
     records = [
@@ -1057,6 +1065,8 @@ def test_schema_of_another_project(new: str) -> None:
 
 
 def test_clash_in_the_last_row_leaves_everything_as_it_was(old: str, new: str) -> None:
+    if not connections[new].features.supports_expression_indexes:
+        pytest.skip("the database keeps no expression unique")
     backups.soil(new)
     before = tables(new)
     clash = [
@@ -1133,7 +1143,7 @@ def test_second_restore_at_the_same_time_is_locked_out(new: str) -> None:
 
 def test_database_without_tables(new: str) -> None:
     connection = connections[new]
-    with connection.schema_editor() as editor:
+    with connection.constraint_checks_disabled(), connection.schema_editor() as editor:
         for table in connection.introspection.table_names():
             cascade = " CASCADE" if connection.vendor == "postgresql" else ""
             editor.execute(f"DROP TABLE {connection.ops.quote_name(table)}{cascade}")
@@ -1237,9 +1247,9 @@ def test_progress_counts_the_rows_of_each_phase(new: str) -> None:
 
 
 def test_engine_that_restores_do_not_know_is_refused() -> None:
-    mysql = SimpleNamespace(vendor="mysql", alias="old", display_name="MySQL")
-    with pytest.raises(UsageError, match='PostgreSQL and SQLite; the database "old" is MySQL'):
-        backend.refuse_others(mysql)
+    oracle = SimpleNamespace(vendor="oracle", alias="old", display_name="Oracle")
+    with pytest.raises(UsageError, match='MariaDB and SQLite; the database "old" is Oracle'):
+        engine_of(oracle)
 
 
 def test_id_behind_a_natural_head_is_not_taken_for_one_of_the_target(new: str) -> None:
@@ -1257,8 +1267,8 @@ def test_id_behind_a_natural_head_is_not_taken_for_one_of_the_target(new: str) -
 def test_target_is_known_before(new: str, engine: str) -> None:
     target = fastnk.UnifiedRestoreManager(SCHEMA, database=new).target
     assert target.database == new
-    expected = {"sqlite": "(sqlite /", "postgres": "(postgresql postgres_new at /"}
-    assert expected[engine] in str(target)
+    name = "/" if engine == "sqlite" else f"{new} at /"
+    assert f"({connections[new].vendor} {name}" in str(target)
     with pytest.raises(UsageError, match="elsewhere"):
         fastnk.UnifiedRestoreManager(SCHEMA, database="elsewhere")
 

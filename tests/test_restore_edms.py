@@ -34,6 +34,12 @@ INSTALLED_APPS = [f"django.contrib.{name}" for name in ("contenttypes", "auth", 
 INSTALLED_APPS += [f"edms_{label}" for label in APPS]
 MIGRATION_MODULES = {name: None for name in ("contenttypes", "auth", "sessions")}
 DATABASES = {"default": json.loads(os.environ["EDMS_DATABASE"])}
+if DATABASES["default"]["ENGINE"].endswith("mysql"):
+    try:
+        import MySQLdb
+    except ImportError:
+        import pymysql
+        pymysql.install_as_MySQLdb()
 """
 
 SHAPED = """
@@ -181,9 +187,8 @@ def restored(edms: Path, engine: str, request: pytest.FixtureRequest) -> Any:
     """Restores a backup into a fresh database of that project: what came of it, in a process."""
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(edms / "db.sqlite3")}
     Path(database["NAME"]).unlink(missing_ok=True)
-    if engine == "postgres":
-        server = request.getfixturevalue("postgres")
-        database = server.make("edms")
+    if engine != "sqlite":
+        database = request.getfixturevalue(engine).make("edms")
 
     def run(name: str, **options: Any) -> Any:
         apps = [one.name.removeprefix("edms_") for one in sorted(edms.glob("edms_*/"))]

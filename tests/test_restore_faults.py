@@ -30,11 +30,10 @@ from tests.zoo import rows, tables
 
 
 class Relay:
-    """Passes on what clients and the socket of PostgreSQL say to each other."""
+    """Passes on what clients and the socket of a server say to each other."""
 
     def __init__(self, listener: socket.socket, server: str) -> None:
-        """`server` is the folder of its socket."""
-        self._server = f"{server}/.s.PGSQL.5432"
+        self._server = server
         self._listener = listener
         self._sockets = [listener]
         self._threads: list[threading.Thread] = []
@@ -77,11 +76,12 @@ class Relay:
 class Wire(Relay):
     """Cut where `cut` says, at the first COMMIT."""
 
-    def __init__(self, folder: str, server: str, cut: str) -> None:
+    def __init__(self, own: str, server: str, commit: bytes, cut: str) -> None:
+        self._commit = commit
         self._cut = cut
         self._is_cut = False
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{folder}/.s.PGSQL.5432")
+        listener.bind(own)
         listener.listen()
         super().__init__(listener, server)
 
@@ -94,7 +94,7 @@ class Wire(Relay):
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                is_commit = b"COMMIT" in data and not self._is_cut
+                is_commit = self._commit in data and not self._is_cut
                 if is_commit:
                     self._is_cut = True
                 if not (is_commit and self._cut == "before"):
@@ -106,18 +106,24 @@ class Wire(Relay):
                 end.shutdown(socket.SHUT_RDWR)
 
 
+SOCKETS = {"postgres": ("/.s.PGSQL.5432", b"COMMIT"), "mysql": ("", b"\x03COMMIT")}
+"""What follows on HOST in the name of a server's socket, and how a COMMIT looks there."""
+
+
 @pytest.fixture
-def cut(request: pytest.FixtureRequest, postgres: databases.Postgres) -> Iterator[str]:
-    """The alias of a PostgreSQL database whose wire is cut at the first COMMIT."""
-    alias = "postgres_new"
-    postgres.renew(alias)
-    settings = connections[alias].settings_dict
+def cut(request: pytest.FixtureRequest, engine: str, new: str) -> Iterator[str]:
+    """The alias of a database whose wire is cut at the first COMMIT."""
+    if engine not in SOCKETS:
+        pytest.skip("there is no wire")
+    behind, commit = SOCKETS[engine]
+    settings = connections[new].settings_dict
     host = settings["HOST"]
     with tempfile.TemporaryDirectory(prefix="wire-") as folder:
-        wire = Wire(folder, host, request.param)
-        settings["HOST"] = folder
-        yield alias
-        databases.close(alias)
+        own = folder if behind else f"{folder}/socket"
+        wire = Wire(own + behind, host + behind, commit, request.param)
+        settings["HOST"] = own
+        yield new
+        databases.close(new)
         wire.close()
     settings["HOST"] = host
 
@@ -195,7 +201,7 @@ def test_host_that_vanishes_ends_the_restore(
     postgres.renew(alias)
     records = [keeper(f"keeper {n}") for n in range(5000)]
     before = tables(alias)
-    host = DeadHost(connections[alias].settings_dict["HOST"], last_words)
+    host = DeadHost(connections[alias].settings_dict["HOST"] + SOCKETS["postgres"][0], last_words)
     quick = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
     with (
         reached_by(alias, host.port, **quick, tcp_user_timeout=2000, sslmode="disable"),
@@ -213,7 +219,9 @@ def test_every_connection_of_a_restore_notices_dead_hosts(postgres: databases.Po
     """The options as the kernel has them, of the socket that the restore used."""
     alias = "postgres_new"
     postgres.renew(alias)
-    host = DeadHost(connections[alias].settings_dict["HOST"], b"no such words")
+    host = DeadHost(
+        connections[alias].settings_dict["HOST"] + SOCKETS["postgres"][0], b"no such words"
+    )
     with reached_by(alias, host.port, keepalives_count=5):
         assert load(alias, [keeper("Anna")]).created == 1
         with socket.socket(fileno=os.dup(connections[alias].connection.fileno())) as end:
@@ -301,6 +309,9 @@ def test_end_of_the_process_in_the_midst_of_writing(
 
 def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
     trigger = {
+        "mysql": """
+            CREATE TRIGGER louder BEFORE INSERT ON zoo_keeper
+            FOR EACH ROW SET NEW.name = upper(NEW.name)""",
         "sqlite": """
             CREATE TRIGGER louder AFTER INSERT ON zoo_keeper BEGIN
             UPDATE zoo_keeper SET name = upper(name) WHERE id = NEW.id; END""",
@@ -316,7 +327,7 @@ def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
     with connections[new].cursor() as cursor:
         cursor.execute(trigger[connections[new].vendor])
     try:
-        with pytest.raises(NotRestoredError, match="1 records are not there") as caught:
+        with pytest.raises(NotRestoredError, match=r"1 records (are not there|clash)") as caught:
             load(new, [keeper("Bela")], options=options)
         assert caught.value.exit_code == 5
         assert tables(new) == before

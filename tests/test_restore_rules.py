@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -118,7 +119,7 @@ def test_secrets_are_not_in_the_words_of_the_database(new: str) -> None:
     with pytest.raises(Error) as caught, transaction.atomic(using=new):
         connections[new].cursor().execute("INSERT INTO zoo_vault SELECT * FROM zoo_vault")
     assert "s3cret" not in reason(caught.value)
-    assert "zoo_vault" in reason(caught.value)
+    assert re.search("zoo_vault|PRIMARY", reason(caught.value))
     with pytest.raises(Error) as caught, transaction.atomic(using=new):
         connections[new].cursor().execute("UPDATE zoo_vault SET small = NULL")
     assert "s3cret" not in reason(caught.value)
@@ -178,13 +179,10 @@ def test_relations_and_conditions_that_are_unique(new: str) -> None:
         slot(7, "Béla", None, "door", is_open=True),
         slot(8, "Béla", None, "door", is_open=True),
     ]
-    found = refused(new, records, schema=schema_from_apps())
-    assert found == [
-        ("FNK418", 2, "guest"),
-        ("FNK418", 4, "guest"),
-        ("FNK418", 5, "post"),
-        ("FNK418", 8, "post"),
-    ]
+    expected = [("FNK418", 2, "guest"), ("FNK418", 4, "guest")]
+    if connections[new].features.supports_partial_indexes:  # MySQL keeps no condition
+        expected += [("FNK418", 5, "post"), ("FNK418", 8, "post")]
+    assert refused(new, records, schema=schema_from_apps()) == expected
 
 
 def test_values_that_break_a_check_constraint(new: str) -> None:
@@ -294,7 +292,7 @@ def test_text_that_is_too_long(new: str) -> None:
 
 def test_nul_in_text_and_in_json(new: str) -> None:
     records = [vault("a"), vault("b", code="a\0b"), vault("c", data={"a": "\0"})]
-    if connections[new].vendor == "sqlite":  # which takes it
+    if connections[new].vendor != "postgresql":  # the others take it
         assert restored(new, *records).created == 3
     else:
         found = refused(new, records, schema=schema_from_apps())
@@ -309,6 +307,10 @@ def test_half_of_a_surrogate_pair_is_no_text(new: str) -> None:
 def test_refusal_in_the_midst_of_copy_names_the_model(new: str) -> None:
     before = tables(new)
     records = [vault("a"), vault("b", share=float("nan"), data={"a": float("nan")})]
+    if connections[new].vendor == "mysql":  # which has no such number
+        found = refused(new, records, schema=schema_from_apps())
+        assert found == [("FNK413", 2, "share"), ("FNK413", 2, "data")]
+        return
     with pytest.raises(RestoreError, match=r"zoo\.vault"):
         restored(new, keeper("Anna"), *records)
     assert tables(new) == before

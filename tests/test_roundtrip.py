@@ -19,7 +19,7 @@ from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import (
     AutoField,
     CharField,
@@ -37,6 +37,7 @@ from fastnk.django.introspect import schema_from_apps
 from fastnk.django.report import RestoreReport
 from fastnk.schema import Schema
 from tests import databases, zoo
+from tests.databases import at_once
 from tests.project.exact import rows as exact
 from tests.zoo import Record, put, tables
 
@@ -82,7 +83,7 @@ def in_backups(model: Any, alias: str) -> QuerySet[Any]:
 
 def move_rows(alias: str) -> None:
     """Move the rows that a fresh database has."""
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         for model in (ContentType, Permission):
             model.objects.using(alias).update(id=F("id") + 5_000)
         Permission.objects.using(alias).update(content_type_id=F("content_type_id") + 5_000)
@@ -102,6 +103,8 @@ def move_sequence(alias: str, meta: Any, position: int) -> None:
             name = connections[alias].ops.quote_name(table)
             sql = "SELECT setval(pg_get_serial_sequence(%s, %s), %s)"
             cursor.execute(sql, [name, column, position])
+        elif connections[alias].vendor == "mysql":
+            cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {position + 1}")
         else:
             cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
             cursor.execute("INSERT INTO sqlite_sequence VALUES (%s, %s)", [table, position])
@@ -129,7 +132,7 @@ NO_STRANGERS = {
 
 def settle_strangers(alias: str, backup: list[Record]) -> list[Record]:
     """Put other rows, which have the ids of those in the backup, into a database; its backup."""
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         for record in backup:
             meta = apps.get_model(record["model"])._meta
             is_composite = isinstance(record["pk"], list)

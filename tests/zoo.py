@@ -15,12 +15,13 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core import serializers
 from django.core.management.color import no_style
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import AutoField, F, QuerySet
 
 from fastnk.django import ledger
 from fastnk.schema import Schema
 from tests import oracle
+from tests.databases import at_once
 from tests.project.zoo import models as zoo
 
 Record = dict[str, Any]
@@ -162,7 +163,7 @@ EVENTS = [UUID(int=number) for number in (1, 2)]
 
 def fill(alias: str) -> None:
     """One zoo, with every kind of row and relation. Its pks are all above 10."""
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         _fill_people(alias)
         _fill_animals(alias)
         _fill_what_has_no_key(alias)
@@ -284,7 +285,7 @@ DJANGO_LOSES = ("zoo.status", "zoo.collar", "zoo.diet", "zoo.sticker")
 
 def put_enclosure(alias: str) -> None:
     """What an animal cannot be without: the species leo, whose code is LEO, and the enclosure."""
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         put(alias, zoo.Species, id=1, code="LEO", latin="leo")
         put(alias, zoo.Contract, id=1, number=1, enclosure_id=1)
         put(alias, zoo.Enclosure, id=1, name="north", contract_id=1)
@@ -292,7 +293,7 @@ def put_enclosure(alias: str) -> None:
 
 def soil(alias: str) -> None:
     """Fill a fresh database with rows that own the backup's pks, and with some of its keys."""
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         for model, column in ((ContentType, "id"), (Permission, "id")):
             rows(model, alias).update(**{column: F(column) + 1000})
         rows(Permission, alias).update(content_type_id=F("content_type_id") + 1000)

@@ -339,7 +339,7 @@ class Backup:
             for value, is_key in ((key, True), (self._old_pk(record, key), False)):
                 first = self._repeats.earlier((label, is_key), value, number)
                 if first is not None:
-                    self._note_same(record.row, first, key if is_key else None)
+                    self._note_same(record.row, first[0], key if is_key else None)
 
     def _lean_records(self) -> Iterator[tuple[int, Record]]:
         """All records of lean rows as in the survey, with their numbers."""

@@ -1,19 +1,49 @@
-"""Check constraints that a row of the backup breaks."""
+"""What a row of the backup breaks: check constraints, and character sets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import CheckConstraint
 
 from fastnk.django import findings as codes
+from fastnk.django.backend import Engine
 from fastnk.django.batches import Table
 from fastnk.django.conditions import UnsupportedError, holds
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Plan
+from fastnk.django.values import TEXTS
 
 
-def look(table: Table, findings: Findings) -> None:
+def look(table: Table, findings: Findings, engine: Engine) -> None:
+    """Note the rows that a table would not take as they are, as far as their own values tell."""
+    _look_at_constraints(table, findings)
+    for name, values in table.columns.items():
+        column = table.plan.columns.get(name)
+        if column is not None and column.field.get_internal_type() in TEXTS:
+            losing = engine.loses(column.field)
+            if losing is not None:
+                _look_at_texts(table, findings, name, values, losing(values))
+
+
+def _look_at_texts(
+    table: Table, findings: Findings, name: str, texts: Sequence[Any], held: Sequence[Any]
+) -> None:
+    """Note the texts of which their column would hold something else."""
+    for number, text, made in zip(table.numbers, texts, held, strict=True):
+        if text is not made and text != made:
+            findings.add(
+                codes.REFUSED_VALUE,
+                "characters that the column does not have, by its character set",
+                record=table.rows.record_numbers[number],
+                model=table.plan.label,
+                field=name,
+                value=text,
+            )
+
+
+def _look_at_constraints(table: Table, findings: Findings) -> None:
     """Note the rows that break a check constraint, as far as their own values tell."""
     for name, condition in checks_of(table.plan):
         try:

@@ -26,7 +26,7 @@ from fastnk.django.values import converted, from_json, integer_range, refuse_unf
 
 Values = Sequence[Any]
 
-KNOWN_ENGINES = ("postgresql", "sqlite")
+KNOWN_ENGINES = ("mysql", "postgresql", "sqlite")
 """Of these it is known what their drivers take for each type."""
 
 TEXTS = (

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from fastnk.django.backend import Engine
 from fastnk.django.plan import (
     ANY,
     Column,
@@ -46,7 +47,7 @@ class Directory:
     def __init__(
         self,
         plans: Plans,
-        database: str,
+        engine: Engine,
         labels: Collection[str] | None = None,
         *,
         keeps_names: bool = False,
@@ -55,7 +56,7 @@ class Directory:
         rows that nothing refers to can be called by their keys, too, which takes memory."""
         self._keeps_names = keeps_names
         self.plans = plans
-        self._database = database
+        self._engine = engine
         self._backup: dict[str, BackupRows] = {}
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
@@ -98,7 +99,7 @@ class Directory:
     def existing(self, plan: Plan) -> ExistingRows:
         existing = self._existing.get(plan.label)
         if existing is None:
-            existing = self._existing[plan.label] = ExistingRows(plan, self._database)
+            existing = self._existing[plan.label] = ExistingRows(plan, self._engine)
         return existing
 
     def find(self, reference: Reference, value: Any) -> Row:

@@ -18,7 +18,7 @@ from fastnk.django.directory import Directory
 from fastnk.django.plan import Plan, Reference
 from fastnk.django.reading import ShapedColumn, unfrozen
 from fastnk.django.rows import CHECKED, CREATED, InBackup
-from fastnk.django.uniques import uniques_of
+from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import REFUSALS
 
 MOST_OPEN = 20_000
@@ -28,9 +28,10 @@ MOST_OPEN = 20_000
 class EarlyCheck:
     """Takes lean rows as they are met, and their references once all rows are known."""
 
-    def __init__(self, directory: Directory, created: Sink) -> None:
+    def __init__(self, directory: Directory, uniques: UniqueColumns, created: Sink) -> None:
         """`created` is given tables of new rows, in which there are no references."""
         self._directory = directory
+        self._uniques = uniques
         self._created = created
         self._is_plain: dict[str, bool] = {}
         """By label: whether no constraint of the model is about references."""
@@ -44,7 +45,8 @@ class EarlyCheck:
             return
         if not rows.are_decided(first) or not self._constraints_are_plain(rows.plan):
             return
-        table = Table(rows, range(first, first + count), {}, True, {})
+        old_pks = [record.pk for record in lean.records]
+        table = Table(rows, range(first, first + count), {}, True, {}, old_pks)
         references: dict[Reference, set[Any]] = {}
         for column, values in lean.shape.values(lean.records):
             if not self._takes(table, references, column, values):
@@ -67,7 +69,7 @@ class EarlyCheck:
     def _constraints_are_plain(self, plan: Plan) -> bool:
         """Whether no constraint of the model is about references, which are not known yet."""
         if plan.label not in self._is_plain:
-            names = {name for unique in uniques_of(plan) for name in unique.needed}
+            names = {name for unique in self._uniques.of(plan) for name in unique.needed}
             names.update(name for _, check in checks_of(plan) for name in names_in(check))
             known = [plan.columns[name] for name in names if name in plan.columns]
             self._is_plain[plan.label] = all(column.reference is None for column in known)

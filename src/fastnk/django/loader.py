@@ -22,13 +22,15 @@ from django.db import (
 )
 from django.utils.connection import ConnectionDoesNotExist
 
-from fastnk.django import backend, checks, ledger
+from fastnk.django import checks, ledger
 from fastnk.django.accounting import Accounts
+from fastnk.django.backend import Engine, refuse_unmigrated
 from fastnk.django.backup import Backup, Lean
 from fastnk.django.batches import Batches, Sink, Table
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import reason, remedy_for
 from fastnk.django.early import EarlyCheck
+from fastnk.django.engines import engine_of
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
 from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
@@ -37,11 +39,17 @@ from fastnk.django.renaming import refuse_unfit
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
 from fastnk.django.signalling import Sender, has_receivers, receivers
-from fastnk.django.streams import Stream, stream_for
+from fastnk.django.streams import Stream
 from fastnk.django.uniques import UniqueColumns
 from fastnk.django.values import as_text, comparable
 from fastnk.django.writing import Writer, changes
-from fastnk.errors import NotRestoredError, OutcomeUnknownError, RestoreError, UsageError
+from fastnk.errors import (
+    FindingsError,
+    NotRestoredError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
 from fastnk.renames import Renames
 from fastnk.schema import Schema
 
@@ -83,7 +91,7 @@ class Loader:
             raise UsageError(
                 f'the project has no database "{database}"', remedy=f"one of: {known}"
             ) from None
-        backend.refuse_others(self._connection)
+        self.engine = engine_of(self._connection)
 
     @property
     def target(self) -> RestoreTarget:
@@ -110,20 +118,19 @@ class Loader:
         `FindingsError` and `RenameError` before that, `LockedError` while another restore is under
         way, and `RestoreError` where the database refuses; it is then as it was before.
         """
-        backend.keep_alive(self._connection)
+        self.engine.keep_alive()
         restore = _Restore(self, chunks, name, labels)
         token = uuid4().hex
         report: RestoreReport | None = None
         try:
             with (
                 _without_collector(),
-                backend.checked_at_the_end(self._connection),
-                backend.with_room_for_indexes(self._connection),
+                self.engine.session(),
                 transaction.atomic(using=self._database),
             ):
                 done = restore.run(confirm)
                 if not self.dry_run and done.created + done.updated:
-                    ledger.note(self._connection, token, name)
+                    ledger.note(self.engine, token, name)
                     self.begin("commit")
                 report = done  # from here on only COMMIT can fail
             return done
@@ -143,7 +150,7 @@ class Loader:
         if not isinstance(error, OperationalError | InterfaceError):
             return False
         try:
-            return ledger.is_noted(self._connection, token)
+            return ledger.is_noted(self.engine, token)
         except (DatabaseFault, TimeoutError) as fault:
             raise OutcomeUnknownError(
                 f"the answer to COMMIT was lost ({reason(error)}), and the database does not"
@@ -184,7 +191,8 @@ class _Restore:
         self._target = loader.target
         self._options = loader.options
         self._dry_run = loader.dry_run
-        self._connection = connections[self._target.database]
+        self._engine = loader.engine
+        self._connection = self._engine.connection
         self._start({})
 
     def _start(self, weak: dict[str, str]) -> None:
@@ -199,7 +207,7 @@ class _Restore:
         plans = Plans(self._loader.schema, database, weak, self._renames)
         self._naming = plans.naming
         labels = self._labels and list(map(self._renames.label, self._labels))
-        self._directory = Directory(plans, database, labels, keeps_names=options.diff)
+        self._directory = Directory(plans, self._engine, labels, keeps_names=options.diff)
         self._backup = Backup(
             self._chunks,
             self._directory,
@@ -209,15 +217,15 @@ class _Restore:
             count_rows=self._loader.count_rows,
         )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
-        self._uniques = UniqueColumns(self._directory, self._findings, database)
+        self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
         self._accounts = Accounts(self._directory, self._findings, options)
-        self._early = EarlyCheck(self._directory, self._check_created)
+        self._early = EarlyCheck(self._directory, self._uniques, self._check_created)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
         if not self._dry_run:
-            backend.lock(self._connection)
-        backend.refuse_unmigrated(self._connection)
+            self._engine.lock()
+        refuse_unmigrated(self._connection)
         report = self.checked()
         if not self._dry_run:
             if confirm is not None:
@@ -231,9 +239,9 @@ class _Restore:
 
     def _write(self) -> None:
         with self._phase("write"):
-            with stream_for(self._connection) as stream:
+            with self._engine.stream() as stream:
                 self._reserve_pks(stream)
-                sinks = _Sinks(self._directory, self._target.database, stream, self._options)
+                sinks = _Sinks(self._directory, self._engine, stream, self._options)
                 self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
         self._loader.begin("constraints")
@@ -242,14 +250,19 @@ class _Restore:
 
     def _verify(self) -> None:
         """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
-        with self._phase("verify"):
-            again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
-        if again.created or again.updated:
-            raise NotRestoredError(
-                f"read back, {again.created:,} records are not there and {again.updated:,} differ;"
-                " everything was rolled back",
-                remedy="triggers of the database, or conversions of fields, may change values",
-            )
+        try:
+            with self._phase("verify"):
+                again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+        except FindingsError as error:
+            differs = f"{error.total:,} records clash with what is there"
+        else:
+            if not again.created and not again.updated:
+                return
+            differs = f"{again.created:,} records are not there and {again.updated:,} differ"
+        raise NotRestoredError(
+            f"read back, {differs}; everything was rolled back",
+            remedy="triggers of the database, or conversions of fields, may change values",
+        )
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -274,6 +287,7 @@ class _Restore:
                 look_again = self._uniques.look_again
                 self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
             self._findings.refuse()
+            self._engine.refuse_tables(_touched_tables(self._plans))
             self._accounts.count_unknown()
         return RestoreReport(
             database=self._target.database,
@@ -283,12 +297,17 @@ class _Restore:
             models=dict(self._accounts.models),
             privileges=self._accounts.privileges,
             differences=self._accounts.differences,
-            receivers=receivers(rows.plan for rows in self._directory.in_backup),
+            receivers=receivers(self._plans),
             left_out=dict(self._findings.left_out),
             renamed=renamed,
             generic_kept=generic_kept,
             weak_keys=self._weak,
         )
+
+    @property
+    def _plans(self) -> list[Plan]:
+        """Of the models that the backup holds."""
+        return [rows.plan for rows in self._directory.in_backup]
 
     def _survey(self) -> None:
         """Read all records; again without the natural keys that do not tell them apart."""
@@ -304,13 +323,13 @@ class _Restore:
 
     def _check_created(self, table: Table) -> None:
         self._uniques.look(table)
-        checks.look(table, self._findings)
+        checks.look(table, self._findings, self._engine)
         self._accounts.created(table)
 
     def _check_matched(self, table: Table) -> None:
         changed = changes(self._directory, table)
         self._uniques.look(table, changed)
-        checks.look(table, self._findings)
+        checks.look(table, self._findings, self._engine)
         self._accounts.matched(table, changed)
 
     def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
@@ -339,7 +358,7 @@ class _Restore:
             told = (pk for pk in rows.pks if not isinstance(pk, Missing))
             kept = itertools.chain([rows.highest_own], told)
             loose = self._directory.loose_ids[rows.plan.label]
-            pks = backend.reserve(self._connection, rows.plan.model, new, kept, loose, stream.end)
+            pks = self._engine.reserve(rows.plan.model, new, kept, loose, stream.end)
             if rows.is_lean:
                 rows.new_pks = pks
                 continue
@@ -359,14 +378,14 @@ class _Restore:
         for rows in self._directory.in_backup:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
-        plans = [rows.plan for rows in self._directory.in_backup]
+        plans = self._plans
         self._connection.check_constraints(table_names=sorted(_touched_tables(plans)))
         automatic = [
             plan.model
             for plan in plans
             if plan.pk_kind is PkKind.AUTO and self._accounts.models[plan.label].created
         ]
-        backend.reset_sequences(self._connection, automatic)
+        self._engine.reset_sequences(automatic)
         logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))
 
     def _check_called_keys(self, rows: BackupRows, form: CalledKey) -> None:
@@ -393,12 +412,12 @@ class _Sinks:
     """Writes tables, and calls receivers of signals where that is asked for."""
 
     def __init__(
-        self, directory: Directory, database: str, stream: Stream, options: RestoreOptions
+        self, directory: Directory, engine: Engine, stream: Stream, options: RestoreOptions
     ) -> None:
         self._directory = directory
         self._stream = stream
-        self._writer = Writer(directory, database, stream)
-        self._sender = Sender(database, stream.end)
+        self._writer = Writer(directory, engine, stream)
+        self._sender = Sender(engine.connection.alias, stream.end)
         self._signals = options.signals
 
     def insert(self, table: Table) -> None:

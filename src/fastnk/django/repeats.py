@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 from fastnk.audit import Audit
 
@@ -18,7 +19,7 @@ class Repeats:
     def __init__(self) -> None:
         self._audits: dict[Hashable, Audit] = defaultdict(Audit)
         self._suspects: dict[Hashable, set[int]] = {}
-        self._firsts: dict[tuple[Hashable, Hashable], int] = {}
+        self._firsts: dict[tuple[Hashable, Hashable], tuple[int, Any]] = {}
 
     def add(self, kind: Hashable, values: Iterable[Hashable]) -> None:
         """Take values in; `None` is none."""
@@ -36,10 +37,10 @@ class Repeats:
         self._audits.clear()
         return bool(self._suspects)
 
-    def earlier(self, kind: Hashable, value: Hashable, record: int) -> int | None:
-        """The record that had this value before this one; `None` if there was none."""
+    def earlier(self, kind: Hashable, value: Hashable, record: int) -> tuple[int, Any] | None:
+        """The record that had this value first, and as it had it; `None` for that record."""
         suspects = self._suspects.get(kind)
         if suspects is None or value is None or hash((value,)) not in suspects:
             return None
-        first = self._firsts.setdefault((kind, value), record)
-        return None if first == record else first
+        first = self._firsts.setdefault((kind, value), (record, value))
+        return None if first[0] == record else first

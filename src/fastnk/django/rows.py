@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import connections, models
 from django.db.models import QuerySet
 
+from fastnk.django.backend import Engine
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
 from fastnk.django.values import REFUSALS, comparable, converted
 from fastnk.errors import RestoreError, shorten
@@ -279,9 +281,10 @@ class InDatabase(NamedTuple):
 class ExistingRows:
     """What the database holds of one model before the restore. Read when asked for, in bulk."""
 
-    def __init__(self, plan: Plan, database: str) -> None:
+    def __init__(self, plan: Plan, engine: Engine) -> None:
         self.plan = plan
-        self._database = database
+        self._engine = engine
+        self._database = engine.connection.alias
         self._columns: dict[str, dict[Any, Any]] = {}
         self._by_value: dict[str, dict[Any, Any]] = {}
 
@@ -297,7 +300,7 @@ class ExistingRows:
     @cached_property
     def pks(self) -> dict[Any, Any]:
         """Comparable pk to pk."""
-        return {comparable(pk): pk for pk in self.query.values_list("pk", flat=True).iterator()}
+        return {comparable(pk): pk for (pk,) in self.all([])}
 
     @cached_property
     def by_key(self) -> dict[Key, Any]:
@@ -305,7 +308,7 @@ class ExistingRows:
         form = self.plan.key
         if isinstance(form, CalledKey):
             return _index((key, pk) for pk, key in self._called_keys(form))
-        return self._keys_in([self.query])
+        return _by_key(self.all(self._lookups))
 
     def with_keys(self, keys: Iterable[Key | None]) -> dict[Key, Any]:
         """Natural key to pk, or to `Missing.UNIQUE`, of all rows that have one of these keys."""
@@ -313,7 +316,7 @@ class ExistingRows:
         for position, part in enumerate(self.plan.key.parts if self.plan.key else ()):
             values = [key[position] for key in known]
             if self._can_be_found(part.lookup, values):
-                return self._keys_in(self._chosen(part.lookup, values))
+                return _by_key(self._chosen(part.lookup, values, ["pk", *self._lookups]))
         return self.by_key
 
     def with_uniques(self, values: Sequence[Any]) -> dict[Any, Any]:
@@ -323,11 +326,7 @@ class ExistingRows:
             return {}
         known = [value for value in values if value is not Missing.VALUE]
         if self._can_be_found(name, known):
-            return _index(
-                found
-                for query in self._chosen(name, known)
-                for found in query.values_list(name, "pk")
-            )
+            return _index(self._chosen(name, known, [name, "pk"]))
         return self.by_value(self.plan.columns[name].field.attname)
 
     def _can_be_found(self, name: str, values: Sequence[Any]) -> bool:
@@ -338,15 +337,16 @@ class ExistingRows:
         kinds = _FOUND_BY.get(type(column.field), set())
         return kinds.issuperset(map(type, values)) and self._is_large
 
-    def _chosen(self, name: str, values: Iterable[Any]) -> Iterator[QuerySet[Any]]:
-        """The rows that have one of these values."""
+    def _chosen(
+        self, name: str, values: Iterable[Any], names: list[str]
+    ) -> Iterator[tuple[Any, ...]]:
+        """The named columns of the rows that have one of these values."""
         for chunk in chunks(values, rows_per_statement(self.plan, self._database)):
-            yield self.query.filter(**{f"{name}__in": chunk})
+            yield from self.query.filter(**{f"{name}__in": chunk}).values_list(*names)
 
-    def _keys_in(self, queries: Iterable[QuerySet[Any]]) -> dict[Key, Any]:
-        lookups = [part.lookup for part in self.plan.key.parts] if self.plan.key else []
-        rows = (row for query in queries for row in query.values_list("pk", *lookups).iterator())
-        return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+    @property
+    def _lookups(self) -> list[str]:
+        return [part.lookup for part in self.plan.key.parts] if self.plan.key else []
 
     @cached_property
     def _is_large(self) -> bool:
@@ -367,7 +367,7 @@ class ExistingRows:
         rows = QuerySet(form.model, using=self._database).order_by().filter(**lookups)
         if relations:  # without names it would follow others, and those at any depth
             rows = rows.select_related(*relations)
-        for row in rows.iterator(chunk_size=BATCH):
+        for row in self._engine.read(rows, pk=attrgetter("pk")):
             try:
                 yield row.pk, form.made_for(row)
             except Exception as error:
@@ -381,20 +381,20 @@ class ExistingRows:
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
         if lookup not in self._by_value:
-            rows = self.query.values_list(lookup, "pk").iterator()
-            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in rows)
+            rows = self.all([lookup])
+            self._by_value[lookup] = _index((comparable(value), pk) for pk, value in rows)
         return self._by_value[lookup]
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""
         if lookup not in self._columns:
-            rows = self.query.values_list("pk", lookup).iterator()
+            rows = self.all([lookup])
             self._columns[lookup] = {comparable(pk): value for pk, value in rows}
         return self._columns[lookup][comparable(pk)]
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """The pk and the named columns of every row."""
-        return iter(self.query.values_list("pk", *names).iterator())
+        """The pk and the named columns, or ends of lookup paths, of every row."""
+        return self._engine.read(self.query.values_list("pk", *names))
 
     def some(self, pks: Sequence[Any], names: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
         """The named columns of the rows with these pks, by comparable pk."""
@@ -431,7 +431,35 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _index(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+def fitting(
+    items: Iterable[T], size: int, limit: int | None, length: Callable[[T], int]
+) -> Iterator[list[T]]:
+    """`items` in lists of at most `size` whose lengths together are at most `limit`, or of one."""
+    for chunk in chunks(items, size):
+        if limit is None:
+            yield chunk
+            continue
+        start = together = 0
+        for at, longer in enumerate(map(length, chunk)):
+            if at > start and together + longer > limit:
+                yield chunk[start:at]
+                start, together = at, 0
+            together += longer
+        yield chunk[start:]
+
+
+def length_of(value: Any) -> int:
+    """How many bytes a value has at most in a statement, but for escapes."""
+    if isinstance(value, bytes | memoryview):
+        return len(bytes(value))
+    return len(str(value).encode(errors="replace"))
+
+
+def _by_key(rows: Iterable[tuple[Any, ...]]) -> dict[Key, Any]:
+    return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+
+
+def _index(pairs: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
     index: dict[Any, Any] = {}
     for value, pk in pairs:
         index[value] = Missing.UNIQUE if value in index else pk

@@ -109,13 +109,3 @@ class CopyStream(Stream):
                 self._open.close()
         finally:
             self._copy, self._into = None, ""
-
-
-def stream_for(connection: Any) -> Stream:
-    """What takes rows fastest to the database of a connection."""
-    if connection.vendor == "postgresql":
-        from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-        if is_psycopg3:
-            return CopyStream(connection)
-    return Stream(connection)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import CharField, EmailField, Field, Q, SlugField, UniqueConstraint, UUIDField
 
 from fastnk.django import findings as codes
+from fastnk.django.backend import Engine
 from fastnk.django.batches import Table
 from fastnk.django.conditions import UnsupportedError, holds, names_in
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
-from fastnk.django.plan import CalledKey, Plan
+from fastnk.django.plan import CalledKey, PkKind, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, TEXTS, comparable, converted
 from fastnk.django.writing import Change
+
+Merge = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Unique(NamedTuple):
@@ -28,6 +32,8 @@ class Unique(NamedTuple):
     """Of which rows that holds; of all without one."""
     with_nulls: bool = False
     """Whether two nulls are the same."""
+    is_told: bool = False
+    """Whether rows with the same values to the letter are told to be the same otherwise."""
 
     @property
     def needed(self) -> set[str]:
@@ -37,10 +43,11 @@ class Unique(NamedTuple):
 class UniqueColumns:
     """Looks at all rows that may change the database, and then again where values repeat."""
 
-    def __init__(self, directory: Directory, findings: Findings, database: str) -> None:
+    def __init__(self, directory: Directory, findings: Findings, engine: Engine) -> None:
         self._directory = directory
         self._findings = findings
-        self._database = database
+        self._engine = engine
+        self._merges: dict[Field[Any, Any], Merge | None] = {}
         self._repeats = Repeats()
         self._uniques: dict[str, list[Unique]] = {}
 
@@ -48,7 +55,7 @@ class UniqueColumns:
         """Note the rows whose values other rows of the database have. Where all of them exist,
         `changes` says in which of them there will be other values than now."""
         for unique in self._uniques_in(table):
-            values = _values(table, unique)
+            values = self._values(table, unique)
             self._repeats.add((table.plan.label, unique), values)
             if changes is not None:
                 new = {one.row.number for one in changes if unique.needed & one.columns.keys()}
@@ -65,18 +72,68 @@ class UniqueColumns:
         """Note the records that have values in common."""
         for unique in self._uniques_in(table):
             kind = (table.plan.label, unique)
-            for number, value in zip(table.numbers, _values(table, unique), strict=True):
+            for number, value in zip(table.numbers, self._values(table, unique), strict=True):
                 record = table.rows.record_numbers[number]
-                first = self._repeats.earlier(kind, value, record)
-                if first is not None:
+                found = self._repeats.earlier(kind, value, record)
+                if found is None:
+                    continue
+                first, spelled = found
+                if not unique.is_told or [*map(str, spelled)] != [*map(str, value)]:
                     self._note(table, number, unique, f"record {first} has", value)
 
     def _uniques_in(self, table: Table) -> Iterator[Unique]:
         """What must be unique in a table; where a record lacks a column the database decides."""
-        label = table.plan.label
-        if label not in self._uniques:
-            self._uniques[label] = list(uniques_of(table.plan))
-        return (one for one in self._uniques[label] if one.needed <= table.columns.keys())
+        pk = (table.plan.pk.name,)
+        uniques = self.of(table.plan)
+        return (one for one in uniques if one.names == pk or one.needed <= table.columns.keys())
+
+    def of(self, plan: Plan) -> list[Unique]:
+        """What must be unique of a model's rows beyond what tells them apart."""
+        if plan.label not in self._uniques:
+            self._uniques[plan.label] = list(self._uniques_of(plan))
+        return self._uniques[plan.label]
+
+    def _uniques_of(self, plan: Plan) -> Iterator[Unique]:
+        """What must be unique and is not already told by the pk or the natural key.
+
+        They tell rows apart letter by letter, which columns whose texts merge do not.
+        """
+        has_parts = plan.key is not None and not isinstance(plan.key, CalledKey)
+        key = {part.path[0] for part in plan.key.parts} if has_parts and plan.key else set()
+        if plan.pk_kind is PkKind.OWN and self._merge(plan.pk):
+            yield Unique((plan.pk.name,), is_told=True)
+        for unique in dict.fromkeys(_declared(plan.model, self._engine.connection.features)):
+            if not unique.needed <= plan.columns.keys() or plan.pk.name in unique.names:
+                continue
+            is_told = bool(key) and key.issubset(unique.names)
+            if not is_told or any(self._merge(plan.columns[name].field) for name in unique.names):
+                yield unique._replace(is_told=is_told)
+
+    def _merge(self, field: Field[Any, Any]) -> Merge | None:
+        """What makes the texts of a column equal that the database holds for the same."""
+        if field not in self._merges:
+            is_text = field.get_internal_type() in TEXTS
+            self._merges[field] = self._engine.merges(field) if is_text else None
+        return self._merges[field]
+
+    def _values(self, table: Table, unique: Unique) -> Sequence[Any]:
+        """Of each row its values, equal where the database takes them for the same; `None` where
+        they need not be unique, or are not known."""
+        columns = [self._column(table, name) for name in unique.names]
+        ignored = {Missing.VALUE} if unique.with_nulls else {Missing.VALUE, None}
+        rows: list[Any] = [
+            None if any(value in ignored for value in row) else row
+            for row in zip(*columns, strict=True)
+        ]
+        if unique.condition is None:
+            return rows
+        is_meant = partial(_is_meant, table, unique.condition)
+        return [row if is_meant(at) else None for at, row in enumerate(rows)]
+
+    def _column(self, table: Table, name: str) -> Sequence[Any]:
+        merge = self._merge(table.plan.columns[name].field)
+        values = _column(table, name)
+        return merge(values) if merge else values
 
     def _compare(self, table: Table, unique: Unique, values: Sequence[Any]) -> None:
         """Note the rows whose values a row of the database has that is another one."""
@@ -89,16 +146,22 @@ class UniqueColumns:
 
     def _owners(self, plan: Plan, unique: Unique, values: Sequence[Any]) -> dict[Any, Any]:
         """By values: the comparable pk of the row of the database that has them."""
-        columns = [plan.columns[name].field.attname for name in unique.names]
+        fields = [plan.columns[name].field for name in unique.names]
+        columns = [field.attname for field in fields]
         query = self._directory.existing(plan).query.filter(unique.condition or Q())
         known = [value for value in values if value is not None and not _has_new(value)]
         # Of several columns one narrows down which rows are looked at: that with most values.
         spread = [{parts[at] for parts in known} - {None} for at in range(len(columns))]
         at = max(range(len(columns)), key=lambda at: len(spread[at]))
-        owners = {}
-        for chunk in chunks(spread[at], rows_per_statement(plan, self._database)):
+        owners: dict[Any, Any] = {}
+        for chunk in chunks(spread[at], rows_per_statement(plan, self._engine.connection.alias)):
             rows = query.filter(**{f"{columns[at]}__in": chunk}).values_list("pk", *columns)
-            owners.update({tuple(map(comparable, held)): comparable(pk) for pk, *held in rows})
+            pks, *held = zip(*rows, strict=True) if rows else ((),) * (1 + len(columns))
+            merged = [
+                merge(values) if (merge := self._merge(field)) else map(comparable, values)
+                for field, values in zip(fields, held, strict=True)
+            ]
+            owners.update(zip(zip(*merged, strict=True), map(comparable, pks), strict=True))
         return owners
 
     def _note(self, table: Table, number: int, unique: Unique, who: str, values: Any) -> None:
@@ -115,40 +178,23 @@ class UniqueColumns:
         )
 
 
-def uniques_of(plan: Plan) -> Iterator[Unique]:
-    """What must be unique and is not already told by the pk or the natural key."""
-    has_parts = plan.key is not None and not isinstance(plan.key, CalledKey)
-    key = {part.path[0] for part in plan.key.parts} if has_parts and plan.key else None
-    for unique in dict.fromkeys(_declared(plan.model)):
-        is_known = unique.needed <= plan.columns.keys() and plan.pk.name not in unique.names
-        if is_known and not (key and key.issubset(unique.names)):
-            yield unique
-
-
-def _declared(model: Any) -> Iterator[Unique]:
-    """What the model's own table declares to be unique, but for expressions."""
+def _declared(model: Any, features: Any) -> Iterator[Unique]:
+    """What the model's own table declares to be unique, but for expressions and for what the
+    database cannot keep unique."""
     for field in model._meta.local_concrete_fields:
         if field.unique and not field.primary_key:
             yield Unique((field.name,))
     for names in model._meta.unique_together:
         yield Unique(tuple(names))
     for constraint in model._meta.constraints:
-        if isinstance(constraint, UniqueConstraint) and constraint.fields:
-            with_nulls = getattr(constraint, "nulls_distinct", None) is False
-            yield Unique(tuple(constraint.fields), constraint.condition, with_nulls)
-
-
-def _values(table: Table, unique: Unique) -> Sequence[Any]:
-    """Of each row its comparable values; `None` where they need not be unique, or are not known."""
-    columns = [_column(table, name) for name in unique.names]
-    ignored = {Missing.VALUE} if unique.with_nulls else {Missing.VALUE, None}
-    rows: list[Any] = [
-        None if any(value in ignored for value in row) else row
-        for row in zip(*columns, strict=True)
-    ]
-    if unique.condition is None:
-        return rows
-    return [row if _is_meant(table, unique.condition, at) else None for at, row in enumerate(rows)]
+        if not isinstance(constraint, UniqueConstraint) or not constraint.fields:
+            continue
+        with_nulls = getattr(constraint, "nulls_distinct", None) is False
+        if constraint.condition is not None and not features.supports_partial_indexes:
+            continue
+        if with_nulls and not features.supports_nulls_distinct_unique_constraints:
+            continue
+        yield Unique(tuple(constraint.fields), constraint.condition, with_nulls)
 
 
 def _is_meant(table: Table, condition: Q, at: int) -> bool:
@@ -161,10 +207,20 @@ def _is_meant(table: Table, condition: Q, at: int) -> bool:
 
 def _column(table: Table, name: str) -> Sequence[Any]:
     """The comparable values of a column; rows that are new stand for their pks."""
-    field, values = table.plan.columns[name].field, table.columns[name]
+    field = table.plan.columns[name].field
+    values = _pks(table) if name == table.plan.pk.name else table.columns[name]
     if set(map(type, values)) <= _COMPARABLE.get(type(field), set()):
         return values
     return [_comparable(field, value) for value in values]
+
+
+def _pks(table: Table) -> Sequence[Any]:
+    """The pks that records bring along."""
+    pks = [table.rows.pks[number] for number in table.numbers]
+    if Missing.OWN in pks:
+        pairs = zip(pks, table.old_pks, strict=True)
+        return [old if pk is Missing.OWN else pk for pk, old in pairs]
+    return pks
 
 
 def _comparable(field: Field[Any, Any], value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -34,6 +35,9 @@ from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
 """What `to_python` of Django's fields and of other people's raises for a value it refuses."""
 
+TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
+"""The internal types of columns that hold text."""
+
 
 def converted(field: Field[Any, Any], value: Any) -> Any:
     """What `field` makes of a value from a backup. Raises one of `REFUSALS`."""
@@ -51,8 +55,10 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
     A database would refuse it in the middle of the work, or round it without a word.
     """
     if isinstance(field, JSONField):
-        if connection.vendor == "postgresql" and _has_nul(value):
+        if connection.vendor == "postgresql" and _has_inside(value, _is_text_with_nul):
             raise ValueError("a NUL character, which PostgreSQL does not take in JSON")
+        if connection.vendor == "mysql" and _has_inside(value, _is_no_number):
+            raise ValueError("no number that MySQL takes in JSON")
     elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
         if limit is not None and len(value) > limit and connection.vendor != "sqlite":
@@ -60,6 +66,8 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
         if "\0" in value and connection.vendor == "postgresql":
             raise ValueError("a NUL character, which PostgreSQL does not take in text")
         value.encode()  # half of a surrogate pair is no text
+    elif connection.vendor == "mysql" and _is_no_number(value):
+        raise ValueError("no number that MySQL takes")
     elif isinstance(value, Decimal) and isinstance(field, DecimalField):
         _refuse_digits(field, value)
     elif isinstance(value, int) and isinstance(field, IntegerField):
@@ -76,12 +84,21 @@ def integer_range(field: Any, connection: Any) -> tuple[int, int]:
     return max(lowest, lowest if low is None else low), (1 << 63) - 1 if high is None else high
 
 
-def _has_nul(value: Any) -> bool:
+def _has_inside(value: Any, is_it: Callable[[Any], bool]) -> bool:
+    """Whether there is such a scalar, or such a name, in a JSON value."""
     if isinstance(value, dict):
-        return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
+        return any(is_it(name) or _has_inside(item, is_it) for name, item in value.items())
     if isinstance(value, list):
-        return any(map(_has_nul, value))
+        return any(_has_inside(item, is_it) for item in value)
+    return is_it(value)
+
+
+def _is_text_with_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _refuse_digits(field: Any, value: Decimal) -> None:

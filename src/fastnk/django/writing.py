@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from fastnk.django.backend import Engine
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
 from fastnk.django.discretion import refused
 from fastnk.django.plan import ManyColumn, PkKind, Plan
-from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
+from fastnk.django.rows import InBackup, Missing, chunks, fitting, length_of, rows_per_statement
 from fastnk.django.streams import Stream
 from fastnk.django.values import comparable, converted, in_column, stored
 
@@ -74,10 +75,11 @@ def changes(directory: Directory, table: Table) -> list[Change]:
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, database: str, stream: Stream) -> None:
+    def __init__(self, directory: Directory, engine: Engine, stream: Stream) -> None:
         self._directory = directory
-        self._database = database
-        self._connection = connections[database]
+        self._connection = engine.connection
+        self._database = engine.connection.alias
+        self._longest = engine.longest_statement
         self._stream = stream
 
     def pks(self, table: Table) -> list[Any]:
@@ -196,7 +198,7 @@ class Writer:
         values_of_cases = len(names) * (len(plan.pk_fields) + 1)
         size = rows_per_statement(plan, self._database, values_of_cases)
         with _named(plan.label):
-            for chunk in chunks(group, size):
+            for chunk in fitting(group, size, self._longest, _length):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
 
@@ -237,6 +239,10 @@ _PLAIN = {bool, date, datetime, Decimal, float, int, str, type(None), UUID}
 """Values of one of these types are the same where they are equal."""
 _JSON = {dict, list}
 """These may differ though Python says that they are equal: true is not 1."""
+
+
+def _length(change: Change) -> int:
+    return sum(map(length_of, change.columns.values()))
 
 
 def _default(field: Any) -> Any:

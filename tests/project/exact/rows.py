@@ -11,8 +11,8 @@ from typing import Any
 import django
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
 
+from tests.databases import at_once
 from tests.project.exact import models as exact
 
 Make = Callable[..., Any]
@@ -35,7 +35,7 @@ def fill(alias: str) -> None:
                 getattr(row, name).set(others)
         return row
 
-    with transaction.atomic(using=alias):
+    with at_once(alias):
         users = _users(make, alias)
         codes = _codes(make)
         pks = _pks(make)

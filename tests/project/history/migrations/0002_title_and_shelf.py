@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
         ),
         migrations.RemoveField("Label", "holder"),
         migrations.AddField(
-            "Label", "holder", models.ForeignKey("history.paper", models.CASCADE, default=0)
+            "Label", "holder", models.ForeignKey("history.paper", models.CASCADE, default=1)
         ),
         migrations.AddField("Note", "object_id", models.PositiveIntegerField(default=0)),
     )
