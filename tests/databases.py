@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,12 @@ def settings() -> dict[str, dict[str, Any]]:
         "TEST": {"DEPENDENCIES": []},
     }
     postgres = {"ENGINE": "django.db.backends.postgresql", "NAME": "", "USER": "postgres"}
-    mysql = {"ENGINE": "django.db.backends.mysql", "NAME": "", "USER": "root"}
+    mysql = {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": "",
+        "USER": "root",
+        "OPTIONS": {"charset": "utf8mb4"},  # which Django 4.2 does not choose by itself
+    }
     of_engine = {"postgres": postgres, "mysql": mysql if has_mysql_driver() else sqlite}
     return {alias: dict(of_engine.get(alias.partition("_")[0], sqlite)) for alias in ALIASES}
 
@@ -218,15 +224,12 @@ class MySQL:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _wait(self) -> None:
-        import MySQLdb
-
         for _ in range(600):
-            try:
-                self._run("", "SELECT 1")
+            with closing(socket.socket(socket.AF_UNIX)) as one, suppress(OSError):
+                one.connect(self._socket)
                 return
-            except MySQLdb.OperationalError:
-                assert self._server.poll() is None, (self._folder / "log").read_text()
-                time.sleep(0.1)
+            assert self._server.poll() is None, (self._folder / "log").read_text()
+            time.sleep(0.1)
         raise TimeoutError("the server does not answer")
 
     def make_template(self, name: str) -> None:

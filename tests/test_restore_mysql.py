@@ -53,7 +53,10 @@ def lax(new: str) -> Iterator[str]:
     """A database whose sessions are not strict, as those of old servers are not."""
     options = connections[new].settings_dict["OPTIONS"]
     databases.close(new)
-    connections[new].settings_dict["OPTIONS"] = {"init_command": "SET sql_mode = ''"}
+    connections[new].settings_dict["OPTIONS"] = {
+        **options,
+        "init_command": "SET sql_mode = ''",
+    }
     yield new
     databases.close(new)
     connections[new].settings_dict["OPTIONS"] = options
