@@ -15,7 +15,7 @@ from django.db import connections, models
 from django.db.models import QuerySet
 
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, as_restored, comparable, converted
 from fastnk.errors import RestoreError, shorten
 
 BATCH = 1000
@@ -297,7 +297,10 @@ class ExistingRows:
     @cached_property
     def pks(self) -> dict[Any, Any]:
         """Comparable pk to pk."""
-        return {comparable(pk): pk for pk in self.query.values_list("pk", flat=True).iterator()}
+        held = self.query.values_list("pk", flat=True).iterator()
+        if self.plan.pk_kind is PkKind.COMPOSITE:
+            return {comparable(pk): pk for pk in held}
+        return {comparable(as_restored(self.plan.pk, pk)): pk for pk in held}
 
     @cached_property
     def by_key(self) -> dict[Key, Any]:
@@ -344,9 +347,11 @@ class ExistingRows:
             yield self.query.filter(**{f"{name}__in": chunk})
 
     def _keys_in(self, queries: Iterable[QuerySet[Any]]) -> dict[Key, Any]:
-        lookups = [part.lookup for part in self.plan.key.parts] if self.plan.key else []
+        parts = self.plan.key.parts if self.plan.key else []
+        lookups, fields = [part.lookup for part in parts], [part.field for part in parts]
         rows = (row for query in queries for row in query.values_list("pk", *lookups).iterator())
-        return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
+        held = ((map(as_restored, fields, key), pk) for pk, *key in rows)
+        return _index((tuple(map(comparable, key)), pk) for key, pk in held)
 
     @cached_property
     def _is_large(self) -> bool:
@@ -381,15 +386,19 @@ class ExistingRows:
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
         if lookup not in self._by_value:
+            field = self.plan.end_of((lookup,))
             rows = self.query.values_list(lookup, "pk").iterator()
-            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in rows)
+            held = ((as_restored(field, value), pk) for value, pk in rows)
+            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in held)
         return self._by_value[lookup]
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""
         if lookup not in self._columns:
+            field = self.plan.end_of(tuple(lookup.split("__")))
             rows = self.query.values_list("pk", lookup).iterator()
-            self._columns[lookup] = {comparable(pk): value for pk, value in rows}
+            held = {comparable(pk): as_restored(field, value) for pk, value in rows}
+            self._columns[lookup] = held
         return self._columns[lookup][comparable(pk)]
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:

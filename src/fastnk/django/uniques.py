@@ -16,7 +16,7 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import CalledKey, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, as_restored, comparable, converted
 from fastnk.django.writing import Change
 
 
@@ -84,12 +84,13 @@ class UniqueColumns:
         for number, value in zip(table.numbers, values, strict=True):
             owner = owners.get(value)
             if owner is not None and owner != comparable(table.rows.pks[number]):
-                what = "a row with another natural key has"
+                what = "another row of the database has"
                 self._note(table, number, unique, what, value)
 
     def _owners(self, plan: Plan, unique: Unique, values: Sequence[Any]) -> dict[Any, Any]:
         """By values: the comparable pk of the row of the database that has them."""
-        columns = [plan.columns[name].field.attname for name in unique.names]
+        fields = [plan.columns[name].field for name in unique.names]
+        columns = [field.attname for field in fields]
         query = self._directory.existing(plan).query.filter(unique.condition or Q())
         known = [value for value in values if value is not None and not _has_new(value)]
         # Of several columns one narrows down which rows are looked at: that with most values.
@@ -98,7 +99,8 @@ class UniqueColumns:
         owners = {}
         for chunk in chunks(spread[at], rows_per_statement(plan, self._database)):
             rows = query.filter(**{f"{columns[at]}__in": chunk}).values_list("pk", *columns)
-            owners.update({tuple(map(comparable, held)): comparable(pk) for pk, *held in rows})
+            for pk, *held in rows:
+                owners[tuple(map(comparable, map(as_restored, fields, held)))] = comparable(pk)
         return owners
 
     def _note(self, table: Table, number: int, unique: Unique, who: str, values: Any) -> None:

@@ -132,9 +132,26 @@ def comparable(value: Any) -> Any:
     return value if type(value).__hash__ is not None else repr(value)
 
 
+def as_restored(field: Field[Any, Any], value: Any) -> Any:
+    """What a column holds, as `field` would make it of a backup.
+
+    Most fields read the same from a database; some make a number from there a text for everyone
+    else. What a field refuses stays as it is.
+    """
+    while field.remote_field:
+        field = field.target_field
+    if type(field).to_python.__module__.startswith("django.db.models."):
+        return value
+    try:
+        return field.to_python(value)
+    except REFUSALS:
+        return value
+
+
 def in_column(field: Field[Any, Any], value: Any) -> Any:
     """The comparable form of what a column holds; an object of a type that only its field knows
     is compared by what the field puts into the column."""
+    value = as_restored(field, value)
     if type(value) not in _KNOWN:
         with contextlib.suppress(*REFUSALS):
             value = field.get_prep_value(value)
