@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -138,14 +139,19 @@ def as_restored(field: Field[Any, Any], value: Any) -> Any:
     Most fields read the same from a database; some make a number from there a text for everyone
     else. What a field refuses stays as it is.
     """
-    while field.remote_field:
-        field = field.target_field
-    if type(field).to_python.__module__.startswith("django.db.models."):
+    if not _may_read_otherwise(field):
         return value
     try:
         return field.to_python(value)
     except REFUSALS:
         return value
+
+
+@cache
+def _may_read_otherwise(field: Field[Any, Any]) -> bool:
+    while field.remote_field:
+        field = field.target_field
+    return not type(field).to_python.__module__.startswith("django.db.models.")
 
 
 def in_column(field: Field[Any, Any], value: Any) -> Any:
