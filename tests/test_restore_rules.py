@@ -421,6 +421,24 @@ def test_objects_without_equality_in_a_circle_are_found_again(new: str) -> None:
     assert restored(new, *records).updated == 0
 
 
+def test_values_that_a_database_gives_in_another_form_are_the_same(new: str) -> None:
+    put(new, zoo.Beacon, id=7, serial="0x1f", name="old")
+    put(new, zoo.Filter, id=7, colour="0xa", slot="0x2")
+    records = [
+        record("zoo.beacon", 1, serial=31, name="new"),
+        record("zoo.flash", 1, beacon=31, colour=255),
+        record("zoo.flash", 2, beacon=31, colour=None),
+        keyed("zoo.filter", 10, colour=10, slot=2),
+        keyed("zoo.filter", 11, colour=11, slot=3),
+    ]
+    report = restored(new, *records)
+    assert (report.created, report.updated, report.unchanged) == (3, 1, 1)
+    assert restored(new, *records).unchanged == 5
+    assert refused(new, [keyed("zoo.filter", 12, colour=12, slot=3)], schema=schema_from_apps())
+    records[0]["fields"]["name"] = "newer"
+    assert restored(new, *records).updated == 1
+
+
 def test_records_that_need_what_needs_a_circle(new: str) -> None:
     put(new, zoo.Draft, id=1, dot=zoo.Dot(0, 0))
     records = [

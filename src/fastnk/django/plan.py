@@ -308,6 +308,10 @@ class Plan:
         """The path to the plain field whose value the pk is."""
         return _walk(self.model, ("pk",))[0]
 
+    def end_of(self, path: Path) -> Any:
+        """The plain field at the end of a path."""
+        return _walk(self.model, path)[1]
+
     def pk_value(self, value: Any) -> Any:
         """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
         if self.pk_kind is not PkKind.COMPOSITE:

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from fastnk.django.backend import Engine
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, as_restored, comparable, converted
 from fastnk.errors import RestoreError, shorten
 
 BATCH = 1000
@@ -300,7 +300,10 @@ class ExistingRows:
     @cached_property
     def pks(self) -> dict[Any, Any]:
         """Comparable pk to pk."""
-        return {comparable(pk): pk for (pk,) in self.all([])}
+        held = (pk for (pk,) in self.all([]))
+        if self.plan.pk_kind is PkKind.COMPOSITE:
+            return {comparable(pk): pk for pk in held}
+        return {comparable(as_restored(self.plan.pk, pk)): pk for pk in held}
 
     @cached_property
     def by_key(self) -> dict[Key, Any]:
@@ -308,7 +311,7 @@ class ExistingRows:
         form = self.plan.key
         if isinstance(form, CalledKey):
             return _index((key, pk) for pk, key in self._called_keys(form))
-        return _by_key(self.all(self._lookups))
+        return self._keys_in(self.all(self._lookups))
 
     def with_keys(self, keys: Iterable[Key | None]) -> dict[Key, Any]:
         """Natural key to pk, or to `Missing.UNIQUE`, of all rows that have one of these keys."""
@@ -316,7 +319,7 @@ class ExistingRows:
         for position, part in enumerate(self.plan.key.parts if self.plan.key else ()):
             values = [key[position] for key in known]
             if self._can_be_found(part.lookup, values):
-                return _by_key(self._chosen(part.lookup, values, ["pk", *self._lookups]))
+                return self._keys_in(self._chosen(part.lookup, values, ["pk", *self._lookups]))
         return self.by_key
 
     def with_uniques(self, values: Sequence[Any]) -> dict[Any, Any]:
@@ -347,6 +350,12 @@ class ExistingRows:
     @property
     def _lookups(self) -> list[str]:
         return [part.lookup for part in self.plan.key.parts] if self.plan.key else []
+
+    def _keys_in(self, rows: Iterable[tuple[Any, ...]]) -> dict[Key, Any]:
+        """Natural key to pk, of rows with their pks and the parts of their keys."""
+        fields = [part.field for part in self.plan.key.parts] if self.plan.key else []
+        held = ((map(as_restored, fields, key), pk) for pk, *key in rows)
+        return _index((tuple(map(comparable, key)), pk) for key, pk in held)
 
     @cached_property
     def _is_large(self) -> bool:
@@ -381,15 +390,17 @@ class ExistingRows:
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
         if lookup not in self._by_value:
-            rows = self.all([lookup])
-            self._by_value[lookup] = _index((comparable(value), pk) for pk, value in rows)
+            field = self.plan.end_of((lookup,))
+            held = ((as_restored(field, value), pk) for pk, value in self.all([lookup]))
+            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in held)
         return self._by_value[lookup]
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""
         if lookup not in self._columns:
+            field = self.plan.end_of(tuple(lookup.split("__")))
             rows = self.all([lookup])
-            self._columns[lookup] = {comparable(pk): value for pk, value in rows}
+            self._columns[lookup] = {comparable(pk): as_restored(field, one) for pk, one in rows}
         return self._columns[lookup][comparable(pk)]
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -453,10 +464,6 @@ def length_of(value: Any) -> int:
     if isinstance(value, bytes | memoryview):
         return len(bytes(value))
     return len(str(value).encode(errors="replace"))
-
-
-def _by_key(rows: Iterable[tuple[Any, ...]]) -> dict[Key, Any]:
-    return _index((tuple(map(comparable, key)), pk) for pk, *key in rows)
 
 
 def _index(pairs: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:

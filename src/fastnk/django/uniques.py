@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +18,7 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import CalledKey, PkKind, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import REFUSALS, TEXTS, comparable, converted
+from fastnk.django.values import REFUSALS, TEXTS, as_restored, comparable, converted
 from fastnk.django.writing import Change
 
 Merge = Callable[[Sequence[Any]], Sequence[Any]]
@@ -141,7 +141,7 @@ class UniqueColumns:
         for number, value in zip(table.numbers, values, strict=True):
             owner = owners.get(value)
             if owner is not None and owner != comparable(table.rows.pks[number]):
-                what = "a row with another natural key has"
+                what = "another row of the database has"
                 self._note(table, number, unique, what, value)
 
     def _owners(self, plan: Plan, unique: Unique, values: Sequence[Any]) -> dict[Any, Any]:
@@ -158,7 +158,7 @@ class UniqueColumns:
             rows = query.filter(**{f"{columns[at]}__in": chunk}).values_list("pk", *columns)
             pks, *held = zip(*rows, strict=True) if rows else ((),) * (1 + len(columns))
             merged = [
-                merge(values) if (merge := self._merge(field)) else map(comparable, values)
+                merge(values) if (merge := self._merge(field)) else _held(field, values)
                 for field, values in zip(fields, held, strict=True)
             ]
             owners.update(zip(zip(*merged, strict=True), map(comparable, pks), strict=True))
@@ -230,6 +230,11 @@ def _comparable(field: Field[Any, Any], value: Any) -> Any:
         return comparable(converted(field, value))
     except REFUSALS:
         return Missing.VALUE  # noted already
+
+
+def _held(field: Field[Any, Any], values: Iterable[Any]) -> list[Any]:
+    """The comparable values of a column of the database."""
+    return [comparable(as_restored(field, value)) for value in values]
 
 
 def _has_new(values: Sequence[Any]) -> bool:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -149,9 +150,31 @@ def comparable(value: Any) -> Any:
     return value if type(value).__hash__ is not None else repr(value)
 
 
+def as_restored(field: Field[Any, Any], value: Any) -> Any:
+    """What a column holds, as `field` would make it of a backup.
+
+    Most fields read the same from a database; some make a number from there a text for everyone
+    else. What a field refuses stays as it is.
+    """
+    if not _may_read_otherwise(field):
+        return value
+    try:
+        return field.to_python(value)
+    except REFUSALS:
+        return value
+
+
+@cache
+def _may_read_otherwise(field: Field[Any, Any]) -> bool:
+    while field.remote_field:
+        field = field.target_field
+    return not type(field).to_python.__module__.startswith("django.db.models.")
+
+
 def in_column(field: Field[Any, Any], value: Any) -> Any:
     """The comparable form of what a column holds; an object of a type that only its field knows
     is compared by what the field puts into the column."""
+    value = as_restored(field, value)
     if type(value) not in _KNOWN:
         with contextlib.suppress(*REFUSALS):
             value = field.get_prep_value(value)

@@ -317,6 +317,40 @@ class DotField(models.CharField):
         return f"{value.x} {value.y}" if isinstance(value, Dot) else value
 
 
+class HexField(models.BigIntegerField):
+    """Its values are numbers where a database gives them, and texts where anyone else does."""
+
+    def to_python(self, value: Any) -> Any:
+        return hex(value) if isinstance(value, int) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        return int(value, 16) if isinstance(value, str) else value
+
+
+class Beacon(models.Model):
+    """Without a key; a unique column tells its rows."""
+
+    serial = HexField(unique=True)
+    name = models.CharField(max_length=10)
+
+
+class Flash(models.Model):
+    """Without a key, and nothing but its content tells its rows."""
+
+    beacon = models.ForeignKey(Beacon, models.CASCADE, to_field="serial")
+    colour = HexField(null=True)
+
+
+class Filter(models.Model):
+    """Its key is one of those values, and so is what must be unique beside it."""
+
+    colour = HexField()
+    slot = HexField(unique=True)
+
+    def natural_key(self) -> Key:
+        return (self.colour,)
+
+
 class Draft(models.Model):
     """Without a key, and in a circle with its versions, which refer to it by a text."""
 
