@@ -855,6 +855,22 @@ def test_too_many_layers() -> None:
         fastnk.detect(data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_file_in_a_zip_is_no_crash_however_it_is_packed(method: int) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a.json", json.dumps(MORE))
+        start = out.tell()
+        archive.writestr("b.json", TEXT)
+        end = out.tell()
+    data = bytearray(out.getvalue())
+    middle = (start + end) // 2
+    data[middle : middle + 40] = bytes(40)
+    with pytest.raises(BackupSyntaxError, match=r"the zip is damaged at b\.json"):
+        fastnk.detect(bytes(data))
+    assert len(MORE) <= fastnk.detect(bytes(data), salvage=True).records < len(RECORDS + MORE)
+
+
 def test_archive_without_records_says_what_is_in_it() -> None:
     with pytest.raises(SourceError, match=r"FNK124 .*hello.txt"):
         fastnk.detect(zipped({"hello.txt": b"hello"}))
@@ -939,6 +955,13 @@ WHOLE: dict[str, tuple[bytes, list[dict[str, Any]]]] = {
     ),
     "lines with marks": (BOM + MIXED + BOM + json.dumps(MORE[0]).encode(), [*RECORDS, MORE[0]]),
     "an indented array and a compact one": (TEXT + json.dumps(MORE).encode(), RECORDS + MORE),
+    "an empty array behind, with a mark": (BOM + TEXT + b"[]", RECORDS),
+    "an empty array in front": (b"[]\n" + TEXT, RECORDS),
+    "empty arrays around": (gzip.compress(b"[] []" + COMPACT + b"[\n]\n"), RECORDS),
+    "cp1252 in an envelope": (
+        json.dumps({"à": 1, "records": records(WESTERN)}, ensure_ascii=False).encode("cp1252"),
+        records(WESTERN),
+    ),
     "carriage returns": (TEXT.replace(b"\n", b"\r\n"), RECORDS),
     "lines with carriage returns": (MIXED.replace(b"\n", b"\r\n"), RECORDS),
     "UTF-32": (TEXT.decode().encode("utf-32"), RECORDS),
@@ -956,9 +979,10 @@ def test_odd_but_whole(name: str, salvage: bool) -> None:
     data, want = WHOLE[name]
     out = LegacyBackupConverter(SCHEMA, salvage=salvage).convert_bytes(data)
     lines = name in IN_LINES
-    assert ([json.loads(line) for line in out.splitlines()] if lines else json.loads(out)) == (
-        natural(want)
-    )
+    read = [json.loads(line) for line in out.splitlines()] if lines else json.loads(out)
+    assert (read["records"] if isinstance(read, dict) else read) == natural(want)
+    report = fastnk.detect(data, full=True, salvage=salvage)
+    assert (report.records, report.complete) == (len(want), True)
 
 
 DAMAGED: dict[str, tuple[bytes, int]] = {

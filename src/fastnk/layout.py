@@ -145,27 +145,27 @@ class Layout:
                 f"{member.name or 'the backup'} read by Django, as {kind}: much slower"
             )
             encoding = Encoding("utf-8")
-        part = _Part(number, member.name, encoding, 0, kind, None)
+        part = self._with_records(_Part(number, member.name, encoding, 0, kind, None))
+        return self._in_legacy_encoding(part) or part
+
+    def _with_records(self, part: _Part) -> _Part:
+        """The part with the place of its records, as far as that has to be known."""
         start = self._envelope(part)
         if start is not None and (found := self._enveloped(part, start)) is not None:
             return found
-        if not self._scanned:
-            return part
-        part = part._replace(scan=scan(self._text(part)))
-        return self._in_legacy_encoding(part) or part
+        return part._replace(scan=scan(self._text(part))) if self._scanned else part
 
     def _in_legacy_encoding(self, part: _Part) -> _Part | None:
         """The part in the encoding that all of it fits, where it is no UTF-8 after all."""
-        assert part.scan is not None
-        is_utf8 = all(loss.what != "not UTF-8" for loss in part.scan.losses)
+        losses = part.scan.losses if part.scan else []
+        is_utf8 = all(loss.what != "not UTF-8" for loss in losses)
         if is_utf8 or not part.encoding.is_plain or self._reading.encoding is not None:
             return None
         legacy = legacy_encoding(self._raw(part.number))
         if legacy is None:
             return None
         self.notes.append(f"{part.name or 'the backup'} read as {legacy}")
-        part = part._replace(encoding=Encoding(legacy))
-        return part._replace(scan=scan(self._text(part)))
+        return self._with_records(part._replace(encoding=Encoding(legacy), start=0, scan=None))
 
     def _envelope(self, part: _Part) -> int | None:
         """Where the records begin that stand in an object."""
@@ -261,7 +261,8 @@ class Layout:
     def _is_one_stretch(self) -> bool:
         """Whether the text is a stretch of one file."""
         one = self._parts[0].scan
-        return len(self._parts) == 1 and (one is None or (self.is_clean and len(one.runs) == 2))
+        is_one = one is None or (len(one.runs) == 2 and not one.has_empty_arrays)
+        return len(self._parts) == 1 and is_one and self.is_clean
 
     @property
     def is_trivial(self) -> bool:

@@ -221,13 +221,14 @@ class RecordReader:
         return BackupSyntaxError(what, code=code, place=Place(self._name, offset), remedy=remedy)
 
     def _syntax_error(self, piece: bytes, error: Exception) -> BackupSyntaxError:
+        reason = _reason(error)
+        if "UTF8" in reason:
+            offset = self._fault(piece)
+            return self._error("FNK206", "not UTF-8", offset, "iconv -t UTF-8 BACKUP > CLEAN")
         if not self.count and (before := self._text_before()) is not None:
             return before
         offset = self._fault(piece)
         seen = piece[offset - self.offset :][:80].decode(errors="replace")
-        reason = _reason(error)
-        if "UTF8" in reason:
-            return self._error("FNK206", "not UTF-8", offset, "iconv -t UTF-8 BACKUP > CLEAN")
         what = f'not JSON from here on: "{shorten(seen)}" ({reason})'
         return self._error("FNK200", what, offset, TAKE_IT_AGAIN)
 
