@@ -22,6 +22,7 @@ import pytest
 
 import fastnk
 from fastnk import formats
+from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
@@ -592,6 +593,23 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     assert {one["value"] for one in report.dangling} == {"5"}
 
 
+def test_losses_are_counted_beyond_those_that_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup, out = tmp_path / "backup.json", tmp_path / "out.json"
+    backup.write_bytes(
+        b"[" + b", oops, ".join([json.dumps(keeper(1, "x")).encode()] * 10_101) + b"]"
+    )
+    (tmp_path / "schema.json").write_bytes(SCHEMA.dumps())
+    arguments = ["convert", str(backup), str(out), "--schema", str(tmp_path / "schema.json")]
+    arguments += ["--salvage", "--on-duplicate-pk", "keep", "--on-duplicate-key", "keep"]
+    assert main([*arguments, "--report", str(tmp_path / "report.json")]) == 3
+    assert "and 10,080 more; --report writes the first 10,000 of them" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert (report["places_lost"], len(report["losses"])) == (10_100, 10_000)
+    assert report["bytes_lost"] == 10_100 * len("oops")
+
+
 @pytest.mark.parametrize(
     "junk", [b'{"model": ', b'{"model": "a.b", "fields": {"x": [', b'{"pk": {"pk":', b'"[{']
 )
@@ -866,9 +884,12 @@ def test_damaged_file_in_a_zip_is_no_crash_however_it_is_packed(method: int) -> 
     data = bytearray(out.getvalue())
     middle = (start + end) // 2
     data[middle : middle + 40] = bytes(40)
-    with pytest.raises(BackupSyntaxError, match=r"the zip is damaged at b\.json"):
+    with pytest.raises(BackupSyntaxError, match=r"the zip is damaged at b\.json") as caught:
         fastnk.detect(bytes(data))
-    assert len(MORE) <= fastnk.detect(bytes(data), salvage=True).records < len(RECORDS + MORE)
+    salvaged = fastnk.detect(bytes(data), salvage=True)
+    assert len(MORE) <= salvaged.records < len(RECORDS + MORE)
+    at = caught.value.offset
+    assert f", at byte {at:,}" in str(salvaged.damage) or not at
 
 
 def test_archive_without_records_says_what_is_in_it() -> None:

@@ -157,8 +157,10 @@ class Salvage(NamedTuple):
     lost_records: int
     """Records that seem to begin in what it loses."""
     lost_bytes: int
+    lost_places: int
     losses: list[dict[str, Any]]
-    """The lost ranges: file, first byte, byte behind the last one, what is wrong, what is there."""
+    """The lost ranges: file, first byte, byte behind the last one, what is wrong, what is there;
+    the first 10,000 of them."""
     summary: str
     shown: list[str]
     """The first lost ranges, for people."""

@@ -354,6 +354,7 @@ class Layout:
             self.records,
             self.lost_records,
             self.lost_bytes,
+            self.loss_count,
             [msgspec.structs.asdict(loss) for loss in losses],
             self.summary("keeps", "loses"),
             shown,
@@ -362,7 +363,8 @@ class Layout:
     def _on_cut(self, what: str, name: str | None, done: int) -> None:
         if not self._reading.salvage:
             raise cut_off(what, name, done)
-        self._cuts.add(f"{name}: {what}" if name else what)
+        where = f", at byte {done:,}" if done else ""
+        self._cuts.add(f"{name}: {what}{where}" if name else what + where)
 
 
 class _Pieces:
