@@ -1009,6 +1009,12 @@ def test_odd_but_whole(name: str, salvage: bool) -> None:
 DAMAGED: dict[str, tuple[bytes, int]] = {
     "UTF-16 in gzip, behind a log, cut": (gzip.compress(UTF16_LOG[:-800].encode("utf-16-le")), 41),
     "garbage behind a gzip stream": (GZIP + b"garbage", 45),
+    "a log before an envelope": (
+        b"[x] WARN {1}\n" + json.dumps({"m": [1], "records": RECORDS}).encode(),
+        45,
+    ),
+    "a log around an envelope": (b"INFO\n{" + b'"data": {"all": %s}}\nINFO [' % TEXT, 45),
+    "a log before lines": (b"[x] WARN {1}\n" + MIXED, 45),
     "NULs in front": (bytes(5000) + TEXT, 45),
     "a guard against scripts": (b")]}'\n" + COMPACT, 45),
     "a call": (b"callback(" + COMPACT + b");", 45),
@@ -1027,7 +1033,9 @@ def test_odd_and_damaged(name: str) -> None:
     assert caught.value.salvage.records == count
     policies = fastnk.Policies(on_unresolved="keep")
     converter = LegacyBackupConverter(SCHEMA, salvage=True, policies=policies)
-    assert len(json.loads(converter.convert_bytes(data))) == count
+    out = converter.convert_bytes(data)
+    lines = name == "a log before lines"
+    assert len(out.splitlines() if lines else json.loads(out)) == count
 
 
 def test_damage_in_one_of_several_files_is_not_passed_over(tmp_path: Path) -> None:

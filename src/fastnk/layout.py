@@ -27,9 +27,9 @@ from fastnk.encodings import (
 from fastnk.envelope import (
     MAX_ENVELOPE,
     Envelope,
-    begins_as_record,
     envelope_of,
     is_in_list,
+    object_start,
     only_one_envelope,
     records_array,
 )
@@ -170,10 +170,12 @@ class Layout:
     def _envelope(self, part: _Part) -> int | None:
         """Where the records begin that stand in an object."""
         head, chunks = peek(self._text(part), HEAD_BYTES)
-        if not head.lstrip().startswith(b"{") or begins_as_record(head):
+        opening = object_start(head, self._reading.salvage)
+        if opening is None:
             return None
         head, _ = peek(chunks, MAX_ENVELOPE)
-        return records_array(head)
+        array = records_array(head[opening:])
+        return None if array is None else opening + array
 
     def _enveloped(self, part: _Part, start: int) -> _Part | None:
         """The part with the records in its envelope; `None` where that is damaged."""
@@ -193,7 +195,7 @@ class Layout:
         """The part with the whole records of a damaged envelope, which is lost; `None` where its
         list of records may be one inside a broken record."""
         prologue, _ = peek(self._text(part), start)
-        if is_in_list(prologue):
+        if is_in_list(prologue[object_start(prologue, True) :]):
             return None
         found = scan(_from(self._text(part), start), is_in_object=True)
         found.lose_before(start, prologue.decode(errors="replace"))
