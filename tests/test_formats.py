@@ -22,6 +22,7 @@ import pytest
 
 import fastnk
 from fastnk import formats
+from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
@@ -592,6 +593,23 @@ def test_losses_and_dangling_references_are_listed(tmp_path: Path) -> None:
     assert {one["value"] for one in report.dangling} == {"5"}
 
 
+def test_losses_are_counted_beyond_those_that_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup, out = tmp_path / "backup.json", tmp_path / "out.json"
+    backup.write_bytes(
+        b"[" + b", oops, ".join([json.dumps(keeper(1, "x")).encode()] * 10_101) + b"]"
+    )
+    (tmp_path / "schema.json").write_bytes(SCHEMA.dumps())
+    arguments = ["convert", str(backup), str(out), "--schema", str(tmp_path / "schema.json")]
+    arguments += ["--salvage", "--on-duplicate-pk", "keep", "--on-duplicate-key", "keep"]
+    assert main([*arguments, "--report", str(tmp_path / "report.json")]) == 3
+    assert "and 10,080 more; --report writes the first 10,000 of them" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert (report["places_lost"], len(report["losses"])) == (10_100, 10_000)
+    assert report["bytes_lost"] == 10_100 * len("oops")
+
+
 @pytest.mark.parametrize(
     "junk", [b'{"model": ', b'{"model": "a.b", "fields": {"x": [', b'{"pk": {"pk":', b'"[{']
 )
@@ -855,6 +873,25 @@ def test_too_many_layers() -> None:
         fastnk.detect(data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_file_in_a_zip_is_no_crash_however_it_is_packed(method: int) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a.json", json.dumps(MORE))
+        start = out.tell()
+        archive.writestr("b.json", TEXT)
+        end = out.tell()
+    data = bytearray(out.getvalue())
+    middle = (start + end) // 2
+    data[middle : middle + 40] = bytes(40)
+    with pytest.raises(BackupSyntaxError, match=r"the zip is damaged at b\.json") as caught:
+        fastnk.detect(bytes(data))
+    salvaged = fastnk.detect(bytes(data), salvage=True)
+    assert len(MORE) <= salvaged.records < len(RECORDS + MORE)
+    at = caught.value.offset
+    assert f", at byte {at:,}" in str(salvaged.damage) or not at
+
+
 def test_archive_without_records_says_what_is_in_it() -> None:
     with pytest.raises(SourceError, match=r"FNK124 .*hello.txt"):
         fastnk.detect(zipped({"hello.txt": b"hello"}))
@@ -939,6 +976,13 @@ WHOLE: dict[str, tuple[bytes, list[dict[str, Any]]]] = {
     ),
     "lines with marks": (BOM + MIXED + BOM + json.dumps(MORE[0]).encode(), [*RECORDS, MORE[0]]),
     "an indented array and a compact one": (TEXT + json.dumps(MORE).encode(), RECORDS + MORE),
+    "an empty array behind, with a mark": (BOM + TEXT + b"[]", RECORDS),
+    "an empty array in front": (b"[]\n" + TEXT, RECORDS),
+    "empty arrays around": (gzip.compress(b"[] []" + COMPACT + b"[\n]\n"), RECORDS),
+    "cp1252 in an envelope": (
+        json.dumps({"à": 1, "records": records(WESTERN)}, ensure_ascii=False).encode("cp1252"),
+        records(WESTERN),
+    ),
     "carriage returns": (TEXT.replace(b"\n", b"\r\n"), RECORDS),
     "lines with carriage returns": (MIXED.replace(b"\n", b"\r\n"), RECORDS),
     "UTF-32": (TEXT.decode().encode("utf-32"), RECORDS),
@@ -956,14 +1000,21 @@ def test_odd_but_whole(name: str, salvage: bool) -> None:
     data, want = WHOLE[name]
     out = LegacyBackupConverter(SCHEMA, salvage=salvage).convert_bytes(data)
     lines = name in IN_LINES
-    assert ([json.loads(line) for line in out.splitlines()] if lines else json.loads(out)) == (
-        natural(want)
-    )
+    read = [json.loads(line) for line in out.splitlines()] if lines else json.loads(out)
+    assert (read["records"] if isinstance(read, dict) else read) == natural(want)
+    report = fastnk.detect(data, full=True, salvage=salvage)
+    assert (report.records, report.complete) == (len(want), True)
 
 
 DAMAGED: dict[str, tuple[bytes, int]] = {
     "UTF-16 in gzip, behind a log, cut": (gzip.compress(UTF16_LOG[:-800].encode("utf-16-le")), 41),
     "garbage behind a gzip stream": (GZIP + b"garbage", 45),
+    "a log before an envelope": (
+        b"[x] WARN {1}\n" + json.dumps({"m": [1], "records": RECORDS}).encode(),
+        45,
+    ),
+    "a log around an envelope": (b"INFO\n{" + b'"data": {"all": %s}}\nINFO [' % TEXT, 45),
+    "a log before lines": (b"[x] WARN {1}\n" + MIXED, 45),
     "NULs in front": (bytes(5000) + TEXT, 45),
     "a guard against scripts": (b")]}'\n" + COMPACT, 45),
     "a call": (b"callback(" + COMPACT + b");", 45),
@@ -982,7 +1033,9 @@ def test_odd_and_damaged(name: str) -> None:
     assert caught.value.salvage.records == count
     policies = fastnk.Policies(on_unresolved="keep")
     converter = LegacyBackupConverter(SCHEMA, salvage=True, policies=policies)
-    assert len(json.loads(converter.convert_bytes(data))) == count
+    out = converter.convert_bytes(data)
+    lines = name == "a log before lines"
+    assert len(out.splitlines() if lines else json.loads(out)) == count
 
 
 def test_damage_in_one_of_several_files_is_not_passed_over(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from fastnk import Policies
 from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splitter
 from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter
+from fastnk.detect import BackupFormatDetector
 from fastnk.errors import BackupSyntaxError, FindingsError
 from fastnk.infer import infer
 from fastnk.lanes import Cutter
 from fastnk.planning import Planner
+from fastnk.records import RecordReader
 from fastnk.schema import Schema
 from fastnk.source import Source, split_records
 
@@ -173,7 +175,7 @@ def test_findings_of_100_gb() -> None:
 @pytest.mark.skipif(not VAST, reason="takes gigabytes of memory")
 @pytest.mark.parametrize("size", [1000 << 20, 1100 << 20])
 def test_record_of_a_gigabyte(size: int) -> None:
-    backup = Vast(BEFORE, keeper(2)[:-3], size, b"}},", keeper(3, 1), b"]")
+    backup = Vast(BEFORE, keeper(2)[:-2], size, b"}},", keeper(3, 1), b"]")
     out = Ends()
     converter = LegacyBackupConverter(SCHEMA)
     with Source(backup) as source:
@@ -190,12 +192,56 @@ def test_record_that_is_larger_than_the_limit_is_refused_with_the_limit() -> Non
         splitter.feed(b'[{"model": "a.b", "fields": {"x": "' + b"y" * 2000)
 
 
+def test_record_that_is_larger_than_the_limit_is_refused_by_detection() -> None:
+    reader = RecordReader("b.json", max_record=1000)
+    record = b'{"model": "a.b", "pk": 1, "fields": {"x": "%s"}}' % (b"y" * 900)
+    chunks = [
+        b"[" + record + b",",
+        *[b" " * 200] * 20,
+        record,
+        b',{"model": "a.b", "fields": {"x": "',
+    ]
+    with pytest.raises(BackupSyntaxError, match=r"FNK208 .* 1,000 bytes") as caught:
+        list(reader.records([*chunks, *[b"z" * 500] * 100_000]))
+    assert reader.count == 2
+    assert caught.value.offset == sum(map(len, chunks[:-1]))
+
+
+def test_white_space_between_records_is_passed_by_detection_at_once() -> None:
+    """Gigabytes of it: what is parsed of that takes minutes."""
+    gap = GAP if VAST else GAP >> 6
+    detector = BackupFormatDetector(full=True)
+    report = detector.detect_format(Vast(BEFORE, gap, BEHIND))
+    assert (report.records, report.complete) == (3, True)
+    wrong = BEHIND.replace(b"77", b"x")
+    with pytest.raises(BackupSyntaxError, match="FNK200") as caught:
+        detector.detect_format(Vast(BEFORE, gap, wrong))
+    assert caught.value.offset == len(BEFORE) + gap + wrong.index(b"x")
+
+
 def many_models(count: int) -> Iterator[bytes]:
     yield b"["
     for number in range(count):
         comma = b"," if number else b""
         yield b'%s{"model": "app.m%d", "pk": 1, "fields": {}}' % (comma, number)
     yield b"]"
+
+
+def many_fields(count: int, per_record: int) -> Iterator[bytes]:
+    for start in range(0, count, per_record):
+        fields = {f"f{number}": 1 for number in range(start, start + per_record)}
+        yield json.dumps({"model": "app.m", "pk": start, "fields": fields}).encode() + b"\n"
+
+
+@pytest.mark.parametrize("per_record", [25_500, 127_500])
+def test_very_many_fields_are_refused(per_record: int) -> None:
+    backup = b"".join(many_fields(127_500, per_record))
+    refused = pytest.raises(BackupSyntaxError, match="FNK209 more than 100,000 different fields")
+    with refused:
+        fastnk.detect(backup, full=True)
+    with refused:
+        infer(backup)
+    assert fastnk.detect(backup, SCHEMA, full=True).models["app.m"].records
 
 
 @pytest.fixture(scope="module")

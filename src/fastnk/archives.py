@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from fastnk.compression import Chunks, Lookahead, fast_zlib, stream_of
+from fastnk.compression import Chunks, Lookahead, fast_zlib, is_damage, stream_of
 from fastnk.errors import SourceError
 from fastnk.opening import CHUNK_BYTES, printable
 
@@ -147,10 +147,12 @@ def _zip_file(directory: zipfile.ZipFile, info: zipfile.ZipInfo, cut: Cut) -> Ch
             while chunk := file.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
                 done += len(chunk)
                 yield chunk
-    except (zipfile.BadZipFile, EOFError, ValueError, struct.error, zlib.error) as error:
-        cut(f"the zip is damaged at {printable(info.filename)} ({error})", done)
     except (RuntimeError, NotImplementedError) as error:  # a password, a rare compression
         raise _unreadable_zip(str(error)) from error
+    except Exception as error:
+        if not (is_damage(error) or isinstance(error, (zipfile.BadZipFile, struct.error))):
+            raise
+        cut(f"the zip is damaged at {printable(info.filename)} ({error})", done)
 
 
 def _unreadable_zip(why: str) -> SourceError:

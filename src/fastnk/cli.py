@@ -465,8 +465,10 @@ def _salvage_lines(report: ConversionReport) -> Iterator[str]:
         return
     yield f"  salvaged: {report.salvaged}"
     yield from (f"    lost {loss}" for loss in report.losses[:MAX_SHOWN])
-    if len(report.losses) > MAX_SHOWN:
-        yield f"    and {len(report.losses) - MAX_SHOWN:,} more; --report writes all of them"
+    if report.places_lost > MAX_SHOWN:
+        listed = len(report.losses)
+        some = "all" if listed == report.places_lost else f"the first {listed:,}"
+        yield f"    and {report.places_lost - MAX_SHOWN:,} more; --report writes {some} of them"
     if report.dangling:
         yield f"  lead to what is lost, or was never there: {len(report.dangling):,} references"
         for one in report.dangling[:MAX_SHOWN]:

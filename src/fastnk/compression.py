@@ -272,7 +272,7 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Ch
             try:
                 made = one.decompress(data, CHUNK_BYTES)
             except Exception as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 return cut(done)
             is_new = False
@@ -290,7 +290,7 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Ch
     return None
 
 
-def _is_damage(error: Exception) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether a library says so that what it was given is wrong. Each has an error of its own."""
     return isinstance(error, (EOFError, OSError, ValueError)) or type(error).__name__ in (
         "error",

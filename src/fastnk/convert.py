@@ -127,6 +127,9 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     """With `salvage`: what was wrong and what is lost."""
     losses: list[Loss] = []
     """With `salvage`: each stretch of the backup that is lost, the first 10,000 of them."""
+    places_lost: int = 0
+    bytes_lost: int = 0
+    """With `salvage`: how many stretches and bytes are lost in all."""
     records_lost: int = 0
     """With `salvage`: how many records seem to begin in them."""
     dangling: list[dict[str, Any]] = []
@@ -690,6 +693,8 @@ class Conversion:
         before = f"{report.salvaged}; of {source.name or 'the keys'} " if report.salvaged else ""
         report.salvaged = before + damage.summary()
         report.losses = report.losses + damage.losses()
+        report.places_lost += damage.loss_count
+        report.bytes_lost += damage.lost_bytes
         report.records_lost += damage.lost_records
         report.complete = False
 

@@ -18,9 +18,9 @@ import msgspec
 from fastnk.errors import (
     MAX_MODELS,
     BackupSyntaxError,
-    Place,
     SourceError,
     UsageError,
+    too_many_fields,
     too_many_models,
 )
 from fastnk.profile import Format, InferredProfile, ModelReport, SchemaProfile, number_of
@@ -153,9 +153,11 @@ class BackupFormatDetector:
         reader = RecordReader(source.name)
         head = _Head(None if self._full else HEAD_BYTES)
         for record in reader.records(head.of(opened.blocks())):
+            if profile.has_too_many(record.fields):
+                raise too_many_fields(reader.place())
             profile.add(*record)
             if len(profile.models) > MAX_MODELS:
-                raise too_many_models(Place(source.name, reader.offset, reader.count))
+                raise too_many_models(reader.place())
         read_all = opened.is_whole and head.is_all
         cut_off_at = reader.finish(read_all)
         evidence = list(source.notes)

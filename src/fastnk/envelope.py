@@ -21,6 +21,8 @@ _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
 _MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
 _SPACES = b" \t\r\n"
+_LINE = re.compile(rb"^(?:\{|[ \t]*\[\s*\{)", re.MULTILINE)
+"""What begins a line where an envelope or a list of records begins."""
 
 
 class Envelope(NamedTuple):
@@ -50,6 +52,17 @@ class Envelope(NamedTuple):
 
 def begins_as_record(head: bytes) -> bool:
     return _FIRST_RECORD.match(head) is not None
+
+
+def object_start(head: bytes, is_behind_text: bool) -> int | None:
+    """Where an object begins that is no record; with `is_behind_text` it may do so behind lines of
+    text in which no record begins. `None` where something else does."""
+    start = len(head) - len(head.lstrip())
+    if is_behind_text and head[start : start + 1] != b"{":
+        line = _LINE.search(head)
+        start = len(head) if line is None else line.start()
+    is_object = head[start : start + 1] == b"{" and not begins_as_record(head[start:])
+    return start if is_object and not RECORD_START.search(head, 0, start) else None
 
 
 def records_array(head: bytes) -> int | None:

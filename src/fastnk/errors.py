@@ -16,6 +16,9 @@ MAX_VALUE_SHOWN = 60
 MAX_MODELS = 10_000
 """How many different models a backup may have, as far as no schema knows them."""
 
+MAX_FIELDS = 100_000
+"""How many different fields its models may have in all, where what they hold is counted."""
+
 
 class Place(NamedTuple):
     """Where in a backup something is. What is not known is `None`."""
@@ -154,8 +157,10 @@ class Salvage(NamedTuple):
     lost_records: int
     """Records that seem to begin in what it loses."""
     lost_bytes: int
+    lost_places: int
     losses: list[dict[str, Any]]
-    """The lost ranges: file, first byte, byte behind the last one, what is wrong, what is there."""
+    """The lost ranges: file, first byte, byte behind the last one, what is wrong, what is there;
+    the first 10,000 of them."""
     summary: str
     shown: list[str]
     """The first lost ranges, for people."""
@@ -191,8 +196,16 @@ class BackupSyntaxError(FastnkError):
 
 
 def too_many_models(place: Place) -> BackupSyntaxError:
+    return _too_many(f"{MAX_MODELS:,} different models", place)
+
+
+def too_many_fields(place: Place) -> BackupSyntaxError:
+    return _too_many(f"{MAX_FIELDS:,} different fields", place)
+
+
+def _too_many(what: str, place: Place) -> BackupSyntaxError:
     return BackupSyntaxError(
-        f"more than {MAX_MODELS:,} different models",
+        f"more than {what}",
         code="FNK209",
         place=place,
         remedy="no project has so many; is this file what it seems?",

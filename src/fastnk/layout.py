@@ -27,9 +27,9 @@ from fastnk.encodings import (
 from fastnk.envelope import (
     MAX_ENVELOPE,
     Envelope,
-    begins_as_record,
     envelope_of,
     is_in_list,
+    object_start,
     only_one_envelope,
     records_array,
 )
@@ -145,35 +145,37 @@ class Layout:
                 f"{member.name or 'the backup'} read by Django, as {kind}: much slower"
             )
             encoding = Encoding("utf-8")
-        part = _Part(number, member.name, encoding, 0, kind, None)
+        part = self._with_records(_Part(number, member.name, encoding, 0, kind, None))
+        return self._in_legacy_encoding(part) or part
+
+    def _with_records(self, part: _Part) -> _Part:
+        """The part with the place of its records, as far as that has to be known."""
         start = self._envelope(part)
         if start is not None and (found := self._enveloped(part, start)) is not None:
             return found
-        if not self._scanned:
-            return part
-        part = part._replace(scan=scan(self._text(part)))
-        return self._in_legacy_encoding(part) or part
+        return part._replace(scan=scan(self._text(part))) if self._scanned else part
 
     def _in_legacy_encoding(self, part: _Part) -> _Part | None:
         """The part in the encoding that all of it fits, where it is no UTF-8 after all."""
-        assert part.scan is not None
-        is_utf8 = all(loss.what != "not UTF-8" for loss in part.scan.losses)
+        losses = part.scan.losses if part.scan else []
+        is_utf8 = all(loss.what != "not UTF-8" for loss in losses)
         if is_utf8 or not part.encoding.is_plain or self._reading.encoding is not None:
             return None
         legacy = legacy_encoding(self._raw(part.number))
         if legacy is None:
             return None
         self.notes.append(f"{part.name or 'the backup'} read as {legacy}")
-        part = part._replace(encoding=Encoding(legacy))
-        return part._replace(scan=scan(self._text(part)))
+        return self._with_records(part._replace(encoding=Encoding(legacy), start=0, scan=None))
 
     def _envelope(self, part: _Part) -> int | None:
         """Where the records begin that stand in an object."""
         head, chunks = peek(self._text(part), HEAD_BYTES)
-        if not head.lstrip().startswith(b"{") or begins_as_record(head):
+        opening = object_start(head, self._reading.salvage)
+        if opening is None:
             return None
         head, _ = peek(chunks, MAX_ENVELOPE)
-        return records_array(head)
+        array = records_array(head[opening:])
+        return None if array is None else opening + array
 
     def _enveloped(self, part: _Part, start: int) -> _Part | None:
         """The part with the records in its envelope; `None` where that is damaged."""
@@ -193,7 +195,7 @@ class Layout:
         """The part with the whole records of a damaged envelope, which is lost; `None` where its
         list of records may be one inside a broken record."""
         prologue, _ = peek(self._text(part), start)
-        if is_in_list(prologue):
+        if is_in_list(prologue[object_start(prologue, True) :]):
             return None
         found = scan(_from(self._text(part), start), is_in_object=True)
         found.lose_before(start, prologue.decode(errors="replace"))
@@ -261,7 +263,8 @@ class Layout:
     def _is_one_stretch(self) -> bool:
         """Whether the text is a stretch of one file."""
         one = self._parts[0].scan
-        return len(self._parts) == 1 and (one is None or (self.is_clean and len(one.runs) == 2))
+        is_one = one is None or (len(one.runs) == 2 and not one.has_empty_arrays)
+        return len(self._parts) == 1 and is_one and self.is_clean
 
     @property
     def is_trivial(self) -> bool:
@@ -353,6 +356,7 @@ class Layout:
             self.records,
             self.lost_records,
             self.lost_bytes,
+            self.loss_count,
             [msgspec.structs.asdict(loss) for loss in losses],
             self.summary("keeps", "loses"),
             shown,
@@ -361,7 +365,8 @@ class Layout:
     def _on_cut(self, what: str, name: str | None, done: int) -> None:
         if not self._reading.salvage:
             raise cut_off(what, name, done)
-        self._cuts.add(f"{name}: {what}" if name else what)
+        where = f", at byte {done:,}" if done else ""
+        self._cuts.add(f"{name}: {what}{where}" if name else what + where)
 
 
 class _Pieces:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from fastnk.errors import MAX_FIELDS
 from fastnk.schema import Schema
 
 Format = Literal["legacy_database_ids", "enhanced_natural_keys", "mixed"]
@@ -73,6 +74,11 @@ class Profile:
             report = self.models[model] = ModelReport()
         report.count(pk is not None, has_natural_key)
         self._add(model, pk, fields)
+
+    def has_too_many(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the fields whose values are counted are more than any project has; to be asked
+        before these are added."""
+        raise NotImplementedError
 
     def judge(self) -> Verdict:
         """What all records so far make of the backup."""
@@ -162,6 +168,9 @@ class SchemaProfile(Profile):
         self._schema = schema
         self._values: dict[tuple[str, str], _Values] = defaultdict(_Values)
 
+    def has_too_many(self, fields: Mapping[str, Any]) -> bool:
+        return False
+
     def _add(self, model: str, pk: Any, fields: Mapping[str, Any]) -> None:
         known = self._schema.models.get(model)
         if known is None:
@@ -236,6 +245,9 @@ class InferredProfile(Profile):
         self._pk_types: dict[str, set[type]] = defaultdict(set)
         self._text_pks = _Sample(MAX_TEXT_PKS)
         self._names: dict[str, list[str]] = {}
+
+    def has_too_many(self, fields: Mapping[str, Any]) -> bool:
+        return max(len(fields), len(self._fields)) > MAX_FIELDS
 
     def _add(self, model: str, pk: Any, fields: Mapping[str, Any]) -> None:
         if pk is not None:

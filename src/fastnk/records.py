@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import ijson
 
+from fastnk._core import DEFAULT_MAX_RECORD
 from fastnk.errors import BackupSyntaxError, Place, shorten
 
 Shape = Literal["array", "jsonl"]
@@ -31,6 +32,7 @@ class Record(NamedTuple):
 PARSE_ERRORS = (ijson.JSONError, ValueError, ArithmeticError)
 """What ijson raises for what is not JSON; the last for an exponent beyond all bounds."""
 
+SPACE = b" \t\r\n"
 MEMBERS = ("model", "pk", "natural_key", "fields")
 KEPT_BYTES = 1 << 20
 """How much of one record is kept to find the exact place of a fault in it; in a larger record
@@ -47,12 +49,13 @@ class RecordReader:
     deeply nested values.
     """
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, max_record: int = DEFAULT_MAX_RECORD) -> None:
         self.shape: Shape = "array"
         self.count = 0
         self.offset = 0
         """How many bytes were parsed."""
         self._name = name
+        self._max_record = max_record
         self._parser: Any = None
         self._events: list[tuple[str, Any]] = ijson.sendable_list()
         self._builder = _RecordBuilder()
@@ -67,6 +70,8 @@ class RecordReader:
     def records(self, chunks: Iterable[bytes]) -> Iterator[Record]:
         """The whole records in `chunks`. Raises `BackupSyntaxError`."""
         for piece in _pieces(self._opened(chunks)):
+            if self._is_space_between(piece):
+                continue
             self._parse(piece)
             self._build()
             record = self._builder.take()
@@ -105,15 +110,28 @@ class RecordReader:
         """The record that was not read to its end, with what is known of it."""
         return self._builder.unfinished()
 
+    def place(self) -> Place:
+        """Behind the last whole record."""
+        return Place(self._name, self.offset, self.count)
+
     def _opened(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        given = 0
         for chunk in chunks:
+            given += len(chunk)
             if self._parser is not None:
+                self._check_size(given)
                 yield chunk
                 continue
-            start = chunk.lstrip(b" \t\r\n")
+            start = chunk.lstrip(SPACE)
             self.offset += len(chunk) - len(start)
             if start:
                 yield self._begin(start)
+
+    def _check_size(self, given: int) -> None:
+        if given - self._since_offset > self._max_record:
+            what = f"a record is larger than {self._max_record:,} bytes, which is the limit"
+            remedy = "is a bracket or a quote missing there? no row of a database is that large"
+            raise self._error("FNK208", what, self._since_offset, remedy)
 
     def _begin(self, start: bytes) -> bytes:
         """Set the parser up by the first character; what is left to be parsed."""
@@ -136,6 +154,16 @@ class RecordReader:
         if self.shape == "array":
             parser.send(b"[{}" if self.count else b"[")
         return parser
+
+    def _is_space_between(self, piece: bytes) -> bool:
+        """Whether nothing but white space was added to what stands between two records, which then
+        is passed: it may be gigabytes."""
+        if self._builder.is_open or piece.strip(SPACE):
+            return False
+        self.offset += len(piece)
+        self._since[:] = self._since.strip(SPACE)
+        self._since_offset = self.offset - len(self._since)
+        return True
 
     def _parse(self, piece: bytes) -> None:
         readable = _readable(piece)
@@ -185,7 +213,7 @@ class RecordReader:
 
     def _record_offset(self) -> int:
         """Where what follows the last record begins, without the comma before it."""
-        return self._since_offset + len(self._since) - len(self._since.lstrip(b" \t\r\n,"))
+        return self._since_offset + len(self._since) - len(self._since.lstrip(SPACE + b","))
 
     def _error(
         self, code: str, what: str, offset: int, remedy: str | None = None
@@ -193,13 +221,14 @@ class RecordReader:
         return BackupSyntaxError(what, code=code, place=Place(self._name, offset), remedy=remedy)
 
     def _syntax_error(self, piece: bytes, error: Exception) -> BackupSyntaxError:
+        reason = _reason(error)
+        if "UTF8" in reason:
+            offset = self._fault(piece)
+            return self._error("FNK206", "not UTF-8", offset, "iconv -t UTF-8 BACKUP > CLEAN")
         if not self.count and (before := self._text_before()) is not None:
             return before
         offset = self._fault(piece)
         seen = piece[offset - self.offset :][:80].decode(errors="replace")
-        reason = _reason(error)
-        if "UTF8" in reason:
-            return self._error("FNK206", "not UTF-8", offset, "iconv -t UTF-8 BACKUP > CLEAN")
         what = f'not JSON from here on: "{shorten(seen)}" ({reason})'
         return self._error("FNK200", what, offset, TAKE_IT_AGAIN)
 
@@ -279,6 +308,11 @@ class _RecordBuilder:
         self._skipped = 0
         """How many containers are open in a member that is left out."""
         self._whole: dict[str, Any] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a record was begun."""
+        return bool(self._stack)
 
     def feed(self, events: Iterable[tuple[str, Any]]) -> bool:
         """Take in events; false when they begin something that is not an object."""
@@ -402,19 +436,20 @@ def _readable(piece: bytes) -> bytes:
     """
     if len(piece) < LARGE_NUMBER and b"NaN" not in piece and b"Infinity" not in piece:
         return piece
-    return _STRING_OR_UNREADABLE.sub(_string_or_zero, piece)
+    return _UNREADABLE.sub(_as_zero, piece)
 
 
-def _string_or_zero(match: re.Match[bytes]) -> bytes:
-    found = match[0]
-    return found if found.startswith(b'"') else b"0.".ljust(len(found), b"0")
+def _as_zero(match: re.Match[bytes]) -> bytes:
+    unreadable = match["unreadable"]
+    return match[0] if unreadable is None else b"0.".ljust(len(unreadable), b"0")
 
 
 LARGE_NUMBER = 1000
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING_OR_UNREADABLE = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+"?'
-    rb"|(?<![\w.+-])(?:NaN|-?Infinity)(?![\w.+-])"
-    rb"|(?<![.\d])\d{%d,}+(?![.eE])" % LARGE_NUMBER,
+_UNREADABLE = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"?|[^"\dNI-]++|(?P<unreadable>'
+    rb"(?<![\w.+-])(?:NaN|-?Infinity)(?![\w.+-])"
+    rb"|(?<![.\d])\d{%d,}+(?![.eE]))" % LARGE_NUMBER,
     re.DOTALL,
 )
+"""What else stands there passes in long strides."""

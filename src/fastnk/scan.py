@@ -81,6 +81,8 @@ class Scan:
         self.lost_records = 0
         self.lost_bytes = 0
         self.shape: Literal["array", "jsonl"] = "array"
+        self.has_empty_arrays = False
+        """Whether some stand beside the records."""
         self.length = 0
         self.ends_badly = False
         """Whether the last loss is at its end."""
@@ -434,6 +436,7 @@ class _Scanner:
         if next_start is not None:
             self._pass(next_start)
             gap.starts -= 1 if gap.starts else 0
+        found.has_empty_arrays |= b"[]" in gap.marks
         what = gap.wrong(not found.runs, next_start is None, found.shape)
         if what is None:
             return

@@ -13,7 +13,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from fastnk.errors import MAX_MODELS, BackupSyntaxError, Place, too_many_models
+from fastnk.errors import (
+    MAX_FIELDS,
+    MAX_MODELS,
+    BackupSyntaxError,
+    Place,
+    too_many_fields,
+    too_many_models,
+)
 from fastnk.profile import number_of
 from fastnk.source import Backup, Progress, Source, split_records
 
@@ -336,6 +343,8 @@ class Survey:
     def __init__(self) -> None:
         self.models: dict[str, ModelSurvey] = {}
         self.records = 0
+        self._fields = 0
+        """Of all models."""
         self.damage: list[str] = []
         """A sentence for each damaged backup."""
         self.read_as: list[str] = []
@@ -357,8 +366,7 @@ class Survey:
                 if record is None:
                     unread += 1
                     continue
-                self._model(record["model"], source).add(record)
-                self.records += 1
+                self._add(record, source)
             self.read_as += source.notes
             if source.damage is not None:
                 self.damage.append(f"{name} is damaged: {source.damage.described()}")
@@ -366,6 +374,15 @@ class Survey:
             self.unreadable.append(
                 f"{number_of(unread, 'record')} of {name} left out: more than Python reads"
             )
+
+    def _add(self, record: dict[str, Any], source: Source) -> None:
+        if len(record["fields"]) > MAX_FIELDS or self._fields > MAX_FIELDS:
+            raise too_many_fields(Place(source.name, None, self.records, record["model"]))
+        model = self._model(record["model"], source)
+        before = len(model.columns)
+        model.add(record)
+        self._fields += len(model.columns) - before
+        self.records += 1
 
     def _model(self, label: str, source: Source) -> ModelSurvey:
         model = self.models.get(label)
