@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fastnk import formats
-from fastnk.cli import main, make_parser, table
+from fastnk.cli import main, make_parser
+from fastnk.cli.printing import table
 from fastnk.schema import Model, Relation, Schema
 
 README = Path(__file__).parents[1] / "README.md"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError
 
-from fastnk import cli
+from fastnk.cli import Verb, termination
+from fastnk.cli.printing import Outcome, document, written_report
 from fastnk.errors import FastnkError
 from fastnk.progress import Progress
 
@@ -19,15 +19,14 @@ class VerbCommand(BaseCommand):  # type: ignore[misc]
     """Subclasses say which verb they are."""
 
     requires_system_checks: ClassVar[list[str]] = []
-    add: Callable[[argparse.ArgumentParser], None]
-    verb: cli.Run
+    verb: Verb
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
         # Both Django and the verbs have --settings; they mean the same.
         return super().create_parser(prog_name, subcommand, conflict_handler="resolve", **kwargs)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        type(self).add(parser)
+        self.verb.add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,17 +36,17 @@ class VerbCommand(BaseCommand):  # type: ignore[misc]
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             progress = Progress(nowhere if is_quiet else sys.stderr)
             try:
-                with cli.termination():
-                    outcome = type(self).verb(given, progress)
+                with termination():
+                    outcome = self.verb.run(given, progress)
             except FastnkError as error:
                 raise CommandError(str(error), returncode=error.exit_code) from error
             finally:
                 progress.close()
-        self._tell(cli.written_report(given, outcome), options["json"], is_quiet)
+        self._tell(written_report(given, outcome), options["json"], is_quiet)
 
-    def _tell(self, outcome: cli.Outcome, as_json: bool, is_quiet: bool) -> None:
+    def _tell(self, outcome: Outcome, as_json: bool, is_quiet: bool) -> None:
         if as_json:
-            self.stdout.write(cli.document(outcome).decode())
+            self.stdout.write(document(outcome).decode())
         elif not is_quiet:
             self.stdout.write(outcome.text)
         if outcome.exit_code and self._called_from_command_line:

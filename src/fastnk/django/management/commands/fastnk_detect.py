@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastnk import cli
+from fastnk.cli import detect
 from fastnk.django.management.verb import VerbCommand
 
 
 class Command(VerbCommand):
     help = "Say what backups are."
-    add = staticmethod(cli.add_detect_arguments)
-    verb = staticmethod(cli.run_detect)
+    verb = detect

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastnk import cli
+from fastnk.cli import restore
 from fastnk.django.management.verb import VerbCommand
 
 
 class Command(VerbCommand):
     help = "Load a backup of any format into a database."
-    add = staticmethod(cli.add_restore_arguments)
-    verb = staticmethod(cli.run_restore)
+    verb = restore

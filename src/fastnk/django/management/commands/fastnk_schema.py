@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastnk import cli
+from fastnk.cli import schema_django
 from fastnk.django.management.verb import VerbCommand
 
 
 class Command(VerbCommand):
     help = "Make the schema of this project."
-    add = staticmethod(cli.add_schema_arguments)
-    verb = staticmethod(cli.run_schema_django)
+    verb = schema_django

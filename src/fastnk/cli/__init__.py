@@ -1,0 +1,158 @@
+"""The command `fastnk`: arguments, one library call, text or JSON, an exit code.
+
+Every verb is a module that is imported when it is used: `add_arguments` adds its arguments to any
+`argparse` parser, `run` does what they say. Only `printing.show` writes to standard output, and
+`convert BACKUP -`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from fastnk.cli.printing import Outcome, failure, show, talk, written_report
+from fastnk.errors import FastnkError
+
+if TYPE_CHECKING:
+    from fastnk.progress import Progress
+
+EXIT_CODES = """\
+exit codes:
+  0  done, complete              4  refused because of findings; nothing written
+  1  could not                   5  verify found a difference
+  2  wrong usage or settings     6  another restore holds the lock
+  3  done, with a loss that a policy or --salvage allowed
+"""
+
+
+class Verb(Protocol):
+    """A module of this package that is a verb."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, options: argparse.Namespace, progress: Progress) -> Outcome: ...
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastnk",
+        description="Converts legacy Django backups to natural keys, and restores any backup.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
+    _add_verb(verbs, "detect", "say what backups are")
+    schema = verbs.add_parser("schema", help="make or check a schema").add_subparsers(
+        metavar="WHAT", required=True
+    )
+    _add_verb(schema, "infer", "propose one from a backup", "schema_infer")
+    _add_verb(schema, "check", "say whether it fits a backup", "schema_check")
+    _add_verb(schema, "django", "from a Django project", "schema_django")
+    _add_verb(verbs, "convert", "turn ids into natural keys")
+    _add_verb(verbs, "verify", "prove that a conversion is faithful")
+    _add_verb(verbs, "restore", "load a backup of any format")
+    _add_verb(verbs, "bench", "say what converting a backup costs here")
+    _add_verb(verbs, "formats", "list what is read")
+    _add_verb(verbs, "demo", "see the main job on a small system")
+    return parser
+
+
+def _add_verb(verbs: Any, name: str, help_: str, module: str | None = None) -> None:
+    parser = verbs.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+    parser.module = module or name
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Imports the module of its verb, and adds the arguments, when the verb is used."""
+
+    module: str | None = None
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        if self.module is not None:
+            verb: Verb = importlib.import_module(f"fastnk.cli.{self.module}")
+            verb.add_arguments(self)
+            self.add_argument("--json", action="store_true", help="one JSON document on stdout")
+            self.add_argument("--debug", action="store_true", help="show tracebacks")
+            self.set_defaults(run=verb.run)
+            self.module = None
+        return super().parse_known_args(*args, **options)
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that costs more than parsing."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        import fastnk
+
+        print(f"fastnk {fastnk.__version__}")
+        raise SystemExit(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code. Raises `SystemExit` as argparse does."""
+    options = make_parser().parse_args(arguments)
+    from fastnk.progress import Progress
+
+    progress = Progress()
+    try:
+        with termination():
+            outcome: Outcome = options.run(options, progress)
+    except FastnkError as error:
+        progress.close()
+        if options.debug:
+            raise
+        outcome = failure(error, options)
+    except KeyboardInterrupt:
+        progress.close()
+        talk("interrupted; nothing was changed")
+        return 130
+    except _Terminated:
+        progress.close()
+        talk("terminated; nothing was changed")
+        return 143
+    progress.close()
+    outcome = written_report(options, outcome)
+    show(outcome, options.json)
+    return outcome.exit_code
+
+
+def console() -> NoReturn:
+    """The entry point: `main`, and silence when the reader of a pipe has gone."""
+    # What a start makes stays: looking through it for cycles would take a tenth of it.
+    gc.set_threshold(100_000)
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwinds as Ctrl-C does, so that what is open is rolled back."""
+
+
+@contextlib.contextmanager
+def termination() -> Iterator[None]:
+    """Let SIGTERM unwind what is going on."""
+
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

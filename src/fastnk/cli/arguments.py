@@ -1,0 +1,130 @@
+"""The arguments that several verbs share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from fastnk.convert import Policies
+    from fastnk.source import Backup
+
+
+def add_backups_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "backups",
+        metavar="BACKUP",
+        nargs="+",
+        help="a file, a folder, a URL, - for standard input; or several that make up one backup",
+    )
+
+
+def add_keys_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keys",
+        metavar="MORE",
+        action="append",
+        default=[],
+        help="a further backup that only supplies keys; any number of times",
+    )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of the backup, such as cp1252; found out without it"
+    )
+    parser.add_argument(
+        "--salvage", action="store_true", help="only the whole records of a damaged backup count"
+    )
+
+
+def add_embedded_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--embedded",
+        action="store_true",
+        help="also the ids inside JSON fields and text that the schema declares",
+    )
+
+
+def add_methods_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings",
+        metavar="MODULE",
+        help="the project's settings module, for natural keys made by methods and for XML",
+    )
+
+
+def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
+    )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=_bytes,
+        help="past this, as 256M or 2G, the key map moves to temporary files",
+    )
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes, also as `256M`."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    unit = units.get(text[-1:].upper())
+    return int(text) if unit is None else int(float(text[:-1]) * unit)
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `convert` and `restore` have in common."""
+    add_keys_argument(parser)
+    add_reading_arguments(parser)
+    add_embedded_argument(parser)
+    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+    add_policy_arguments(parser)
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for every policy, with the words that it takes."""
+    from fastnk.convert import Policies
+
+    group = parser.add_argument_group("what to do about findings (default: error)")
+    for name, hint in get_type_hints(Policies).items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            choices=get_args(hint),
+            default="error",
+            metavar="WORD",
+            help=" | ".join(get_args(hint)),
+        )
+
+
+def policies(options: argparse.Namespace) -> Policies:
+    from fastnk.convert import Policies
+
+    return Policies(**{name: getattr(options, name) for name in Policies.__struct_fields__})
+
+
+def one_or_several(backups: list[str]) -> Backup:
+    return backups[0] if len(backups) == 1 else backups
+
+
+def set_up_project(settings: str | None) -> None:
+    if settings is not None:
+        from fastnk.django.introspect import set_up
+
+        set_up(settings)
+
+
+def keys_again(options: argparse.Namespace) -> list[str]:
+    """What a command on the same backup needs to give the same keys."""
+    words = []
+    for more in options.keys:
+        words += ["--keys", more]
+    if options.embedded:
+        words.append("--embedded")
+    return words + (["--settings", options.settings] if options.settings else [])
+
+
+def read_again(options: argparse.Namespace) -> list[str]:
+    """What a command on the same backup needs to read it in the same way."""
+    words = ["--encoding", options.encoding] if options.encoding else []
+    return [*words, "--salvage"] if options.salvage else words

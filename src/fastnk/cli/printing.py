@@ -1,0 +1,94 @@
+"""What verbs say, and where it goes: stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError
+
+LOSS = 3
+"""The exit code of what is done, but not complete."""
+PROJECT = ("--settings", "mysite.settings")
+"""What stands in the next command for the project that nobody has named yet."""
+
+
+class Outcome(NamedTuple):
+    """What a verb has to say."""
+
+    data: Any
+    """For `--json`: anything that msgspec writes."""
+    text: str
+    """For people."""
+    next_command: Sequence[str] = ()
+    """The words that stand behind `fastnk` in the command to go on with."""
+    exit_code: int = 0
+    takes_stdout: bool = False
+    """Whether standard output is the product, so that the text goes to standard error."""
+
+
+def failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
+    """Tell people of an error; what is left to say of it."""
+    talk(str(error))
+    if isinstance(error, FindingsError) and error.total > len(error.findings[:MAX_SHOWN]):
+        if getattr(options, "report", None):
+            talk(f"  all of them are in {options.report}")
+        else:
+            talk("  --report FILE lists them all")
+    return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
+
+
+def written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
+    """Write the report where it was asked for; a report that cannot be written is a failure."""
+    path = getattr(options, "report", None)
+    if path is None:
+        return outcome
+    try:
+        Path(path).write_bytes(document(outcome))
+    except OSError as error:
+        talk(str(OutputError(f"cannot write the report {path}: {error.strerror}")))
+        return outcome._replace(exit_code=outcome.exit_code or OutputError.exit_code)
+    return outcome
+
+
+def document(outcome: Outcome) -> bytes:
+    """What `--json` shows."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(outcome.data), indent=2) + b"\n"
+
+
+def show(outcome: Outcome, as_json: bool) -> None:
+    """The one place that writes reports to standard output."""
+    if outcome.takes_stdout:
+        talk(document(outcome).decode() if as_json else outcome.text)
+        return
+    if as_json:
+        sys.stdout.write(document(outcome).decode())
+        return
+    if outcome.text:
+        print(outcome.text)
+    if outcome.next_command:
+        talk(f"next: {shlex.join(['fastnk', *outcome.next_command])}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a table: text to the left, numbers to the right, nothing cut."""
+    cells = [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    columns = list(zip(head, *cells, strict=True))
+    aligned = [
+        [cell.rjust(width) if is_number else cell.ljust(width) for cell in column]
+        for column in columns
+        for width in [max(map(len, column))]
+        for is_number in [all(re.fullmatch(r"[\d,.]*%?", cell) for cell in column[1:])]
+    ]
+    return ["  " + "  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
+
+
+def talk(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,194 @@
+"""`fastnk restore`: load a backup of any format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from fastnk.cli.arguments import (
+    add_backups_argument,
+    add_conversion_arguments,
+    add_resource_arguments,
+    keys_again,
+    one_or_several,
+    policies,
+    read_again,
+)
+from fastnk.cli.convert import salvage_lines
+from fastnk.cli.printing import LOSS, Outcome, table, talk
+from fastnk.errors import MAX_SHOWN, UsageError
+from fastnk.progress import Progress
+from fastnk.renames import parse_renames
+from fastnk.restore import RestoreReport, UnifiedRestoreManager
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_backups_argument(parser)
+    parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
+    parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
+    parser.add_argument("--database", metavar="ALIAS", default="default")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    parser.add_argument(
+        "--no-input", "--noinput", action="store_true", help="do not ask before writing"
+    )
+    parser.add_argument(
+        "--on-existing",
+        choices=("update", "keep", "error"),
+        default="update",
+        help="rows that exist and differ: change them, leave them, or refuse (default: update)",
+    )
+    parser.add_argument(
+        "--ignore-nonexistent",
+        action="store_true",
+        help="leave out, and count, models and fields that the project no longer has",
+    )
+    parser.add_argument(
+        "--rename",
+        metavar="OLD=NEW",
+        action="append",
+        default=[],
+        help="what an app, app.model or app.model.field is called today; any number of times",
+    )
+    parser.add_argument("--diff", action="store_true", help="show which fields of rows change")
+    parser.add_argument(
+        "--signals", action="store_true", help="call receivers of signals, as loaddata does"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read the rows back before commit, compare them with the backup",
+    )
+    add_resource_arguments(parser)
+    add_conversion_arguments(parser)
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Outcome:
+    manager = UnifiedRestoreManager(
+        options.schema,
+        settings=options.settings,
+        database=options.database,
+        dry_run=options.dry_run,
+        policies=policies(options),
+        keys=options.keys,
+        embedded=options.embedded,
+        salvage=options.salvage,
+        encoding=options.encoding,
+        jobs=options.jobs,
+        memory_limit=options.memory_limit,
+        on_existing=options.on_existing,
+        ignore_nonexistent=options.ignore_nonexistent,
+        renames=parse_renames(options.rename),
+        diff=options.diff,
+        verify=options.verify,
+        signals=options.signals,
+        progress=progress,
+    )
+    confirm = None
+    if not options.dry_run:
+        talk(f"restore {', '.join(options.backups)} into {manager.target}")
+        confirm = None if options.no_input else _confirmation(progress)
+    report = manager.restore_any_format(one_or_several(options.backups), confirm=confirm)
+    command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
+    code = 0 if report.complete else LOSS
+    return Outcome(report.as_dict(), _restore_text(report), command, code)
+
+
+def _given_again(options: argparse.Namespace) -> list[str]:
+    """The options of a restore as they were given, without `--dry-run`."""
+    words = ["--database", options.database]
+    if options.schema:
+        words += ["--schema", options.schema]
+    words += keys_again(options)
+    words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
+    words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
+    words += [f"--rename={word}" for word in options.rename]
+    for name, word in vars(options).items():
+        default = "update" if name == "on_existing" else "error"
+        if name.startswith("on_") and word != default:
+            words += [f"--{name.replace('_', '-')}", word]
+    words += ["--memory-limit", str(options.memory_limit)] if options.memory_limit else []
+    return words + read_again(options)
+
+
+def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
+    """Asks whether to go ahead. Raises `UsageError` at once where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody here to confirm that", remedy="--no-input goes ahead")
+
+    def confirm(report: RestoreReport) -> None:
+        progress.close()
+        lines = [
+            f"{report.rows_present:,} rows are there; {report.created:,} will be created and"
+            f" {report.updated:,} changed",
+            *_privilege_lines(report),
+        ]
+        talk("\n".join(lines))
+        sys.stderr.write("go ahead? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UsageError("not confirmed; nothing was changed")
+
+    return confirm
+
+
+def _restore_text(report: RestoreReport) -> str:
+    verb = "dry run, nothing was written:" if report.dry_run else "restored"
+    lines = [
+        f"{verb} {report.records:,} records, {report.database} ({report.engine}, {report.name}):"
+        f" {report.created:,} created, {report.updated:,} updated,"
+        f" {report.unchanged:,} unchanged, {report.renumbered:,} renumbered"
+    ]
+    if report.conversion is not None:
+        lines += [f"  {note}" for note in report.conversion.read_as]
+        lines += salvage_lines(report.conversion)
+    seconds = sum(report.seconds.values())
+    if seconds >= 1:
+        lines.append(f"  in {seconds:,.1f} s, {report.records / seconds:,.0f} rows/s")
+    if report.verified:
+        lines.append("  read back and compared: what the backup says is what the database holds")
+    if report.kept:
+        lines.append(f"  differ and are left as they are: {report.kept:,}")
+    if report.generic_kept:
+        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    for label, why in sorted(report.weak_keys.items()):
+        lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
+    for names, count in report.renamed.items():
+        lines.append(f"  renamed {names}: {count:,} records")
+    for what, count in sorted(report.left_out.items()):
+        lines.append(f"  left out, since the project has no {what}: {count:,}")
+    rows = [
+        (label, c.created, c.updated, c.unchanged, c.kept, c.renumbered, c.unknown_rows)
+        for label, c in sorted(report.models.items())
+    ]
+    head = ("model", "created", "updated", "unchanged", "kept", "renumbered", "not in backup")
+    lines += table(head, rows)
+    lines += [*_privilege_lines(report), *_difference_lines(report), *_receiver_lines(report)]
+    if report.dry_run:
+        lines.append("this was a dry run; nothing was written")
+    return "\n".join(lines)
+
+
+def _privilege_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {one.model} {one.row}: {one.change}" for one in report.privileges]
+    return ["changes to what people may do:", *_shortened(lines)] if lines else []
+
+
+def _difference_lines(report: RestoreReport) -> list[str]:
+    lines = [
+        f"  {one.model} {one.row}, {one.field}: {one.before!r} -> {one.after!r}"
+        for one in report.differences
+    ]
+    return ["fields that change:", *_shortened(lines)] if lines else []
+
+
+def _receiver_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {one}" for one in report.receivers]
+    return (
+        ["receivers of signals, called with --signals only:", *_shortened(lines)] if lines else []
+    )
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    more = len(lines) - MAX_SHOWN
+    return lines if more <= 0 else [*lines[:MAX_SHOWN], f"  and {more:,} more; --report has all"]
