@@ -212,6 +212,16 @@ def test_over_rows_that_own_the_pks(old: str, new: str, backup: list[Record]) ->
     assert report.models["zoo.keeper"].updated == 1
 
 
+def test_pk_zero_stays_zero(new: str) -> None:
+    records = [record("zoo.tag", 0, label="zero"), record("zoo.memo", 5, text="", tags=[0])]
+    records += [record("zoo.visit", 0, tag=0, day="2020-01-01", guests=1)]
+    assert load(new, records).created == 3
+    assert rows(zoo.Tag, new).get().pk == 0
+    assert rows(zoo.Memo, new).get().tags.get().pk == 0
+    assert rows(zoo.Visit, new).get().tag_id == 0
+    assert counts(load(new, records)) == (0, 0, 3, 0)
+
+
 @pytest.mark.parametrize("most_read", [0, 50_000])
 def test_twice_changes_nothing_the_second_time(
     new: str, backup: list[Record], most_read: int, monkeypatch: pytest.MonkeyPatch

@@ -84,16 +84,6 @@ def test_nothing_is_cut_although_the_server_would(lax: str) -> None:
         assert load(lax, [keeper("Anna")]).created == 1
 
 
-def test_pk_zero_stays_zero(new: str) -> None:
-    records = [record("zoo.tag", 0, label="zero"), record("zoo.memo", 5, text="", tags=[0])]
-    records += [record("zoo.visit", 0, tag=0, day="2020-01-01", guests=1)]
-    assert load(new, records).created == 3
-    assert rows(zoo.Tag, new).get().pk == 0
-    assert rows(zoo.Memo, new).get().tags.get().pk == 0
-    assert rows(zoo.Visit, new).get().tag_id == 0
-    assert counts(load(new, records)) == (0, 0, 3, 0)
-
-
 def test_tables_without_transactions_are_refused(new: str) -> None:
     asked("SET foreign_key_checks = 0")
     with changed("zoo_event", "ENGINE = MyISAM", "ENGINE = InnoDB"):

@@ -69,6 +69,10 @@ class PostgreSQL(Engine):
             cursor.execute(statement, [sequence, sequence, floor])
         return self._next(sequence, count, loose, before)
 
+    def reset_sequences(self, models: list[Any]) -> None:
+        # A sequence begins with 1, and does not take the 0 that Django would give it.
+        super().reset_sequences([model for model in models if self._highest(model, ()) > 0])
+
     def _sequence(self, model: Any) -> str | None:
         table = self.connection.ops.quote_name(model._meta.db_table)
         with self.connection.cursor() as cursor:
