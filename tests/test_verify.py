@@ -25,14 +25,10 @@ from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source
-from fastnk.verify import (
-    CODES,
-    MAX_KEPT,
-    WINDOW_RECORDS,
-    VerificationError,
-    VerificationReport,
-    verify,
-)
+from fastnk.verify import VerificationError, VerificationReport, verify
+from fastnk.verify.findings import MAX_KEPT
+from fastnk.verify.pairing import WINDOW_RECORDS
+from fastnk.verify.report import CODES
 from tests.oracle import natural_key_of
 from tests.strategies import (
     STYLES,
@@ -1123,7 +1119,8 @@ def test_shares_no_code_with_the_core() -> None:
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert eval(run.stdout) == ["fastnk", "fastnk.errors", "fastnk.schema", "fastnk.verify"]
+    others = {name for name in eval(run.stdout) if not name.startswith("fastnk.verify")}
+    assert others == {"fastnk", "fastnk.errors", "fastnk.schema"}
 
 
 # ---- properties --------------------------------------------------------------------------------

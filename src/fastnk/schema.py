@@ -42,6 +42,11 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     natural_key_method: str | None = None
     """The method that makes it, where no parts can tell."""
 
+    @property
+    def has_natural_key(self) -> bool:
+        """Whether a key of its own is written here, and not that of the target."""
+        return self.natural_key is not None or self.natural_key_method is not None
+
 
 class GenericRelation(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True

@@ -1,0 +1,179 @@
+"""Shows that a conversion is faithful, with none of the code that converts.
+
+It reads with Python's own `json` (ijson takes no `NaN`, which Python writes) and composes natural
+keys from plain dicts. Slow beside the core, and meant to be: what two programs agree on that share
+no code is unlikely to be the mistake of one.
+
+The backup is read twice (rows that something refers to, then every record), the converted backup
+once. In memory are the key parts of those rows, the natural keys that methods of the project make,
+a digest of every natural key, and a window on both files where they have to be brought into step
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fastnk.errors import BackupSyntaxError, Place
+from fastnk.schema import Schema
+from fastnk.verify.comparison import Comparison
+from fastnk.verify.findings import Findings
+from fastnk.verify.keys import Rows
+from fastnk.verify.likeness import Likeness
+from fastnk.verify.pairing import Arranged, Pairing
+from fastnk.verify.reading import Entry, Input
+from fastnk.verify.report import VerificationError, VerificationReport
+
+if TYPE_CHECKING:
+    from fastnk.source import Backup, Progress
+
+__all__ = ["VerificationError", "VerificationReport", "verify"]
+
+
+def verify(
+    backup: Backup,
+    converted: Backup,
+    schema: Schema | str | os.PathLike[str],
+    *,
+    keys: Iterable[Backup] = (),
+    embedded: bool = False,
+    any_order: bool = False,
+    salvage: bool = False,
+    encoding: str | None = None,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Compare `converted` with what `schema` makes of `backup`, record by record.
+
+    `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
+    to be converted, without it such fields have to be as they were. With `any_order` the records
+    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the
+    whole records of a damaged backup count. `encoding` is that of the backup. Differences are
+    reported, not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup,
+    `SchemaError`, `SourceError`, and `UsageError` where methods of the project make natural keys
+    and Django is not set up.
+    """
+    loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(Input(backup, progress, salvage=salvage, encoding=encoding))
+        new = stack.enter_context(Input(converted, progress))
+        more = [stack.enter_context(Input(one, progress, salvage=salvage)) for one in keys]
+        try:
+            run = _Verification(loaded, old, new, more, embedded=embedded, any_order=any_order)
+            return run.run()
+        except RecursionError:
+            what = "a record is nested too deep for the verification"
+            raise BackupSyntaxError(what, code="FNK207", place=Place(old.name)) from None
+
+
+class _Verification:
+    """One run."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        old: Input,
+        new: Input,
+        keys: list[Input],
+        *,
+        embedded: bool,
+        any_order: bool,
+    ) -> None:
+        self._schema = schema
+        self._old = old
+        self._new = new
+        self._more = keys
+        self._embedded = embedded
+        self._any_order = any_order
+        self._rows = Rows(schema, embedded=embedded)
+        self._likeness = Likeness(schema, self._rows, embedded=embedded)
+        self._findings = Findings()
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> VerificationReport:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._take_rows_in()
+        if self._any_order:
+            with Arranged(self._new, self._likeness) as arranged:
+                with self._phase("order"):
+                    for entry in self._new.records("order"):
+                        arranged.add(entry)
+                    for entry in self._old.records("order"):
+                        arranged.place(entry)
+                self._compare(arranged.entries())
+        else:
+            self._compare(self._new.records("compare"))
+        return self._report(started)
+
+    def _take_rows_in(self) -> None:
+        labels = set()
+        with self._phase("rows"):
+            for entry in self._old.records("rows"):
+                labels.add(entry.label)
+                self._rows.add(entry, only_keys=False)
+        if not labels:
+            place = Place(self._old.name, 0)
+            raise BackupSyntaxError("the backup holds no records", code="FNK202", place=place)
+        if any(self._more or label in labels for label, _ in self._rows.methods()):
+            with self._phase("methods"):
+                self._call_methods()
+        with self._phase("keys"):
+            for more in self._more:
+                for entry in more.records("keys"):
+                    self._rows.add(entry, only_keys=True)
+            self._rows.find_shared_keys()
+
+    def _call_methods(self) -> None:
+        """Have the project's methods make the keys that no fields can tell."""
+        from fastnk.django.calling import called_keys
+
+        methods = self._rows.methods()
+        sources = [one.source for one in (self._old, *self._more)]
+        for made in called_keys(self._schema, sources):
+            if made.key is not None and (made.label, made.method) in methods:
+                self._rows.add_called(made.label, made.method, made.pk, made.key)
+
+    def _compare(self, converted: Iterator[Entry]) -> None:
+        pairing = Pairing(self._old.records("compare"), converted, self._likeness)
+        comparison = Comparison(self._schema, self._rows, self._findings, embedded=self._embedded)
+        with self._phase("compare"):
+            comparison.compare_all(pairing.pairs())
+        self._findings.judge_styles()
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = time.perf_counter() - started
+
+    def _report(self, started: str) -> VerificationReport:
+        import fastnk
+
+        old, new, more, found = self._old, self._new, self._more, self._findings
+        damage = old.source.damage
+        return VerificationReport(
+            faithful=found.total == 0 and old.envelope == new.envelope,
+            backup=old.facts,
+            converted=new.facts,
+            keys=[one.facts for one in more],
+            schema_sha256=hashlib.sha256(self._schema.dumps()).hexdigest(),
+            style=found.styles.most(),
+            embedded=self._embedded,
+            cut_off_at=None if damage is None else damage.cut_off_at,
+            damage=None if damage is None else damage.described(),
+            read_as=[note for one in (old, new, *more) for note in one.source.notes],
+            envelope_kept=old.envelope == new.envelope,
+            models=dict(sorted(found.models.items())),
+            total=found.total,
+            counts=dict(sorted(found.by_code.items())),
+            findings=found.in_order(),
+            started=started,
+            seconds=self._seconds,
+            versions={"fastnk": fastnk.__version__, "python": platform.python_version()},
+        )

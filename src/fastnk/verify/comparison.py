@@ -1,0 +1,259 @@
+"""Compares a record with what was made of it: identity, fields, references beside the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from fastnk.schema import Model, Relation, Schema, flat_parts, parse_path
+from fastnk.verify.findings import Findings, Pair, difference
+from fastnk.verify.inside import paths_into_fields
+from fastnk.verify.keys import Doubt, Rows, Target
+from fastnk.verify.pairing import BeforeAfter
+from fastnk.verify.references import References
+from fastnk.verify.report import CODES, Style
+from fastnk.verify.values import MISSING, digest, has_null
+
+
+class Comparison:
+    """Compares pair after pair, and puts what it finds into `findings`."""
+
+    def __init__(self, schema: Schema, rows: Rows, findings: Findings, *, embedded: bool) -> None:
+        self._schema = schema
+        self._rows = rows
+        self._findings = findings
+        self._references = References(rows)
+        self._paths = {
+            label: paths_into_fields(schema, model) if embedded else {}
+            for label, model in schema.models.items()
+        }
+        """By label and field."""
+        self._targets = {
+            label: {name: self._target(label, name, one) for name, one in model.relations.items()}
+            for label, model in schema.models.items()
+        }
+        self._converted_keys: dict[str, set[bytes]] = {}
+        self._natural_keys: dict[str, set[bytes]] = {}
+
+    def _target(self, label: str, name: str, relation: Relation) -> Target | None:
+        """What the ids in a relation refer to; `None` where they stay ids."""
+        if relation.has_natural_key:
+            return Target(relation.to, relation.to_field, (label, name))
+        if self._rows.is_keyed(relation.to):
+            return Target(relation.to, relation.to_field)
+        return None
+
+    def compare_all(self, pairs: Iterable[BeforeAfter]) -> None:
+        for before, after in pairs:
+            if before is not None:
+                self._findings.model(before.label).records += 1
+            if after is not None:
+                self._findings.model(after.label).converted_records += 1
+            if before is None:
+                self._findings.add(difference(before, after, "FNK502"))
+            elif after is None:
+                self._findings.add(difference(before, after, "FNK501"))
+            else:
+                self._compare(Pair(before, after, self._findings))
+
+    def _compare(self, pair: Pair) -> None:
+        before, after = pair.before, pair.after
+        model = self._schema.models.get(pair.label)
+        pair.repeated(before.members, after.members)
+        pair.repeated(before.fields, after.fields)
+        for name in before.rest().keys() | after.rest().keys():
+            pair.same(name, before.get(name), after.get(name))
+        if model is None:
+            self._compare_unknown(pair)
+            return
+        self._compare_identity(pair, model)
+        self._compare_fields(pair, model)
+        self._compare_references(pair, model)
+
+    def _compare_unknown(self, pair: Pair) -> None:
+        before, after = pair.before, pair.after
+        for name in ("pk", "natural_key", "references"):
+            pair.same(name, before.get(name), after.get(name))
+        for name in before.fields.keys() | after.fields.keys():
+            pair.same(name, before.fields.get(name, MISSING), after.fields.get(name, MISSING))
+        pair.find("FNK508", what="the schema does not know this model, nor which ids it holds")
+
+    # -- pk and natural key --
+
+    def _compare_identity(self, pair: Pair, model: Model) -> None:
+        before, after = pair.before.members, pair.after.members
+        if not model.has_natural_key or "pk" not in before or "natural_key" in before:
+            self._compare_kept_identity(pair)
+        elif "pk" in after and "natural_key" not in after:
+            pair.same("pk", before["pk"], after["pk"])
+            pair.find("FNK508", "pk", before["pk"], after["pk"], what="the pk was left as it is")
+        else:
+            self._compare_key(pair)
+            self._compare_kept_pk(pair, model)
+
+    def _compare_kept_identity(self, pair: Pair) -> None:
+        """Of a record that has no natural key, or was natural already."""
+        before, after = pair.before, pair.after
+        pair.same("pk", before.get("pk"), after.get("pk"))
+        key = after.get("natural_key")
+        pair.same("natural_key", before.get("natural_key"), key, changed="FNK506")
+        self._note_natural_key(pair)
+
+    def _note_natural_key(self, pair: Pair) -> None:
+        """No record that was converted may have the key of one that was natural already."""
+        key = self._rows.own_key(pair.before)
+        if key is None or has_null(key):
+            return
+        one = digest(key)
+        self._natural_keys.setdefault(pair.label, set()).add(one)
+        if one in self._converted_keys.get(pair.label, ()):
+            pair.find("FNK505", "natural_key", key)
+
+    def _compare_key(self, pair: Pair) -> None:
+        """Of a record that should have its natural key now, in one style or the other."""
+        pk, key = pair.before.get("pk"), pair.after.get("natural_key")
+        has_key = key is not MISSING
+        what = "a natural key beside others without" if has_key else "the natural key was lost"
+        style: Style = "fastnk" if has_key else "django"
+        pair.note_style(style, "FNK507", "natural_key", MISSING, MISSING, what)
+        expected = self._rows.own_key(pair.before)
+        if expected is None or (has_key and key != expected):
+            pair.find("FNK506", "natural_key", pk, key, expected=expected or MISSING)
+        elif self._is_unique(pair.label, expected):
+            pair.summary.keys += 1
+        else:
+            pair.find("FNK505", "natural_key", pk, expected)
+
+    def _is_unique(self, label: str, key: list[Any]) -> bool:
+        converted = self._converted_keys.setdefault(label, set())
+        one = digest(key)
+        unique = one not in converted and one not in self._natural_keys.get(label, ())
+        converted.add(one)
+        return unique
+
+    def _compare_kept_pk(self, pair: Pair, model: Model) -> None:
+        """Of a record that has a natural key now: whether its pk may go, or has to stay."""
+        before, after = pair.before.get("pk"), pair.after.get("pk")
+        has_key = "natural_key" in pair.after.members
+        if model.keep_pk or after is not MISSING:
+            pair.same("pk", before if model.keep_pk else MISSING, after)
+        elif before is not None and self._says_something(model, has_key):
+            pair.find("FNK507", "pk", before, what="the pk was lost, and it says something")
+
+    def _says_something(self, model: Model, has_key: bool) -> bool:
+        """Whether a record without its pk does not say any more what the pk said."""
+        relation = model.relations.get(model.pk)
+        if relation is None:
+            return _is_pk_in_key(model) and not has_key
+        if relation.parent_link or self._rows.is_keyed(relation.to):
+            return False  # it is a reference, and compared as one
+        return not (_is_pk_in_key(model) and has_key)
+
+    # -- fields --
+
+    def _compare_fields(self, pair: Pair, model: Model) -> None:
+        before, after = pair.before.fields, pair.after.fields
+        for name, value in before.items():
+            self._compare_field(pair, model, name, value, after.get(name, MISSING))
+        link = self._compare_parent_link(pair, model)
+        for name in after.keys() - before.keys() - {link}:
+            pair.same(name, MISSING, after[name])
+
+    def _compare_field(self, pair: Pair, model: Model, name: str, value: Any, now: Any) -> None:
+        target = self._targets[pair.label].get(name)
+        paths = self._paths[pair.label].get(name)
+        if now is MISSING or (target is None and paths is None):
+            pair.same(name, value, now)
+        elif paths is not None:
+            self._references.compare_inside(pair, name, paths, value, now)
+        elif target is not None and model.relations[name].many and isinstance(value, list):
+            self._references.compare_many(pair, name, target, value, now)
+        elif target is not None:
+            self._references.compare(pair, name, target, value, now)
+
+    def _compare_parent_link(self, pair: Pair, model: Model) -> str | None:
+        """The link to the parent, which the backup holds only as the pk; its name."""
+        relation = model.relations.get(model.pk)
+        pk, name = pair.before.members.get("pk"), model.pk
+        stated = "natural_key" in pair.before.members or name in pair.before.fields
+        if relation is None or not relation.parent_link or pk is None or stated:
+            return None
+        now = pair.after.fields.get(name, MISSING)
+        target = self._targets[pair.label].get(name)
+        if now is MISSING:
+            if target is not None and "pk" in pair.after.members:
+                pair.find("FNK508", name, pk, what="the link to the parent is only an id")
+            elif "pk" not in pair.after.members:
+                pair.find("FNK509", name, pk, what="the link to the parent was lost")
+        elif target is not None:
+            self._references.compare(pair, name, target, pk, now)
+        else:
+            pair.same(name, pk, now)
+        return name
+
+    # -- references beside the fields --
+
+    def _compare_references(self, pair: Pair, model: Model) -> None:
+        now = pair.after.get("references")
+        if "references" in pair.before.members:
+            pair.same("references", pair.before.get("references"), now)
+            return
+        held = now if isinstance(now, dict) else {}
+        if now is not MISSING and not isinstance(now, dict):
+            pair.same("references", MISSING, now)
+        expected = {**self._pk_reference(pair, model), **self._generic_references(pair, model)}
+        for name, one in expected.items():
+            if name in held and one.to is not None:
+                self._references.compare(pair, name, Target(one.to), one.id, held[name])
+            elif name in held:
+                pair.find("FNK504", name, one.id, held[name], what=one.absent.what)
+            else:
+                pair.find(one.absent.code, name, one.id, what=one.absent.what)
+        for name in held.keys() - expected.keys():
+            pair.find("FNK507", f"references.{name}", MISSING, held[name])
+
+    def _pk_reference(self, pair: Pair, model: Model) -> dict[str, _Reference]:
+        """A pk that is a foreign key."""
+        relation = model.relations.get(model.pk)
+        pk = pair.before.members.get("pk")
+        if relation is None or relation.parent_link or not self._rows.is_keyed(relation.to):
+            return {}
+        if pk is None or "natural_key" in pair.before.members:
+            return {}
+        absent = Doubt("FNK509", "the pk is a reference, and was lost")
+        if "pk" in pair.after.members:
+            absent = Doubt("FNK508", "the pk is a reference, and only an id")
+        return {model.pk: _Reference(relation.to, pk, absent)}
+
+    def _generic_references(self, pair: Pair, model: Model) -> dict[str, _Reference]:
+        found = {}
+        fields = pair.before.fields
+        for generic in model.generic_relations.values():
+            type_ = fields.get(generic.content_type or generic.label or "")
+            id_ = fields.get(generic.object_id)
+            if type_ is None or id_ is None or isinstance(id_, list):
+                continue
+            label = self._rows.generic_target(pair.label, generic, type_)
+            if label is None:
+                absent = Doubt("FNK508", "no record has this content type, or the schema lacks it")
+                found[generic.object_id] = _Reference(None, id_, absent)
+            elif self._rows.is_keyed(label):
+                doubt = self._rows.find(Target(label), id_)[1]
+                absent = Doubt("FNK508", CODES["FNK508"] if doubt is None else doubt.what)
+                found[generic.object_id] = _Reference(label, id_, absent)
+        return found
+
+
+class _Reference(NamedTuple):
+    """What should stand beside `fields`."""
+
+    to: str | None
+    """The model, where it can be told."""
+    id: Any
+    absent: Doubt
+    """What it means when it does not stand there."""
+
+
+def _is_pk_in_key(model: Model) -> bool:
+    paths = [parse_path(part) for part in flat_parts(model.natural_key or [])]
+    return any(not path.hops and path.field in ("pk", model.pk) for path in paths)

@@ -1,0 +1,261 @@
+"""The rows that something refers to, and the natural keys made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastnk.schema import GenericRelation, Schema
+from fastnk.verify.plan import KeyPlan, Proxy, Route
+from fastnk.verify.reading import Entry
+from fastnk.verify.report import CODES
+from fastnk.verify.values import DECODER, MISSING, Number, digest, has_null, id_text
+
+
+class Target(NamedTuple):
+    """What an id refers to."""
+
+    label: str
+    field: str | None = None
+    """`None` for the pk."""
+    proxy: Proxy = None
+
+
+class UnmadeError(Exception):
+    """A natural key that cannot be made: something on its way is not there."""
+
+
+class Doubt(NamedTuple):
+    """Why a reference cannot be faithful whatever was written."""
+
+    code: str
+    what: str
+
+
+NO_RECORD = Doubt("FNK508", "no record has this id")
+NO_KEY = Doubt("FNK508", "the record with this id has no natural key that can be made")
+SHARED = Doubt("FNK505", CODES["FNK505"])
+AMBIGUOUS = Doubt("FNK510", CODES["FNK510"])
+
+Row = tuple[Any, ...]
+"""The natural key that the record states, if it does, then its columns."""
+
+
+class Rows:
+    """The rows that something refers to, by id, and the natural keys made of them."""
+
+    def __init__(self, schema: Schema, *, embedded: bool) -> None:
+        self._schema = schema
+        self._plan = KeyPlan(schema, embedded=embedded)
+        self._labels = {label.lower(): label for label in schema.models}
+        self._tables: dict[str, dict[str, dict[str, Row]]] = {
+            label: {field: {} for field in fields} for label, fields in self._plan.tables.items()
+        }
+        """By label and field: the rows by the text of the id."""
+        self._unnumbered: dict[str, list[Row]] = {}
+        """Rows that no id leads to, but whose natural keys count."""
+        self._ambiguous: set[tuple[str, str, str | None]] = set()
+        self._shared: dict[tuple[str, Proxy], set[bytes]] = {}
+        self._called: dict[tuple[str, str], dict[str, str]] = {}
+        """What methods made, as JSON: by label and method, then by the text of the pk."""
+
+    def is_keyed(self, label: str) -> bool:
+        """Whether the schema gives records of this model natural keys."""
+        return self._plan.is_keyed(label)
+
+    # -- rows --
+
+    def add(self, entry: Entry, *, only_keys: bool) -> None:
+        """Take a record of the backup in, or one of a backup that only supplies keys."""
+        tables = self._tables.get(entry.label)
+        if tables is None:
+            return
+        row = self.row(entry)
+        pk = self._schema.models[entry.label].pk
+        beside = [] if only_keys else [row]
+        for field, table in tables.items():
+            id_ = id_text(self._value(entry, field))
+            found = None if id_ is None else table.get(id_)
+            if id_ is None or (found is not None and only_keys):
+                continue
+            table[id_] = row
+            if found is not None:
+                self._ambiguous.add((entry.label, field, id_))
+            if field == pk:
+                beside = [] if found is None else [found]
+        if beside:
+            self._unnumbered.setdefault(entry.label, []).extend(beside)
+
+    def row(self, entry: Entry) -> Row:
+        columns = self._plan.columns[entry.label]
+        return (entry.members.get("natural_key"), *(self._value(entry, name) for name in columns))
+
+    def _value(self, entry: Entry, name: str) -> Any:
+        if name == self._schema.models[entry.label].pk and "pk" in entry.members:
+            return entry.members["pk"]
+        return entry.fields.get(name, MISSING)
+
+    def methods(self) -> set[tuple[str, str]]:
+        """The methods that make keys, each with the label of the model of those."""
+        makers = self._plan.makers.items()
+        return {(label, maker) for (label, _), maker in makers if isinstance(maker, str)}
+
+    def add_called(self, label: str, method: str, pk: str, key: str) -> None:
+        """Take in a key that a method made; both are JSON."""
+        id_ = id_text(DECODER.decode(pk))
+        if id_ is not None:
+            self._called.setdefault((label, method), {})[id_] = key
+
+    def find_shared_keys(self) -> None:
+        """To be called when all rows are in: which natural keys stand for several of them."""
+        for which in self._plan.makers:
+            seen: set[bytes] = set()
+            for one in self._digests(*which):
+                if one in seen:
+                    self._shared.setdefault(which, set()).add(one)
+                seen.add(one)
+        self._unnumbered.clear()
+
+    def _digests(self, label: str, proxy: Proxy) -> Iterator[bytes]:
+        """Of the natural keys of all rows of a model."""
+        if label not in self._tables:
+            return
+        for row in self._tables[label][self._schema.models[label].pk].values():
+            with contextlib.suppress(UnmadeError):
+                yield digest(self.key(label, row, proxy))
+        for row in self._unnumbered.get(label, ()):
+            with contextlib.suppress(UnmadeError):
+                key = self.key(label, row, proxy)
+                if not has_null(key):
+                    yield digest(key)
+
+    # -- keys --
+
+    def key(self, label: str, row: Row, proxy: Proxy = None) -> list[Any]:
+        """The natural key of a row. Raises `UnmadeError`."""
+        stated = row[0]
+        if proxy is None and isinstance(stated, list):
+            return stated
+        maker = self._plan.makers[label, proxy]
+        if isinstance(maker, str):
+            return self._called_key(label, maker, row)
+        return self._made(maker, row)
+
+    def own_key(self, entry: Entry) -> list[Any] | None:
+        """The natural key of a record of the backup; `None` where it has none."""
+        if self.is_keyed(entry.label):
+            with contextlib.suppress(UnmadeError):
+                return self.key(entry.label, self.row(entry))
+        return None
+
+    def _called_key(self, label: str, method: str, row: Row) -> list[Any]:
+        id_ = id_text(row[self._plan.column(label, "pk")])
+        text = self._called.get((label, method), {}).get(id_) if id_ is not None else None
+        if text is None:
+            raise UnmadeError
+        key = DECODER.decode(text)
+        assert isinstance(key, list)
+        return key
+
+    def find(self, target: Target, value: Any) -> tuple[Any, Doubt | None]:
+        """The natural key of the record that an id leads to, and what speaks against it."""
+        label, field, proxy = target
+        name = self._schema.field_name(label, field or "pk")
+        row = self._found(label, name, value)
+        if row is None:
+            return None, NO_RECORD
+        if (label, proxy) not in self._plan.makers:
+            return None, NO_KEY
+        try:
+            key = self.key(label, row, proxy)
+        except UnmadeError:
+            return None, NO_KEY
+        if (label, name, id_text(value)) in self._ambiguous:
+            return key, AMBIGUOUS
+        shared = self._shared.get((label, proxy))
+        return key, SHARED if shared and digest(key) in shared else None
+
+    def _found(self, label: str, field: str, value: Any) -> Row | None:
+        id_ = id_text(value)
+        return None if id_ is None else self._tables[label][field].get(id_)
+
+    def generic_target(self, label: str, generic: GenericRelation, value: Any) -> str | None:
+        """The model that a content type (an id or a natural key) or a text stands for."""
+        if generic.content_type is None:
+            text = id_text(value) or ""
+            return generic.labels.get(text) or self._labels.get(text.lower())
+        if not isinstance(value, list):
+            relation = self._schema.models[label].relations[generic.content_type]
+            row = self._found(*self._plan.table(relation.to, relation.to_field), value)
+            columns = self._plan.columns[relation.to]
+            value = [row[columns["app_label"]], row[columns["model"]]] if row else []
+        if len(value) != 2 or not all(isinstance(part, str) for part in value):
+            return None
+        found = ".".join(value)
+        return found if found in self._schema.models else None
+
+    def _made(self, parts: list[Any], row: Row) -> list[Any]:
+        return [
+            self._part(part, row) if isinstance(part, Route) else self._made(part, row)
+            for part in parts
+        ]
+
+    def _part(self, route: Route, row: Row) -> Any:
+        for hop in route.hops:
+            value = row[hop.column]
+            if value is None or value is MISSING:
+                return None
+            if isinstance(value, list):
+                return _transformed(_standing_at(hop.place, value), hop.transform)
+            found = self._found(*hop.table, value)
+            if found is None:
+                raise UnmadeError
+            row = found
+        value = row[route.column]
+        return None if value is MISSING else _transformed(value, route.transform)
+
+
+def _standing_at(place: tuple[int, ...], key: Any) -> Any:
+    if not place:
+        raise UnmadeError
+    for number in place:
+        if not isinstance(key, list) or number >= len(key):
+            raise UnmadeError
+        key = key[number]
+    return key
+
+
+def _transformed(value: Any, transform: str | None) -> Any:
+    if transform == "str":
+        return _as_str(value)
+    if transform == "isoformat" and isinstance(value, str):
+        return _as_isoformat(value)
+    return value
+
+
+def _as_str(value: Any) -> str:
+    """What `str()` gives in Python for a value that Django wrote."""
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, (list, dict)):
+        raise UnmadeError
+    return value if isinstance(value, str) else str(value)
+
+
+_TIME = re.compile(r"(?P<start>[^.]*?)(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:?\d\d)?")
+
+
+def _as_isoformat(text: str) -> str:
+    """What `isoformat()` gives for a time that Django wrote."""
+    parts = _TIME.fullmatch(text)
+    if parts is None:
+        return text
+    fraction = (parts["fraction"] or "").ljust(6, "0")[:6]
+    zone = parts["zone"] or ""
+    return (
+        parts["start"]
+        + (f".{fraction}" if fraction.strip("0") else "")
+        + ("+00:00" if zone == "Z" else zone)
+    )

@@ -1,0 +1,135 @@
+"""Compares references: an id, and what stands for it now."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from fastnk.verify.findings import Pair
+from fastnk.verify.inside import (
+    Paths,
+    Reached,
+    ids_in_text,
+    references_in_text,
+    references_inside,
+)
+from fastnk.verify.keys import Rows, Target
+from fastnk.verify.report import CODES
+from fastnk.verify.values import MISSING, id_text, list_in_text
+
+
+class References:
+    """Knows what the ids of a backup stand for."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def compare_many(
+        self, pair: Pair, name: str, target: Target, values: list[Any], now: Any
+    ) -> None:
+        if not isinstance(now, list):
+            pair.find("FNK509" if now is None else "FNK504", name, values, now)
+            return
+        if len(now) == len(values):
+            for value, one in zip(values, now, strict=True):
+                self.compare(pair, name, target, value, one)
+            return
+        rest = deque(now)
+        for value in values:
+            if rest and rest[0] in [value, *self._possible_keys(target, value)]:
+                self.compare(pair, name, target, value, rest.popleft())
+            else:
+                pair.find("FNK509", name, value)
+        for one in rest:
+            pair.find("FNK504", name, MISSING, one, what="a reference was added")
+
+    def _possible_keys(self, target: Target, value: Any) -> list[Any]:
+        """What may stand for an id, in one style or the other."""
+        if id_text(value) is None:
+            return []
+        targets = {target, target._replace(proxy=None)}
+        return [key for one in targets if (key := self._rows.find(one, value)[0]) is not None]
+
+    def compare(self, pair: Pair, name: str, target: Target, value: Any, now: Any) -> None:
+        """One reference, before and now."""
+        if id_text(value) is None:  # null, or natural already
+            if now != value:
+                pair.find("FNK509" if now is None else "FNK504", name, value, now)
+        elif target.proxy is not None:
+            self._compare_by_proxy(pair, name, target, value, now)
+        else:
+            self._compare_id(pair, name, target, value, now)
+
+    def _compare_id(self, pair: Pair, name: str, target: Target, value: Any, now: Any) -> None:
+        key, doubt = self._rows.find(target, value)
+        what = None if doubt is None else doubt.what
+        if now is None:
+            pair.find("FNK509", name, value, now, what=what)
+        elif now == value:
+            pair.find("FNK508", name, value, now, what=what)
+        elif key is None or now != key:
+            expected = MISSING if key is None else key
+            pair.find("FNK504", name, value, now, what=what, expected=expected)
+        elif doubt is not None:
+            pair.find(doubt.code, name, value, now)
+        else:
+            pair.summary.references += 1
+
+    def _compare_by_proxy(
+        self, pair: Pair, name: str, target: Target, value: Any, now: Any
+    ) -> None:
+        """One reference through a proxy: in style django it holds the key of the proxy, in style
+        fastnk that of the record itself, or its id where it has none."""
+        own = target._replace(proxy=None)
+        keyed = self._rows.is_keyed(own.label)
+        key, doubt = self._rows.find(target, value)
+        of_record = self._rows.find(own, value)[0] if keyed else value
+        if key is not None and now == key != of_record:
+            what = "a proxy's key beside keys of the records themselves"
+            pair.note_style("django", "FNK504", name, value, now, what)
+            if doubt is not None:
+                pair.find(doubt.code, name, value, now)
+            else:
+                pair.summary.references += 1
+            return
+        if of_record is not None and now == of_record != key:
+            code, what = "FNK504", "a record's own key beside keys of proxies"
+            if not keyed:
+                code, what = "FNK508", CODES["FNK508"] if doubt is None else doubt.what
+            pair.note_style("fastnk", code, name, value, now, what)
+        if keyed:
+            self._compare_id(pair, name, own, value, now)
+        elif now != value:
+            expected = MISSING if key is None else key
+            pair.find("FNK509" if now is None else "FNK504", name, value, now, expected=expected)
+
+    def compare_inside(self, pair: Pair, name: str, paths: Paths, value: Any, now: Any) -> None:
+        """A field with ids inside. What is none of them has to be as it was."""
+        references = self._references_inside(pair, name, paths, value, now)
+        if references is None:
+            pair.same(name, value, now)
+            return
+        for end, id_, key in references:
+            assert end.target is not None
+            self.compare(pair, end.name, end.target, id_, key)
+
+    def _references_inside(
+        self, pair: Pair, name: str, paths: Paths, value: Any, now: Any
+    ) -> list[Reached] | None:
+        """The ids in a field, and what stands for them; `None` where anything else changed."""
+        if not isinstance(value, str):
+            return references_inside(paths, value, now)
+        if not isinstance(now, str):
+            return None
+        if not paths.steps:  # the text is the id, and becomes a key as JSON
+            if value == "" or list_in_text(value) is not None:
+                return [] if now == value else None
+            key = None if now == value else list_in_text(now)
+            return [(paths, value, now if key is None else key)]
+        ids = ids_in_text(value, paths)
+        if ids is not None:
+            return references_in_text(ids, value, now)
+        if now != value:
+            return None
+        pair.find("FNK508", name, value, now, what="the text is not JSON: no id can be told")
+        return []
