@@ -422,7 +422,7 @@ def test_objects_without_equality_in_a_circle_are_found_again(new: str) -> None:
 
 
 def test_values_that_a_database_gives_in_another_form_are_the_same(new: str) -> None:
-    put(new, zoo.Beacon, id=7, serial="0x1f", name="old")
+    put(new, zoo.Beacon, id=7, serial="0x1f", name="old", note="")
     put(new, zoo.Filter, id=7, colour="0xa", slot="0x2")
     records = [
         record("zoo.beacon", 1, serial=31, name="new"),
@@ -437,6 +437,18 @@ def test_values_that_a_database_gives_in_another_form_are_the_same(new: str) -> 
     assert refused(new, [keyed("zoo.filter", 12, colour=12, slot=3)], schema=schema_from_apps())
     records[0]["fields"]["name"] = "newer"
     assert restored(new, *records).updated == 1
+
+
+@pytest.mark.parametrize("note", [None, ""])
+def test_fields_that_store_a_text_for_none_take_it(new: str, note: str | None) -> None:
+    put(new, zoo.Beacon, id=7, serial="0x1", name="a", note="old")
+    records = [record("zoo.beacon", pk, serial=pk, name="a", note=note) for pk in (1, 2)]
+    report = restored(new, *records)
+    assert (report.created, report.updated) == (1, 1)
+    assert restored(new, *records).unchanged == 2
+    with connections[new].cursor() as cursor:
+        cursor.execute("SELECT note FROM zoo_beacon")
+        assert cursor.fetchall() == [("",), ("",)]
 
 
 def test_records_that_need_what_needs_a_circle(new: str) -> None:

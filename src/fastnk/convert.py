@@ -71,7 +71,10 @@ _CODES: dict[int, tuple[str, str]] = {
     304: ("another record has the same natural key", "on_duplicate_key"),
     305: ("the natural key has a null part", "on_null_key"),
     306: ("a member stands twice in this record", "on_duplicate_member"),
-    307: ("the natural key cannot be made: a record on its way is missing", "on_unresolved"),
+    307: (
+        "the natural key cannot be made: a record on its way is missing, or its method fails",
+        "on_unresolved",
+    ),
     308: ("no record has this content type, or the schema lacks its model", "on_generic"),
     309: ("no record has this id (generic relation)", "on_generic"),
     310: ("the target of this generic relation has no natural key", "on_generic"),

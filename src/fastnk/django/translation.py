@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fastnk.django import findings as codes
 from fastnk.django.backup import Record
+from fastnk.django.columns import prepared
 from fastnk.django.directory import DanglingError, Directory, Row, refusal
 from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Plan, Reference, UnknownModelError
@@ -249,7 +250,9 @@ class Translator:
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
         field = column.field
-        if value is None and not field.null and field.get_internal_type() != "JSONField":
+        if value is not None or field.null or field.get_internal_type() == "JSONField":
+            return
+        if prepared(field, None, self._connection) is None:  # some put a text where Python has None
             what = "null, which the column does not take"
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 

@@ -327,11 +327,25 @@ class HexField(models.BigIntegerField):
         return int(value, 16) if isinstance(value, str) else value
 
 
+class BlankField(models.CharField):
+    """Its empty text is `None` in Python."""
+
+    def to_python(self, value: Any) -> Any:
+        return value or None
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value or ""
+
+
 class Beacon(models.Model):
     """Without a key; a unique column tells its rows."""
 
     serial = HexField(unique=True)
     name = models.CharField(max_length=10)
+    note = BlankField(max_length=10, default="")
 
 
 class Flash(models.Model):
