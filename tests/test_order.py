@@ -18,11 +18,10 @@ from django.core.management import call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastnk import order
 from fastnk.convert import LegacyBackupConverter, MemorySink, Policies
 from fastnk.django.introspect import schema_from_apps
 from fastnk.errors import BackupSyntaxError, OutputError, UsageError
-from fastnk.order import Arrangement, arrange
+from fastnk.order import Arrangement, arrange, room
 from fastnk.schema import Schema
 from fastnk.source import Source
 from tests import databases, zoo
@@ -721,12 +720,12 @@ def many_trees() -> bytes:
 
 def test_temporary_files_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = arranged(many_trees(), TREE)
-    monkeypatch.setattr(order, "IN_MEMORY", 100)
+    monkeypatch.setattr(room, "IN_MEMORY", 100)
     assert arranged(many_trees(), TREE) == in_memory
 
 
 def test_no_room_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(order, "IN_MEMORY", 100)
+    monkeypatch.setattr(room, "IN_MEMORY", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(OutputError, match="TMPDIR"):
         arranged(many_trees(), TREE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -239,29 +240,14 @@ class Planner:
 
     def _positions(
         self, label: str, rest: str, transform: str | None
-    ) -> tuple[list[int], str | None]:
+    ) -> tuple[Sequence[int], str | None]:
         """Where the rest of a path stands in the natural key of `label` (the number of the part,
         of the part in that part, …) and what is still to be done with what stands there."""
-        parts = self._schema.models[label].natural_key or []
-        found = self._place_of(label, (rest, transform), parts)
-        if transform is not None and not found:
-            return self._place_of(label, (rest, None), parts), transform
-        return found, None
-
-    def _place_of(
-        self, label: str, wanted: tuple[str, str | None], parts: list[KeyPart]
-    ) -> list[int]:
-        path = self._schema.spelled_out(label, wanted[0])
-        for number, part in enumerate(parts):
-            if isinstance(part, list):
-                if found := self._place_of(label, wanted, part):
-                    return [number, *found]
-                continue
-            names, field, transform = parse_path(part)
-            own = self._schema.spelled_out(label, "__".join([*names, field]))
-            if (own, transform) == (path, wanted[1]):
-                return [number]
-        return []
+        places = self._schema.places(label, self._schema.models[label].natural_key or [])
+        path = self._schema.spelled_out(label, rest)
+        if transform is None or (path, transform) in places:
+            return places.get((path, transform), ()), None
+        return places.get((path, None), ()), transform
 
 
 class _PathTree(msgspec.Struct):

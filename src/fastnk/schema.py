@@ -189,6 +189,21 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             label = self.models[label].relations[names[-1]].to
         return "__".join([*names, self.field_name(label, field)])
 
+    def places(
+        self, label: str, parts: Iterable[KeyPart]
+    ) -> dict[tuple[str, str | None], tuple[int, ...]]:
+        """Where each path, by its spelling and transform, stands in a natural key of model `label`:
+        the number of the part, of the part in that part, …"""
+        found: dict[tuple[str, str | None], tuple[int, ...]] = {}
+        for number, part in enumerate(parts):
+            if isinstance(part, str):
+                path, _, transform = part.partition("|")
+                found.setdefault((self.spelled_out(label, path), transform or None), (number,))
+            else:
+                for inner, place in self.places(label, part).items():
+                    found.setdefault(inner, (number, *place))
+        return found
+
     def field_name(self, label: str, field: str) -> str:
         """`field` with Django's alias `pk` replaced by the name of the pk field."""
         return self.models[label].pk if field == "pk" else field
