@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,10 @@ from fastnk.schema import Schema
 from tests import databases
 
 collect_ignore: list[str] = []
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells switch it off for what runs in the background, and processes of tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if find_spec("django"):
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
