@@ -22,7 +22,7 @@ from tests import databases
 collect_ignore: list[str] = []
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells switch it off for what runs in the background, and processes of tests would inherit that.
+    # Shells switch it off for what runs in the background; processes of tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if find_spec("django"):
