@@ -64,6 +64,21 @@ def test_in_json_true_is_not_one_and_order_does_not_matter(new: str) -> None:
         assert restored(new, vault("a", data=data)).unchanged == 1
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 200])
+def test_keys_that_no_row_can_have_are_told_as_in_small_tables(
+    new: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored(new, vault("a"), vault("b"))
+    outcomes: list[Any] = []
+    for most_read in (0, 50_000):
+        monkeypatch.setattr("fastnk.django.rows.MOST_READ", most_read)
+        try:
+            outcomes.append(restored(new, vault("a"), vault(name), dry_run=True).created)
+        except FindingsError as error:
+            outcomes.append([(one.code, one.place.field) for one in error.findings])
+    assert outcomes[0] == outcomes[1]
+
+
 def test_rows_that_the_backup_does_not_know_are_counted(new: str) -> None:
     restored(new, vault("a"), vault("b"))
     report = restored(new, vault("b"), vault("c"))

@@ -129,8 +129,7 @@ class Matcher:
             self._refuse(row, codes.AMBIGUOUS_KEY, what, plan.key.spell(key) if plan.key else key)
         elif pk is not None and row.rows.is_lean and plan.label not in self._claims:
             # No other key leads to the row, and of lean records with one key the survey tells.
-            row.rows.pks[row.number] = pk
-            row.rows.fates[row.number] = Fate.MATCHED
+            _take(row, pk)
         elif pk is not None:
             self._claim(row, pk)
         elif plan.pk_kind is PkKind.OWN:
@@ -224,8 +223,7 @@ class Matcher:
 
     def _claim(self, row: InBackup, pk: Any) -> None:
         if not self._is_claimed(row, pk):
-            row.rows.pks[row.number] = pk
-            row.rows.fates[row.number] = Fate.MATCHED
+            _take(row, pk)
 
     def _is_claimed(self, row: InBackup, pk: Any) -> bool:
         """Whether another record has the row already, which is then noted; else this one has."""
@@ -403,6 +401,12 @@ class Matcher:
         for entry in waiting:
             if entry.row.pk is Missing.MATCH:
                 self._refuse(entry.row, codes.NO_KEY, "which row this is depends on itself")
+
+
+def _take(row: InBackup, pk: Any) -> None:
+    """Let a record's row be the existing one with this pk."""
+    row.rows.pks[row.number] = pk
+    row.rows.fates[row.number] = Fate.MATCHED
 
 
 def _undecided(waiting: list[Waiting]) -> list[Waiting]:

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from fastnk.django.backend import Engine
 from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
-from fastnk.django.values import REFUSALS, as_restored, comparable, converted
+from fastnk.django.values import REFUSALS, as_restored, comparable, converted, refuse_unfit
 from fastnk.errors import RestoreError, shorten
 
 BATCH = 1000
@@ -344,8 +344,18 @@ class ExistingRows:
         self, name: str, values: Iterable[Any], names: list[str]
     ) -> Iterator[tuple[Any, ...]]:
         """The named columns of the rows that have one of these values."""
-        for chunk in chunks(values, rows_per_statement(self.plan, self._database)):
+        field = self.plan.columns[name].field
+        fit = (value for value in values if self._fits(field, value))
+        for chunk in chunks(fit, rows_per_statement(self.plan, self._database)):
             yield from self.query.filter(**{f"{name}__in": chunk}).values_list(*names)
+
+    def _fits(self, field: Any, value: Any) -> bool:
+        """Whether a row may have it; drivers refuse to ask for some of the others."""
+        try:
+            refuse_unfit(field, value, self._engine.connection)
+        except ValueError:
+            return False
+        return True
 
     @property
     def _lookups(self) -> list[str]:
