@@ -463,7 +463,7 @@ def test_fields_that_store_a_text_for_none_take_it(new: str, note: str | None) -
     assert restored(new, *records).unchanged == 2
     with connections[new].cursor() as cursor:
         cursor.execute("SELECT note FROM zoo_beacon")
-        assert cursor.fetchall() == [("",), ("",)]
+        assert list(cursor.fetchall()) == [("",), ("",)]
 
 
 def test_records_that_need_what_needs_a_circle(new: str) -> None:
