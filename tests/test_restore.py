@@ -1106,7 +1106,9 @@ def test_value_that_only_the_database_refuses(new: str) -> None:
     before = tables(new)
     not_json = keyed("zoo.animal", "leo", "north", "Leo", species="LEO", name="Leo", habits=nan)
     not_json["fields"]["enclosure"] = ["north"]
-    with pytest.raises(RestoreError, match=r"zoo\.animal"):
+    # What MySQL takes in JSON is known before the first row is written.
+    refusal = FindingsError if connections[new].vendor == "mysql" else RestoreError
+    with pytest.raises(refusal, match=r"zoo\.animal"):
         load(new, [keeper("Anna"), not_json])
     assert tables(new) == before
 
