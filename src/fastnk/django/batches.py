@@ -132,7 +132,7 @@ class Batches:
         return batches[kind]
 
     def _batch(self, rows: BackupRows, shape: Shape | None, is_new: bool) -> _Batch:
-        is_direct = is_written_directly(rows.plan.model, self._connection)
+        is_direct = is_written_directly(rows.plan.model)
         prepares = is_new and is_direct and not self._in_python(rows.plan)
         return _Batch(rows, shape, is_new, prepares, [], [])
 

@@ -26,9 +26,6 @@ from fastnk.django.values import converted, from_json, integer_range, refuse_unf
 
 Values = Sequence[Any]
 
-KNOWN_ENGINES = ("mysql", "postgresql", "sqlite")
-"""Of these it is known what their drivers take for each type."""
-
 TEXTS = (
     models.CharField,
     models.EmailField,
@@ -73,7 +70,7 @@ class PlainColumn(NamedTuple):
 def plain_column(field: Field[Any, Any], connection: Any) -> PlainColumn | None:
     """How to convert a column of `field` at once; `None` where that is not known."""
     make = _MAKERS.get(type(field))
-    if make is None or connection.vendor not in KNOWN_ENGINES:
+    if make is None:
         return None
     column = make(field, connection)
     return _with_nulls(column) if field.null and column is not None else column
@@ -88,11 +85,10 @@ def prepared(field: Field[Any, Any], value: Any, connection: Any) -> Any:
     return field.get_db_prep_save(value, connection)
 
 
-def is_written_directly(model: Any, connection: Any) -> bool:
+def is_written_directly(model: Any) -> bool:
     """Whether rows can be given to the driver as values alone, with no SQL of a field's around."""
-    is_known = connection.vendor in KNOWN_ENGINES
     return not any(
-        hasattr(field, "get_placeholder") and not (is_known and type(field) is models.BinaryField)
+        hasattr(field, "get_placeholder") and type(field) is not models.BinaryField
         for field in model._meta.local_concrete_fields
     )
 

@@ -12,13 +12,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 
 from fastnk.django.discretion import refused
 
-REFUSALS = (DatabaseError, ValueError, TypeError, OverflowError)
+REFUSALS = (DatabaseError, ValidationError, ValueError, TypeError, OverflowError)
 
 Columns = Sequence[Sequence[Any]]
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Say what was being written when the database or its driver refused it."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise refused(path, error) from error
 
 
 class Stream:
@@ -59,12 +69,8 @@ class Stream:
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
-        """Say what was being written when the database or its driver refused it."""
-        try:
-            with self._connection.wrap_database_errors:
-                yield
-        except REFUSALS as error:
-            raise refused(self._path, error) from error
+        with naming(self._path), self._connection.wrap_database_errors:
+            yield
 
 
 class CopyStream(Stream):

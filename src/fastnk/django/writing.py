@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
-from django.db import DatabaseError
 from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -21,10 +18,9 @@ from fastnk.django.backend import Engine
 from fastnk.django.batches import Table
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import Directory
-from fastnk.django.discretion import refused
 from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.rows import InBackup, Missing, chunks, fitting, length_of, rows_per_statement
-from fastnk.django.streams import Stream
+from fastnk.django.streams import Stream, naming
 from fastnk.django.values import comparable, converted, in_column, stored
 
 
@@ -129,7 +125,7 @@ class Writer:
 
     def _unlink(self, plan: Plan, name: str, pks: list[Any]) -> None:
         through = QuerySet(plan.many[name].through, using=self._database)
-        with _named(f"{plan.label}.{name}"):
+        with naming(f"{plan.label}.{name}"):
             for chunk in chunks(pks, rows_per_statement(plan, self._database)):
                 through.filter(pk__in=chunk)._raw_delete(self._database)
 
@@ -158,7 +154,7 @@ class Writer:
             self._stream.write(path, table, names, list(columns.values()))
             return
         self._stream.end()
-        with _named(path):
+        with naming(path):
             self._insert_by_django(model, columns)
 
     def _insert_by_django(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
@@ -186,7 +182,7 @@ class Writer:
         if not links:
             return
         ends = [column.through._meta.get_field(name) for name in column.ends]
-        is_direct = is_written_directly(column.through, self._connection)
+        is_direct = is_written_directly(column.through)
         columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
         if is_direct:
             for end, values in columns.items():
@@ -197,7 +193,7 @@ class Writer:
         query = QuerySet(plan.model, using=self._database)
         values_of_cases = len(names) * (len(plan.pk_fields) + 1)
         size = rows_per_statement(plan, self._database, values_of_cases)
-        with _named(plan.label):
+        with naming(plan.label):
             for chunk in fitting(group, size, self._longest, _length):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
@@ -250,12 +246,3 @@ def _default(field: Any) -> Any:
     if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
         return field.to_python(timezone.now())
     return field.get_default()
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Say what was being written when the database or its driver refused it."""
-    try:
-        yield
-    except (DatabaseError, ValidationError, ValueError, TypeError, OverflowError) as error:
-        raise refused(path, error) from error
