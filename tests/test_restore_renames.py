@@ -256,7 +256,7 @@ def test_models_that_text_names(new: str) -> None:
     names = {"park.gauge": "zoo.sensor"}
     for number, text in enumerate(("park.gauge", "Park.Gauge", "a pal", "words"), start=1):
         uuid = str(UUID(int=number))
-        target = [record("park.gauge", uuid, serial=text)]
+        target = [record("park.gauge", uuid, serial=str(number))]
         event = record("zoo.event", number, uuid=uuid, text=text)
         fastnk.restore(
             as_bytes([*target, event]),
