@@ -18,10 +18,11 @@ from django.core.management import call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastnk.convert import LegacyBackupConverter, MemorySink, Policies
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.django.introspect import schema_from_apps
 from fastnk.errors import BackupSyntaxError, OutputError, UsageError
 from fastnk.order import Arrangement, arrange, room
+from fastnk.output import MemorySink
 from fastnk.schema import Schema
 from fastnk.source import Source
 from tests import databases, zoo
@@ -331,9 +332,10 @@ from django.core import serializers
 from django.core.management import call_command
 from django.db import transaction
 from fastnk import LegacyBackupConverter
-from fastnk.convert import MemorySink, Policies
+from fastnk.convert import Policies
 from fastnk.django.introspect import schema_from_project
 from fastnk.order import arrange
+from fastnk.output import MemorySink
 from fastnk.source import Source
 
 schema = schema_from_project("settings")

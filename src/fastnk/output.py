@@ -249,6 +249,44 @@ class StreamSink(TemporarySink):
             self.discard()
 
 
+class NoSink:
+    """Takes an output that nobody wants."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        pass
+
+    def restart(self) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+class MemorySink:
+    """Collects the output in memory."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._parts.append(bytes(data))
+
+    def restart(self) -> None:
+        self._parts.clear()
+
+    def commit(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        self._parts.clear()
+
+    def value(self) -> bytes:
+        return b"".join(self._parts)
+
+
 class CompressedSink:
     """Compresses on the way to another sink. It starts when the first byte comes."""
 

@@ -1,0 +1,139 @@
+"""What may be wrong with a backup, and what is done about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fastnk._core import Indexer
+from fastnk.convert.report import ConversionReport
+from fastnk.errors import Finding, FindingsError, Place
+from fastnk.source import Source
+
+CoreFinding = tuple[int, int, int, str, str | None, str | None, str | None]
+"""Code, offset, record, model, field, pk and value."""
+
+
+class Policies(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do about findings. `error` refuses the backup and lists them all."""
+
+    on_unresolved: Literal["error", "keep", "null", "drop"] = "error"
+    """An id that no record has: keep it, write null, or leave the record out."""
+    on_unknown_model: Literal["error", "keep", "drop"] = "error"
+    """A record of a model that the schema does not know: keep it as it is, or leave it out."""
+    on_duplicate_pk: Literal["error", "keep"] = "error"
+    """Two records with one pk: keep both; ids then mean the last one."""
+    on_duplicate_key: Literal["error", "keep"] = "error"
+    """Two records with one natural key: all records of the model keep their pks."""
+    on_null_key: Literal["error", "keep", "null"] = "error"
+    """A natural key with a null in it: the model keeps its pks, or the key is written so."""
+    on_duplicate_member: Literal["error", "keep"] = "error"
+    """A member that stands twice in a record: keep both; the last one counts."""
+    on_generic: Literal["error", "keep"] = "error"
+    """A generic relation that leads to no natural key: keep its id."""
+    on_embedded: Literal["error", "keep"] = "error"
+    """An id inside a field that no record has, or a text that should be JSON: keep it."""
+
+
+CODES: dict[int, tuple[str, str]] = {
+    301: ("no record has this id", "on_unresolved"),
+    302: ("the schema does not know this model", "on_unknown_model"),
+    303: ("an earlier record has the same pk", "on_duplicate_pk"),
+    304: ("another record has the same natural key", "on_duplicate_key"),
+    305: ("the natural key has a null part", "on_null_key"),
+    306: ("a member stands twice in this record", "on_duplicate_member"),
+    307: (
+        "the natural key cannot be made: a record on its way is missing, or its method fails",
+        "on_unresolved",
+    ),
+    308: ("no record has this content type, or the schema lacks its model", "on_generic"),
+    309: ("no record has this id (generic relation)", "on_generic"),
+    310: ("the target of this generic relation has no natural key", "on_generic"),
+    311: ("no record has this id (inside a field)", "on_embedded"),
+    312: ("the text is not JSON, so its ids cannot be found", "on_embedded"),
+}
+"""By the number of a code: what is wrong, and the policy for it."""
+
+DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
+"""Findings that a lost record may cause."""
+_ABOUT_REFERENCES = ("on_unresolved", "on_generic", "on_embedded")
+
+
+def strict(policies: Policies) -> Policies:
+    """So that all references that lead nowhere are found."""
+    return msgspec.structs.replace(policies, **dict.fromkeys(_ABOUT_REFERENCES, "error"))
+
+
+def lenient(policies: Policies, findings: list[Finding]) -> Policies:
+    """Where a lost record may be why a reference leads nowhere, it keeps its id, if the policy for
+    it is to refuse the backup and is about nothing else."""
+    others = {CODES[int(one.code[3:])][1] for one in findings if one.code not in DANGLING}
+    kept = {
+        name: "keep"
+        for name in _ABOUT_REFERENCES
+        if getattr(policies, name) == "error" and name not in others
+    }
+    return msgspec.structs.replace(policies, **kept)
+
+
+class Findings:
+    """What is found in one backup, and what the policies allow of it."""
+
+    def __init__(self, source: Source, policies: Policies, report: ConversionReport) -> None:
+        self.policies: dict[str, str] = msgspec.structs.asdict(policies)
+        self.found: list[Finding] = []
+        """What no policy allows."""
+        self.unmade: dict[tuple[str, str], str] = {}
+        """By label and pk: why a method has made no natural key."""
+        self._source = source
+        self._report = report
+
+    def take(
+        self, found: list[CoreFinding], name: str | None = None, keys: Source | None = None
+    ) -> None:
+        """Take findings in. Those of the backup itself get their places when all are known."""
+        offsets = [offset for _, offset, *_ in found]
+        places = keys.places(offsets) if keys else [(None, offset) for offset in offsets]
+        for (path, at), (code, _, record, model, field, pk, value) in zip(
+            places, found, strict=True
+        ):
+            place = Place(path or name, at, record, model, pk, field)
+            if code == 307 and pk is not None:
+                value = self.unmade.get((model, pk), value)
+            self.found.append(Finding(f"FNK{code}", CODES[code][0], place, value))
+
+    def count_allowed(self, counts: dict[int, int]) -> None:
+        """Take in how often a policy was needed, by the number of the code."""
+        null_keys_are_written = self.policies["on_null_key"] == "null"
+        applied = self._report.policies_applied
+        for code, count in counts.items():
+            applied[f"FNK{code}"] = applied.get(f"FNK{code}", 0) + count
+            if code != 306 and not (code == 305 and null_keys_are_written):
+                self._report.complete = False
+
+    def refuse(self, indexer: Indexer) -> None:
+        """Raise `FindingsError` where there is anything that no policy allows."""
+        if not self.found:
+            return
+        self._lead_back()
+        self.found.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
+        raise FindingsError(self.found, total=len(self.found), remedy=self._remedy(indexer))
+
+    def _remedy(self, indexer: Indexer) -> str:
+        codes = {int(finding.code[3:]) for finding in self.found}
+        options = sorted({"--" + CODES[code][1].replace("_", "-") for code in codes})
+        remedy = f"allow them with {', '.join(options)}"
+        if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
+            return "give the schema of this system: it knows none of the models in this backup"
+        if 301 in codes:
+            return f"name backups that hold the missing records with --keys, or {remedy}"
+        return remedy
+
+    def _lead_back(self) -> None:
+        """Lead the places of findings in the backup back to its files, all in one go."""
+        own = [i for i, one in enumerate(self.found) if one.place.path is None]
+        offsets = [self.found[i].place.offset or 0 for i in own]
+        for i, (path, at) in zip(own, self._source.places(offsets), strict=True):
+            one = self.found[i]
+            self.found[i] = one._replace(place=one.place._replace(path=path, offset=at))
