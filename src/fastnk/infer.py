@@ -44,13 +44,7 @@ def infer(
     notes, damage = [*held.notes], [*held.damage]
     if example is not None:
         shown = survey(example, salvage=salvage, progress=progress)
-        lesson = learn(shown, held)
-        if not (lesson.relations or lesson.keyed):
-            raise UsageError(
-                "the example has no natural keys to learn from",
-                remedy="dumpdata --natural-foreign --natural-primary writes one",
-            )
-        lessons.append(lesson)
+        lessons.append(_learned(shown, held))
         notes += shown.notes
         damage += shown.damage
     if any(model.is_keyed for model in held.models.values()):
@@ -68,6 +62,17 @@ def infer(
         notes=[*notes, *_generic_notes(held)],
         damage=damage,
     )
+
+
+def _learned(shown: Survey, held: Survey) -> Lesson:
+    """What an example teaches. Raises `UsageError` where that is nothing."""
+    lesson = learn(shown, held)
+    if not (lesson.relations or lesson.keyed):
+        raise UsageError(
+            "the example has no natural keys to learn from",
+            remedy="dumpdata --natural-foreign --natural-primary writes one",
+        )
+    return lesson
 
 
 def _models(held: Survey, relations: list[RelationProposal]) -> dict[str, int]:

@@ -94,10 +94,7 @@ class UnifiedRestoreManager:
 
         schema = _schema(schema)
         self._renames = Renames(renames)
-        policies = policies or Policies()
-        if ignore_nonexistent and policies.on_unknown_model == "error":
-            # The conversion lets them pass; the loader leaves them out and counts them.
-            policies = msgspec.structs.replace(policies, on_unknown_model="keep")
+        policies = _policies(policies or Policies(), ignore_nonexistent)
         self._policies = policies
         options = RestoreOptions(
             on_existing=on_existing,
@@ -262,6 +259,13 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
         own = no_method(model, keep_pk=False) if label in labels else model
         models[label] = msgspec.structs.replace(own, relations=relations)
     return msgspec.structs.replace(schema, models=models)
+
+
+def _policies(policies: Policies, ignore_nonexistent: bool) -> Policies:
+    """Those of the conversion: models that the loader leaves out, and counts, have to pass it."""
+    if ignore_nonexistent and policies.on_unknown_model == "error":
+        return msgspec.structs.replace(policies, on_unknown_model="keep")
+    return policies
 
 
 def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:

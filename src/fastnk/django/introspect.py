@@ -64,13 +64,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
     With `on_untraceable`, which is called for each, those models have no natural key instead.
     Raises `UsageError` where Django is not set up, and for an `at` that names no migration.
     """
-    _require_django()
-    from django.apps import apps
-
-    if not apps.models_ready:
-        raise UsageError(
-            "Django is not set up", remedy="call django.setup() before, or name the settings"
-        )
+    _require_models()
     if isinstance(at, str):
         raise UsageError(f'"{at}" is not a sequence of points', remedy=f'at=["{at}"]')
     from fastnk.django.describe import concrete_label, models_in_backups, relations_of, target_of
@@ -222,6 +216,16 @@ def _require_django() -> None:
         import django  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtraError("Django", "django", "a schema from a Django project") from None
+
+
+def _require_models() -> None:
+    _require_django()
+    from django.apps import apps
+
+    if not apps.models_ready:
+        raise UsageError(
+            "Django is not set up", remedy="call django.setup() before, or name the settings"
+        )
 
 
 def set_up(settings: str) -> None:
