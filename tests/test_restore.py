@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -27,8 +28,9 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 import fastnk
+from fastnk import lanes
 from fastnk.cli import main
-from fastnk.convert import Policies
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.django.engines import engine_of
 from fastnk.django.loader import Loader
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport
@@ -44,7 +46,6 @@ from fastnk.errors import (
 from fastnk.progress import Progress
 from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
-from fastnk.source import Source
 from tests import zoo as backups
 from tests.databases import at_once
 from tests.project.exact.models import (
@@ -1343,20 +1344,27 @@ def test_natural_backup_that_is_not_json_to_its_end(new: str, tail: bytes) -> No
     assert not rows(zoo.Keeper, new).exists()
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 1 << 18])
+@pytest.mark.parametrize("piece_size", [1, 100, 1 << 19])
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(
-    "text", ['[{"a": 1.5}, {"b": []}]', ' \n[ {"a":1.5},{"b":[]}]\n', '\n{"a": 1.5}\n{"b": []}\n']
+    ("before", "between", "behind"),
+    [("[", ",", "]"), (" \n[ ", "\n  ,\n  ", "]\n"), ("\n", "\n", "\n"), ("", "\n\n", "")],
 )
-def test_reading_of_records(text: str, block_size: int) -> None:
-    with Source(text.encode(), block_size) as source:
+def test_chunks_are_all_records(
+    before: str,
+    between: str,
+    behind: str,
+    jobs: int,
+    piece_size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "PIECE_SIZE", piece_size)
+    records = [keeper(f"],[ {number}") for number in range(20)]
+    text = before + between.join(map(json.dumps, records)) + behind
+    with LegacyBackupConverter(SCHEMA, jobs=jobs).converted(text.encode()) as conversion:
         for _ in range(2):
-            assert list(map(json.loads, read_chunks(source.blocks()))) == [[{"a": 1.5}, {"b": []}]]
-
-
-@pytest.mark.parametrize("text", ['[{"a": 1.5}, {"b"', '[{"a": 1.5}] {}', '{"a": 1}\n{'])
-def test_reading_of_what_is_not_json(text: str) -> None:
-    with Source(text.encode()) as source, pytest.raises(BackupSyntaxError):
-        list(read_chunks(source.blocks()))
+            chunks = map(json.loads, read_chunks(conversion.blocks("read")))
+            assert list(itertools.chain.from_iterable(chunks)) == records
 
 
 def test_restore_without_django() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -32,9 +33,9 @@ __all__ = [
 ]
 
 
-CHUNK_BYTES = 1 << 19
-"""Long enough that a chunk costs nothing, short enough that its rows take little memory."""
-
+SPACE = b" \t\r\n"
+AROUND = SPACE + b"[,]"
+"""What may stand around the records of an array."""
 
 SPILLING = 8
 """Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
@@ -220,15 +221,21 @@ def restore(
 
 
 def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """The records in the blocks of a backup, in JSON arrays of `CHUNK_BYTES` or little more.
+    """The records of a converted backup, in JSON arrays; no record reaches from one of the blocks
+    into the next.
 
     Raises `BackupSyntaxError`.
     """
+    texts = filter(None, (bytes(block).strip(SPACE) for block in blocks))
+    first = next(texts, b"")
+    if first.startswith(b"["):
+        inner = (text.strip(AROUND) for text in itertools.chain([first], texts))
+        yield from (b"[%b]" % records for records in inner if records)
+        return
     splitter = Splitter()
-    for block in blocks:
-        splitter.feed(block)
-        if splitter.waiting >= CHUNK_BYTES:
-            yield splitter.take_array()
+    for text in itertools.chain([first], texts):
+        splitter.feed(text)
+        yield splitter.take_array()
     splitter.finish()
     if splitter.waiting:
         yield splitter.take_array()

@@ -28,7 +28,7 @@ from fastnk.django.reading import Chunks, Reader, Shape, label_of, with_referenc
 from fastnk.django.renaming import Data
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import BackupRows, InBackup, Missing
-from fastnk.django.values import REFUSALS, comparable, converted
+from fastnk.django.values import REFUSALS, are_comparable, comparable, converted
 from fastnk.errors import SourceError
 
 
@@ -298,12 +298,13 @@ class Backup:
             uniques = self._lean_uniques(plan, run, shape) if shape else ()
             uniques = uniques or list(map(self._unique, records()))
         self._repeats.add((plan.label, True), keys)
-        pks: list[Any] = []
+        pks: Sequence[Any] = ()
         if rows.keeps_pks:
-            pks = [record.pk for record in run] if shape else []
-            if plan.pk_kind is not PkKind.AUTO or set(map(type, pks)) != {int}:
+            told = _lean_pks(run, shape, keys) if shape else None
+            if told is None:
                 pairs = zip(records(), keys, strict=True)
-                pks = [self._old_pk(record, key) for record, key in pairs]
+                told = [self._old_pk(record, key) for record, key in pairs]
+            pks = told
             self._repeats.add((plan.label, False), pks)
         return Lean(rows, first, keys, uniques, pks, run, shape)
 
@@ -316,7 +317,7 @@ class Backup:
             if None in spelled:
                 return None
             keys = list(plan.key.read_all(spelled))
-            return None if any(None in key for key in keys) else keys
+            return None if None in itertools.chain.from_iterable(keys) else keys
         except (*REFUSALS, KeyShapeError):
             return None  # one of them; which one will be found out
 
@@ -325,7 +326,11 @@ class Backup:
         values = shape.column(run, plan.unique or "")
         field = plan.columns[plan.unique or ""].field
         try:
-            return () if None in values else [comparable(converted(field, v)) for v in values]
+            if type(None) in map(type, values):
+                return ()
+            if are_comparable(field, values):
+                return values
+            return [comparable(converted(field, value)) for value in values]
         except REFUSALS:
             return ()
 
@@ -503,6 +508,22 @@ class Backup:
 
 def _changed() -> SourceError:
     return SourceError("the backup changed while it was read")
+
+
+def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[Any] | None:
+    """The comparable pks of structs, if all say theirs beside the fields, or in their keys."""
+    plan = shape.plan
+    told = [record.pk for record in run]
+    kinds = set(map(type, told))
+    if plan.pk_kind is PkKind.AUTO and kinds == {int}:
+        return told
+    if kinds == {type(None)} and plan.pk.name not in shape.names:
+        position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
+        return told if position is None else [key and key[position] for key in keys]
+    try:
+        return list(map(plan.pk_value, told)) if kinds <= {int, str} else None
+    except REFUSALS:
+        return None  # one of them; which one will be found out
 
 
 def _is_in_fastnk_style(record: Any) -> bool:

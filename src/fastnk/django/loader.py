@@ -352,7 +352,7 @@ class _Restore:
     def _reserve_pks(self, stream: Stream) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
-            new = sum(pk is Missing.PK for pk in rows.pks)
+            new = rows.pks.count(Missing.PK)
             if not new or rows.plan.pk_kind is not PkKind.AUTO:
                 continue
             told = (pk for pk in rows.pks if not isinstance(pk, Missing))

@@ -69,7 +69,7 @@ class Matcher:
             # Lean rows are decided by now but for the few whose keys had to wait.
             for number in rows.late_keys if rows.is_lean else range(len(rows)):
                 self._match_at_once(InBackup(rows, number))
-        if any(Missing.MATCH in rows.pks for rows in self._directory.in_backup):
+        if any(rows.pks.count(Missing.MATCH) for rows in self._directory.in_backup):
             waiting = list(self._all_waiting())
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)

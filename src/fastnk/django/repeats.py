@@ -23,7 +23,8 @@ class Repeats:
 
     def add(self, kind: Hashable, values: Iterable[Hashable]) -> None:
         """Take values in; `None` is none."""
-        hashes = array("q", (hash((value,)) for value in values if value is not None))
+        known = [value for value in values if value is not None]
+        hashes = array("q", map(hash, zip(known, strict=True)))
         prints = array("q", [ALL_BITS]) * (2 * len(hashes))
         prints[::2] = hashes
         self._audits[kind].add(prints.tobytes())

@@ -125,6 +125,16 @@ class FewPks:
     def __iter__(self) -> Iterator[Any]:
         return map(self.__getitem__, range(len(self)))
 
+    def count(self, why: Missing) -> int:
+        return self._why.count(self._WHY.index(why))
+
+    def of(self, numbers: Sequence[int]) -> list[Any]:
+        """Those of some rows."""
+        whys = list(map(self._why.__getitem__, numbers))
+        if self._KNOWN in whys:
+            return list(map(self.__getitem__, numbers))
+        return list(map(self._WHY.__getitem__, whys))
+
     def extend(self, why: Sequence[Missing]) -> None:
         self._why.extend(map(self._WHY.index, why))
 
@@ -224,9 +234,15 @@ class BackupRows:
         else:
             self.pks[first:] = [why] * (len(self.pks) - first)
 
+    def pks_of(self, numbers: Sequence[int]) -> list[Any]:
+        """The pks of some rows in the target, or what is missing of them."""
+        if isinstance(self.pks, FewPks):
+            return self.pks.of(numbers)
+        return list(map(self.pks.__getitem__, numbers))
+
     def are_decided(self, first: int) -> bool:
         """Whether it is known of the rows from this one on which they are."""
-        return all(self.pks[number] is not Missing.MATCH for number in range(first, len(self)))
+        return Missing.MATCH not in self.pks_of(range(first, len(self)))
 
     def exists(self, number: int) -> bool:
         """Whether a row is one that exists."""

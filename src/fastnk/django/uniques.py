@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from django.db.models import CharField, EmailField, Field, Q, SlugField, UniqueConstraint, UUIDField
+from django.db.models import Field, Q, UniqueConstraint
 
 from fastnk.django import findings as codes
 from fastnk.django.backend import Engine
@@ -18,7 +18,14 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import CalledKey, PkKind, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
-from fastnk.django.values import REFUSALS, TEXTS, as_restored, comparable, converted
+from fastnk.django.values import (
+    REFUSALS,
+    TEXTS,
+    are_comparable,
+    as_restored,
+    comparable,
+    converted,
+)
 from fastnk.django.writing import Change
 
 Merge = Callable[[Sequence[Any]], Sequence[Any]]
@@ -120,11 +127,10 @@ class UniqueColumns:
         """Of each row its values, equal where the database takes them for the same; `None` where
         they need not be unique, or are not known."""
         columns = [self._column(table, name) for name in unique.names]
-        ignored = {Missing.VALUE} if unique.with_nulls else {Missing.VALUE, None}
-        rows: list[Any] = [
-            None if any(value in ignored for value in row) else row
-            for row in zip(*columns, strict=True)
-        ]
+        rows: list[Any] = list(zip(*columns, strict=True))
+        if not {Missing, type(None)}.isdisjoint(map(type, itertools.chain.from_iterable(rows))):
+            ignored = {Missing.VALUE} if unique.with_nulls else {Missing.VALUE, None}
+            rows = [None if any(value in ignored for value in row) else row for row in rows]
         if unique.condition is None:
             return rows
         is_meant = partial(_is_meant, table, unique.condition)
@@ -209,14 +215,14 @@ def _column(table: Table, name: str) -> Sequence[Any]:
     """The comparable values of a column; rows that are new stand for their pks."""
     field = table.plan.columns[name].field
     values = _pks(table) if name == table.plan.pk.name else table.columns[name]
-    if set(map(type, values)) <= _COMPARABLE.get(type(field), set()):
+    if are_comparable(field, values):
         return values
     return [_comparable(field, value) for value in values]
 
 
 def _pks(table: Table) -> Sequence[Any]:
     """The pks that records bring along."""
-    pks = [table.rows.pks[number] for number in table.numbers]
+    pks = table.rows.pks_of(table.numbers)
     if Missing.OWN in pks:
         pairs = zip(pks, table.old_pks, strict=True)
         return [old if pk is Missing.OWN else pk for pk, old in pairs]
@@ -239,12 +245,3 @@ def _held(field: Field[Any, Any], values: Iterable[Any]) -> list[Any]:
 
 def _has_new(values: Sequence[Any]) -> bool:
     return any(isinstance(value, InBackup) for value in values)
-
-
-_COMPARABLE: dict[Any, set[type]] = {
-    CharField: {str, type(None)},
-    EmailField: {str, type(None)},
-    SlugField: {str, type(None)},
-    UUIDField: {UUID, type(None)},
-}
-"""The types of values that are comparable as they are."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
@@ -21,11 +21,14 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import (
     CharField,
     DecimalField,
+    EmailField,
     Field,
     FileField,
     IntegerField,
     JSONField,
+    SlugField,
     TextField,
+    UUIDField,
     Value,
 )
 from django.db.models.functions import Cast
@@ -38,6 +41,14 @@ REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeEr
 
 TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
 """The internal types of columns that hold text."""
+
+_COMPARABLE: dict[Any, set[type]] = {
+    CharField: {str, type(None)},
+    EmailField: {str, type(None)},
+    SlugField: {str, type(None)},
+    UUIDField: {UUID, type(None)},
+}
+"""The types of values that are comparable as they are."""
 
 
 def converted(field: Field[Any, Any], value: Any) -> Any:
@@ -118,6 +129,11 @@ def stored(field: Field[Any, Any], value: Any) -> Any:
         # JSON's null: a plain None would be SQL's, and so would a Value(None) inside a CASE.
         return Cast(Value("null", TextField()), field)
     return value
+
+
+def are_comparable(field: Field[Any, Any], values: Iterable[Any]) -> bool:
+    """Whether the values of a column are surely comparable as they are."""
+    return set(map(type, values)) <= _COMPARABLE.get(type(field), set())
 
 
 def comparable(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -42,7 +43,7 @@ def changes(directory: Directory, table: Table) -> list[Change]:
     plan = table.plan
     existing = directory.existing(plan)
     names = [name for name in table.columns if name in plan.columns and name != plan.pk.name]
-    pks = [table.rows.pks[number] for number in table.numbers]
+    pks = table.rows.pks_of(table.numbers)
     found: dict[int, Change] = {}
 
     def of(at: int) -> Change:
@@ -81,7 +82,9 @@ class Writer:
     def pks(self, table: Table) -> list[Any]:
         """The pks of new rows, those of lean ones drawn now."""
         rows = table.rows
-        pks = [rows.pks[number] for number in table.numbers]
+        pks = rows.pks_of(table.numbers)
+        if rows.is_lean and pks.count(Missing.PK) == len(pks):
+            return list(islice(rows.new_pks, len(pks)))
         if rows.is_lean:
             for at, pk in enumerate(pks):
                 if pk is Missing.PK:
