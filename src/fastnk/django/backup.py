@@ -12,18 +12,8 @@ import msgspec
 from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
 from fastnk.django.findings import Findings
-from fastnk.django.plan import (
-    CalledKey,
-    Key,
-    KeyForm,
-    KeyPart,
-    KeyShapeError,
-    Path,
-    PkKind,
-    Plan,
-    Reference,
-    UnknownModelError,
-)
+from fastnk.django.natural_keys import CalledKey, Key, KeyForm, KeyPart, KeyShapeError, Path
+from fastnk.django.plan import PkKind, Plan, Reference, UnknownModelError
 from fastnk.django.reading import Chunks, Reader, Shape, label_of, with_references
 from fastnk.django.renaming import Data
 from fastnk.django.repeats import Repeats

@@ -210,7 +210,7 @@ def _decimal(field: Any, connection: Any) -> PlainColumn:
 
 def _address(field: Any, connection: Any) -> PlainColumn:
     def checked(values: Values) -> Values:
-        if all(map(_IPV4.fullmatch, values)):
+        if all(map(_IPV4.fullmatch, set(values))):
             return values
         raise ValueError("perhaps an IPv6 address, which Django spells in its own way")
 

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from fastnk.django.backend import Engine
+from fastnk.django.natural_keys import KeyShapeError, Path
 from fastnk.django.plan import (
     ANY,
     Column,
-    KeyShapeError,
     ManyColumn,
-    Path,
     Plan,
     Plans,
     Reference,

@@ -33,7 +33,8 @@ from fastnk.django.early import EarlyCheck
 from fastnk.django.engines import engine_of
 from fastnk.django.findings import Findings
 from fastnk.django.matching import Matcher
-from fastnk.django.plan import CalledKey, PkKind, Plan, Plans
+from fastnk.django.natural_keys import CalledKey
+from fastnk.django.plan import PkKind, Plan, Plans
 from fastnk.django.reading import Chunks
 from fastnk.django.renaming import refuse_unfit
 from fastnk.django.report import RestoreOptions, RestoreReport, RestoreTarget

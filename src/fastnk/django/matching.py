@@ -16,7 +16,8 @@ from fastnk.django.backup import Backup, Hop, Lean, Record
 from fastnk.django.directory import DanglingError, Directory
 from fastnk.django.findings import Findings
 from fastnk.django.lookalikes import LookAlikes
-from fastnk.django.plan import Key, KeyPart, KeyShapeError, PkKind
+from fastnk.django.natural_keys import Key, KeyPart, KeyShapeError
+from fastnk.django.plan import PkKind
 from fastnk.django.rows import Fate, InBackup, Missing
 from fastnk.django.translation import PENDING, PkOf, Translator, settled
 from fastnk.django.values import REFUSALS, comparable, digest, in_column

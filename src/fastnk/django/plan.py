@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
-import msgspec
 from django.apps import apps
-from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import (
-    AutoField,
-    CharField,
-    DateTimeField,
-    Field,
-    Model,
-    TextField,
-    UUIDField,
-)
+from django.db.models import AutoField, Field, UUIDField
 
 from fastnk import schema as schemas
-from fastnk.django.calling import at_path
-from fastnk.django.renaming import Naming, named_models
-from fastnk.django.values import Inside, as_in_json, comparable, converted, in_milliseconds
+from fastnk.django.natural_keys import CalledKey, KeyForm, KeyPart, Path, concrete, misfit, walk
+from fastnk.django.renaming import Naming
+from fastnk.django.values import Inside, comparable, converted
 from fastnk.errors import SchemaError
 from fastnk.renames import Renames
-
-Path = tuple[str, ...]
-"""Names of relations and of the field at the end; no `pk`, no inherited names left out."""
-
-Key = tuple[Any, ...]
-"""The comparable values of a natural key's parts in order, nested lists flattened.
-
-Of a key that a method makes it is the JSON text alone."""
-
 
 RIGHTS = {"auth.group", "auth.permission"}
 """The models membership in which lets somebody do something."""
@@ -104,135 +81,6 @@ class ManyColumn(NamedTuple):
     @property
     def target_name(self) -> str:
         return str(self.through._meta.get_field(self.ends[1]).attname)
-
-
-class KeyShapeError(Exception):
-    """A natural key that does not have the form the schema says."""
-
-
-class KeyPart:
-    """One path of a natural key and the field whose values it gives."""
-
-    def __init__(self, path: Path, field: Any, transform: str | None, is_foreign_pk: bool) -> None:
-        self.path = path
-        self.lookup = "__".join(path)
-        self.field = field
-        self.is_own_pk = isinstance(field, AutoField) and len(path) == 1
-        self.is_foreign_pk = is_foreign_pk
-        """Whether it is a pk of another row, which may be another one in the target."""
-        self._is_text = isinstance(field, CharField | TextField)
-        self.is_plain_text = type(field) in (CharField, TextField)
-        self._transform = transform
-
-    def comparable(self, value: Any) -> Any:
-        """The part's value in a backup, whatever its transform made of it, as the field's.
-
-        Raises one of `values.REFUSALS`.
-        """
-        if value is None or (self.is_plain_text and type(value) is str):
-            return value
-        if self._transform == "str" and value == "None" and not self._is_text:
-            return None
-        return comparable(converted(self.field, value))
-
-    def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
-        """What `comparable` gives for each of the values."""
-        if set(map(type, values)) == {str}:
-            if self.is_plain_text:
-                return values
-            if type(self.field) is UUIDField:
-                return msgspec.convert(values, list[UUID])
-            if type(self.field) is DateTimeField and settings.USE_TZ:
-                moments = list(map(datetime.fromisoformat, values))
-                if set(map(attrgetter("tzinfo"), moments)) == {UTC}:
-                    return list(map(in_milliseconds, moments))
-        return list(map(self.comparable, values))
-
-
-class KeyForm:
-    """What a model's natural key is made of."""
-
-    def __init__(
-        self, shape: list[Any], parts: list[KeyPart], naming: Naming | None = None
-    ) -> None:
-        """`naming` says what the models are called today that keys in the backup name."""
-        self.parts = parts
-        self.positions = {part.path: number for number, part in enumerate(parts)}
-        self._naming = naming
-        self._named = (
-            named_models(self.positions, [part.field for part in parts])
-            if naming and naming.renames.changes_models
-            else []
-        )
-        self.has_foreign_pk = any(part.is_foreign_pk for part in parts)
-        self._shape = shape
-        self._is_flat = all(inner is None for inner in shape)
-        self._plain_types = (
-            [str] * len(parts) if all(part.is_plain_text for part in parts) else None
-        )
-
-    def read(self, value: list[Any]) -> Key:
-        """The key that a list in a backup spells. Raises `KeyShapeError` or a refusal."""
-        if self._is_flat and type(value) is list and list(map(type, value)) == self._plain_types:
-            return self._renamed(tuple(value))
-        key = tuple(
-            part.comparable(item)
-            for part, item in zip(self.parts, _flat(value, self._shape), strict=True)
-        )
-        return self._renamed(key)
-
-    def read_all(self, values: list[Any]) -> Iterable[Key]:
-        """What `read` gives for each of the lists. Raises if any of them has to be refused."""
-        is_flat = self._is_flat and not self._named and set(map(type, values)) == {list}
-        if not is_flat or set(map(len, values)) != {len(self.parts)}:
-            return [self.read(value) for value in values]
-        columns = zip(*values, strict=True)
-        made = [
-            part.all_comparable(column) for part, column in zip(self.parts, columns, strict=True)
-        ]
-        return zip(*made, strict=True)
-
-    def spell(self, key: Key) -> list[Any]:
-        """The list that `read` takes apart."""
-        return _nested(iter(key), self._shape)
-
-    def _renamed(self, key: Key) -> Key:
-        """The key with the names that models have today."""
-        if self._naming is None or not self._named:
-            return key
-        items = list(key)
-        for named in self._named:
-            self._naming.rename(items, named)
-        return tuple(items)
-
-
-class CalledKey(KeyForm):
-    """A natural key that a method of the project makes."""
-
-    def __init__(self, method: str, model: Any) -> None:
-        """`method` is its dotted path, `model` the one of the rows. Raises `SchemaError`."""
-        super().__init__([], [])
-        self.method = method
-        owner, self._call = _found(method, model)
-        is_of_rows = issubclass(owner, Model) and concrete(owner) is model
-        self.model: Any = owner if is_of_rows else model
-        """The model whose instances the method is called on: that of the rows, or a proxy of it."""
-
-    def read(self, value: Any) -> Key:
-        if not isinstance(value, list):
-            raise KeyShapeError("a list was expected")
-        return (json.dumps(value, ensure_ascii=False, sort_keys=True),)
-
-    def spell(self, key: Key) -> list[Any]:
-        spelled: list[Any] = json.loads(key[0])
-        return spelled
-
-    def made_for(self, row: Any) -> Key:
-        """The key of an instance of `model`. Raises what the method raises, and `KeyShapeError`."""
-        key = self._call(row)
-        if not isinstance(key, list | tuple):
-            raise KeyShapeError(f"a list or a tuple was expected, not {type(key).__name__}")
-        return self.read(as_in_json(key))
 
 
 class Plan:
@@ -306,11 +154,11 @@ class Plan:
     @property
     def pk_path(self) -> Path:
         """The path to the plain field whose value the pk is."""
-        return _walk(self.model, ("pk",))[0]
+        return walk(self.model, ("pk",))[0]
 
     def end_of(self, path: Path) -> Any:
         """The plain field at the end of a path."""
-        return _walk(self.model, path)[1]
+        return walk(self.model, path)[1]
 
     def pk_value(self, value: Any) -> Any:
         """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
@@ -427,11 +275,6 @@ def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
         yield constraint.fields
 
 
-def concrete(model: Any) -> Any:
-    """The model whose table a model uses: itself, or what it is a proxy of."""
-    return model._meta.concrete_model
-
-
 ANY = "*"
 """Stands for every label."""
 
@@ -514,7 +357,7 @@ def _inside(model: Any, spec: schemas.Model, plans: Plans) -> dict[str, Inside]:
             end = _own_end(embedded, plans)
         except FieldDoesNotExist as error:
             place = f"models.{model._meta.label_lower}.embedded.{path}.to_field"
-            raise _misfit(str(error), place) from None
+            raise misfit(str(error), place) from None
         inside.setdefault(schemas.embedded_steps(path)[0], Inside()).add(path, end)
     return inside
 
@@ -530,21 +373,6 @@ def _own_end(end: schemas.Embedded, plans: Plans) -> schemas.Embedded:
     field = apps.get_model(label)._meta.get_field(end.to_field)
     owner = concrete(field.model)._meta.label_lower
     return schemas.Embedded(owner, None if field.primary_key else field.name)
-
-
-def _misfit(what: str, place: str) -> SchemaError:
-    return SchemaError(what, place=place, remedy="make the schema anew from the project")
-
-
-def _found(method: str, model: Any) -> tuple[type, Callable[[Any], Any]]:
-    """The class of a method by its dotted path, and the method. Raises `SchemaError`."""
-    path, _, name = method.rpartition(".")
-    owner = at_path(path)
-    call = getattr(owner, name, None)
-    if call is None:
-        place = f"models.{model._meta.label_lower}.natural_key_method"
-        raise _misfit(f'no method "{method}" in this project', place)
-    return owner, call
 
 
 def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
@@ -593,51 +421,11 @@ def _key_of_links(model: Any) -> list[schemas.KeyPart] | None:
 def _key_part(model: Any, part: str, spec: schemas.Model, plans: Plans) -> KeyPart:
     hops, field, transform = schemas.parse_path(part)
     try:
-        path, end = _walk(model, (*hops, field))
+        path, end = walk(model, (*hops, field))
     except FieldDoesNotExist as error:
         what = f'"{part}" does not lead to a field of this project: {error}'
-        raise _misfit(what, f"models.{model._meta.label_lower}.natural_key") from None
+        raise misfit(what, f"models.{model._meta.label_lower}.natural_key") from None
     holders = {generic.object_id for generic in spec.generic_relations.values()}
     holders |= {schemas.embedded_steps(path)[0] for path in spec.embedded}
     is_foreign_pk = path[0] in holders if len(path) == 1 else plans.may_change(end)
     return KeyPart(path, end, transform, is_foreign_pk)
-
-
-def _walk(model: Any, names: tuple[str, ...]) -> tuple[Path, Any]:
-    """The path with `pk` and inherited names spelled out, down to a plain field."""
-    path: list[str] = []
-    remaining = list(names)
-    while remaining:
-        name = remaining.pop(0)
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
-        owner = concrete(field.model)
-        if owner is not concrete(model):
-            link = model._meta.get_ancestor_link(owner)
-            path.append(link.name)
-            model = concrete(link.remote_field.model)
-            remaining.insert(0, name)
-            continue
-        path.append(field.name)
-        if not remaining and field.remote_field:
-            remaining.append(field.target_field.name)
-        if remaining:
-            if not field.remote_field:
-                raise FieldDoesNotExist(f'"{field.name}" is not a relation')
-            model = concrete(field.remote_field.model)
-    return tuple(path), field
-
-
-def _nested(items: Iterator[Any], shape: list[Any]) -> list[Any]:
-    return [next(items) if inner is None else _nested(items, inner) for inner in shape]
-
-
-def _flat(value: Any, shape: list[Any]) -> list[Any]:
-    if not isinstance(value, list) or len(value) != len(shape):
-        raise KeyShapeError(f"a list of {len(shape)} was expected")
-    items: list[Any] = []
-    for item, inner in zip(value, shape, strict=True):
-        if inner is None:
-            items.append(item)
-        else:
-            items += _flat(item, inner)
-    return items

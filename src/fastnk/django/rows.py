@@ -16,7 +16,8 @@ from django.db import connections, models
 from django.db.models import QuerySet
 
 from fastnk.django.backend import Engine
-from fastnk.django.plan import CalledKey, Key, ManyColumn, PkKind, Plan
+from fastnk.django.natural_keys import CalledKey, Key
+from fastnk.django.plan import ManyColumn, PkKind, Plan
 from fastnk.django.values import REFUSALS, as_restored, comparable, converted, refuse_unfit
 from fastnk.errors import RestoreError, shorten
 

@@ -15,7 +15,8 @@ from fastnk.django.batches import Table
 from fastnk.django.conditions import UnsupportedError, holds, names_in
 from fastnk.django.directory import Directory
 from fastnk.django.findings import Findings
-from fastnk.django.plan import CalledKey, PkKind, Plan
+from fastnk.django.natural_keys import CalledKey
+from fastnk.django.plan import PkKind, Plan
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import InBackup, Missing, chunks, rows_per_statement
 from fastnk.django.values import (

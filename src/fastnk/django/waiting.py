@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from fastnk.django.plan import Key
+from fastnk.django.natural_keys import Key
 from fastnk.django.rows import InBackup, Missing
 from fastnk.django.translation import PENDING, Pending, PkOf
 from fastnk.django.values import comparable
