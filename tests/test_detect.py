@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fastnk.detect import CHUNK_BYTES, HEAD_BYTES, BackupFormatDetector, DetectionReport, detect
 from fastnk.errors import BackupSyntaxError, SourceError, UsageError
-from fastnk.profile import InferredProfile, SchemaProfile
+from fastnk.inferred import InferredProfile
+from fastnk.profile import SchemaProfile
 from fastnk.records import Record, RecordReader
 from fastnk.schema import Model, Relation, Schema
 

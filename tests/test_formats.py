@@ -753,16 +753,16 @@ def test_output_is_compressed_as_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_isal", [False, True])
 def test_large_gzip_output(has_isal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnk import compression
+    from fastnk import compressor
 
     if not has_isal:
-        monkeypatch.setattr(compression, "fast_zlib", lambda: None)
+        monkeypatch.setattr(compressor, "fast_zlib", lambda: None)
     data = b"".join(b"%d %s\n" % (n, os.urandom(3).hex().encode()) for n in range(400_000))
     out = bytearray()
-    compressor = compression.Compressor("gzip", out.extend)
+    gzipped = compressor.Compressor("gzip", out.extend)
     for start in range(0, len(data), 300_001):
-        compressor.write(data[start : start + 300_001])
-    compressor.finish()
+        gzipped.write(data[start : start + 300_001])
+    gzipped.finish()
     assert gzip.decompress(out) == data
     assert len(out) < 1.1 * len(gzip.compress(data, 1))
 

@@ -23,7 +23,8 @@ from fastnk.errors import (
     too_many_fields,
     too_many_models,
 )
-from fastnk.profile import Format, InferredProfile, ModelReport, SchemaProfile, number_of
+from fastnk.inferred import InferredProfile
+from fastnk.profile import Format, ModelReport, SchemaProfile, number_of
 from fastnk.records import RecordReader, Shape
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, Source, name_of

@@ -17,7 +17,7 @@ from fastnk._core import start_writeback
 from fastnk.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from fastnk.compression import Compressor
+    from fastnk.compressor import Compressor
 
 WRITEBACK_BYTES = 8 << 20
 """Bytes after which the disk begins to write, while the next ones are made."""
@@ -53,7 +53,7 @@ def open_sink(
     name = output_name(output)
     if compress is None and "." not in (name or ""):
         return sink
-    from fastnk.compression import compression_for
+    from fastnk.compressor import compression_for
 
     kind = compression_for(name, compress)
     return sink if kind is None else CompressedSink(sink, kind)
@@ -296,7 +296,7 @@ class CompressedSink:
         self._compressor = self._new()
 
     def _new(self) -> Compressor:
-        from fastnk.compression import Compressor
+        from fastnk.compressor import Compressor
 
         return Compressor(self._kind, self._sink.write)
 
