@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import fastnk
 from fastnk import _core, lanes
+from fastnk import output as output_module
 from fastnk.convert import LegacyBackupConverter, Policies, convert
 from fastnk.errors import (
     BackupSyntaxError,
@@ -841,6 +842,24 @@ def test_keys_supply_rows_from_paths_and_bytes(tmp_path: Path) -> None:
     for form in (keys, str(keys), USERS, io.BytesIO(USERS)):
         converted = LegacyBackupConverter(SCHEMA, keys=[form]).convert_bytes(DOCUMENTS)
         assert converted == b"[" + CONVERTED[CONVERTED.index(b"\n") + 1 :]
+
+
+def test_systems_without_the_calls_of_linux(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sched_getaffinity", "O_TMPFILE"):
+        monkeypatch.delattr(os, name)
+    convert(backup, tmp_path / "out.json", SCHEMA)
+    assert (tmp_path / "out.json").read_bytes() == CONVERTED
+    assert listing(tmp_path) == ["backup.json", "out.json"]
+
+
+def test_unnamed_files_cannot_be_named_without_proc(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_module, "DESCRIPTORS", str(tmp_path / "absent"))
+    convert(backup, tmp_path / "out.json", SCHEMA)
+    assert (tmp_path / "out.json").read_bytes() == CONVERTED
 
 
 def test_does_not_overwrite_without_force(backup: Path, tmp_path: Path) -> None:

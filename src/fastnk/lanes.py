@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 from array import array
 from collections import deque
@@ -119,6 +120,13 @@ def _threads(count: int) -> Iterator[SimpleQueue[_Order[Any, Any] | None]]:
             orders.put(None)
         for thread in threads:
             thread.join()
+
+
+def processors() -> int:
+    """How many of them this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def lanes_for(jobs: int) -> range:

@@ -16,7 +16,7 @@ from fastnk.convert.policies import DANGLING, Policies, lenient, strict
 from fastnk.convert.report import ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
-from fastnk.lanes import PIECE_SIZE
+from fastnk.lanes import PIECE_SIZE, processors
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Planner, Style
 from fastnk.schema import Schema
@@ -73,7 +73,7 @@ class LegacyBackupConverter:
             keys=tuple(keys),
             salvage=salvage,
             encoding=encoding,
-            jobs=len(os.sched_getaffinity(0)) if jobs is None else jobs,
+            jobs=processors() if jobs is None else jobs,
             memory_limit=memory_limit or 0,
             spill_folder=_temporary_folder() if memory_limit else b".",
             block_size=block_size,
