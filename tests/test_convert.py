@@ -857,7 +857,7 @@ def test_systems_without_the_calls_of_linux(
 def test_unnamed_files_cannot_be_named_without_proc(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_module, "DESCRIPTORS", str(tmp_path / "absent"))
+    monkeypatch.setattr(output_module, "DESCRIPTORS", tmp_path / "absent")
     convert(backup, tmp_path / "out.json", SCHEMA)
     assert (tmp_path / "out.json").read_bytes() == CONVERTED
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WRITEBACK_BYTES = 8 << 20
 """Bytes after which the disk begins to write, while the next ones are made."""
 
-DESCRIPTORS = "/proc/self/fd"
+DESCRIPTORS = Path("/proc/self/fd")
 """Where Linux gives a file without a name one."""
 
 Output = str | os.PathLike[str] | BinaryIO
@@ -119,7 +119,7 @@ class PathSink:
 
     def _create(self) -> int:
         folder = self._path.parent
-        if hasattr(os, "O_TMPFILE") and os.path.isdir(DESCRIPTORS):
+        if hasattr(os, "O_TMPFILE") and DESCRIPTORS.is_dir():
             try:
                 return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
             except (IsADirectoryError, NotImplementedError):
@@ -184,7 +184,7 @@ class PathSink:
             name = self._path.with_name(f".{self._path.name}.{os.getpid()}-{number}.part")
             with _folder(self._path) as folder, contextlib.suppress(FileExistsError):
                 # With a folder given, Python uses the call that follows the link in /proc.
-                os.link(f"{DESCRIPTORS}/{self._fd}", name.name, dst_dir_fd=folder)
+                os.link(DESCRIPTORS / str(self._fd), name.name, dst_dir_fd=folder)
                 return name
         raise AssertionError("itertools.count() does not end")
 
