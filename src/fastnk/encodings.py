@@ -166,16 +166,18 @@ def legacy_encoding(chunks: Chunks) -> str | None:
     A text with one character that is UTF-8 is damaged UTF-8, and so is one with bytes that no
     text has.
     """
+    is_ascii = True
     rest = b""
     for chunk in chunks:
         if chunk.isascii():
             rest = b""
             continue
+        is_ascii = False
         for run in _HIGH.findall(rest + chunk):
             if run.translate(None, _LEGACY) or _is_utf8(run):
                 return None
         rest = chunk[-4:] if chunk[-1] >= 0x80 else b""
-    return "cp1252"
+    return None if is_ascii else "cp1252"
 
 
 _HIGH = re.compile(rb"[\x80-\xff]+")

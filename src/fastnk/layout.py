@@ -17,6 +17,7 @@ import msgspec
 from fastnk._core import Splitter
 from fastnk.compression import Chunks, peek, stream_of
 from fastnk.encodings import (
+    RECORD_START,
     Encoding,
     encoding_of,
     fixture_kind,
@@ -156,10 +157,10 @@ class Layout:
         return part._replace(scan=scan(self._text(part))) if self._scanned else part
 
     def _in_legacy_encoding(self, part: _Part) -> _Part | None:
-        """The part in the encoding that all of it fits, where it is no UTF-8 after all."""
-        losses = part.scan.losses if part.scan else []
-        is_utf8 = all(loss.what != "not UTF-8" for loss in losses)
-        if is_utf8 or not part.encoding.is_plain or self._reading.encoding is not None:
+        """The part in the encoding that all of it fits, where something is lost of it because it
+        is no UTF-8 after all."""
+        is_whole = part.scan is None or part.scan.is_clean
+        if is_whole or not part.encoding.is_plain or self._reading.encoding is not None:
             return None
         legacy = legacy_encoding(self._raw(part.number))
         if legacy is None:
@@ -193,13 +194,13 @@ class Layout:
 
     def _salvaged_from_envelope(self, part: _Part, start: int) -> _Part | None:
         """The part with the whole records of a damaged envelope, which is lost; `None` where its
-        list of records may be one inside a broken record."""
+        list of records may be one inside a broken record, or not the first."""
         prologue, _ = peek(self._text(part), start)
-        if is_in_list(prologue[object_start(prologue, True) :]):
+        if is_in_list(prologue[object_start(prologue, True) :]) or RECORD_START.search(prologue):
             return None
         found = scan(_from(self._text(part), start), is_in_object=True)
         found.lose_before(start, prologue.decode(errors="replace"))
-        return part._replace(start=start, scan=found) if found.records else None
+        return part._replace(start=start, scan=found)
 
     # -- the text --
 

@@ -41,13 +41,22 @@ _MARK = codecs.BOM_UTF8
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
 _FIRST_BRACE = re.compile(rb"\s*\[\s*?(?:\n(?P<indent>[ \t]*))?\{|" + RECORD_START.pattern)
+_FIRST_RECORD = re.compile(rb"[\[\s]*" + RECORD_START.pattern)
+_NOTHING_OPENED = re.compile(rb'[^"{:]{,256}')
 _NO_STRING = re.compile(rb'[ \t\r\n]*[^ \t\r\n,:}\]"]')
 _OPENED_BY = {ord("]"): ord("["), ord("}"): ord("{")}
 _ENDS_OF_SCALARS = [bytes([byte]) for byte in b'"0123456789el']
 _IS_INSIDE = re.compile(
-    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|,\s*(?P<record>\{)|(?P<list>\]\s*[,}\]]))'
+    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|,\s*[-\[\dtfn]'
+    rb"|,\s*(?P<record>\{)|(?P<list>\]\s*[,}\]]))"
 )
-"""What stands behind an object that is no record of its own but inside another one."""
+"""What stands behind an object that is no record of its own but inside another one, or may be."""
+_MEMBER = re.compile(rb'"(?:model|pk|fields|natural_key)"\s*:')
+_IS_LAST = re.compile(rb"\s*\]\s*\Z|[ \t\r]*\n\s*(?:\{|\Z)")
+"""What stands behind a record that is the last one of all, or of its line."""
+_CLOSE = re.compile(rb"\s*\]")
+_LIST_MEMBER = re.compile(rb'\n([ \t]*)"[^"\n]*":\s*\[\s*\Z')
+_END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -151,11 +160,20 @@ class _Scanner:
         """Whether the records stand in an envelope, as far as its beginning shows."""
         self._is_sure = True
         """Whether the run at hand is known not to be inside a record."""
+        self._is_torn_off = False
+        """Whether the backup begins in the middle of something, and no record was seen yet."""
+        self._may_be_line = False
+        """Whether it may be but the end of one line of JSON Lines."""
+        self._is_around = False
+        """Whether the brackets that are counted are those of an envelope, behind a list."""
+        self._is_astray = False
+        """Whether they may be, but where that list ended was not seen."""
         self._opened: bytes | None = None
         """The brackets known to be open where the search for the next record begins."""
         self._tracked = 0
 
     def scan(self) -> Scan:
+        self._look_at_start()
         found = self._found
         start: int | None = 0
         while start is not None:
@@ -177,6 +195,7 @@ class _Scanner:
     def _run(self, start: int) -> int:
         """Walk over the records from `start` on; where to look for the next ones."""
         lead = self._lead(start)
+        self._find_first()
         # What begins a backup is trusted more than what seems to begin a record in the middle.
         limit = MAX_RECORD if start else DEFAULT_MAX_RECORD
         indexer = Indexer(_NO_PLAN, policies=_KEEP, max_record=limit)
@@ -212,18 +231,19 @@ class _Scanner:
         self._remember_indent()
         found = self._found
         end = origin + indexer.records_end
-        if not self._is_sure and self._is_inside(end, indexer.records):
-            self._opened = None
+        is_torn_list = start == 0 and self._is_torn_list(end, indexer.is_array)
+        if self._is_refuted(start, end, indexer.records):
+            self._opened = self._indent = None
             self._gap.starts -= 1
             return end
         self._opened = b"" if self._is_sure or indexer.records >= MANY_RECORDS else None
-        self._note_close(indexer, origin)
         found.records += indexer.records
-        if not found.runs and not indexer.is_array:
+        if not (found.runs or indexer.is_array or is_torn_list):
             found.shape = "jsonl"
             if self._read_on(end + 1) and self._window[end - self._base] in b"\r\n":
                 self._indent = b""
         self._close_gap(self._first)
+        self._note_close(end)
         found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
         if self._space[0] == end:
@@ -233,7 +253,7 @@ class _Scanner:
     def _end_without_records(self, start: int) -> int:
         """Where to look on when what seemed to be a record is none."""
         first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
-        if first is not None:
+        if first is not None and not self._is_torn_off:
             self._indent = first["indent"]
             self._opened = b"{"
             self._gap.fault = self._fault
@@ -242,17 +262,35 @@ class _Scanner:
         self._opened = b"{" if self._is_sure and start else None
         return start + 1
 
-    def _note_close(self, indexer: Indexer, origin: int) -> None:
+    def _is_torn_list(self, end: int, is_array: bool) -> bool:
+        """Whether records with which the backup begins are those of an envelope that has lost its
+        head. Where they have no bracket in front, they may be inside one, and are not sure."""
+        self._read_on(end + _MARGIN)
+        found = _IS_INSIDE.match(self._window, end - self._base)
+        if self._is_in_object or found is None or (is_array and not found["list"]):
+            return False
+        self._is_in_object = True
+        is_list = found["record"] or found["list"]
+        is_inside = self._is_list_inside(end) if is_list else True
+        self._is_in_object = is_inside is False or (is_inside is True and not is_array)
+        self._is_sure = is_array or is_inside is None
+        return is_inside is not None
+
+    def _note_close(self, end: int) -> None:
         """Where the array ended that was all there should be, if it did."""
-        if self._closes and not self._found.runs and self._fault == _MORE_BEHIND:
-            end = origin + indexer.records_end - self._base
-            self._found.closed = self._base + self._window.index(b"]", end) + 1
+        found = self._found
+        if self._closes and found.is_clean and not found.runs and self._fault == _MORE_BEHIND:
+            found.closed = self._base + self._window.index(b"]", end - self._base) + 1
 
     def _find_first(self) -> None:
         if self._first == 0 and not self._base:
             self._first = max(0, self._window.find(b"{"))
-            start = bytes(self._window[:_MARGIN]).lstrip()
-            self._is_in_object |= start.startswith(b"{") and not RECORD_START.match(start)
+
+    def _look_at_start(self) -> None:
+        self._read_on(_MARGIN)
+        start = bytes(self._window[:_MARGIN]).lstrip()
+        self._is_in_object |= start.startswith(b"{") and not RECORD_START.match(start)
+        self._is_torn_off = not (self._is_in_object or _FIRST_RECORD.match(start))
 
     def _lead(self, start: int) -> bytes:
         """What makes the core expect a record as it stands there: in an array or in lines."""
@@ -262,8 +300,22 @@ class _Scanner:
         if self._found.runs:
             return b"[" if self._found.shape == "array" else b""
         at = start - self._base
-        before = bytes(self._window[max(0, at - _MARGIN) : at]).rstrip(b" \t\r\n\0")
+        before = self._before(at).rstrip(b" \t\r\n\0")
+        if self._is_torn_off:
+            self._look_around(before)
         return b"[" if before[-1:] in (b"[", b",") else b""
+
+    def _look_around(self, before: bytes) -> None:
+        """What a backup that begins in the middle of something may be, by what stands before its
+        first record."""
+        around = before.rstrip(b"[ \t\r\n")[-1:]
+        self._is_in_object = around in (b":", b",")
+        self._may_be_line = around == b":" and b"}" not in before
+        self._is_torn_off = False
+
+    def _before(self, place: int) -> bytes:
+        """What stands in front of a place in the window."""
+        return bytes(self._window[max(0, place - _MARGIN) : place])
 
     def _trim(self, indexer: Indexer, origin: int) -> None:
         """Forget what is whole."""
@@ -285,18 +337,20 @@ class _Scanner:
         self._space = end, marks + text.translate(None, b" \t\r\n")
 
     def _remember_indent(self) -> None:
-        if self._indent is not None or self._found.runs or self._first < self._base:
-            return
-        line = bytes(self._window[: self._first - self._base]).rpartition(b"\n")
-        if line[1] and not line[2].strip(b" \t"):
-            self._indent = line[2]
+        if self._indent is None and not self._found.runs and self._first >= self._base:
+            self._indent = self._indent_of(self._first - self._base)
+
+    def _indent_of(self, place: int) -> bytes | None:
+        """What stands on its line before a record, if that is white space."""
+        line = bytes(self._window[:place]).rpartition(b"\n")
+        return line[2] if line[1] and not line[2].strip(b" \t") else None
 
     # -- between runs --
 
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
         tracked = None
-        if self._indent is None and self._opened is not None:
+        if self._opened is not None and (self._indent is None or self._is_list_closed(at)):
             tracked = self._track(at)
         self._is_sure = self._indent is not None or tracked is not None
         at = at if tracked is None else tracked
@@ -330,32 +384,63 @@ class _Scanner:
         return True
 
     def _may_start(self, place: int) -> bool:
-        before = bytes(self._window[max(0, place - _MARGIN) : place])
-        if self._indent is not None:
+        before = self._before(place)
+        if self._indent is not None and not self._is_next(place):
             line = before.removesuffix(_MARK).rpartition(b"\n")
             if line[2] == self._indent:
                 return bool(line[1]) or self._base + place == len(before)
             if not line[2].strip(b" \t") and line[1] and len(line[2]) < len(self._indent):
                 self._indent = line[2]  # what was taken for the first record was inside one
                 return True
+            if self._is_list_around(before):
+                self._indent = line[2]
+                return True
             if line[2].strip(b" \t],") != b"[":
                 return False
             self._indent = None  # another array, perhaps laid out in another way
-        if not self._found.runs or self._is_sure:
+        if self._is_sure:
             return True
         # What is the value of a member, or the element of a list that is one, is inside a record;
         # and so is, in all likelihood, what follows a text or a number.
+        has_runs = bool(self._found.runs)
         before = before.rstrip()
         if before.endswith(b","):
-            return before[:-1].rstrip()[-1:] not in _ENDS_OF_SCALARS
-        return not before.rstrip(b"[ \t\r\n").endswith(b":")
+            return not (has_runs and before[:-1].rstrip()[-1:] in _ENDS_OF_SCALARS)
+        if before.endswith((b"[", b":")) and (self._is_in_object or self._is_torn_off):
+            return True  # or in an envelope, as what is behind it tells
+        return not before.rstrip(b"[ \t\r\n").endswith(b":" if has_runs else b'":')
+
+    def _is_next(self, place: int) -> bool:
+        """Whether a record follows the last one, but for what opens nothing."""
+        end = self._gap.start - self._base
+        if self._opened != b"" or end < 0:
+            return False
+        return _NOTHING_OPENED.fullmatch(self._window, end, place) is not None
+
+    def _is_list_closed(self, at: int) -> bool:
+        """Whether the list of records in an envelope ends here."""
+        self._read_on(at + _MARGIN)
+        return self._is_in_object and _CLOSE.match(self._window, at - self._base) is not None
+
+    def _is_list_around(self, before: bytes) -> bool:
+        """Whether the list that begins here, as a member of something laid out in lines, stands in
+        an envelope: the members of a record stand deeper than the record."""
+        member = _LIST_MEMBER.search(before)
+        if member is None or self._indent is None or not self._is_in_object:
+            return False
+        return len(member[1]) <= len(self._indent)
+
+    def _free(self, start: int) -> int:
+        """In how many bytes from `start` on brackets may be counted."""
+        return min(MAX_TRACKED, FREE_TRACKED + start - self._tracked)
 
     def _track(self, start: int) -> int | None:
-        """Where the next record seems to begin, outside of all brackets from `start` on; the end
-        where there is none. `None` where they do not add up: nothing is known then of what is
-        inside what."""
-        limit = start + min(MAX_TRACKED, FREE_TRACKED + start - self._tracked)
+        """Where the next record seems to begin, outside of all brackets from `start` on, or in the
+        next list of an envelope; the end where there is none. `None` where they do not add up:
+        nothing is known then of what is inside what."""
+        limit = start + self._free(start)
         opened = bytearray(self._opened or b"")
+        self._is_around = self._is_astray = False
         place = start
         try:
             while place < limit:
@@ -367,24 +452,47 @@ class _Scanner:
                     elif end >= limit:
                         return None
                     if not self._read_on(end + 1):
-                        return None if opened or token else end
+                        return end if self._is_in_object or not (opened or token) else None
                     continue
                 place = self._base + token.end()
-                mark = token[0][0]
-                if mark == ord('"') and _NO_STRING.match(self._window, token.end()):
-                    return None  # it was opened by what closes another one
-                if mark in _OPENED_BY:
-                    if opened and opened.pop() != _OPENED_BY[mark]:
-                        return None
-                elif mark in b"[{" and (opened or self._is_value(token.start())):
-                    opened.append(mark)
-                elif mark == ord("{"):
-                    if RECORD_START.match(self._window, token.start()):
-                        return place - 1
-                    opened.append(mark)
+                self._read_on(place + _MARGIN)
+                if self._begins_record(token, opened):
+                    return self._base + token.start()
+                if not self._turn(token, opened):
+                    return None
             return None
         finally:
             self._tracked += place - start
+
+    def _begins_record(self, token: re.Match[bytes], opened: bytearray) -> bool:
+        """Whether a record begins with this bracket that is not inside another one."""
+        start = token.start()
+        if token[0] != b"{" or not RECORD_START.match(self._window, start):
+            return False
+        if not opened:
+            return not self._is_value(start)
+        is_first = self._is_around and opened[-1:] == b"[" and opened.count(b"[") == 1
+        if is_first:
+            self._indent = self._indent_of(start)
+        return is_first
+
+    def _turn(self, token: re.Match[bytes], opened: bytearray) -> bool:
+        """Open or close a bracket; whether they still add up."""
+        mark = token[0][0]
+        if mark == ord('"') and _NO_STRING.match(self._window, token.end()):
+            return False  # it was opened by what closes another one
+        if mark == ord('"') and self._is_around and b"[" not in opened:
+            return not _MEMBER.match(self._window, token.start())
+        if mark == ord("{") or (mark == ord("[") and (opened or self._is_value(token.start()))):
+            if self._is_in_object and not (opened or self._is_around):
+                self._is_astray |= self._is_value(token.start())
+            opened.append(mark)
+            return not (self._is_astray and RECORD_START.match(self._window, token.start()))
+        if mark in _OPENED_BY and opened:
+            return opened.pop() == _OPENED_BY[mark]
+        if mark == ord("]") and self._is_in_object:
+            self._is_around |= self._before(token.start()).rstrip(b", \t\r\n").endswith(b"}")
+        return True
 
     def _is_torn(self, token: re.Match[bytes]) -> bool:
         """Whether a quote may be closed by what is not in the window yet. No text holds a raw
@@ -393,36 +501,70 @@ class _Scanner:
 
     def _is_value(self, place: int) -> bool:
         """Whether what begins there is the value of a member."""
-        before = bytes(self._window[max(0, place - _MARGIN) : place])
-        return before.rstrip().endswith(b":")
+        return self._before(place).rstrip().endswith(b":")
+
+    def _is_refuted(self, start: int, end: int, records: int) -> bool:
+        """Whether a run of records is none after all."""
+        if not self._is_sure:
+            return self._is_inside(end, records)
+        if self._closes or start:
+            return False
+        return self._is_list_inside(end, braces=2) is True
 
     def _is_inside(self, end: int, records: int) -> bool:
         """Whether what stands behind some records shows that they are inside another one, or does
         not show that a few of them are not."""
         self._read_on(end + _MARGIN)
         found = _IS_INSIDE.match(self._window, end - self._base)
-        if found is None:
+        if records >= MANY_RECORDS and (found is None or found["record"]):
             return False
-        if found["record"]:
-            return records < MANY_RECORDS
-        return not (found["list"] and self._is_in_object) or self._is_left_again(found.end() - 1)
+        if found is None:
+            return self._is_in_object and not _IS_LAST.match(self._window, end - self._base)
+        if not (found["record"] or found["list"]):
+            return True
+        is_inside = self._is_list_inside(end)
+        self._is_sure = is_inside is False
+        return records < MANY_RECORDS if is_inside is None else is_inside
 
-    def _is_left_again(self, place: int) -> bool:
-        """Whether what is around a list is closed behind it as a record is, and not as an envelope
-        is, behind its last list of records."""
-        self._read_on(self._base + place + MAX_TRACKED)
-        record = RECORD_START.search(self._window, place)
-        end = len(self._window) if record is None else record.start()
-        opened = bytearray()
-        for token in _TRACKED.finditer(self._window, place, end):
+    def _is_list_inside(self, start: int, braces: int = 0) -> bool | None:
+        """Whether the list of which elements end at `start` is inside a record, which others
+        follow, and not in an envelope, with which all ends; `None` where that cannot be told, or
+        fewer closing braces stand in between."""
+        free = self._free(start)
+        has_more = self._read_on(start + free)
+        at = start - self._base
+        end = at + free
+        self._tracked += min(free, len(self._window) - at)
+        opened = bytearray(b"[")
+        left = last = 0
+        for token in _TRACKED.finditer(self._window, at, max(at, end)):
             mark = token[0][0]
             if mark in b"[{":
+                if not opened and self._is_element(token.start()):
+                    return left >= braces or None
                 opened.append(mark)
+            elif mark == ord('"') and _NO_STRING.match(self._window, token.end()):
+                return None
             elif mark in _OPENED_BY and opened:
-                opened.pop()
-            elif mark == ord("]") or (mark == ord("}") and record is not None):
-                return True
-        return record is not None and opened[-1:] != b"["
+                if opened.pop() != _OPENED_BY[mark]:
+                    return None
+                last = token.end() if not opened else last
+            elif mark in _OPENED_BY:
+                if mark == ord("]") or not (self._is_in_object or braces):
+                    return left >= braces or None
+                left += 1
+                last = token.end()
+        if has_more:
+            return False if free == MAX_TRACKED else None
+        is_line = self._may_be_line and left > 1 and _END_OF_LINE.fullmatch(self._window, at)
+        is_cut_off = opened or self._window[last:].lstrip().startswith(b",")
+        return None if is_cut_off or is_line else False
+
+    def _is_element(self, place: int) -> bool:
+        """Whether what begins there is one of several, and no member."""
+        before = self._before(place).rstrip()
+        is_record = RECORD_START.match(self._window, place) is not None
+        return before.endswith(b",") or (is_record and not before.endswith(b":"))
 
     def _pass(self, end: int) -> None:
         """The gap goes on up to `end`."""

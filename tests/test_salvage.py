@@ -1,0 +1,215 @@
+"""Damaged envelopes: which records are whole is reckoned from where each stands in the text and
+which bytes were damaged, by Python's own `json` and without fastnk."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fastnk
+from fastnk import LegacyBackupConverter
+from fastnk.cli import main
+from fastnk.errors import BackupSyntaxError
+from fastnk.schema import Schema
+
+SCHEMA = Schema.loads(b'{"version": 1, "models": {"a.b": {"pk": "id"}}}')
+INNER = {"model": "a.b", "pk": "inner", "fields": {"n": 1}}
+VALUES = (
+    *("x", "é", 'a"b', "}, {", '[{"model": "q.q", "pk": 1}]', "\\", "\n"),
+    *(1, None, True, [1, 2], {"a": []}, [{"b": 1}]),
+)
+LAYOUTS = ["compact", "plain", "indented"]
+NESTED = (*VALUES, INNER, [INNER], [INNER, INNER], {"x": [INNER]}, [INNER, 1, "t"])
+
+
+class Whole(NamedTuple):
+    """A record, and the bytes that it takes."""
+
+    start: int
+    end: int
+    record: dict[str, Any]
+
+
+def record(pk: int, values: tuple[Any, ...] = ("x",)) -> dict[str, Any]:
+    return {"model": "a.b", "pk": pk, "fields": {f"f{n}": one for n, one in enumerate(values)}}
+
+
+def envelope(arrays: list[list[dict[str, Any]]], shape: int) -> dict[str, Any]:
+    """These three arrays, with something else around and between them."""
+    first, second, third = arrays
+    return [
+        {"metadata": {"version": 3, "by": "x, y"}, "users": first, "b": second, "c": third},
+        {"v": 1, "a": first, "mid": {"k": [1]}, "b": {"c": second, "d": {"e": third}}, "z": [1]},
+        {"data": {"a": first, "b": second}, "meta": {"é": {"y": 1}}, "empty": [], "c": third},
+    ][shape]
+
+
+def laid_out(value: Any, layout: str) -> str:
+    if layout == "compact":
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, indent={"indented": 2, "plain": None}[layout], ensure_ascii=False)
+
+
+def whole_records(text: str, count: int) -> list[Whole]:
+    """Where the records with the pks from 0 on stand."""
+    decode = json.JSONDecoder().raw_decode
+    found: list[Whole] = []
+    at = 0
+    while len(found) < count:
+        at = text.index("{", at)
+        one, end = decode(text, at)
+        if one.get("pk") != len(found):
+            at += 1
+            continue
+        found.append(Whole(len(text[:at].encode()), len(text[:end].encode()), one))
+        at = end
+    return found
+
+
+def salvaged(data: bytes) -> list[dict[str, Any]]:
+    """What salvage keeps; nothing where it finds no whole record."""
+    policies = fastnk.Policies(on_duplicate_pk="keep")
+    converter = LegacyBackupConverter(SCHEMA, salvage=True, policies=policies)
+    try:
+        return list(records_of(converter.convert_bytes(data).decode()))
+    except BackupSyntaxError as error:
+        if error.code != "FNK202":
+            raise
+        return []
+
+
+def records_of(text: str) -> Iterator[dict[str, Any]]:
+    """Those of an array, of an envelope, or one behind the other."""
+    decode = json.JSONDecoder().raw_decode
+    while text := text.lstrip():
+        value, end = decode(text)
+        yield from records_in(value)
+        text = text[end:]
+
+
+def records_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict) and "model" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from records_in(one)
+
+
+class Damage(NamedTuple):
+    """Bytes that something else stands in place of."""
+
+    start: int
+    end: int
+    instead: bytes = b""
+
+    def done_to(self, data: bytes) -> bytes:
+        return data[: self.start] + self.instead + data[self.end :]
+
+    def spares(self, whole: Whole) -> bool:
+        return self.end <= whole.start or self.start >= whole.end
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", range(3))
+@pytest.mark.parametrize("which", ["head", "tail"])
+def test_cut_anywhere(which: str, shape: int, layout: str) -> None:
+    arrays = [[record(0), record(1, VALUES)], [record(2, (2, "é"))], [record(3), record(4)]]
+    text = laid_out(envelope(arrays, shape), layout)
+    data, wholes = text.encode(), whole_records(text, 5)
+    for at in range(1, len(data)):
+        damage = Damage(0, at) if which == "head" else Damage(at, len(data))
+        want = [one.record for one in wholes if damage.spares(one)]
+        assert salvaged(damage.done_to(data)) == want, at
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", range(3))
+@pytest.mark.parametrize("mark", [b",", b'"', b"[", b"]", b"{", b"}"])
+def test_every_mark_that_may_be_lost(mark: bytes, shape: int, layout: str) -> None:
+    arrays = [[record(0), record(1, (1, [2]))], [record(2, (2, "é")), record(3)], [record(4)]]
+    text = laid_out(envelope(arrays, shape), layout)
+    data, wholes = text.encode(), whole_records(text, 5)
+    for at in range(len(data)):
+        if data[at : at + 1] != mark:
+            continue
+        damage = Damage(at, at + 1)
+        want = [one.record for one in wholes if damage.spares(one)]
+        kept = salvaged(damage.done_to(data))
+        if layout == "indented" and shape == 1:  # its arrays stand at depths that differ
+            assert [one for one in want if one in kept] == kept, at
+            assert kept[:1] == want[:1], at
+        else:
+            assert kept == want, at
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), length=st.sampled_from([1, 3, 5]))
+def test_overwritten_bytes(seed: int, length: int) -> None:
+    chosen = random.Random(seed)
+    pks = iter(range(6))
+    arrays = [
+        [record(next(pks), tuple(chosen.choices(NESTED, k=3))) for _ in range(count)]
+        for count in (2, 3, 1)
+    ]
+    text = laid_out(envelope(arrays, chosen.randrange(3)), chosen.choice(LAYOUTS))
+    data, wholes = text.encode(), whole_records(text, 6)
+    at = chosen.randrange(len(data))
+    damage = Damage(at, at + length, bytes(length))  # no JSON has a NUL; a record's start is longer
+    want = [one.record for one in wholes if damage.spares(one)]
+    kept = salvaged(damage.done_to(data))
+    assert [one for one in want if one in kept] == kept
+
+
+def test_what_is_said_of_an_envelope_without_its_head(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = [[record(0), record(1)], [record(2)], [record(3)]]
+    text = laid_out(envelope(arrays, 0), "compact")
+    wholes = whole_records(text, 4)
+    cut = wholes[0].start + 20
+    backup, out, report = tmp_path / "cut.json", tmp_path / "out", tmp_path / "report"
+    backup.write_bytes(text.encode()[cut:])
+    (tmp_path / "schema").write_bytes(SCHEMA.dumps())
+    command = ["convert", str(backup), str(out), "--schema", str(tmp_path / "schema")]
+    assert main(command) == 1
+    assert "--salvage, which keeps 3 whole records" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--salvage", "--report", str(report)]) == 3
+    assert [one["pk"] for one in json.loads(out.read_bytes())] == [1, 2, 3]
+    losses = [(one["start"], one["end"]) for one in json.loads(report.read_bytes())["losses"]]
+    kept = [(one.start - cut, one.end - cut) for one in wholes[1:]]
+    size = backup.stat().st_size
+    for start, end in losses:
+        assert 0 <= start < end <= size
+        assert all(end <= first or start >= last for first, last in kept)
+    lost = {at for start, end in losses for at in range(start, end)}
+    between = set(range(size)).difference(*(range(*one) for one in kept))
+    assert all(text.encode()[cut + at] in b",[]" for at in between - lost)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("salvage", [False, True])
+def test_cp1252_around_the_records_only(salvage: bool, layout: str) -> None:
+    arrays = [[record(0)], [record(1)], [record(2)]]
+    text = laid_out(envelope(arrays, 2), layout)
+    out = LegacyBackupConverter(SCHEMA, salvage=salvage).convert_bytes(text.encode("cp1252"))
+    assert json.loads(out) == json.loads(text)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_first_record_of_an_envelope_is_broken(layout: str) -> None:
+    arrays = [[record(0), record(1)], [record(2)], [record(3)]]
+    text = laid_out(envelope(arrays, 0), layout)
+    data = text.encode().replace(b'"pk"', b"\xffpk", 1)
+    with pytest.raises(BackupSyntaxError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(data)
+    assert caught.value.salvage is not None
+    assert caught.value.salvage.records == 3
+    assert [one["pk"] for one in salvaged(data)] == [1, 2, 3]
