@@ -1044,7 +1044,7 @@ def test_findings_name_the_place(new: str) -> None:
         "FNK300 refused because of 1 finding; nothing was written",
         "  FNK410 no such row of zoo.memo in the backup or the database (99)",
         "    at backup.json, record 2, zoo.memo pk 17, field parent",
-        "  try: mend the backup or the database, then restore again",
+        "  try: mend the backup or the database, or let references go: --on-unresolved null",
     ]
 
 

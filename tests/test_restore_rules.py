@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -26,6 +26,7 @@ from tests.zoo import put, rows, tables
 KEEP = RestoreOptions(on_existing="keep")
 ERROR = RestoreOptions(on_existing="error")
 IGNORE = RestoreOptions(ignore_nonexistent=True)
+NULL = RestoreOptions(null_dangling=True)
 
 
 def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
@@ -221,6 +222,75 @@ def test_what_the_project_no_longer_has_is_listed_or_left_out(new: str) -> None:
     report = restored(new, *records, options=IGNORE)
     assert report.created == 3
     assert report.left_out == {"zoo.vault.gone": 2, "zoo.gone": 1}
+
+
+# References that nothing answers
+
+
+def memo(pk: int, **fields: Any) -> dict[str, Any]:
+    return record("zoo.memo", pk, **{"text": str(pk), "parent": None, "keeper": None} | fields)
+
+
+def test_references_that_nothing_answers_are_refused_or_let_go(new: str) -> None:
+    records = [
+        keeper("Anna"),
+        memo(1, keeper=["Anna"], parent=99),
+        memo(2, keeper=["Ben"]),
+        memo(3, keeper=["Anna"], parent=1, tags=[1, 98, 97]),
+        memo(4, keeper=["Ben"], tags=[98]),
+        record("zoo.tag", 1, label="a"),
+    ]
+    found = refused(new, records, schema=schema_from_apps())
+    assert [(number, field) for _, number, field in found] == [
+        (2, "parent"),
+        (3, "keeper"),
+        *[(4, "tags")] * 2,
+        (5, "keeper"),
+        (5, "tags"),
+    ]
+    report = restored(new, *records, options=NULL)
+    assert report.let_go == {"zoo.memo.parent": 1, "zoo.memo.keeper": 2, "zoo.memo.tags": 3}
+    assert not report.complete
+    held = rows(zoo.Memo, new).order_by("text").values_list("keeper__name", "parent__text", "tags")
+    tag = rows(zoo.Tag, new).get().pk
+    assert list(held) == [
+        ("Anna", None, None),
+        (None, None, None),
+        ("Anna", "1", tag),
+        (None, None, None),
+    ]
+    assert restored(new, *records, options=NULL).unchanged == len(records)
+
+
+def test_a_reference_that_cannot_be_null_is_not_let_go(new: str) -> None:
+    records = [record("zoo.ticket", 1, keeper=["Ben"]), memo(1, keeper=["Ben"])]
+    found = refused(new, records, schema=schema_from_apps(), options=NULL)
+    assert ("FNK410", 1, "keeper") in found
+    assert {number for _, number, _ in found} == {1}
+
+
+# Texts that hold JSON
+
+
+TEXTS_OF_JSON = ['{"a": 1}', "[]", r'["\\"]', '"text"', "{", "5", 5, True, {"b": []}]
+
+
+def test_texts_that_hold_json_are_refused_kept_or_read(new: str) -> None:
+    records = [vault(str(number), data=data) for number, data in enumerate(TEXTS_OF_JSON)]
+    for records_now in (records, records[::-1]):  # the fast way takes over at the second record
+        found = refused(new, records_now, schema=schema_from_apps())
+        held = [records_now[number - 1]["fields"]["data"] for _, number, _ in found if number]
+        assert sorted(held) == sorted(TEXTS_OF_JSON[:3])
+    assert {(code, field) for code, _, field in found} == {("FNK413", "data")}
+    assert data_of_vaults(new, records, "keep") == TEXTS_OF_JSON
+    read = [{"a": 1}, [], ["\\"], "text", "{", 5, 5, True, {"b": []}]
+    assert data_of_vaults(new, records, "read") == read
+    assert restored(new, *records, options=RestoreOptions(on_json_text="read")).updated == 0
+
+
+def data_of_vaults(alias: str, records: list[Any], word: Literal["keep", "read"]) -> list[Any]:
+    restored(alias, *records, options=RestoreOptions(on_json_text=word))
+    return list(rows(zoo.Vault, alias).order_by("name").values_list("data", flat=True))
 
 
 # Values

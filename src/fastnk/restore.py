@@ -54,6 +54,8 @@ class UnifiedRestoreManager:
     an alias of the project's `DATABASES`. `settings` names the project's settings module; without
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
     `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
+    `on_json_text` what becomes of texts in JSON fields that are JSON themselves, as backups of the
+    `jsonfield` package have them,
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow,
@@ -80,6 +82,7 @@ class UnifiedRestoreManager:
         jobs: int | None = None,
         memory_limit: int | None = None,
         on_existing: Literal["update", "keep", "error"] = "update",
+        on_json_text: Literal["error", "keep", "read"] = "error",
         ignore_nonexistent: bool = False,
         renames: Mapping[str, str] | None = None,
         diff: bool = False,
@@ -99,9 +102,11 @@ class UnifiedRestoreManager:
         self._policies = policies
         options = RestoreOptions(
             on_existing=on_existing,
+            on_json_text=on_json_text,
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             keep_generic=policies.on_generic == "keep",
+            null_dangling=policies.on_unresolved == "null",
             diff=diff,
             verify=verify,
             signals=signals,

@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows that exist and differ: change them, leave them, or refuse (default: update)",
     )
     parser.add_argument(
+        "--on-json-text",
+        choices=("error", "keep", "read"),
+        default="error",
+        help="texts in JSON fields that hold a JSON object or array, as the jsonfield package wrote"
+        " them: refuse, leave as texts, or read what texts hold (default: error)",
+    )
+    parser.add_argument(
         "--ignore-nonexistent",
         action="store_true",
         help="leave out, and count, models and fields that the project no longer has",
@@ -77,6 +84,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         jobs=options.jobs,
         memory_limit=options.memory_limit,
         on_existing=options.on_existing,
+        on_json_text=options.on_json_text,
         ignore_nonexistent=options.ignore_nonexistent,
         renames=parse_renames(options.rename),
         diff=options.diff,
@@ -157,6 +165,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
+    for what, count in sorted(report.let_go.items()):
+        lines.append(f"  null or left out, since nothing answers it, {what}: {count:,}")
     rows = [
         (label, c.created, c.updated, c.unchanged, c.kept, c.renumbered, c.unknown_rows)
         for label, c in sorted(report.models.items())

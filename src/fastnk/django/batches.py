@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from msgspec import Raw
+
 from fastnk.django.backup import Backup, Record, Run
 from fastnk.django.columns import is_written_directly, prepared
 from fastnk.django.directory import DanglingError, Directory, Row
@@ -165,7 +167,7 @@ class Batches:
         for column, values in shape.values(batch.records):
             if column.name in plan.many:
                 many[column.name] = self._many(batch, column, values)
-            elif column.name in plan.generated:
+            elif self._directory.passes_over(plan, column.name):
                 continue
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
@@ -208,7 +210,9 @@ class Batches:
         """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
         plan = batch.rows.plan
         column = plan.columns.get(name)
-        if column is None or name in plan.special or (value is None and not column.field.null):
+        if column is None or name in plan.special or isinstance(value, Raw):
+            return self._one(batch, name, at)
+        if value is None and not column.field.null:
             return self._one(batch, name, at)
         try:
             python = converted(column.field, value)

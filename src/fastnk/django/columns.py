@@ -22,7 +22,13 @@ from django.db import models
 from django.db.models import Field, JSONField
 
 from fastnk.django.rows import Missing
-from fastnk.django.values import converted, from_json, integer_range, refuse_unfit
+from fastnk.django.values import (
+    converted,
+    from_json,
+    integer_range,
+    on_json_text,
+    refuse_unfit,
+)
 
 Values = Sequence[Any]
 
@@ -49,6 +55,9 @@ _IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}")
 _ZONE = attrgetter("tzinfo")
 _ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re.ASCII)
 """Moments as Django writes them into backups, one behind the other."""
+
+_OPENINGS = {b'"{', b'"[', b'"\\'}
+"""How a text begins that may be that of a JSON object or array; a brace can be escaped."""
 
 MANY_TEXTS = 1000
 """JSON texts of which it is remembered how Django spells them."""
@@ -218,14 +227,20 @@ def _address(field: Any, connection: Any) -> PlainColumn:
 
 
 def _json(field: Any, connection: Any) -> PlainColumn | None:
-    if field.encoder is not None or field.decoder is not None:
+    word = on_json_text(field)
+    if field.encoder is not None or field.decoder is not None or word == "read":
         return None
     null = None if field.null else "null"
     known: dict[bytes, str | None] = {b"null": null}
     encode = json.JSONEncoder().encode
 
+    def checked(values: Values) -> Values:
+        if word == "error" and any(bytes(memoryview(raw)[:2]) in _OPENINGS for raw in values):
+            raise ValueError("perhaps a text that holds JSON")
+        return values
+
     def python(values: Values) -> Values:
-        return list(map(from_json, map(bytes, values)))
+        return list(map(from_json, map(bytes, checked(values))))
 
     def as_it_stands(values: Values) -> Values:
         return [null if raw == b"null" else str(raw, "utf-8") for raw in map(bytes, values)]
@@ -242,7 +257,7 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
 
     is_native = connection.vendor == "postgresql"
     return PlainColumn(
-        msgspec.Raw, _same, python, as_it_stands if is_native else as_django_spells_it
+        msgspec.Raw, checked, python, as_it_stands if is_native else as_django_spells_it
     )
 
 

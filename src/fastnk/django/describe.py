@@ -30,7 +30,10 @@ def models_in_backups(every: Iterable[type[Any]] | None = None) -> list[type[Any
 
 
 def relations_of(model: type[Any]) -> dict[str, Relation]:
-    """The relations among the fields of a record of `model`, and its pk if that is one."""
+    """The relations among the fields of a record of `model`, and its pk if that is one.
+
+    Before Django 3.0 a record had the many-to-many fields of its model's parents, too.
+    """
     relations = {}
     for field in model._meta.local_fields:
         if field.concrete and field.is_relation and is_saved(field):
@@ -39,7 +42,7 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
             relations[field.name] = Relation(
                 to=to, to_field=to_field, parent_link=_is_parent_link_as_pk(field)
             )
-    for field in model._meta.local_many_to_many:
+    for field in model._meta.many_to_many:
         if field.serialize and field.remote_field.through._meta.auto_created:
             relations[field.name] = Relation(to=_target_label(field), many=True)
     return relations

@@ -95,6 +95,11 @@ class Directory:
         """The rows of every model that the backup holds."""
         return [rows for rows in self._backup.values() if rows]
 
+    def passes_over(self, plan: Plan, name: str) -> bool:
+        """Whether a member of a record says nothing that is not said, or made, elsewhere."""
+        owner = plan.many_of_parents.get(name)
+        return name in plan.generated or bool(owner and self.backup(self.plans[owner]))
+
     def existing(self, plan: Plan) -> ExistingRows:
         existing = self._existing.get(plan.label)
         if existing is None:

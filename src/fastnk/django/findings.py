@@ -32,21 +32,35 @@ class Findings:
         *,
         ignore_nonexistent: bool = False,
         keeps_generic: bool = False,
+        nulls_dangling: bool = False,
     ) -> None:
         self._name = name
         self.keeps_generic = keeps_generic
         """Whether a generic reference to a row that is gone may come to mean another one."""
+        self.nulls_dangling = nulls_dangling
+        """Whether a reference that nothing answers becomes null, or one less among many."""
+        self._may_let_go = False
+        """Whether there are findings that `nulls_dangling` would spare."""
         self._found: dict[Finding, None] = {}
         self._ignore_nonexistent = ignore_nonexistent
         self._counts = True
         self.left_out: Counter[str] = Counter()
         """How many records or values of what the target does not have are left out."""
+        self.let_go: Counter[str] = Counter()
+        """How many references that nothing answers are let go, by field."""
 
     def leaves_out(self, what: str, count: int = 1) -> bool:
         """Whether a model or field that the target does not have is left out; it is counted."""
         if self._ignore_nonexistent and self._counts:
             self.left_out[what] += count
         return self._ignore_nonexistent
+
+    def lets_go(self, what: str) -> bool:
+        """Whether a reference that nothing answers is let go; it is counted."""
+        self._may_let_go = not self.nulls_dangling
+        if self.nulls_dangling and self._counts:
+            self.let_go[what] += 1
+        return self.nulls_dangling
 
     def stop_counting(self) -> None:
         """What follows has been counted before."""
@@ -82,10 +96,11 @@ class Findings:
         """Raise `FindingsError` if there are any, in the order of the backup."""
         if self._found:
             findings = sorted(self._found, key=lambda finding: finding.place.record or 0)
-            raise FindingsError(findings, total=len(findings), remedy=_remedy(findings))
+            raise FindingsError(findings, total=len(findings), remedy=self._remedy())
 
-
-def _remedy(findings: list[Finding]) -> str:
-    if {finding.code for finding in findings} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
-        return NONEXISTENT
-    return "mend the backup or the database, then restore again"
+    def _remedy(self) -> str:
+        if {finding.code for finding in self._found} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
+            return NONEXISTENT
+        if self._may_let_go:
+            return "mend the backup or the database, or let references go: --on-unresolved null"
+        return "mend the backup or the database, then restore again"

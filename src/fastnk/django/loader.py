@@ -204,8 +204,9 @@ class _Restore:
             self._name,
             ignore_nonexistent=options.ignore_nonexistent,
             keeps_generic=options.keep_generic,
+            nulls_dangling=options.null_dangling,
         )
-        plans = Plans(self._loader.schema, database, weak, self._renames)
+        plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
         self._naming = plans.naming
         labels = self._labels and list(map(self._renames.label, self._labels))
         self._directory = Directory(plans, self._engine, labels, keeps_names=options.diff)
@@ -300,6 +301,7 @@ class _Restore:
             differences=self._accounts.differences,
             receivers=receivers(self._plans),
             left_out=dict(self._findings.left_out),
+            let_go=dict(self._findings.let_go),
             renamed=renamed,
             generic_kept=generic_kept,
             weak_keys=self._weak,

@@ -17,7 +17,7 @@ from django.db.models import AutoField, Field, UUIDField
 from fastnk import schema as schemas
 from fastnk.django.natural_keys import CalledKey, KeyForm, KeyPart, Path, concrete, misfit, walk
 from fastnk.django.renaming import Naming
-from fastnk.django.values import Inside, comparable, converted
+from fastnk.django.values import Inside, comparable, converted, told_of_json_text
 from fastnk.errors import SchemaError
 from fastnk.renames import Renames
 
@@ -105,12 +105,20 @@ class Plan:
                 self.generated.add(field.name)
             else:
                 reference = _reference(field, relations.get(field.name), plans)
-                self.columns[field.name] = Column(field, reference)
+                told = told_of_json_text(field, plans.on_json_text)
+                self.columns[field.name] = Column(told, reference)
         self.many: dict[str, ManyColumn] = {
             field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
             for field in model._meta.local_many_to_many
             if field.remote_field.through._meta.auto_created
         }
+        self.many_of_parents: dict[str, str] = {
+            field.name: concrete(field.model)._meta.label_lower
+            for field in model._meta.many_to_many
+            if field not in model._meta.local_many_to_many
+        }
+        """Many-to-many fields that stand in records of parents, and before Django 3.0 in the
+        model's own as well; and whose they are."""
         self.generics = list(spec.generic_relations.values()) if spec else []
         self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
         """The columns whose values have ids of other rows inside."""
@@ -196,8 +204,10 @@ class Plans:
         database: str,
         weak: Mapping[str, str] | None = None,
         renames: Renames | None = None,
+        on_json_text: str = "error",
     ) -> None:
         """`weak` tells of which models the natural key counts as none, and why."""
+        self.on_json_text = on_json_text
         self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
         self._specs = _by_concrete_label(schema)

@@ -16,12 +16,18 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     on_existing: Literal["update", "keep", "error"] = "update"
     """A record whose row exists and differs: change the row, leave it, or refuse the backup."""
+    on_json_text: Literal["error", "keep", "read"] = "error"
+    """A text that holds a JSON object or array, in a JSON field: refuse the backup, leave it a
+    text, or read what texts hold, as far as they are JSON."""
     ignore_nonexistent: bool = False
     """Leave out, and count, models and fields that the project no longer has."""
     null_keys: bool = False
     """Let a natural key with a null in it identify the one row that has it so."""
     keep_generic: bool = False
     """Let a generic reference to a row that the backup lacks keep its id, whatever has it now."""
+    null_dangling: bool = False
+    """A reference that nothing in the backup or the database answers becomes null where its column
+    takes that, and one less among many."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
     signals: bool = False
@@ -101,6 +107,8 @@ class RestoreReport(msgspec.Struct):
     """Who listens to signals of the models concerned: called with `signals` only."""
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
+    let_go: dict[str, int] = {}
+    """With `null_dangling`: how many references, by field, became null or one less among many."""
     renamed: dict[str, int] = {}
     """Of each rename, as `old -> new`, how many records have the old name; 0 where only references,
     content types or permissions do."""
@@ -120,7 +128,7 @@ class RestoreReport(msgspec.Struct):
     @property
     def complete(self) -> bool:
         """Whether all that the backup says was restored."""
-        lost = self.left_out
+        lost = self.left_out or self.let_go
         if self.conversion is not None:
             applied = self.conversion.policies_applied.keys() & LOSSES
             lost = lost or applied or self.conversion.salvaged or self.conversion.records_dropped

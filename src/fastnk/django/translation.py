@@ -131,7 +131,7 @@ class Translator:
             self._put_with_ids(values, record, name, column, raw)
         elif column is not None:
             self._put(values, record, name, column, raw)
-        elif name in plan.many or name in plan.generated:
+        elif name in plan.many or self._directory.passes_over(plan, name):
             return
         elif not self._findings.leaves_out(f"{plan.label}.{name}"):
             what = f"{plan.label} has no such field to restore into"
@@ -153,13 +153,14 @@ class Translator:
                     value=raw,
                 )
                 continue
-            found = (self.target(record, name, column.reference, value) for value in raw)
+            found = (self._member(record, name, column.reference, value) for value in raw)
             result[name] = [one for one in dict.fromkeys(found) if one is not None]
         return result
 
-    def target(self, record: Record, name: str, reference: Reference, value: Any) -> PkOf | None:
-        """The pk of the row that one of many keys or ids means; `None`, and a finding, if none."""
-        row = self._find(record, name, reference, value)
+    def _member(self, record: Record, name: str, reference: Reference, value: Any) -> PkOf | None:
+        """The pk of the row that one of many keys or ids means; `None`, and perhaps a finding, if
+        none."""
+        row = self._find(record, name, reference, value, is_optional=True)
         return None if row is None else PkOf(row, self._directory.plans[reference.target].pk)
 
     def pk_relation(self, record: Record) -> Any:
@@ -186,8 +187,12 @@ class Translator:
                 values[name] = value
                 self._refuse_null(record, name, column, values[name])
                 return
-            row = self._find(record, name, column.reference, raw)
-            if row is not None:
+            is_optional = column.field.null
+            row = self._find(record, name, column.reference, raw, is_optional=is_optional)
+            if row is None:
+                if is_optional and self._findings.nulls_dangling:
+                    values[name] = None
+            else:
                 held = self._directory.held(row, column.reference)
                 is_row = isinstance(held, InBackup | InDatabase)
                 values[name] = PkOf(held, column.field) if is_row else held
@@ -256,13 +261,25 @@ class Translator:
             what = "null, which the column does not take"
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 
-    def _find(self, record: Record, name: str, reference: Reference, value: Any) -> Row | None:
+    def _find(
+        self,
+        record: Record,
+        name: str,
+        reference: Reference,
+        value: Any,
+        *,
+        is_optional: bool = False,
+    ) -> Row | None:
+        """The row that is meant; `None`, and a finding, if none is, unless it may be let go."""
         try:
             if value is None:
                 raise DanglingError("null among many keys")
             return self._directory.find(reference, value)
         except DanglingError as error:
             code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
+            field = f"{record.plan.label}.{name}"
+            if is_optional and not error.ambiguous and self._findings.lets_go(field):
+                return None
             record.note(self._findings, code, str(error), field=name, value=value)
         except UnknownModelError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=value)

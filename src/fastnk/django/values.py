@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
@@ -51,8 +52,30 @@ _COMPARABLE: dict[Any, set[type]] = {
 """The types of values that are comparable as they are."""
 
 
+def told_of_json_text(field: Field[Any, Any], word: str) -> Field[Any, Any]:
+    """A JSON field that knows whether texts that hold JSON are read, or kept; others as they are.
+
+    Fields of the `jsonfield` package stored what they held as text and put that text into backups.
+    """
+    if word == "error" or not isinstance(field, JSONField):
+        return field
+    told = copy(field)
+    setattr(told, _JSON_TEXT, word)
+    return told
+
+
+def on_json_text(field: Field[Any, Any]) -> str:
+    """What is done about texts that hold JSON: `error`, `keep` or `read`."""
+    return getattr(field, _JSON_TEXT, "error")
+
+
+_JSON_TEXT = "fastnk_on_json_text"
+
+
 def converted(field: Field[Any, Any], value: Any) -> Any:
     """What `field` makes of a value from a backup. Raises one of `REFUSALS`."""
+    if isinstance(value, str) and on_json_text(field) == "read":
+        value = _read_if_json(value)
     python = field.to_python(value)
     if isinstance(python, datetime) and timezone.is_naive(python) == settings.USE_TZ:
         zone = timezone.get_default_timezone()
@@ -71,6 +94,10 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
             raise ValueError("a NUL character, which PostgreSQL does not take in JSON")
         if connection.vendor == "mysql" and _has_inside(value, _is_no_number):
             raise ValueError("no number that MySQL takes in JSON")
+        if isinstance(value, str) and on_json_text(field) == "error" and _holds_json(value):
+            raise ValueError(
+                "a text that holds JSON: --on-json-text read takes what it holds, keep the text"
+            )
     elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
         if limit is not None and len(value) > limit and connection.vendor != "sqlite":
@@ -94,6 +121,18 @@ def integer_range(field: Any, connection: Any) -> tuple[int, int]:
     low, high = connection.ops.integer_field_range(kind)
     lowest = 0 if kind.startswith("Positive") else -(1 << 63)
     return max(lowest, lowest if low is None else low), (1 << 63) - 1 if high is None else high
+
+
+def _read_if_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _holds_json(text: str) -> bool:
+    """Whether it is that of an object or an array; a text such as `5` is most likely just that."""
+    return text.startswith(("{", "[")) and _read_if_json(text) is not text
 
 
 def _has_inside(value: Any, is_it: Callable[[Any], bool]) -> bool:
@@ -154,7 +193,7 @@ def comparable(value: Any) -> Any:
     if isinstance(value, datetime) and not timezone.is_naive(value):
         return in_milliseconds(value.astimezone(UTC))
     if isinstance(value, datetime | time):
-        return in_milliseconds(value)
+        return in_milliseconds(value.replace(fold=0))  # which no column and no backup can hold
     if isinstance(value, Decimal):
         return value.normalize()
     if isinstance(value, dict):
