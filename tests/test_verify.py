@@ -1120,7 +1120,7 @@ def test_shares_no_code_with_the_core() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     others = {name for name in eval(run.stdout) if not name.startswith("fastnk.verify")}
-    assert others == {"fastnk", "fastnk.errors", "fastnk.schema"}
+    assert others == {"fastnk", "fastnk.errors", "fastnk.policies", "fastnk.schema"}
 
 
 # ---- properties --------------------------------------------------------------------------------

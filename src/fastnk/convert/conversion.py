@@ -9,12 +9,13 @@ from typing import Self
 
 from fastnk._core import Splicer
 from fastnk.convert.indexing import Indexing
-from fastnk.convert.policies import Findings, Policies
+from fastnk.convert.policies import Findings
 from fastnk.convert.report import Clock, ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import OutputError
 from fastnk.lanes import SpliceLane, in_order, lanes_for, loaded
 from fastnk.output import NoSink, Sink
+from fastnk.policies import Policies
 from fastnk.source import Source
 
 
