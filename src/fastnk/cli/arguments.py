@@ -74,7 +74,7 @@ def _bytes(text: str) -> int:
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `convert` and `restore` have in common."""
+    """What `convert`, `verify` and `restore` have in common."""
     add_keys_argument(parser)
     add_reading_arguments(parser)
     add_embedded_argument(parser)

@@ -90,20 +90,22 @@ class Leeway:
 
     def find_models_keeping_pks(self, entries: Iterator[Entry]) -> None:
         """Raises `UsageError` where records are left out, too."""
-        leads_nowhere = False
+        keeping: dict[str, str] = {}
+        may_leave_out = False
         for entry in entries:
             if self.allows("on_unresolved", "drop"):
-                leads_nowhere = leads_nowhere or self.leads_nowhere(entry)
-            if self._rows.is_keyed(entry.label) and entry.label not in self.keeping:
+                may_leave_out = may_leave_out or self.leads_nowhere(entry)
+            if self._rows.is_keyed(entry.label) and entry.label not in keeping:
                 cause = self._cause_to_keep(entry)
                 if cause is not None:
-                    self.keeping[entry.label] = cause
+                    keeping[entry.label] = cause
+        self.keeping = keeping
         self._made.clear()
         self._standing.clear()
-        if leads_nowhere and self.keeping:
+        if may_leave_out and keeping:
             raise UsageError(
                 "it cannot be told which models keep their pks where records are left out:"
-                f" {', '.join(sorted(self.keeping))}",
+                f" {', '.join(sorted(keeping))}",
                 remedy="convert with another word than drop for --on-unresolved",
             )
 
