@@ -23,7 +23,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
+from fastnk.errors import BackupSyntaxError, FastnkError, SourceError, UsageError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source
 from fastnk.verify import VerificationError, VerificationReport, verify
@@ -1147,7 +1147,7 @@ def test_what_policies_allow_is_accounted_for(
     assert report.faithful
     assert report.policies == words
     assert report.allowed == allowed
-    assert report.complete == (set(words.items()) == {("on_null_key", "null")})
+    assert report.complete == (words == {"on_null_key": "null"})
     assert sum(one.records for one in report.models.values()) == len(records)
 
 
@@ -1156,15 +1156,66 @@ def test_no_policy_allows_anything_where_another_was_given(name: str) -> None:
     records, words, _ = POLICY_CASES[name]
     backup, policies = written(records), Policies(**words)  # type: ignore[arg-type]
     new = converted(backup, policies=policies)
-    others = Policies(**{word: "keep" for word in POLICY_WORDS if word not in words})
-    for given_ in (Policies(), others):
-        report = verified(new, backup, policies=given_)
-        assert report.faithful == (set(words.items()) == {("on_null_key", "null")}) or (
-            given_ is others and report.faithful
-        )
+    others = Policies(**{name: "keep" for name in POLICY_WORDS if name not in words})
+    for given_here in (Policies(), others):
+        report = verified(new, backup, policies=given_here)
+        assert report.faithful == (words == {"on_null_key": "null"})
 
 
-POLICY_FAULTS: dict[str, tuple[str, Fault, list[tuple[str, int | None, int | None, str | None]]]] = {
+@pytest.mark.parametrize("word", ["keep", "null", "drop"])
+def test_key_of_another_backup_that_is_of_no_use(word: Any) -> None:
+    """The record there keeps no pk for it: to refer to it is to refer to nothing."""
+    backup, keys = written([document(7, "DOC-1", author=9), *PEOPLE]), [written([NULL_USER])]
+    policies = Policies(on_unresolved=word)
+    new = converted(backup, keys=keys, policies=policies)
+    report = verified(new, backup, keys=keys, policies=policies)
+    assert report.findings == []
+    assert not report.complete
+    assert not verified(new, backup, keys=keys).faithful
+    null = Policies(on_null_key="null")
+    new = converted(backup, keys=keys, policies=null)
+    assert verified(new, backup, keys=keys, policies=null).faithful
+    assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_other_backups_that_contradict_each_other() -> None:
+    backup = written([document(7, "DOC-1", reviewers=[]), PEOPLE[1], RECORDS[10]])
+    keys = [written([record("users.user", 1, username=name)]) for name in ("ann", "zoe", "zoe")]
+    policies = Policies(on_duplicate_pk="keep")
+    new = converted(backup, keys=keys, policies=policies)
+    assert b'["zoe"]' in new
+    assert verified(new, backup, keys=keys, policies=policies).faithful
+    assert found(verified(new, backup, keys=keys)) == [("FNK510", 1, 1, "author")]
+    new = new.replace(b'["zoe"]', b'["ann"]')
+    assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:
+    before = [record("audit.entry", 1, user=None, run=99), *ENTRIES[2:]]
+    drop = Policies(on_unresolved="drop")
+    with pytest.raises(UsageError, match="depends on the style"):
+        verify(written(before), written(ROWS_OF_FASTNK), PROXIES, policies=drop)
+    for word, now in (("keep", 99), ("null", None)):
+        rows = IN_STYLE["django"][2:]
+        new = written([record("audit.entry", 1, user=None, run=now), *rows])
+        policies = Policies(on_unresolved=word)  # type: ignore[arg-type]
+        assert verify(written(before), new, PROXIES, policies=policies).findings == []
+        converter = LegacyBackupConverter(PROXIES, policies=policies, style="django")
+        assert json.loads(converter.convert_bytes(written(before))) == json.loads(new)
+
+
+def test_records_that_lead_to_each_other_are_left_out_one_after_the_other() -> None:
+    chain = [document(n, f"DOC-{n}", supersedes=n + 1) for n in range(1, 9)]
+    backup, drop = written([*chain, *PEOPLE]), Policies(on_unresolved="drop")
+    new = converted(backup, policies=drop)
+    report = verified(new, backup, policies=drop)
+    assert report.findings == []
+    assert report.allowed == {"on_unresolved": {"records left out": 8}}
+    assert (report.backup.records, report.converted.records) == (12, 4)
+
+
+Expected = list[tuple[str, int | None, int | None, str | None]]
+POLICY_FAULTS: dict[str, tuple[str, Fault, Expected]] = {
     "id kept that leads somewhere": (
         "unresolved ids kept",
         put(2, author=1),
@@ -1247,7 +1298,11 @@ POLICY_FAULTS: dict[str, tuple[str, Fault, list[tuple[str, int | None, int | Non
         lambda r: r[0]["references"].update(user=2),
         [("FNK508", 1, 1, "user")],
     ),
-    "unknown record changed": ("unknown model kept", put(1, author=2), [("FNK503", 1, 1, "author")]),
+    "unknown record changed": (
+        "unknown model kept",
+        put(1, author=2),
+        [("FNK503", 1, 1, "author")],
+    ),
     "unknown record left out": (
         "unknown model kept",
         lambda r: r.pop(0),

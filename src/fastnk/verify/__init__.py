@@ -5,9 +5,10 @@ keys from plain dicts. Slow beside the core, and meant to be: what two programs 
 no code is unlikely to be the mistake of one.
 
 The backup is read twice (rows that something refers to, then every record), the converted backup
-once. In memory are the key parts of those rows, the natural keys that methods of the project make,
-a digest of every natural key, and a window on both files where they have to be brought into step
-again.
+once. Policies ask for more: once for models that keep their pks, and for records that are left out
+as long as a reading finds more of them. In memory are the key parts of those rows, the natural keys
+that methods of the project make, a digest of every natural key, and a window on both files where
+they have to be brought into step again.
 """
 
 from __future__ import annotations
@@ -58,12 +59,13 @@ def verify(
 
     `keys` are the further backups that supplied keys. `policies` are those of the conversion: what
     they allow is found out from the backup, has to be just so, and is counted in the report; all
-    else is a difference. With `embedded` the ids inside fields were to be converted, without it such fields have to be as they were. With `any_order` the records
-    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the
-    whole records of a damaged backup count. `encoding` is that of the backup. Differences are
-    reported, not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup,
-    `SchemaError`, `SourceError`, and `UsageError` where methods of the project make natural keys
-    and Django is not set up, and for policies that together cannot be proven.
+    else is a difference. With `embedded` the ids inside fields were to be converted, without it
+    such fields have to be as they were. With `any_order` the records may stand in another order,
+    as `--order dependencies` leaves them. With `salvage` only the whole records of a damaged backup
+    count. `encoding` is that of the backup. Differences are reported, not raised. Raises
+    `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
+    and `UsageError` where methods of the project make natural keys and Django is not set up, or
+    where it depends on the style which records `drop` leaves out.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     with contextlib.ExitStack() as stack:
@@ -202,7 +204,9 @@ class _Verification:
             schema_sha256=hashlib.sha256(self._schema.dumps()).hexdigest(),
             style=found.styles.most(),
             policies={name: word for name, word in policies.items() if word != "error"},
-            allowed={name: dict(sorted(counts.items())) for name, counts in sorted(allowed.items())},
+            allowed={
+                name: dict(sorted(counts.items())) for name, counts in sorted(allowed.items())
+            },
             complete=damage is None and not lost,
             embedded=self._embedded,
             cut_off_at=None if damage is None else damage.cut_off_at,

@@ -9,11 +9,19 @@ from fastnk.schema import Model, Relation, Schema, flat_parts, parse_path
 from fastnk.verify.findings import Findings, Pair, difference
 from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Doubt, Rows, Target
-from fastnk.verify.leeway import IDS_KEPT, LEFT_OUT, NULLS_WRITTEN, PKS_KEPT, TWICE, UNCHANGED, Leeway
+from fastnk.verify.leeway import (
+    IDS_KEPT,
+    LEFT_OUT,
+    NULLS_WRITTEN,
+    PKS_KEPT,
+    TWICE,
+    UNCHANGED,
+    Leeway,
+)
 from fastnk.verify.pairing import BeforeAfter
+from fastnk.verify.reading import Entry
 from fastnk.verify.references import References
 from fastnk.verify.report import CODES, Style
-from fastnk.verify.reading import Entry
 from fastnk.verify.values import MISSING, Repeated, digest, has_null
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fastnk.errors import UsageError
 from fastnk.policies import Policies
-from fastnk.schema import Model, Schema
+from fastnk.schema import Model, Relation, Schema
 from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
 from fastnk.verify.reading import Entry
 from fastnk.verify.values import digest, has_null, id_text
@@ -83,31 +83,21 @@ class Leeway:
 
     def written_list(self, target: Target, values: list[Any]) -> list[Any]:
         """What should stand for a list of ids: one that would become null is taken out."""
-        pairs = [(one, one if id_text(one) is None else self.written(target, one)) for one in values]
-        return [now for one, now in pairs if now is not None or one is None]
+        now = [one if id_text(one) is None else self.written(target, one) for one in values]
+        pairs = zip(values, now, strict=True)
+        return [new for old, new in pairs if new is not None or old is None]
 
     # -- models that keep their pks --
 
     def find_models_keeping_pks(self, entries: Iterator[Entry]) -> None:
-        """Raises `UsageError` where records are left out, too."""
-        keeping: dict[str, str] = {}
-        may_leave_out = False
+        """From the keys of all records, also of those that will be left out."""
         for entry in entries:
-            if self.allows("on_unresolved", "drop"):
-                may_leave_out = may_leave_out or self.leads_nowhere(entry)
-            if self._rows.is_keyed(entry.label) and entry.label not in keeping:
+            if self._rows.is_keyed(entry.label) and entry.label not in self.keeping:
                 cause = self._cause_to_keep(entry)
                 if cause is not None:
-                    keeping[entry.label] = cause
-        self.keeping = keeping
+                    self.keeping[entry.label] = cause
         self._made.clear()
         self._standing.clear()
-        if may_leave_out and keeping:
-            raise UsageError(
-                "it cannot be told which models keep their pks where records are left out:"
-                f" {', '.join(sorted(keeping))}",
-                remedy="convert with another word than drop for --on-unresolved",
-            )
 
     def _cause_to_keep(self, entry: Entry) -> str | None:
         key = self._rows.own_key(entry)
@@ -145,16 +135,15 @@ class Leeway:
         """Where only a proxy has natural keys, one style leaves a record out and the other not."""
         model = self._schema.models.get(entry.label)
         for name, relation in model.relations.items() if model else ():
-            if relation.has_natural_key and not self._rows.is_keyed(relation.to):
-                target = Target(relation.to, relation.to_field, (entry.label, name))
-                value = entry.fields.get(name)
-                for one in value if isinstance(value, list) else [value]:
-                    if id_text(one) is not None and self._rows.find(target, one)[1] in LOST:
-                        raise UsageError(
-                            f"whether a record is left out for its {name} depends on the style:"
-                            f" {entry.label} pk {id_text(entry.members.get('pk'))}",
-                            remedy="convert with another word than drop for --on-unresolved",
-                        )
+            if self._rows.is_keyed(relation.to) or not relation.has_natural_key:
+                continue
+            target = Target(relation.to, relation.to_field, (entry.label, name))
+            if any(self._is_lost(target, one) for one in _ids(relation, entry.fields.get(name))):
+                raise UsageError(
+                    f"whether a record is left out for its {name} depends on the style:"
+                    f" {entry.label} pk {id_text(entry.members.get('pk'))}",
+                    remedy="convert with another word than drop for --on-unresolved",
+                )
 
     def cause_to_leave_out(self, entry: Entry) -> str | None:
         """The policy by which a record is left out."""
@@ -168,25 +157,27 @@ class Leeway:
         model = self._schema.models.get(entry.label)
         if model is None:
             return False
-        return any(
-            id_text(value) is not None and self._rows.find(target, value)[1] in LOST
-            for target, value in self._references(entry, model)
-        ) or (
-            entry.is_legacy()
-            and entry.label not in self.keeping
-            and self._rows.is_keyed(entry.label)
-            and self._rows.own_key(entry) is None
-        )
+        is_keyed = self._rows.is_keyed(entry.label) and entry.label not in self.keeping
+        if is_keyed and entry.is_legacy() and self._rows.own_key(entry) is None:
+            return True
+        return any(self._is_lost(*reference) for reference in self._references(entry, model))
+
+    def _is_lost(self, target: Target, value: Any) -> bool:
+        return id_text(value) is not None and self._rows.find(target, value)[1] in LOST
 
     def _references(self, entry: Entry, model: Model) -> Iterator[tuple[Target, Any]]:
         for name, relation in model.relations.items():
             if relation.to in self.keeping or not self._rows.is_keyed(relation.to):
                 continue
             target = Target(relation.to, relation.to_field)
-            value = entry.fields.get(name)
-            for one in value if relation.many and isinstance(value, list) else [value]:
+            for one in _ids(relation, entry.fields.get(name)):
                 yield target, one
             by_pk = name == model.pk and "natural_key" not in entry.members
             stated = entry.fields if relation.parent_link else entry.members
             if by_pk and (name if relation.parent_link else "references") not in stated:
                 yield target, entry.members.get("pk")
+
+
+def _ids(relation: Relation, value: Any) -> list[Any]:
+    """What a relation holds."""
+    return value if relation.many and isinstance(value, list) else [value]

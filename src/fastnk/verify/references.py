@@ -92,9 +92,7 @@ class References:
     def _use(self, instead: Instead) -> None:
         self._leeway.use(instead.policy, MADE_NULL if instead.value is None else IDS_KEPT)
 
-    def _judge_key(
-        self, pair: Pair, name: str, value: Any, now: Any, doubt: Doubt | None
-    ) -> None:
+    def _judge_key(self, pair: Pair, name: str, value: Any, now: Any, doubt: Doubt | None) -> None:
         """The right natural key, which may be of no use for all that."""
         if doubt == AMBIGUOUS and self._leeway.allows("on_duplicate_pk", "keep"):
             self._leeway.use("on_duplicate_pk", MEANT_LAST)
