@@ -29,7 +29,7 @@ from fastnk.source import Source
 from fastnk.verify import VerificationError, VerificationReport, verify
 from fastnk.verify.findings import MAX_KEPT
 from fastnk.verify.pairing import WINDOW_RECORDS
-from fastnk.verify.report import CODES
+from fastnk.verify.report import CODES, Difference
 from tests.oracle import natural_key_of
 from tests.strategies import (
     FLAWS,
@@ -1454,6 +1454,18 @@ def test_salvaged(spelling: Spelling, lost: int) -> None:
         verified(backup, backup, salvage=True)
 
 
+def test_what_refers_to_lost_records_is_taken_by_policy() -> None:
+    """As a conversion keeps their ids where records of a damaged backup are lost."""
+    backup = written([*RECORDS[10:], *RECORDS[:10]])[:-900]
+    new = converted(backup, salvage=True)
+    assert not verified(new, backup, salvage=True).faithful
+    keep = Policies(on_unresolved="keep", on_generic="keep")
+    report = verified(new, backup, salvage=True, policies=keep)
+    assert report.faithful
+    assert not report.complete
+    assert report.allowed.keys() == {"on_unresolved", "on_generic"}
+
+
 @pytest.mark.parametrize(
     ("data", "code", "offset"),
     [
@@ -1582,17 +1594,20 @@ def test_every_conversion_verifies(
 ) -> None:
     backup, new, keys = conversion(data, spelling, style, embedded)
     report = verify(backup, new, data.schema, keys=keys, embedded=embedded)
-    if style == "django":  # which has no place for references beside the fields
-        names = {(label, name) for label, m in data.schema.models.items() for name in ("pk", m.pk)}
-        names |= {
-            (label, generic.object_id)
-            for label, m in data.schema.models.items()
-            for generic in m.generic_relations.values()
-        }
-        lost = [one for one in report.findings if (one.model, one.field) in names]
-        assert report.findings == lost
-    else:
-        assert report.findings == []
+    assert report.findings == lost_by_style(style, data.schema, report)
+
+
+def lost_by_style(style: str, schema: Schema, report: VerificationReport) -> list[Difference]:
+    """What style django has no place for: references beside the fields."""
+    if style == "fastnk":
+        return []
+    names = {(label, name) for label, model in schema.models.items() for name in ("pk", model.pk)}
+    names |= {
+        (label, generic.object_id)
+        for label, model in schema.models.items()
+        for generic in model.generic_relations.values()
+    }
+    return [one for one in report.findings if (one.model, one.field) in names]
 
 
 @given(
@@ -1679,13 +1694,22 @@ def _key_of(one: Record, rows: list[Record], schema: Schema) -> tuple[str, str]:
 
 @pytest.mark.parametrize("flaw", sorted(FLAWS))
 @settings(max_examples=60)
-@given(backups(flawed=False), st.data(), spellings(), policy_sets, st.booleans(), st.booleans())
+@given(
+    backups(flawed=False),
+    st.data(),
+    spellings(),
+    policy_sets,
+    st.sampled_from(STYLES),
+    st.booleans(),
+    st.booleans(),
+)
 def test_every_conversion_verifies_with_its_policies(
     flaw: str,
     data: BackupData,
     more: st.DataObject,
     spelling: Spelling,
     words: dict[str, str],
+    style: str,
     embedded: bool,
     any_order: bool,
 ) -> None:
@@ -1693,10 +1717,9 @@ def test_every_conversion_verifies_with_its_policies(
     backup = spelling.write(data.records)
     keys = [spelling.write(data.keys)] if data.keys else []
     options: Any = {"keys": keys, "policies": Policies(**words), "embedded": embedded}  # type: ignore[arg-type]
-    new = LegacyBackupConverter(data.schema, **options).convert_bytes(backup)
+    new = LegacyBackupConverter(data.schema, style=style, **options).convert_bytes(backup)
     report = verify(backup, new, data.schema, any_order=any_order, **options)
-    assert report.findings == []
-    assert report.faithful
+    assert report.findings == lost_by_style(style, data.schema, report)
 
 
 @pytest.mark.parametrize("flaw", sorted(FLAWS))
