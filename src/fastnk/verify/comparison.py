@@ -61,6 +61,9 @@ class Comparison:
 
     def kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The records of the backup but for those that a policy leaves out."""
+        if not self._leeway.leaves_out():
+            yield from entries
+            return
         for entry in entries:
             cause = self._leeway.cause_to_leave_out(entry)
             if cause is None:

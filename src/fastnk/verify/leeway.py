@@ -66,6 +66,8 @@ class Leeway:
         what. The doubt is that of `Rows.find`."""
         if target.label in self.keeping:
             return Instead(value, self.keeping[target.label])
+        if doubt is None:
+            return None
         if doubt in LOST and self.allows(target.policy, "keep", "null"):
             becomes_null = self.allows(target.policy, "null") and not target.by_pk
             return Instead(None if becomes_null else value, target.policy)

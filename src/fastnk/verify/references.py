@@ -32,7 +32,8 @@ class References:
         if not isinstance(now, list):
             pair.find("FNK509" if now is None else "FNK504", name, values, now)
             return
-        values = [one for one in values if not self._is_taken_out(target, one)]
+        if self._leeway.allows(target.policy, "null"):
+            values = [one for one in values if not self._is_taken_out(target, one)]
         if len(now) == len(values):
             for value, one in zip(values, now, strict=True):
                 self.compare(pair, name, target, value, one)
