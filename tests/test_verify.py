@@ -1214,6 +1214,33 @@ def test_records_that_lead_to_each_other_are_left_out_one_after_the_other() -> N
     assert (report.backup.records, report.converted.records) == (12, 4)
 
 
+def test_the_first_of_two_records_with_one_pk_is_left_out() -> None:
+    """The id means the last one, which stays."""
+    rest = [document(7, "DOC-2", reviewers=[]), document(8, "DOC-3", supersedes=7), *PEOPLE]
+    policies = Policies(on_unresolved="drop", on_duplicate_pk="keep")
+    backup, new = written([document(7, "DOC-1", author=99), *rest]), converted(written(rest))
+    report = verified(new, backup, policies=policies)
+    assert report.findings == []
+    assert report.allowed == {
+        "on_duplicate_pk": {"references to the last of several records": 1},
+        "on_unresolved": {"records left out": 1},
+    }
+
+
+def test_natural_record_is_left_out_with_what_refers_to_it_by_a_field() -> None:
+    ann = {"model": "users.user", "fields": {"username": "ann", "boss": 99}}
+    boss = Model(natural_key=["username"], relations={"boss": Relation("users.user")})
+    by_name = Model(relations={"user": Relation("users.user", to_field="username")})
+    schema = Schema.of({"users.user": boss, "audit.entry": by_name})
+    entries = [record("audit.entry", 1, user="ann"), record("audit.entry", 2, user=None)]
+    backup, drop = written([ann, *entries]), Policies(on_unresolved="drop")
+    assert verify(backup, written(entries[1:]), schema, policies=drop).findings == []
+    named = [record("audit.entry", 1, user=["ann"]), entries[1]]
+    assert found(verify(backup, written(named), schema, policies=drop)) == [
+        ("FNK502", None, 1, None)
+    ]
+
+
 Expected = list[tuple[str, int | None, int | None, str | None]]
 POLICY_FAULTS: dict[str, tuple[str, Fault, Expected]] = {
     "id kept that leads somewhere": (
