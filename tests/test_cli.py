@@ -311,6 +311,32 @@ def test_salvage_lists_what_is_lost(
     assert "Done" in shown
 
 
+def test_verify_takes_the_policies_of_the_conversion(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "b.json"
+    dangling = {"model": "users.user", "pk": 3, "fields": {"username": "eve", "manager": 9}}
+    backup.write_text(json.dumps([*USERS, dangling]))
+    verify = ["verify", str(backup), str(tmp_path / "out.json"), "--schema", str(schema)]
+    for word, what in (
+        ("keep", "references that stay ids"),
+        ("null", "references that became null"),
+        ("drop", "records left out"),
+    ):
+        by = ["--on-unresolved", word]
+        assert convert(backup, tmp_path / "out.json", schema, *by, "--force") == 3
+        assert main(verify) == 5
+        capsys.readouterr()
+        assert main([*verify, *by]) == 3
+        shown = capsys.readouterr().out
+        assert shown.startswith("faithful, but not complete")
+        assert f"  {what}: 1, by --on-unresolved {word}\n" in shown
+        assert main([*verify, *by, "--json"]) == 3
+        report = json.loads(capsys.readouterr().out)
+        assert report["allowed"] == {"on_unresolved": {what: 1}}
+        assert (report["faithful"], report["complete"]) == (True, False)
+
+
 @pytest.fixture
 def halves(tmp_path: Path) -> list[str]:
     """One backup in two files; the records of the second refer to those of the first."""

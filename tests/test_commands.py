@@ -108,6 +108,11 @@ def test_exit_codes_are_those_of_the_command_line(shell: Shell, project: Project
     (project.folder / "dangling.json").write_text(json.dumps(dangling))
     refused = shell.run("fastnk_restore", "dangling.json", "--no-input", code=4)
     assert "FNK301" in refused.stderr
+    shell.run("fastnk_schema", "-o", "schema.json")
+    words = ["dangling.json", "kept.json", "--schema", "schema.json", "--on-unresolved", "keep"]
+    shell.run("fastnk_convert", *words, code=3)
+    assert "references that stay ids: 1" in shell.run("fastnk_verify", *words, code=3).stdout
+    shell.run("fastnk_verify", *words[:-2], code=5)
     assert "Traceback" not in refused.stderr
 
 

@@ -98,10 +98,11 @@ class Case:
         )
 
     def is_left_open(self) -> bool:
-        """Whether records are dropped whose keys, were they kept, would be at fault too."""
-        codes = {found.code for found in self.expected.findings}
-        dropping = self.policies.get("on_unresolved") == "drop"
-        return dropping and not codes.isdisjoint(oracle.KEY_FINDINGS)
+        """Whether records are dropped whose keys, were they kept, would be at fault too, and no
+        model keeps its pks for that."""
+        codes = {found.code for found in self.expected.findings} & set(oracle.KEY_FINDINGS)
+        kept = {code for code in codes if self.policies.get(oracle.POLICY_OF[code]) == "keep"}
+        return self.policies.get("on_unresolved") == "drop" and codes != kept
 
     def converter(
         self, block_size: int, jobs: int = 3, memory_limit: int | None = None

@@ -12,31 +12,34 @@ import random
 import subprocess
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
+from fastnk.errors import BackupSyntaxError, FastnkError, SourceError, UsageError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source
 from fastnk.verify import VerificationError, VerificationReport, verify
 from fastnk.verify.findings import MAX_KEPT
 from fastnk.verify.pairing import WINDOW_RECORDS
-from fastnk.verify.report import CODES
+from fastnk.verify.report import CODES, Difference
 from tests.oracle import natural_key_of
 from tests.strategies import (
+    FLAWS,
     STYLES,
     BackupData,
     Record,
     Spelling,
     Verbatim,
     backups,
+    is_legacy,
     settle,
     spellings,
 )
@@ -1002,6 +1005,442 @@ def test_member_that_stands_twice() -> None:
     ]
 
 
+# ---- policies ----------------------------------------------------------------------------------
+
+POLICY_WORDS = Policies.__struct_fields__
+
+GONE = document(7, "DOC-1", author=99, reviewers=[3, 98, 2])
+BEHIND = document(8, "DOC-2", supersedes=7)
+BEHIND_THAT = step(1, 8, 1)
+PEOPLE = [*RECORDS[3:6], RECORDS[10]]
+TYPE = RECORDS[13]
+NULL_USER = record("users.user", 9, username=None)
+STRANGER = record("other.thing", 1, author=1)
+
+
+def profile(pk: int, nickname: str) -> Record:
+    return record("users.profile", pk, nickname=nickname)
+
+
+def entry(pk: int, type_: Any, id_: int, user: int | None = 1) -> Record:
+    return record("audit.entry", pk, type=type_, target_id=id_, user=user)
+
+
+class PolicyCase(NamedTuple):
+    """A backup, the policies that its conversion needs, and what they have to be needed for."""
+
+    records: list[Record]
+    policies: dict[str, str]
+    allowed: dict[str, dict[str, int]]
+
+
+POLICY_CASES = {
+    "unresolved ids kept": PolicyCase(
+        [GONE, BEHIND, BEHIND_THAT, *PEOPLE],
+        {"on_unresolved": "keep"},
+        {"on_unresolved": {"references that stay ids": 2}},
+    ),
+    "unresolved ids made null": PolicyCase(
+        [GONE, BEHIND, BEHIND_THAT, *PEOPLE],
+        {"on_unresolved": "null"},
+        {"on_unresolved": {"references that became null": 2}},
+    ),
+    "records with unresolved ids left out": PolicyCase(
+        [BEHIND_THAT, BEHIND, document(9, "DOC-3"), GONE, *PEOPLE],
+        {"on_unresolved": "drop"},
+        {"on_unresolved": {"records left out": 3}},
+    ),
+    "key that cannot be made": PolicyCase(
+        [step(1, 5, 1), *PEOPLE],
+        {"on_unresolved": "null"},
+        {"on_unresolved": {"records that keep their pks": 1, "references that became null": 1}},
+    ),
+    "key of a child that cannot be made": PolicyCase(
+        [record("places.restaurant", 5, stars=3), *PEOPLE],
+        {"on_unresolved": "null"},
+        {"on_unresolved": {"records that keep their pks": 1, "references that stay ids": 1}},
+    ),
+    "pk that refers to nothing": PolicyCase(
+        [profile(2, "bobby"), profile(99, "nobody"), *PEOPLE],
+        {"on_unresolved": "keep"},
+        {"on_unresolved": {"references that stay ids": 1}},
+    ),
+    "unknown model kept": PolicyCase(
+        [STRANGER, *PEOPLE],
+        {"on_unknown_model": "keep"},
+        {"on_unknown_model": {"records left as they are": 1}},
+    ),
+    "unknown model left out": PolicyCase(
+        [PEOPLE[0], STRANGER, *PEOPLE[1:]],
+        {"on_unknown_model": "drop"},
+        {"on_unknown_model": {"records left out": 1}},
+    ),
+    "keys that two records share": PolicyCase(
+        [*TWINS, entry(1, 19, 7), TYPE],
+        {"on_duplicate_key": "keep"},
+        {"on_duplicate_key": {"records that keep their pks": 2, "references that stay ids": 2}},
+    ),
+    "key that a natural record has": PolicyCase(
+        [{"model": "places.place", "fields": {"name": "Kiosk"}}, *RECORDS[7:9]],
+        {"on_duplicate_key": "keep"},
+        {"on_duplicate_key": {"records that keep their pks": 1, "references that stay ids": 1}},
+    ),
+    "keys of those that pks refer to": PolicyCase(
+        [*PEOPLE, record("users.user", 4, username="ann"), profile(2, "bobby")],
+        {"on_duplicate_key": "keep", "on_duplicate_pk": "keep"},  # names are ids, too
+        {"on_duplicate_key": {"records that keep their pks": 4, "references that stay ids": 1}},
+    ),
+    "null in a key, pks kept": PolicyCase(
+        [NULL_USER, *PEOPLE, document(7, "DOC-1", author=9)],
+        {"on_null_key": "keep"},
+        {"on_null_key": {"records that keep their pks": 4, "references that stay ids": 4}},
+    ),
+    "null in a key, written": PolicyCase(
+        [NULL_USER, *PEOPLE, document(7, "DOC-1", author=9)],
+        {"on_null_key": "null"},
+        {"on_null_key": {"natural keys with a null": 1}},
+    ),
+    "pk that two records have": PolicyCase(
+        [*PEOPLE, record("users.user", 1, username="zoe"), document(7, "DOC-1")],
+        {"on_duplicate_pk": "keep"},
+        {"on_duplicate_pk": {"references to the last of several records": 1}},
+    ),
+    "generic relations to nothing": PolicyCase(
+        [
+            entry(1, 19, 404),
+            entry(2, ["no", "model"], 7),
+            entry(3, 19, 7),
+            *(TYPE, document(7, "DOC-1"), *PEOPLE),
+        ],
+        {"on_generic": "keep"},
+        {"on_generic": {"references that stay ids": 2}},
+    ),
+    "everything at once": PolicyCase(
+        [GONE, NULL_USER, STRANGER, TYPE, entry(1, 19, 404), step(1, 5, 1), *PEOPLE],
+        {"on_unresolved": "null", "on_unknown_model": "drop", "on_null_key": "null"}
+        | {"on_generic": "keep"},
+        {
+            "on_generic": {"references that stay ids": 1},
+            "on_null_key": {"natural keys with a null": 1},
+            "on_unknown_model": {"records left out": 1},
+            "on_unresolved": {
+                "records that keep their pks": 1,
+                "references that became null": 3,
+            },
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("any_order", [False, True], ids=["in order", "in any order"])
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=SHAPES)
+@pytest.mark.parametrize("name", POLICY_CASES)
+def test_what_policies_allow_is_accounted_for(
+    name: str, spelling: Spelling, any_order: bool
+) -> None:
+    records, words, allowed = POLICY_CASES[name]
+    backup, policies = written(records, spelling), Policies(**words)  # type: ignore[arg-type]
+    report = verified(
+        converted(backup, policies=policies), backup, policies=policies, any_order=any_order
+    )
+    assert report.findings == []
+    assert report.faithful
+    assert report.policies == words
+    assert report.allowed == allowed
+    assert report.complete == (words == {"on_null_key": "null"})
+    assert sum(one.records for one in report.models.values()) == len(records)
+
+
+@pytest.mark.parametrize("name", POLICY_CASES)
+def test_no_policy_allows_anything_where_another_was_given(name: str) -> None:
+    records, words, _ = POLICY_CASES[name]
+    backup, policies = written(records), Policies(**words)  # type: ignore[arg-type]
+    new = converted(backup, policies=policies)
+    others = Policies(**{name: "keep" for name in POLICY_WORDS if name not in words})
+    for given_here in (Policies(), others):
+        report = verified(new, backup, policies=given_here)
+        assert report.faithful == (words == {"on_null_key": "null"})
+
+
+@pytest.mark.parametrize("word", ["keep", "null", "drop"])
+def test_key_of_another_backup_that_is_of_no_use(word: Any) -> None:
+    """The record there keeps no pk for it: to refer to it is to refer to nothing."""
+    backup, keys = written([document(7, "DOC-1", author=9), *PEOPLE]), [written([NULL_USER])]
+    policies = Policies(on_unresolved=word)
+    new = converted(backup, keys=keys, policies=policies)
+    report = verified(new, backup, keys=keys, policies=policies)
+    assert report.findings == []
+    assert not report.complete
+    assert not verified(new, backup, keys=keys).faithful
+    null = Policies(on_null_key="null")
+    new = converted(backup, keys=keys, policies=null)
+    assert verified(new, backup, keys=keys, policies=null).faithful
+    assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_other_backups_that_contradict_each_other() -> None:
+    backup = written([document(7, "DOC-1", reviewers=[]), PEOPLE[1], RECORDS[10]])
+    keys = [written([record("users.user", 1, username=name)]) for name in ("ann", "zoe", "zoe")]
+    policies = Policies(on_duplicate_pk="keep")
+    new = converted(backup, keys=keys, policies=policies)
+    assert b'["zoe"]' in new
+    assert verified(new, backup, keys=keys, policies=policies).faithful
+    assert found(verified(new, backup, keys=keys)) == [("FNK510", 1, 1, "author")]
+    new = new.replace(b'["zoe"]', b'["ann"]')
+    assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:
+    before = [record("audit.entry", 1, user=None, run=99), *ENTRIES[2:]]
+    drop = Policies(on_unresolved="drop")
+    with pytest.raises(UsageError, match="depends on the style"):
+        verify(written(before), written(ROWS_OF_FASTNK), PROXIES, policies=drop)
+    for word, now in (("keep", 99), ("null", None)):
+        rows = IN_STYLE["django"][2:]
+        new = written([record("audit.entry", 1, user=None, run=now), *rows])
+        policies = Policies(on_unresolved=word)  # type: ignore[arg-type]
+        assert verify(written(before), new, PROXIES, policies=policies).findings == []
+        converter = LegacyBackupConverter(PROXIES, policies=policies, style="django")
+        assert json.loads(converter.convert_bytes(written(before))) == json.loads(new)
+
+
+def test_records_that_lead_to_each_other_are_left_out_one_after_the_other() -> None:
+    chain = [document(n, f"DOC-{n}", supersedes=n + 1) for n in range(1, 9)]
+    backup, drop = written([*chain, *PEOPLE]), Policies(on_unresolved="drop")
+    new = converted(backup, policies=drop)
+    report = verified(new, backup, policies=drop)
+    assert report.findings == []
+    assert report.allowed == {"on_unresolved": {"records left out": 8}}
+    assert (report.backup.records, report.converted.records) == (12, 4)
+
+
+def test_the_first_of_two_records_with_one_pk_is_left_out() -> None:
+    """The id means the last one, which stays."""
+    rest = [document(7, "DOC-2", reviewers=[]), document(8, "DOC-3", supersedes=7), *PEOPLE]
+    policies = Policies(on_unresolved="drop", on_duplicate_pk="keep")
+    backup, new = written([document(7, "DOC-1", author=99), *rest]), converted(written(rest))
+    report = verified(new, backup, policies=policies)
+    assert report.findings == []
+    assert report.allowed == {
+        "on_duplicate_pk": {"references to the last of several records": 1},
+        "on_unresolved": {"records left out": 1},
+    }
+
+
+def test_natural_record_is_left_out_with_what_refers_to_it_by_a_field() -> None:
+    ann = {"model": "users.user", "fields": {"username": "ann", "boss": 99}}
+    boss = Model(natural_key=["username"], relations={"boss": Relation("users.user")})
+    by_name = Model(relations={"user": Relation("users.user", to_field="username")})
+    schema = Schema.of({"users.user": boss, "audit.entry": by_name})
+    entries = [record("audit.entry", 1, user="ann"), record("audit.entry", 2, user=None)]
+    backup, drop = written([ann, *entries]), Policies(on_unresolved="drop")
+    assert verify(backup, written(entries[1:]), schema, policies=drop).findings == []
+    named = [record("audit.entry", 1, user=["ann"]), entries[1]]
+    assert found(verify(backup, written(named), schema, policies=drop)) == [
+        ("FNK502", None, 1, None)
+    ]
+
+
+Expected = list[tuple[str, int | None, int | None, str | None]]
+POLICY_FAULTS: dict[str, tuple[str, Fault, Expected]] = {
+    "id kept that leads somewhere": (
+        "unresolved ids kept",
+        put(2, author=1),
+        [("FNK508", 2, 2, "author")],
+    ),
+    "id kept in a list that leads somewhere": (
+        "unresolved ids kept",
+        put(1, reviewers=[3, 98, ["bob"]]),
+        [("FNK508", 1, 1, "reviewers")],
+    ),
+    "null where the id is to be kept": (
+        "unresolved ids kept",
+        put(1, author=None),
+        [("FNK509", 1, 1, "author")],
+    ),
+    "another id": ("unresolved ids kept", put(1, author=97), [("FNK504", 1, 1, "author")]),
+    "invented key": ("unresolved ids kept", put(1, author=["ann"]), [("FNK504", 1, 1, "author")]),
+    "pk kept of a record that has a key": (
+        "unresolved ids kept",
+        lambda r: (r[1].pop("natural_key"), r[1].update(pk=8)),
+        [("FNK508", 2, 2, "pk")],
+    ),
+    "record left out for nothing": (
+        "unresolved ids kept",
+        lambda r: r.pop(0),
+        [("FNK501", 1, None, None)],
+    ),
+    "null where the id leads somewhere": (
+        "unresolved ids made null",
+        put(2, author=None),
+        [("FNK509", 2, 2, "author")],
+    ),
+    "id where null should be": (
+        "unresolved ids made null",
+        put(1, author=99),
+        [("FNK508", 1, 1, "author")],
+    ),
+    "element taken out that leads somewhere": (
+        "unresolved ids made null",
+        put(1, reviewers=[["eve"]]),
+        [("FNK509", 1, 1, "reviewers")],
+    ),
+    "null in a list": (
+        "unresolved ids made null",
+        put(1, reviewers=[["eve"], None, ["bob"]]),
+        [("FNK509", 1, 1, "reviewers"), *[("FNK504", 1, 1, "reviewers")] * 2],
+    ),
+    "record left out without cause": (
+        "records with unresolved ids left out",
+        lambda r: r.pop(0),
+        [("FNK501", 3, None, None)],
+    ),
+    "record that was to be left out": (
+        "records with unresolved ids left out",
+        lambda r: r.insert(0, {**natural(BEHIND, "DOC-2")}),
+        [("FNK502", None, 1, None)],
+    ),
+    "pk made another": (
+        "key that cannot be made",
+        lambda r: r[0].update(pk=2),
+        [("FNK503", 1, 1, "pk")],
+    ),
+    "key that cannot be made": (
+        "key that cannot be made",
+        lambda r: (r[0].pop("pk"), r[0].update(natural_key=["x"])),
+        [("FNK506", 1, 1, "natural_key")],
+    ),
+    "link to a parent made null": (
+        "key of a child that cannot be made",
+        put(1, place_ptr=None),
+        [("FNK509", 1, 1, "place_ptr")],
+    ),
+    "id of a pk lost": (
+        "pk that refers to nothing",
+        lambda r: r[1].pop("references"),
+        [("FNK509", 2, 2, "user")],
+    ),
+    "id of a pk kept that leads somewhere": (
+        "pk that refers to nothing",
+        lambda r: r[0]["references"].update(user=2),
+        [("FNK508", 1, 1, "user")],
+    ),
+    "unknown record changed": (
+        "unknown model kept",
+        put(1, author=2),
+        [("FNK503", 1, 1, "author")],
+    ),
+    "unknown record left out": (
+        "unknown model kept",
+        lambda r: r.pop(0),
+        [("FNK501", 1, None, None)],
+    ),
+    "unknown record kept": (
+        "unknown model left out",
+        lambda r: r.insert(1, STRANGER),
+        [("FNK502", None, 2, None)],
+    ),
+    "known record left out": (
+        "unknown model left out",
+        lambda r: r.pop(1),
+        [("FNK501", 3, None, None)],
+    ),
+    "key that two records share": (
+        "keys that two records share",
+        lambda r: (r[1].pop("pk"), r[1].update(natural_key=["DOC-1"])),
+        [("FNK507", 2, 2, "pk"), ("FNK507", 2, 2, "natural_key")],
+    ),
+    "reference by such a key": (
+        "keys that two records share",
+        put(3, document=["DOC-1"]),
+        [("FNK504", 3, 3, "document")],
+    ),
+    "generic reference by such a key": (
+        "keys that two records share",
+        lambda r: r[7].update(references={"target_id": ["DOC-1"]}),
+        [("FNK504", 8, 8, "target_id")],
+    ),
+    "pk kept of another model": (
+        "keys that two records share",
+        lambda r: (r[3].pop("natural_key"), r[3].update(pk=1)),
+        [("FNK508", 4, 4, "pk")],
+    ),
+    "id kept of another model": (
+        "keys that two records share",
+        put(1, author=1),
+        [("FNK508", 1, 1, "author")],
+    ),
+    "reference by pk to such a key": (
+        "keys of those that pks refer to",
+        lambda r: r[5]["references"].update(user=["bob"]),
+        [("FNK504", 6, 6, "user")],
+    ),
+    "reference by pk lost": (
+        "keys of those that pks refer to",
+        lambda r: r[5].pop("references"),
+        [("FNK509", 6, 6, "user")],
+    ),
+    "key with a null": (
+        "null in a key, pks kept",
+        lambda r: (r[0].pop("pk"), r[0].update(natural_key=[None])),
+        [("FNK507", 1, 1, "pk"), ("FNK507", 1, 1, "natural_key")],
+    ),
+    "key beside keys with a null": (
+        "null in a key, pks kept",
+        lambda r: (r[1].pop("pk"), r[1].update(natural_key=["ann"])),
+        [("FNK507", 2, 2, "pk"), ("FNK507", 2, 2, "natural_key")],
+    ),
+    "pk kept for a null": (
+        "null in a key, written",
+        lambda r: (r[0].pop("natural_key"), r[0].update(pk=9)),
+        [("FNK508", 1, 1, "pk")],
+    ),
+    "id kept for a null": (
+        "null in a key, written",
+        put(6, author=9),
+        [("FNK508", 6, 6, "author")],
+    ),
+    "first of two records": (
+        "pk that two records have",
+        put(6, author=["ann"]),
+        [("FNK504", 6, 6, "author")],
+    ),
+    "one of two records": (
+        "pk that two records have",
+        lambda r: r.pop(0),
+        [("FNK501", 1, None, None)],
+    ),
+    "generic reference invented": (
+        "generic relations to nothing",
+        lambda r: r[0].update(references={"target_id": ["DOC-1"]}),
+        [("FNK504", 1, 1, "target_id")],
+    ),
+    "generic reference lost": (
+        "generic relations to nothing",
+        lambda r: r[2].pop("references"),
+        [("FNK508", 3, 3, "target_id")],
+    ),
+    "generic id changed": (
+        "generic relations to nothing",
+        put(1, target_id=405),
+        [("FNK503", 1, 1, "target_id")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POLICY_FAULTS)
+def test_planted_fault_under_a_policy(name: str) -> None:
+    case, plant, expected = POLICY_FAULTS[name]
+    records, words, _ = POLICY_CASES[case]
+    backup, policies = written(records), Policies(**words)  # type: ignore[arg-type]
+    new = json.loads(converted(backup, policies=policies))
+    plant(new)
+    report = verified(written(new), backup, policies=policies)
+    assert sorted(found(report), key=str) == sorted(expected, key=str)
+    assert not report.faithful
+    assert not verified(written(new), backup, policies=policies, any_order=True).faithful
+
+
 # ---- inputs ------------------------------------------------------------------------------------
 
 
@@ -1040,6 +1479,18 @@ def test_salvaged(spelling: Spelling, lost: int) -> None:
     assert report.cut_off_at == len(backup)
     with pytest.raises(BackupSyntaxError, match="FNK205"):
         verified(backup, backup, salvage=True)
+
+
+def test_what_refers_to_lost_records_is_taken_by_policy() -> None:
+    """As a conversion keeps their ids where records of a damaged backup are lost."""
+    backup = written([*RECORDS[10:], *RECORDS[:10]])[:-900]
+    new = converted(backup, salvage=True)
+    assert not verified(new, backup, salvage=True).faithful
+    keep = Policies(on_unresolved="keep", on_generic="keep")
+    report = verified(new, backup, salvage=True, policies=keep)
+    assert report.faithful
+    assert not report.complete
+    assert report.allowed.keys() == {"on_unresolved", "on_generic"}
 
 
 @pytest.mark.parametrize(
@@ -1120,7 +1571,7 @@ def test_shares_no_code_with_the_core() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     others = {name for name in eval(run.stdout) if not name.startswith("fastnk.verify")}
-    assert others == {"fastnk", "fastnk.errors", "fastnk.schema"}
+    assert others == {"fastnk", "fastnk.errors", "fastnk.policies", "fastnk.schema"}
 
 
 # ---- properties --------------------------------------------------------------------------------
@@ -1170,17 +1621,20 @@ def test_every_conversion_verifies(
 ) -> None:
     backup, new, keys = conversion(data, spelling, style, embedded)
     report = verify(backup, new, data.schema, keys=keys, embedded=embedded)
-    if style == "django":  # which has no place for references beside the fields
-        names = {(label, name) for label, m in data.schema.models.items() for name in ("pk", m.pk)}
-        names |= {
-            (label, generic.object_id)
-            for label, m in data.schema.models.items()
-            for generic in m.generic_relations.values()
-        }
-        lost = [one for one in report.findings if (one.model, one.field) in names]
-        assert report.findings == lost
-    else:
-        assert report.findings == []
+    assert report.findings == lost_by_style(style, data.schema, report)
+
+
+def lost_by_style(style: str, schema: Schema, report: VerificationReport) -> list[Difference]:
+    """What style django has no place for: references beside the fields."""
+    if style == "fastnk":
+        return []
+    names = {(label, name) for label, model in schema.models.items() for name in ("pk", model.pk)}
+    names |= {
+        (label, generic.object_id)
+        for label, model in schema.models.items()
+        for generic in model.generic_relations.values()
+    }
+    return [one for one in report.findings if (one.model, one.field) in names]
 
 
 @given(
@@ -1232,6 +1686,97 @@ def mutate(records: list[Record], choices: random.Random) -> None:
         del container[name]
     else:
         container[name] = new
+
+
+policy_sets = st.fixed_dictionaries(
+    {name: st.just("keep") for name in POLICY_WORDS}
+    | {
+        "on_unresolved": st.sampled_from(["keep", "null", "drop"]),
+        "on_unknown_model": st.sampled_from(["keep", "drop"]),
+        "on_null_key": st.sampled_from(["keep", "null"]),
+    }
+)
+
+
+def flawed(data: BackupData, flaw: str, draw: st.DrawFn) -> None:
+    """Add that flaw, and perhaps another one; what is natural already, or only supplies keys, stays
+    sound, because its flaws are no policy's to allow."""
+    data.schema = keeping_pks_that_lead_to_ids(data.schema)
+    for name in sorted({flaw, draw(st.sampled_from(sorted(FLAWS)))}):
+        FLAWS[name](draw, data)
+    data.records.append({"model": next(iter(data.schema.models)), "fields": {"code": "filler"}})
+    settle(data)
+    both = [*data.records, *data.keys]
+    keys = Counter(_key_of(one, both, data.schema) for one in both)
+    sure = [one for one in both if not is_legacy(one)] + data.keys
+    standing = Counter(_key_of(one, both, data.schema) for one in sure)
+    assume(all(keys[_key_of(one, both, data.schema)] == 1 for one in data.keys))
+    assume(all(count == 1 for count in standing.values()))
+
+
+def _key_of(one: Record, rows: list[Record], schema: Schema) -> tuple[str, str]:
+    key = one.get("natural_key") or natural_key_of(one, rows, schema)
+    return one["model"], json.dumps(key or id(one))
+
+
+@pytest.mark.parametrize("flaw", sorted(FLAWS))
+@settings(max_examples=60)
+@given(
+    backups(flawed=False),
+    st.data(),
+    spellings(),
+    policy_sets,
+    st.sampled_from(STYLES),
+    st.booleans(),
+    st.booleans(),
+)
+def test_every_conversion_verifies_with_its_policies(
+    flaw: str,
+    data: BackupData,
+    more: st.DataObject,
+    spelling: Spelling,
+    words: dict[str, str],
+    style: str,
+    embedded: bool,
+    any_order: bool,
+) -> None:
+    flawed(data, flaw, more.draw)
+    backup = spelling.write(data.records)
+    keys = [spelling.write(data.keys)] if data.keys else []
+    options: Any = {"keys": keys, "policies": Policies(**words), "embedded": embedded}  # type: ignore[arg-type]
+    new = LegacyBackupConverter(data.schema, style=style, **options).convert_bytes(backup)
+    report = verify(backup, new, data.schema, any_order=any_order, **options)
+    assert report.findings == lost_by_style(style, data.schema, report)
+
+
+@pytest.mark.parametrize("flaw", sorted(FLAWS))
+@settings(max_examples=60)
+@given(
+    backups(flawed=False),
+    st.data(),
+    policy_sets,
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_every_mutation_is_found_whatever_the_policies(
+    flaw: str,
+    data: BackupData,
+    more: st.DataObject,
+    words: dict[str, str],
+    embedded: bool,
+    choices: random.Random,
+) -> None:
+    flawed(data, flaw, more.draw)
+    backup = Spelling().write(data.records)
+    keys = [Spelling().write(data.keys)] if data.keys else []
+    options: Any = {"keys": keys, "policies": Policies(**words), "embedded": embedded}  # type: ignore[arg-type]
+    records = json.loads(LegacyBackupConverter(data.schema, **options).convert_bytes(backup))
+    if len(records) > 1 and choices.random() < 0.2:
+        del records[choices.randrange(len(records))]
+    else:
+        mutate(records, choices)
+    report = verify(backup, json.dumps(records).encode(), data.schema, **options)
+    assert not report.faithful
 
 
 # ---- real backups ------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastnk.convert import ConversionReport, LegacyBackupConverter, Policies, convert
+    from fastnk.convert import ConversionReport, LegacyBackupConverter, convert
     from fastnk.detect import BackupFormatDetector, DetectionReport, detect
     from fastnk.errors import FastnkError, Finding, FindingsError, Place
+    from fastnk.policies import Policies
     from fastnk.restore import RestoreReport, UnifiedRestoreManager, restore
     from fastnk.schema import Schema
     from fastnk.verify import VerificationError, VerificationReport, verify
@@ -43,9 +44,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "convert": ("ConversionReport", "LegacyBackupConverter", "Policies", "convert"),
+    "convert": ("ConversionReport", "LegacyBackupConverter", "convert"),
     "detect": ("BackupFormatDetector", "DetectionReport", "detect"),
     "errors": ("FastnkError", "Finding", "FindingsError", "Place"),
+    "policies": ("Policies",),
     "restore": ("RestoreReport", "UnifiedRestoreManager", "restore"),
     "schema": ("Schema",),
     "verify": ("VerificationError", "VerificationReport", "verify"),

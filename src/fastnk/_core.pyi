@@ -61,6 +61,7 @@ class RowKeeper(RecordReader): ...
 
 @final
 class Indexer(RowKeeper):
+    drops_wait: bool
     def __new__(
         cls,
         plan: Plan,
@@ -117,6 +118,8 @@ class Splicer:
     def references_written(self) -> int: ...
     @property
     def again(self) -> bool: ...
+    @property
+    def keeps_more(self) -> bool: ...
     def splice(
         self,
         data: ReadableBuffer,

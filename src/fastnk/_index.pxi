@@ -46,6 +46,9 @@ cdef class Indexer(RowKeeper):
 
     cdef bint django_style
     cdef bint log_all            # every record gets a log entry, so that any can be left out
+    cdef public bint drops_wait
+    """Whether no record is left out yet, because it is not known which models keep their pks: what
+    refers to those lacks nothing."""
     cdef Buffer log
     cdef readonly unsigned long long log_end
     """Where the last entry of the log ended."""
@@ -60,6 +63,8 @@ cdef class Indexer(RowKeeper):
         self.django_style = django_style
         for i in range(CODES):
             self.log_all |= self.policies[i] == DROP
+        self.drops_wait = (self.policies[DUPLICATE_KEY - FIRST_CODE] == KEEP
+                           or self.policies[NULL_KEY - FIRST_CODE] == KEEP)
 
     def __dealloc__(self):
         free(self.log.data)

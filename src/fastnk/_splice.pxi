@@ -61,6 +61,8 @@ cdef class Splicer:
     cdef readonly unsigned long long references_written
     cdef readonly bint again
     """Whether this pass found something that changes what should have been written before."""
+    cdef readonly bint keeps_more
+    """Whether it found models that keep their pks."""
 
     def __cinit__(self, Indexer index not None):
         self.index = index
@@ -270,12 +272,14 @@ cdef class Splicer:
         if policy != DROP and not keeps_pks:
             self.counts[code - FIRST_CODE] += 1
             return True
+        self.again = True
+        if policy == DROP and self.index.drops_wait:
+            return True
         # The next pass will not meet this again: these counts add up.
         self.next_counts[code - FIRST_CODE] += 1
-        self.again = True
         if policy == DROP:
             return self.drop_record()
-        self.keeping[self.record_model] = True
+        self.keeping[self.record_model] = self.keeps_more = True
         return True
 
     # -- the record's own key --

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 if TYPE_CHECKING:
-    from fastnk.convert import Policies
+    from fastnk.policies import Policies
     from fastnk.source import Backup
 
 
@@ -74,7 +74,7 @@ def _bytes(text: str) -> int:
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `convert` and `restore` have in common."""
+    """What `convert`, `verify` and `restore` have in common."""
     add_keys_argument(parser)
     add_reading_arguments(parser)
     add_embedded_argument(parser)
@@ -84,7 +84,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for every policy, with the words that it takes."""
-    from fastnk.convert import Policies
+    from fastnk.policies import Policies
 
     group = parser.add_argument_group("what to do about findings (default: error)")
     for name, hint in get_type_hints(Policies).items():
@@ -98,7 +98,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def policies(options: argparse.Namespace) -> Policies:
-    from fastnk.convert import Policies
+    from fastnk.policies import Policies
 
     return Policies(**{name: getattr(options, name) for name in Policies.__struct_fields__})
 

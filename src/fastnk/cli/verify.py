@@ -6,11 +6,10 @@ import argparse
 
 from fastnk.cli.arguments import (
     add_backups_argument,
-    add_embedded_argument,
-    add_keys_argument,
+    add_conversion_arguments,
     add_methods_argument,
-    add_reading_arguments,
     one_or_several,
+    policies,
     set_up_project,
 )
 from fastnk.cli.printing import LOSS, PROJECT, Outcome, table
@@ -22,14 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backups_argument(parser)
     parser.add_argument("converted", metavar="OUT", help="what was made of it")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
-    add_keys_argument(parser)
-    add_reading_arguments(parser)
-    add_embedded_argument(parser)
     add_methods_argument(parser)
     parser.add_argument(
         "--any-order", action="store_true", help="the records may stand in another order"
     )
-    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+    add_conversion_arguments(parser)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -39,6 +35,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         options.converted,
         options.schema,
         keys=options.keys,
+        policies=policies(options),
         embedded=options.embedded,
         any_order=options.any_order,
         salvage=options.salvage,
@@ -49,17 +46,24 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     if not report.faithful:
         return Outcome(report, text, exit_code=VerificationError.exit_code)
     command = ["restore", options.converted, "--schema", options.schema, *PROJECT]
-    return Outcome(report, text, command, 0 if report.damage is None else LOSS)
+    return Outcome(report, text, command, 0 if report.complete else LOSS)
 
 
 def _verification_text(report: VerificationReport) -> str:
     verdict = "faithful: every record, value and reference is accounted for"
+    if not report.complete:
+        verdict = "faithful, but not complete: what is not converted is accounted for here"
     lines = [verdict if report.faithful else str(VerificationError(report))]
     for name, one in (("backup", report.backup), ("converted", report.converted)):
         lines.append(f"  {name}: {one.records:,} records, {one.bytes:,} bytes, sha256 {one.sha256}")
     lines += [f"  {note}" for note in report.read_as]
     if report.damage is not None:
         lines.append(f"  only what is whole was compared: {report.damage}")
+    lines += [
+        f"  {what}: {count:,}, by --{policy.replace('_', '-')} {report.policies[policy]}"
+        for policy, counts in report.allowed.items()
+        for what, count in counts.items()
+    ]
     if not report.envelope_kept:
         lines.append("  what stands around the records is not the same")
     rows = [

@@ -12,13 +12,14 @@ import msgspec
 
 from fastnk._core import Indexer, Splicer, repeated
 from fastnk.convert.conversion import Conversion
-from fastnk.convert.policies import DANGLING, Policies, lenient, strict
+from fastnk.convert.policies import DANGLING, lenient, strict
 from fastnk.convert.report import ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
 from fastnk.lanes import PIECE_SIZE, processors
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Planner, Style
+from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain
 

@@ -9,12 +9,13 @@ from typing import Self
 
 from fastnk._core import Splicer
 from fastnk.convert.indexing import Indexing
-from fastnk.convert.policies import Findings, Policies
+from fastnk.convert.policies import Findings
 from fastnk.convert.report import Clock, ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import OutputError
 from fastnk.lanes import SpliceLane, in_order, lanes_for, loaded
 from fastnk.output import NoSink, Sink
+from fastnk.policies import Policies
 from fastnk.source import Source
 
 
@@ -132,13 +133,17 @@ class Conversion:
 
     def _settle(self, splicers: list[Splicer]) -> None:
         """Whether another pass is needed: when a record is dropped or a model keeps its pks,
-        because what was written before may refer to it, and when keys turn out to occur twice."""
+        because what was written before may refer to it, and when keys turn out to occur twice.
+        First it is found which models keep their pks, then what is dropped."""
         for splicer in splicers:
             splicer.finish()
         again = any(splicer.again for splicer in splicers)
+        keeps_more = any(splicer.keeps_more for splicer in splicers)
         if not self._is_audited and (repeated := self._pass1.keys.repeated()):
             self._pass1.indexer.expect(repeated)
-            again = True
+            again = keeps_more = True
+        if not keeps_more:
+            self._pass1.indexer.drops_wait = False
         self._is_audited = True
         self._is_in_turns |= again
         if not again:

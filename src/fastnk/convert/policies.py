@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from fastnk._core import Indexer
 from fastnk.convert.report import ConversionReport
 from fastnk.errors import Finding, FindingsError, Place
+from fastnk.policies import Policies
 from fastnk.source import Source
 
 CoreFinding = tuple[int, int, int, str, str | None, str | None, str | None]
 """Code, offset, record, model, field, pk and value."""
-
-
-class Policies(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do about findings. `error` refuses the backup and lists them all."""
-
-    on_unresolved: Literal["error", "keep", "null", "drop"] = "error"
-    """An id that no record has: keep it, write null, or leave the record out."""
-    on_unknown_model: Literal["error", "keep", "drop"] = "error"
-    """A record of a model that the schema does not know: keep it as it is, or leave it out."""
-    on_duplicate_pk: Literal["error", "keep"] = "error"
-    """Two records with one pk: keep both; ids then mean the last one."""
-    on_duplicate_key: Literal["error", "keep"] = "error"
-    """Two records with one natural key: all records of the model keep their pks."""
-    on_null_key: Literal["error", "keep", "null"] = "error"
-    """A natural key with a null in it: the model keeps its pks, or the key is written so."""
-    on_duplicate_member: Literal["error", "keep"] = "error"
-    """A member that stands twice in a record: keep both; the last one counts."""
-    on_generic: Literal["error", "keep"] = "error"
-    """A generic relation that leads to no natural key: keep its id."""
-    on_embedded: Literal["error", "keep"] = "error"
-    """An id inside a field that no record has, or a text that should be JSON: keep it."""
-
 
 CODES: dict[int, tuple[str, str]] = {
     301: ("no record has this id", "on_unresolved"),

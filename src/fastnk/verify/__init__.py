@@ -5,9 +5,10 @@ keys from plain dicts. Slow beside the core, and meant to be: what two programs 
 no code is unlikely to be the mistake of one.
 
 The backup is read twice (rows that something refers to, then every record), the converted backup
-once. In memory are the key parts of those rows, the natural keys that methods of the project make,
-a digest of every natural key, and a window on both files where they have to be brought into step
-again.
+once. Policies ask for more: once for models that keep their pks, and for records that are left out
+as long as a reading finds more of them. In memory are the key parts of those rows, the natural keys
+that methods of the project make, a digest of every natural key, and a window on both files where
+they have to be brought into step again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fastnk.errors import BackupSyntaxError, Place
+from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.verify.comparison import Comparison
 from fastnk.verify.findings import Findings
 from fastnk.verify.keys import Rows
+from fastnk.verify.leeway import COMPLETE, Leeway
 from fastnk.verify.likeness import Likeness
 from fastnk.verify.pairing import Arranged, Pairing
 from fastnk.verify.reading import Entry, Input
@@ -43,6 +48,7 @@ def verify(
     schema: Schema | str | os.PathLike[str],
     *,
     keys: Iterable[Backup] = (),
+    policies: Policies | None = None,
     embedded: bool = False,
     any_order: bool = False,
     salvage: bool = False,
@@ -51,13 +57,15 @@ def verify(
 ) -> VerificationReport:
     """Compare `converted` with what `schema` makes of `backup`, record by record.
 
-    `keys` are the further backups that supplied keys. With `embedded` the ids inside fields were
-    to be converted, without it such fields have to be as they were. With `any_order` the records
-    may stand in another order, as `--order dependencies` leaves them. With `salvage` only the
-    whole records of a damaged backup count. `encoding` is that of the backup. Differences are
-    reported, not raised. Raises `BackupSyntaxError` for a file that cannot be read as a backup,
-    `SchemaError`, `SourceError`, and `UsageError` where methods of the project make natural keys
-    and Django is not set up.
+    `keys` are the further backups that supplied keys. `policies` are those of the conversion: what
+    they allow is found out from the backup, has to be just so, and is counted in the report; all
+    else is a difference. With `embedded` the ids inside fields were to be converted, without it
+    such fields have to be as they were. With `any_order` the records may stand in another order,
+    as `--order dependencies` leaves them. With `salvage` only the whole records of a damaged backup
+    count. `encoding` is that of the backup. Differences are reported, not raised. Raises
+    `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
+    and `UsageError` where methods of the project make natural keys and Django is not set up, or
+    where it depends on the style which records `drop` leaves out.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     with contextlib.ExitStack() as stack:
@@ -65,7 +73,15 @@ def verify(
         new = stack.enter_context(Input(converted, progress))
         more = [stack.enter_context(Input(one, progress, salvage=salvage)) for one in keys]
         try:
-            run = _Verification(loaded, old, new, more, embedded=embedded, any_order=any_order)
+            run = _Verification(
+                loaded,
+                old,
+                new,
+                more,
+                policies or Policies(),
+                embedded=embedded,
+                any_order=any_order,
+            )
             return run.run()
         except RecursionError:
             what = "a record is nested too deep for the verification"
@@ -81,6 +97,7 @@ class _Verification:
         old: Input,
         new: Input,
         keys: list[Input],
+        policies: Policies,
         *,
         embedded: bool,
         any_order: bool,
@@ -91,21 +108,27 @@ class _Verification:
         self._more = keys
         self._embedded = embedded
         self._any_order = any_order
-        self._rows = Rows(schema, embedded=embedded)
-        self._likeness = Likeness(schema, self._rows, embedded=embedded)
+        self._policies = policies
+        null_keys = policies.on_null_key == "null"
+        self._rows = Rows(schema, embedded=embedded, null_keys=null_keys)
+        self._leeway = Leeway(schema, self._rows, policies)
+        self._likeness = Likeness(schema, self._rows, self._leeway, embedded=embedded)
         self._findings = Findings()
         self._seconds: dict[str, float] = {}
 
     def run(self) -> VerificationReport:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self._take_rows_in()
+        self._apply_policies()
+        self._rows.find_shared_keys()
         if self._any_order:
             with Arranged(self._new, self._likeness) as arranged:
                 with self._phase("order"):
                     for entry in self._new.records("order"):
                         arranged.add(entry)
                     for entry in self._old.records("order"):
-                        arranged.place(entry)
+                        if self._leeway.cause_to_leave_out(entry) is None:
+                            arranged.place(entry)
                 self._compare(arranged.entries())
         else:
             self._compare(self._new.records("compare"))
@@ -127,7 +150,6 @@ class _Verification:
             for more in self._more:
                 for entry in more.records("keys"):
                     self._rows.add(entry, only_keys=True)
-            self._rows.find_shared_keys()
 
     def _call_methods(self) -> None:
         """Have the project's methods make the keys that no fields can tell."""
@@ -139,9 +161,23 @@ class _Verification:
             if made.key is not None and (made.label, made.method) in methods:
                 self._rows.add_called(made.label, made.method, made.pk, made.key)
 
+    def _apply_policies(self) -> None:
+        """First which models keep their pks, then which records are left out: one that refers to
+        such a record is left out with it."""
+        policies = self._policies
+        with self._phase("policies"):
+            if "keep" in (policies.on_duplicate_key, policies.on_null_key):
+                self._leeway.find_models_keeping_pks(self._old.records("policies"))
+            if policies.on_unresolved == "drop":
+                while self._leeway.find_left_out(self._old.records("policies")):
+                    pass
+
     def _compare(self, converted: Iterator[Entry]) -> None:
-        pairing = Pairing(self._old.records("compare"), converted, self._likeness)
-        comparison = Comparison(self._schema, self._rows, self._findings, embedded=self._embedded)
+        comparison = Comparison(
+            self._schema, self._rows, self._leeway, self._findings, embedded=self._embedded
+        )
+        kept = comparison.kept(self._old.records("compare"))
+        pairing = Pairing(kept, converted, self._likeness)
         with self._phase("compare"):
             comparison.compare_all(pairing.pairs())
         self._findings.judge_styles()
@@ -157,6 +193,9 @@ class _Verification:
 
         old, new, more, found = self._old, self._new, self._more, self._findings
         damage = old.source.damage
+        allowed = self._leeway.allowed
+        lost = {what for counts in allowed.values() for what in counts} - set(COMPLETE)
+        policies = msgspec.structs.asdict(self._policies)
         return VerificationReport(
             faithful=found.total == 0 and old.envelope == new.envelope,
             backup=old.facts,
@@ -164,6 +203,11 @@ class _Verification:
             keys=[one.facts for one in more],
             schema_sha256=hashlib.sha256(self._schema.dumps()).hexdigest(),
             style=found.styles.most(),
+            policies={name: word for name, word in policies.items() if word != "error"},
+            allowed={
+                name: dict(sorted(counts.items())) for name, counts in sorted(allowed.items())
+            },
+            complete=damage is None and not lost,
             embedded=self._embedded,
             cut_off_at=None if damage is None else damage.cut_off_at,
             damage=None if damage is None else damage.described(),

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fastnk.schema import Model, Relation, Schema, flat_parts, parse_path
 from fastnk.verify.findings import Findings, Pair, difference
 from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Doubt, Rows, Target
+from fastnk.verify.leeway import (
+    IDS_KEPT,
+    LEFT_OUT,
+    NULLS_WRITTEN,
+    PKS_KEPT,
+    TWICE,
+    UNCHANGED,
+    Leeway,
+)
 from fastnk.verify.pairing import BeforeAfter
+from fastnk.verify.reading import Entry
 from fastnk.verify.references import References
 from fastnk.verify.report import CODES, Style
-from fastnk.verify.values import MISSING, digest, has_null
+from fastnk.verify.values import MISSING, Repeated, digest, has_null
 
 
 class Comparison:
     """Compares pair after pair, and puts what it finds into `findings`."""
 
-    def __init__(self, schema: Schema, rows: Rows, findings: Findings, *, embedded: bool) -> None:
+    def __init__(
+        self, schema: Schema, rows: Rows, leeway: Leeway, findings: Findings, *, embedded: bool
+    ) -> None:
         self._schema = schema
         self._rows = rows
+        self._leeway = leeway
         self._findings = findings
-        self._references = References(rows)
+        self._references = References(rows, leeway)
         self._paths = {
             label: paths_into_fields(schema, model) if embedded else {}
             for label, model in schema.models.items()
@@ -34,6 +47,9 @@ class Comparison:
         }
         self._converted_keys: dict[str, set[bytes]] = {}
         self._natural_keys: dict[str, set[bytes]] = {}
+        self._invented = CODES["FNK502"]
+        if leeway.leaves_out():
+            self._invented += ", or was to be left out"
 
     def _target(self, label: str, name: str, relation: Relation) -> Target | None:
         """What the ids in a relation refer to; `None` where they stay ids."""
@@ -43,6 +59,19 @@ class Comparison:
             return Target(relation.to, relation.to_field)
         return None
 
+    def kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The records of the backup but for those that a policy leaves out."""
+        if not self._leeway.leaves_out():
+            yield from entries
+            return
+        for entry in entries:
+            cause = self._leeway.cause_to_leave_out(entry)
+            if cause is None:
+                yield entry
+            else:
+                self._findings.model(entry.label).records += 1
+                self._leeway.use(cause, LEFT_OUT)
+
     def compare_all(self, pairs: Iterable[BeforeAfter]) -> None:
         for before, after in pairs:
             if before is not None:
@@ -50,7 +79,7 @@ class Comparison:
             if after is not None:
                 self._findings.model(after.label).converted_records += 1
             if before is None:
-                self._findings.add(difference(before, after, "FNK502"))
+                self._findings.add(difference(before, after, "FNK502", what=self._invented))
             elif after is None:
                 self._findings.add(difference(before, after, "FNK501"))
             else:
@@ -61,6 +90,8 @@ class Comparison:
         model = self._schema.models.get(pair.label)
         pair.repeated(before.members, after.members)
         pair.repeated(before.fields, after.fields)
+        if self._leeway.allows("on_duplicate_member", "keep") and _has_member_twice(before):
+            self._leeway.use("on_duplicate_member", TWICE)
         for name in before.rest().keys() | after.rest().keys():
             pair.same(name, before.get(name), after.get(name))
         if model is None:
@@ -76,20 +107,35 @@ class Comparison:
             pair.same(name, before.get(name), after.get(name))
         for name in before.fields.keys() | after.fields.keys():
             pair.same(name, before.fields.get(name, MISSING), after.fields.get(name, MISSING))
-        pair.find("FNK508", what="the schema does not know this model, nor which ids it holds")
+        if self._leeway.allows("on_unknown_model", "keep"):
+            self._leeway.use("on_unknown_model", UNCHANGED)
+        else:
+            pair.find("FNK508", what="the schema does not know this model, nor which ids it holds")
 
     # -- pk and natural key --
 
     def _compare_identity(self, pair: Pair, model: Model) -> None:
         before, after = pair.before.members, pair.after.members
-        if not model.has_natural_key or "pk" not in before or "natural_key" in before:
+        if not model.has_natural_key or not pair.before.is_legacy():
             self._compare_kept_identity(pair)
+        elif pair.label in self._leeway.keeping:
+            self._compare_kept_identity(pair)
+            self._leeway.use(self._leeway.keeping[pair.label], PKS_KEPT)
         elif "pk" in after and "natural_key" not in after:
             pair.same("pk", before["pk"], after["pk"])
-            pair.find("FNK508", "pk", before["pk"], after["pk"], what="the pk was left as it is")
+            self._judge_kept_pk(pair)
         else:
             self._compare_key(pair)
             self._compare_kept_pk(pair, model)
+
+    def _judge_kept_pk(self, pair: Pair) -> None:
+        """Of a record that should have its natural key now, if one can be made."""
+        is_allowed = self._leeway.allows("on_unresolved", "keep", "null")
+        if is_allowed and self._rows.own_key(pair.before) is None:
+            self._leeway.use("on_unresolved", PKS_KEPT)
+        else:
+            before, after = pair.before.get("pk"), pair.after.get("pk")
+            pair.find("FNK508", "pk", before, after, what="the pk was left as it is")
 
     def _compare_kept_identity(self, pair: Pair) -> None:
         """Of a record that has no natural key, or was natural already."""
@@ -102,7 +148,7 @@ class Comparison:
     def _note_natural_key(self, pair: Pair) -> None:
         """No record that was converted may have the key of one that was natural already."""
         key = self._rows.own_key(pair.before)
-        if key is None or has_null(key):
+        if key is None or has_null(key) or pair.label in self._leeway.keeping:
             return
         one = digest(key)
         self._natural_keys.setdefault(pair.label, set()).add(one)
@@ -121,6 +167,8 @@ class Comparison:
             pair.find("FNK506", "natural_key", pk, key, expected=expected or MISSING)
         elif self._is_unique(pair.label, expected):
             pair.summary.keys += 1
+            if self._leeway.allows("on_null_key", "null") and has_null(expected):
+                self._leeway.use("on_null_key", NULLS_WRITTEN)
         else:
             pair.find("FNK505", "natural_key", pk, expected)
 
@@ -186,7 +234,7 @@ class Comparison:
             elif "pk" not in pair.after.members:
                 pair.find("FNK509", name, pk, what="the link to the parent was lost")
         elif target is not None:
-            self._references.compare(pair, name, target, pk, now)
+            self._references.compare(pair, name, target._replace(by_pk=True), pk, now)
         else:
             pair.same(name, pk, now)
         return name
@@ -203,14 +251,19 @@ class Comparison:
             pair.same("references", MISSING, now)
         expected = {**self._pk_reference(pair, model), **self._generic_references(pair, model)}
         for name, one in expected.items():
-            if name in held and one.to is not None:
-                self._references.compare(pair, name, Target(one.to), one.id, held[name])
-            elif name in held:
-                pair.find("FNK504", name, one.id, held[name], what=one.absent.what)
-            else:
-                pair.find(one.absent.code, name, one.id, what=one.absent.what)
+            self._compare_reference(pair, name, one, held.get(name, MISSING))
         for name in held.keys() - expected.keys():
             pair.find("FNK507", f"references.{name}", MISSING, held[name])
+
+    def _compare_reference(self, pair: Pair, name: str, one: _Reference, now: Any) -> None:
+        if one.absent_by is not None and now is MISSING:
+            self._leeway.use(one.absent_by, IDS_KEPT)
+        elif now is MISSING:
+            pair.find(one.absent.code, name, one.id, what=one.absent.what)
+        elif one.absent_by is not None or one.target is None:
+            pair.find("FNK504", name, one.id, now, what=one.absent.what)
+        else:
+            self._references.compare(pair, name, one.target, one.id, now)
 
     def _pk_reference(self, pair: Pair, model: Model) -> dict[str, _Reference]:
         """A pk that is a foreign key."""
@@ -223,7 +276,16 @@ class Comparison:
         absent = Doubt("FNK509", "the pk is a reference, and was lost")
         if "pk" in pair.after.members:
             absent = Doubt("FNK508", "the pk is a reference, and only an id")
-        return {model.pk: _Reference(relation.to, pk, absent)}
+        target = Target(relation.to, relation.to_field, by_pk=True)
+        if model.has_natural_key and pair.label not in self._leeway.keeping:
+            # Its key takes the place of the pk, so that even a mere id has to stand there.
+            return {model.pk: _Reference(target, pk, absent)}
+        return {model.pk: self._reference(target, pk, absent)}
+
+    def _reference(self, target: Target, id_: Any, absent: Doubt) -> _Reference:
+        """One that does not stand there where its id becomes no key."""
+        instead = self._leeway.instead(target, id_, self._rows.find(target, id_)[1])
+        return _Reference(target, id_, absent, None if instead is None else instead.policy)
 
     def _generic_references(self, pair: Pair, model: Model) -> dict[str, _Reference]:
         found = {}
@@ -231,27 +293,41 @@ class Comparison:
         for generic in model.generic_relations.values():
             type_ = fields.get(generic.content_type or generic.label or "")
             id_ = fields.get(generic.object_id)
-            if type_ is None or id_ is None or isinstance(id_, list):
-                continue
-            label = self._rows.generic_target(pair.label, generic, type_)
-            if label is None:
-                absent = Doubt("FNK508", "no record has this content type, or the schema lacks it")
-                found[generic.object_id] = _Reference(None, id_, absent)
-            elif self._rows.is_keyed(label):
-                doubt = self._rows.find(Target(label), id_)[1]
-                absent = Doubt("FNK508", CODES["FNK508"] if doubt is None else doubt.what)
-                found[generic.object_id] = _Reference(label, id_, absent)
+            if type_ is not None and id_ is not None and not isinstance(id_, list):
+                label = self._rows.generic_target(pair.label, generic, type_)
+                one = self._generic_reference(label, id_)
+                if one is not None:
+                    found[generic.object_id] = one
         return found
+
+    def _generic_reference(self, label: str | None, id_: Any) -> _Reference | None:
+        by_policy = "on_generic" if self._leeway.allows("on_generic", "keep") else None
+        if label is None:
+            absent = Doubt("FNK508", "no record has this content type, or the schema lacks it")
+            return _Reference(None, id_, absent, by_policy)
+        if not self._rows.is_keyed(label):
+            absent = Doubt("FNK508", "the target has no natural key")
+            return _Reference(None, id_, absent, by_policy) if by_policy else None
+        target = Target(label, policy="on_generic")
+        doubt = self._rows.find(target, id_)[1]
+        absent = Doubt("FNK508", CODES["FNK508"] if doubt is None else doubt.what)
+        return self._reference(target, id_, absent)
 
 
 class _Reference(NamedTuple):
     """What should stand beside `fields`."""
 
-    to: str | None
-    """The model, where it can be told."""
+    target: Target | None
+    """What it refers to, where that can be told."""
     id: Any
     absent: Doubt
     """What it means when it does not stand there."""
+    absent_by: str | None = None
+    """The policy by which it does not."""
+
+
+def _has_member_twice(entry: Entry) -> bool:
+    return isinstance(entry.members, Repeated) or isinstance(entry.fields, Repeated)
 
 
 def _is_pk_in_key(model: Model) -> bool:

@@ -41,7 +41,10 @@ def paths_into_fields(schema: Schema, model: Model) -> dict[str, Paths]:
             paths = root
             for step in embedded_steps(path):
                 paths = paths.steps.setdefault(step, Paths())
-            paths.target, paths.name = Target(embedded.to, embedded.to_field), path
+            paths.target, paths.name = (
+                Target(embedded.to, embedded.to_field, policy="on_embedded"),
+                path,
+            )
     return root.steps
 
 

@@ -21,6 +21,10 @@ class Target(NamedTuple):
     field: str | None = None
     """`None` for the pk."""
     proxy: Proxy = None
+    policy: str = "on_unresolved"
+    """The policy for an id that no record has."""
+    by_pk: bool = False
+    """Whether the id is the pk of the record that refers, which cannot become null."""
 
 
 class UnmadeError(Exception):
@@ -36,6 +40,9 @@ class Doubt(NamedTuple):
 
 NO_RECORD = Doubt("FNK508", "no record has this id")
 NO_KEY = Doubt("FNK508", "the record with this id has no natural key that can be made")
+NO_KEY_ELSEWHERE = Doubt("FNK508", "the record of another backup has no natural key to refer to it")
+LOST = (NO_RECORD, NO_KEY_ELSEWHERE)
+"""Of an id that no record of use has."""
 SHARED = Doubt("FNK505", CODES["FNK505"])
 AMBIGUOUS = Doubt("FNK510", CODES["FNK510"])
 
@@ -43,11 +50,19 @@ Row = tuple[Any, ...]
 """The natural key that the record states, if it does, then its columns."""
 
 
+class RowOfKeys(tuple[Any, ...]):
+    """A row of a backup that only supplies keys."""
+
+    __slots__ = ()
+
+
 class Rows:
     """The rows that something refers to, by id, and the natural keys made of them."""
 
-    def __init__(self, schema: Schema, *, embedded: bool) -> None:
+    def __init__(self, schema: Schema, *, embedded: bool, null_keys: bool = False) -> None:
         self._schema = schema
+        self._null_keys = null_keys
+        """Whether keys with a null in them may stand for rows of backups that supply keys."""
         self._plan = KeyPlan(schema, embedded=embedded)
         self._labels = {label.lower(): label for label in schema.models}
         self._tables: dict[str, dict[str, dict[str, Row]]] = {
@@ -72,21 +87,46 @@ class Rows:
         tables = self._tables.get(entry.label)
         if tables is None:
             return
-        row = self.row(entry)
+        row = RowOfKeys(self.row(entry)) if only_keys else self.row(entry)
         pk = self._schema.models[entry.label].pk
         beside = [] if only_keys else [row]
         for field, table in tables.items():
             id_ = id_text(self._value(entry, field))
             found = None if id_ is None else table.get(id_)
-            if id_ is None or (found is not None and only_keys):
+            if id_ is None or (only_keys and not self._overrules(entry.label, row, found)):
                 continue
             table[id_] = row
             if found is not None:
                 self._ambiguous.add((entry.label, field, id_))
             if field == pk:
-                beside = [] if found is None else [found]
+                beside = [] if found is None or only_keys else [found]
         if beside:
             self._unnumbered.setdefault(entry.label, []).extend(beside)
+
+    def _overrules(self, label: str, row: Row, found: Row | None) -> bool:
+        """Whether a row that only supplies keys counts, and not the one found with its id: that of
+        the backup does, and of two others the last, if they do not say the same."""
+        if not isinstance(found, RowOfKeys):
+            return found is None
+        pk = self._plan.columns[label].get(self._schema.models[label].pk)
+        return any(
+            isinstance(one, list) == isinstance(other, list) and one != other
+            for column, (one, other) in enumerate(zip(row, found, strict=True))
+            if column and not (column == pk and MISSING in (one, other))
+        )
+
+    def remove(self, entry: Entry) -> bool:
+        """Take out the row of a record that is left out; whether it was there."""
+        tables = self._tables.get(entry.label, {})
+        row = self.row(entry) if tables else ()
+        found = [
+            (table, id_)
+            for field, table in tables.items()
+            if (id_ := id_text(self._value(entry, field))) is not None and table.get(id_) == row
+        ]
+        for table, id_ in found:
+            del table[id_]
+        return bool(found)
 
     def row(self, entry: Entry) -> Row:
         columns = self._plan.columns[entry.label]
@@ -161,21 +201,24 @@ class Rows:
 
     def find(self, target: Target, value: Any) -> tuple[Any, Doubt | None]:
         """The natural key of the record that an id leads to, and what speaks against it."""
-        label, field, proxy = target
+        label, field, proxy, *_ = target
         name = self._schema.field_name(label, field or "pk")
         row = self._found(label, name, value)
         if row is None:
             return None, NO_RECORD
+        elsewhere = isinstance(row, RowOfKeys)
         if (label, proxy) not in self._plan.makers:
             return None, NO_KEY
         try:
             key = self.key(label, row, proxy)
         except UnmadeError:
-            return None, NO_KEY
-        if (label, name, id_text(value)) in self._ambiguous:
-            return key, AMBIGUOUS
+            return None, NO_KEY_ELSEWHERE if elsewhere else NO_KEY
+        if elsewhere and not self._null_keys and has_null(key):
+            return None, NO_KEY_ELSEWHERE
         shared = self._shared.get((label, proxy))
-        return key, SHARED if shared and digest(key) in shared else None
+        if shared and digest(key) in shared:
+            return key, SHARED
+        return key, AMBIGUOUS if (label, name, id_text(value)) in self._ambiguous else None
 
     def _found(self, label: str, field: str, value: Any) -> Row | None:
         id_ = id_text(value)

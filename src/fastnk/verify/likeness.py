@@ -8,6 +8,7 @@ from typing import Any
 from fastnk.schema import Model, Schema
 from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Rows, Target
+from fastnk.verify.leeway import Leeway
 from fastnk.verify.reading import Entry
 from fastnk.verify.values import digest, id_text
 
@@ -19,9 +20,10 @@ class Likeness:
     other, but for pk and key.
     """
 
-    def __init__(self, schema: Schema, rows: Rows, *, embedded: bool) -> None:
+    def __init__(self, schema: Schema, rows: Rows, leeway: Leeway, *, embedded: bool) -> None:
         self._schema = schema
         self._rows = rows
+        self._leeway = leeway
         self._unsigned = {
             label: _unsigned(schema, model, embedded=embedded)
             for label, model in schema.models.items()
@@ -41,17 +43,7 @@ class Likeness:
 
     def may_be_dropped(self, entry: Entry) -> bool:
         """Whether a policy may leave it out: the model is unknown, or a reference leads nowhere."""
-        model = self._schema.models.get(entry.label)
-        if model is None:
-            return True
-        for name, relation in model.relations.items():
-            value = entry.fields.get(name)
-            for one in value if isinstance(value, list) else [value]:
-                if id_text(one) is not None and self._rows.is_keyed(relation.to):
-                    key, _ = self._rows.find(Target(relation.to, relation.to_field), one)
-                    if key is None:
-                        return True
-        return False
+        return entry.label not in self._schema.models or self._leeway.leads_nowhere(entry)
 
     def new_names(self, entry: Entry) -> Iterator[bytes]:
         """What a record may have in common with the one it was made of, the surest first."""
@@ -95,14 +87,10 @@ class Likeness:
         relation = model.relations.get(name)
         if relation is None or not self._rows.is_keyed(relation.to):
             return value
-        values = value if relation.many and isinstance(value, list) else [value]
-        keys = [
-            one
-            if id_text(one) is None
-            else self._rows.find(Target(relation.to, relation.to_field), one)[0] or one
-            for one in values
-        ]
-        return keys if values is value else keys[0]
+        target = Target(relation.to, relation.to_field)
+        if relation.many and isinstance(value, list):
+            return self._leeway.written_list(target, value)
+        return value if id_text(value) is None else self._leeway.written(target, value)
 
 
 def _stated_names(entry: Entry) -> Iterator[bytes]:

@@ -44,6 +44,10 @@ class Entry:
     def get(self, name: str) -> Any:
         return self.members.get(name, MISSING)
 
+    def is_legacy(self) -> bool:
+        """Whether it has a pk, and no natural key yet."""
+        return "pk" in self.members and "natural_key" not in self.members
+
     def rest(self) -> dict[str, Any]:
         """The members that no schema speaks of."""
         return {name: one for name, one in self.members.items() if name not in _PLAIN_MEMBERS}

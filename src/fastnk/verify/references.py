@@ -13,7 +13,8 @@ from fastnk.verify.inside import (
     references_in_text,
     references_inside,
 )
-from fastnk.verify.keys import Rows, Target
+from fastnk.verify.keys import AMBIGUOUS, Doubt, Rows, Target
+from fastnk.verify.leeway import IDS_KEPT, MADE_NULL, MEANT_LAST, TEXTS_KEPT, Instead, Leeway
 from fastnk.verify.report import CODES
 from fastnk.verify.values import MISSING, id_text, list_in_text
 
@@ -21,8 +22,9 @@ from fastnk.verify.values import MISSING, id_text, list_in_text
 class References:
     """Knows what the ids of a backup stand for."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, leeway: Leeway) -> None:
         self._rows = rows
+        self._leeway = leeway
 
     def compare_many(
         self, pair: Pair, name: str, target: Target, values: list[Any], now: Any
@@ -30,6 +32,8 @@ class References:
         if not isinstance(now, list):
             pair.find("FNK509" if now is None else "FNK504", name, values, now)
             return
+        if self._leeway.allows(target.policy, "null"):
+            values = [one for one in values if not self._is_taken_out(target, one)]
         if len(now) == len(values):
             for value, one in zip(values, now, strict=True):
                 self.compare(pair, name, target, value, one)
@@ -43,6 +47,15 @@ class References:
         for one in rest:
             pair.find("FNK504", name, MISSING, one, what="a reference was added")
 
+    def _is_taken_out(self, target: Target, value: Any) -> bool:
+        if id_text(value) is None:
+            return False
+        instead = self._leeway.instead(target, value, self._rows.find(target, value)[1])
+        if instead is None or instead.value is not None:
+            return False
+        self._leeway.use(instead.policy, MADE_NULL)
+        return True
+
     def _possible_keys(self, target: Target, value: Any) -> list[Any]:
         """What may stand for an id, in one style or the other."""
         if id_text(value) is None:
@@ -55,22 +68,37 @@ class References:
         if id_text(value) is None:  # null, or natural already
             if now != value:
                 pair.find("FNK509" if now is None else "FNK504", name, value, now)
-        elif target.proxy is not None:
+        elif target.proxy is not None and target.label not in self._leeway.keeping:
             self._compare_by_proxy(pair, name, target, value, now)
         else:
             self._compare_id(pair, name, target, value, now)
 
     def _compare_id(self, pair: Pair, name: str, target: Target, value: Any, now: Any) -> None:
         key, doubt = self._rows.find(target, value)
+        instead = self._leeway.instead(target, value, doubt)
         what = None if doubt is None else doubt.what
-        if now is None:
+        if instead is not None and now == instead.value:
+            self._use(instead)
+        elif now is None:
             pair.find("FNK509", name, value, now, what=what)
         elif now == value:
             pair.find("FNK508", name, value, now, what=what)
-        elif key is None or now != key:
-            expected = MISSING if key is None else key
+        elif key is None or now != key or instead is not None:
+            expected = key if instead is None else instead.value
+            expected = MISSING if expected is None else expected
             pair.find("FNK504", name, value, now, what=what, expected=expected)
-        elif doubt is not None:
+        else:
+            self._judge_key(pair, name, value, now, doubt)
+
+    def _use(self, instead: Instead) -> None:
+        self._leeway.use(instead.policy, MADE_NULL if instead.value is None else IDS_KEPT)
+
+    def _judge_key(self, pair: Pair, name: str, value: Any, now: Any, doubt: Doubt | None) -> None:
+        """The right natural key, which may be of no use for all that."""
+        if doubt == AMBIGUOUS and self._leeway.allows("on_duplicate_pk", "keep"):
+            self._leeway.use("on_duplicate_pk", MEANT_LAST)
+            doubt = None
+        if doubt is not None:
             pair.find(doubt.code, name, value, now)
         else:
             pair.summary.references += 1
@@ -87,10 +115,13 @@ class References:
         if key is not None and now == key != of_record:
             what = "a proxy's key beside keys of the records themselves"
             pair.note_style("django", "FNK504", name, value, now, what)
-            if doubt is not None:
-                pair.find(doubt.code, name, value, now)
-            else:
-                pair.summary.references += 1
+            self._judge_key(pair, name, value, now, doubt)
+            return
+        instead = None if keyed else self._leeway.instead(target, value, doubt)
+        if instead is not None and now == instead.value:
+            if now is None:  # in style fastnk it would be the id
+                pair.note_style("django", "FNK509", name, value, now, CODES["FNK509"])
+            self._use(instead)
             return
         if of_record is not None and now == of_record != key:
             code, what = "FNK504", "a record's own key beside keys of proxies"
@@ -131,5 +162,8 @@ class References:
             return references_in_text(ids, value, now)
         if now != value:
             return None
-        pair.find("FNK508", name, value, now, what="the text is not JSON: no id can be told")
+        if self._leeway.allows("on_embedded", "keep"):
+            self._leeway.use("on_embedded", TEXTS_KEPT)
+        else:
+            pair.find("FNK508", name, value, now, what="the text is not JSON: no id can be told")
         return []

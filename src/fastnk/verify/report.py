@@ -102,6 +102,12 @@ class VerificationReport(msgspec.Struct, kw_only=True):
     """Of the schema as `Schema.dumps` writes it."""
     style: Style | None
     """In which style most records were converted; `None` where none was."""
+    policies: dict[str, str]
+    """Those that were not `error`, by name."""
+    allowed: dict[str, dict[str, int]]
+    """By policy: what it left out, kept or made null, and how often."""
+    complete: bool
+    """False where `salvage` or a policy left something out or unconverted."""
     embedded: bool
     """Whether the ids inside fields were to be converted too."""
     cut_off_at: int | None

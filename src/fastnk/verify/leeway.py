@@ -1,0 +1,185 @@
+"""What the policies of a conversion allow of a backup, and how often that was needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastnk.errors import UsageError
+from fastnk.policies import Policies
+from fastnk.schema import Model, Relation, Schema
+from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
+from fastnk.verify.reading import Entry
+from fastnk.verify.values import digest, has_null, id_text
+
+LEFT_OUT = "records left out"
+UNCHANGED = "records left as they are"
+PKS_KEPT = "records that keep their pks"
+IDS_KEPT = "references that stay ids"
+MADE_NULL = "references that became null"
+MEANT_LAST = "references to the last of several records"
+TEXTS_KEPT = "texts left as they are"
+NULLS_WRITTEN = "natural keys with a null"
+TWICE = "records with a member that stands twice"
+
+COMPLETE = (NULLS_WRITTEN, TWICE)
+"""What loses nothing."""
+
+
+class Instead(NamedTuple):
+    """What stands for an id that becomes no natural key."""
+
+    value: Any
+    policy: str
+    """That which allows it."""
+
+
+class Leeway:
+    """What is not to be as the schema alone would have it."""
+
+    def __init__(self, schema: Schema, rows: Rows, policies: Policies) -> None:
+        self.keeping: dict[str, str] = {}
+        """The models that keep their pks, and the policy for that."""
+        self.allowed: dict[str, Counter[str]] = {}
+        """By policy: how often it was needed, and for what."""
+        self._schema = schema
+        self._rows = rows
+        self._policies = policies
+        self._made: dict[str, set[bytes]] = {}
+        self._standing: dict[str, set[bytes]] = {}
+
+    def allows(self, policy: str, *words: str) -> bool:
+        return getattr(self._policies, policy) in words
+
+    def leaves_out(self) -> bool:
+        """Whether records may be left out."""
+        return self.allows("on_unknown_model", "drop") or self.allows("on_unresolved", "drop")
+
+    def use(self, policy: str, what: str) -> None:
+        self.allowed.setdefault(policy, Counter())[what] += 1
+
+    # -- references --
+
+    def instead(self, target: Target, value: Any, doubt: Doubt | None) -> Instead | None:
+        """What stands for an id; `None` where nothing but the natural key does, or no policy says
+        what. The doubt is that of `Rows.find`."""
+        if target.label in self.keeping:
+            return Instead(value, self.keeping[target.label])
+        if doubt is None:
+            return None
+        if doubt in LOST and self.allows(target.policy, "keep", "null"):
+            becomes_null = self.allows(target.policy, "null") and not target.by_pk
+            return Instead(None if becomes_null else value, target.policy)
+        if doubt == NO_KEY and self.allows("on_unresolved", "keep", "null"):
+            return Instead(value, "on_unresolved")  # that record keeps its pk
+        return None
+
+    def written(self, target: Target, value: Any) -> Any:
+        """What should stand for an id."""
+        key, doubt = self._rows.find(target, value)
+        instead = self.instead(target, value, doubt)
+        if instead is not None:
+            return instead.value
+        return value if key is None else key
+
+    def written_list(self, target: Target, values: list[Any]) -> list[Any]:
+        """What should stand for a list of ids: one that would become null is taken out."""
+        now = [one if id_text(one) is None else self.written(target, one) for one in values]
+        pairs = zip(values, now, strict=True)
+        return [new for old, new in pairs if new is not None or old is None]
+
+    # -- models that keep their pks --
+
+    def find_models_keeping_pks(self, entries: Iterator[Entry]) -> None:
+        """From the keys of all records, also of those that will be left out."""
+        for entry in entries:
+            if self._rows.is_keyed(entry.label) and entry.label not in self.keeping:
+                cause = self._cause_to_keep(entry)
+                if cause is not None:
+                    self.keeping[entry.label] = cause
+        self._made.clear()
+        self._standing.clear()
+
+    def _cause_to_keep(self, entry: Entry) -> str | None:
+        key = self._rows.own_key(entry)
+        if key is None:
+            return None
+        is_legacy = entry.is_legacy()
+        if is_legacy and has_null(key) and self.allows("on_null_key", "keep"):
+            return "on_null_key"
+        if self.allows("on_duplicate_key", "keep") and self._is_known(entry.label, key, is_legacy):
+            return "on_duplicate_key"
+        return None
+
+    def _is_known(self, label: str, key: list[Any], is_legacy: bool) -> bool:
+        """Whether another record has the key; two that are natural already may share one."""
+        one = digest(key)
+        made = self._made.setdefault(label, set())
+        standing = self._standing.setdefault(label, set())
+        is_known = one in made or (is_legacy and one in standing)
+        (made if is_legacy else standing).add(one)
+        return is_known
+
+    # -- records that are left out --
+
+    def find_left_out(self, entries: Iterator[Entry]) -> bool:
+        """Take away the rows of records that are left out; whether there were any, because then
+        more may be. Raises `UsageError` where that depends on the style."""
+        found = False
+        for entry in entries:
+            self._refuse_proxies(entry)
+            if self.leads_nowhere(entry):
+                found |= self._rows.remove(entry)
+        return found
+
+    def _refuse_proxies(self, entry: Entry) -> None:
+        """Where only a proxy has natural keys, one style leaves a record out and the other not."""
+        model = self._schema.models.get(entry.label)
+        for name, relation in model.relations.items() if model else ():
+            if self._rows.is_keyed(relation.to) or not relation.has_natural_key:
+                continue
+            target = Target(relation.to, relation.to_field, (entry.label, name))
+            if any(self._is_lost(target, one) for one in _ids(relation, entry.fields.get(name))):
+                raise UsageError(
+                    f"whether a record is left out for its {name} depends on the style:"
+                    f" {entry.label} pk {id_text(entry.members.get('pk'))}",
+                    remedy="convert with another word than drop for --on-unresolved",
+                )
+
+    def cause_to_leave_out(self, entry: Entry) -> str | None:
+        """The policy by which a record is left out."""
+        if entry.label not in self._schema.models:
+            return "on_unknown_model" if self.allows("on_unknown_model", "drop") else None
+        leaves_out = self.allows("on_unresolved", "drop") and self.leads_nowhere(entry)
+        return "on_unresolved" if leaves_out else None
+
+    def leads_nowhere(self, entry: Entry) -> bool:
+        """Whether a reference or the natural key of a record needs another that is not there."""
+        model = self._schema.models.get(entry.label)
+        if model is None:
+            return False
+        is_keyed = self._rows.is_keyed(entry.label) and entry.label not in self.keeping
+        if is_keyed and entry.is_legacy() and self._rows.own_key(entry) is None:
+            return True
+        return any(self._is_lost(*reference) for reference in self._references(entry, model))
+
+    def _is_lost(self, target: Target, value: Any) -> bool:
+        return id_text(value) is not None and self._rows.find(target, value)[1] in LOST
+
+    def _references(self, entry: Entry, model: Model) -> Iterator[tuple[Target, Any]]:
+        for name, relation in model.relations.items():
+            if relation.to in self.keeping or not self._rows.is_keyed(relation.to):
+                continue
+            target = Target(relation.to, relation.to_field)
+            for one in _ids(relation, entry.fields.get(name)):
+                yield target, one
+            by_pk = name == model.pk and "natural_key" not in entry.members
+            stated = entry.fields if relation.parent_link else entry.members
+            if by_pk and (name if relation.parent_link else "references") not in stated:
+                yield target, entry.members.get("pk")
+
+
+def _ids(relation: Relation, value: Any) -> list[Any]:
+    """What a relation holds."""
+    return value if relation.many and isinstance(value, list) else [value]
