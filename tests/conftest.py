@@ -40,6 +40,7 @@ else:  # the core is tested where nothing else is installed
         "restore_faults",
         "restore_formats",
         "restore_mysql",
+        "restore_old",
         "restore_renames",
         "restore_rules",
         "roundtrip",
