@@ -204,6 +204,17 @@ def test_cp1252_around_the_records_only(salvage: bool, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_array_without_its_first_bracket(layout: str) -> None:
+    records = [record(0), record(1, (1, [2])), record(2)]
+    data = laid_out(records, layout).encode()[1:]
+    with pytest.raises(BackupSyntaxError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(data)
+    assert caught.value.salvage is not None
+    assert caught.value.salvage.losses[0]["what"] == "no opening bracket"
+    assert salvaged(data) == records
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_first_record_of_an_envelope_is_broken(layout: str) -> None:
     arrays = [[record(0), record(1)], [record(2)], [record(3)]]
     text = laid_out(envelope(arrays, 0), layout)

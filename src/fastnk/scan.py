@@ -232,6 +232,7 @@ class _Scanner:
         found = self._found
         end = origin + indexer.records_end
         is_torn_list = start == 0 and self._is_torn_list(end, indexer.is_array)
+        self._gap.lacks_bracket = is_torn_list and not indexer.is_array
         if self._is_refuted(start, end, indexer.records):
             self._opened = self._indent = None
             self._gap.starts -= 1
@@ -607,6 +608,8 @@ class _Gap:
         self.has_brace = False
         self.marks = b""
         """Punctuation, as far as it matters."""
+        self.lacks_bracket = False
+        """Whether a list should begin in it, and does not."""
         self._lost: tuple[int, int] | None = None
 
     def take(self, start: int, text: bytes) -> None:
@@ -630,6 +633,8 @@ class _Gap:
         """What is wrong with it: nothing, or an empty string where a fault says it."""
         if self._lost:
             return ""
+        if self.lacks_bracket:
+            return "no opening bracket"
         marks = self.marks
         if is_first and is_last:
             return "" if marks.replace(b"[]", b"") else None
