@@ -39,14 +39,13 @@ TO_SHELF = Relation(to="history.shelf")
 CONTENT_TYPE = {"content_type": Relation(to="contenttypes.contenttype")}
 ABOUT = {"about": GenericRelation(content_type="content_type", object_id="object_id")}
 
-ALWAYS = {
-    "history.book": Model(
-        pk="paper_ptr",
-        natural_key=["isbn"],
-        relations={"paper_ptr": Relation(to="history.paper", parent_link=True)},
-    ),
-    "history.shelf": Model(natural_key=["code"]),
-}
+PARENT = {"paper_ptr": Relation(to="history.paper", parent_link=True)}
+COPIES = {"copies_on": Relation(to="history.shelf", many=True)}
+"""Which Django before 3.0 repeats in records of children."""
+
+SHELF = {"history.shelf": Model(natural_key=["code"])}
+BOOK = {"history.book": Model(pk="paper_ptr", natural_key=["isbn"], relations=PARENT)}
+COPIED = {"history.book": Model(pk="paper_ptr", natural_key=["isbn"], relations=PARENT | COPIES)}
 DRAFTS = {
     "history.draft": Model(relations={"papers": Relation(to="history.paper", many=True)}),
     "history.draft_papers": Model(
@@ -54,11 +53,12 @@ DRAFTS = {
     ),
     "history.shortlist": Model(relations={"picked": Relation(to="history.draft_papers")}),
 }
-ON_SHELVES = {"shelf": TO_SHELF, "copies_on": Relation(to="history.shelf", many=True)}
+ON_SHELVES = {"shelf": TO_SHELF, **COPIES}
 
 MODELS: dict[str, dict[str, Model]] = {
     "0001_initial": {
-        **ALWAYS,
+        **SHELF,
+        **BOOK,
         **DRAFTS,
         "history.chapter": Model(relations={"paper": TO_PAPER}),
         "history.label": Model(),
@@ -67,7 +67,8 @@ MODELS: dict[str, dict[str, Model]] = {
         "history.place": Model(relations={"paper": TO_PAPER}),
     },
     "0002_title_and_shelf": {
-        **ALWAYS,
+        **SHELF,
+        **COPIED,
         **DRAFTS,
         "history.chapter": Model(relations={"paper": TO_PAPER}),
         "history.label": Model(relations={"holder": TO_PAPER}),
@@ -77,7 +78,8 @@ MODELS: dict[str, dict[str, Model]] = {
         "history.stamp": Model(natural_key=["code"]),
     },
     "0003_without_drafts": {
-        **ALWAYS,
+        **SHELF,
+        **COPIED,
         "history.chapter": Model(
             natural_key=["paper__title", "number"], relations={"paper": TO_PAPER}
         ),
