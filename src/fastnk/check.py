@@ -9,9 +9,10 @@ from typing import BinaryIO, Literal, cast, get_args
 
 import msgspec
 
-from fastnk.convert import LegacyBackupConverter, Policies
+from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import Finding, FindingsError
 from fastnk.guess import guess_relations
+from fastnk.policies import Policies
 from fastnk.proposal import MINIMUM
 from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of, rereadable

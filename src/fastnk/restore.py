@@ -15,11 +15,14 @@ from typing import Any, Literal
 import msgspec
 
 from fastnk._core import Splitter
-from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter, Policies
+from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import FindingsError, MissingExtraError, OutputError
+from fastnk.policies import Policies
+from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
+from fastnk.scan import PUNCTUATION
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, name_of, rereadable
 
@@ -32,10 +35,6 @@ __all__ = [
     "restore",
 ]
 
-
-SPACE = b" \t\r\n"
-AROUND = SPACE + b"[,]"
-"""What may stand around the records of an array."""
 
 SPILLING = 8
 """Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
@@ -234,7 +233,7 @@ def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     texts = filter(None, (bytes(block).strip(SPACE) for block in blocks))
     first = next(texts, b"")
     if first.startswith(b"["):
-        inner = (text.strip(AROUND) for text in itertools.chain([first], texts))
+        inner = (text.strip(PUNCTUATION) for text in itertools.chain([first], texts))
         yield from (b"[%b]" % records for records in inner if records)
         return
     splitter = Splitter()

@@ -26,6 +26,7 @@ MAX_RECORD = 64 << 20
 """Bytes of a record behind damage, so that one bracket that is never closed costs little."""
 FIRST_LOOK = 1 << 12
 PUNCTUATION = b" \t\r\n,[]"
+"""What may stand around the records of an array."""
 _NO_PLAN = Plan([], [], [], [])
 _KEEP = {"on_unknown_model": "keep", "on_duplicate_member": "keep"}
 _JOINT = re.compile(rb"\](\[\])*\[")

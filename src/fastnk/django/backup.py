@@ -456,7 +456,7 @@ class Backup:
         if value is None:
             value = record.pk
         if value is None:
-            position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
+            position = plan.pk_position
             return None if key is None or position is None else key[position]
         if isinstance(value, list) and plan.pk_kind is not PkKind.COMPOSITE:
             return None
@@ -508,7 +508,7 @@ def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[
     if plan.pk_kind is PkKind.AUTO and kinds == {int}:
         return told
     if kinds == {type(None)} and plan.pk.name not in shape.names:
-        position = plan.key.positions.get((plan.pk.name,)) if plan.key else None
+        position = plan.pk_position
         return told if position is None else [key and key[position] for key in keys]
     try:
         return list(map(plan.pk_value, told)) if kinds <= {int, str} else None

@@ -138,6 +138,11 @@ class Plan:
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
 
     @property
+    def pk_position(self) -> int | None:
+        """Where the pk stands in the natural key, if it does, whatever it is made by."""
+        return self.key.positions.get((self.pk.name,)) if self.key else None
+
+    @property
     def key_is_enforced(self) -> bool:
         """Whether the database sees to it that no two rows have the same natural key."""
         names = {part.path[0] for part in self.key.parts} if self.key else set()

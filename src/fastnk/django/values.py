@@ -51,6 +51,9 @@ _COMPARABLE: dict[Any, set[type]] = {
 }
 """The types of values that are comparable as they are."""
 
+_JSON_TEXT = "fastnk_on_json_text"
+"""The attribute by which a field knows what is done about texts that hold JSON."""
+
 
 def told_of_json_text(field: Field[Any, Any], word: str) -> Field[Any, Any]:
     """A JSON field that knows whether texts that hold JSON are read, or kept; others as they are.
@@ -67,9 +70,6 @@ def told_of_json_text(field: Field[Any, Any], word: str) -> Field[Any, Any]:
 def on_json_text(field: Field[Any, Any]) -> str:
     """What is done about texts that hold JSON: `error`, `keep` or `read`."""
     return getattr(field, _JSON_TEXT, "error")
-
-
-_JSON_TEXT = "fastnk_on_json_text"
 
 
 def converted(field: Field[Any, Any], value: Any) -> Any:

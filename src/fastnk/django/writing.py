@@ -83,14 +83,15 @@ class Writer:
         """The pks of new rows, those of lean ones drawn now."""
         rows = table.rows
         pks = rows.pks_of(table.numbers)
-        if rows.is_lean and pks.count(Missing.PK) == len(pks):
+        if not rows.is_lean:
+            return pks
+        if pks.count(Missing.PK) == len(pks):
             return list(islice(rows.new_pks, len(pks)))
-        if rows.is_lean:
-            for at, pk in enumerate(pks):
-                if pk is Missing.PK:
-                    pks[at] = next(rows.new_pks)
-                elif pk is Missing.OWN:
-                    pks[at] = converted(table.plan.pk, table.old_pks[at])
+        for at, pk in enumerate(pks):
+            if pk is Missing.PK:
+                pks[at] = next(rows.new_pks)
+            elif pk is Missing.OWN:
+                pks[at] = converted(table.plan.pk, table.old_pks[at])
         return pks
 
     def insert(self, table: Table, pks: list[Any]) -> None:

@@ -41,10 +41,8 @@ def paths_into_fields(schema: Schema, model: Model) -> dict[str, Paths]:
             paths = root
             for step in embedded_steps(path):
                 paths = paths.steps.setdefault(step, Paths())
-            paths.target, paths.name = (
-                Target(embedded.to, embedded.to_field, policy="on_embedded"),
-                path,
-            )
+            paths.target = Target(embedded.to, embedded.to_field, policy="on_embedded")
+            paths.name = path
     return root.steps
 
 
