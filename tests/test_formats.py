@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -828,6 +829,30 @@ def test_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(BackupSyntaxError, match=r"FNK210 .* 1,000 times"):
             LegacyBackupConverter(SCHEMA).convert_bytes(data)
+
+
+def test_what_is_read_ahead_can_be_closed_by_its_own_thread() -> None:
+    """As the collector of cycles does that happens to run there."""
+    from fastnk import compression
+
+    is_taken = threading.Event()
+    closed: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        is_taken.wait()
+        try:
+            ahead.close()
+        except RuntimeError as error:
+            closed.put(error)
+        closed.put(None)
+        yield b"second"
+
+    ahead: Any = compression.read_ahead(chunks())
+    assert next(ahead) == b"first"
+    is_taken.set()
+    assert closed.get(timeout=10) is None
+    assert list(ahead) == []
 
 
 def test_zip_whose_files_overlap_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,7 +342,9 @@ def read_ahead(chunks: Chunks) -> Chunks:
             yield chunk
     finally:
         is_over.set()
-        thread.join()
+        # What nobody reads to its end is closed by the collector, in whatever thread that runs.
+        if thread is not threading.current_thread():
+            thread.join()
 
 
 def fast_zlib() -> Any:
