@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -56,8 +56,8 @@ _ZONE = attrgetter("tzinfo")
 _ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re.ASCII)
 """Moments as Django writes them into backups, one behind the other."""
 
-_OPENINGS = {b'"{', b'"[', b'"\\'}
-"""How a text begins that may be that of a JSON object or array; a brace can be escaped."""
+_MAY_HOLD_JSON = methodcaller("startswith", (b'"{', b'"[', b'"\\'))
+"""Whether a text may be that of a JSON object or array; a brace can be escaped."""
 
 MANY_TEXTS = 1000
 """JSON texts of which it is remembered how Django spells them."""
@@ -235,7 +235,7 @@ def _json(field: Any, connection: Any) -> PlainColumn | None:
     encode = json.JSONEncoder().encode
 
     def checked(values: Values) -> Values:
-        if word == "error" and any(bytes(memoryview(raw)[:2]) in _OPENINGS for raw in values):
+        if word == "error" and any(map(_MAY_HOLD_JSON, map(bytes, values))):
             raise ValueError("perhaps a text that holds JSON")
         return values
 
