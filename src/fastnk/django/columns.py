@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter, methodcaller
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -56,8 +56,8 @@ _ZONE = attrgetter("tzinfo")
 _ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re.ASCII)
 """Moments as Django writes them into backups, one behind the other."""
 
-_MAY_HOLD_JSON = methodcaller("startswith", (b'"{', b'"[', b'"\\'))
-"""Whether a text may be that of a JSON object or array; a brace can be escaped."""
+_TEXT_OF_JSON = re.compile(rb'\0"[{[\\]')
+"""How a text begins that may be that of a JSON object or array; a brace can be escaped."""
 
 MANY_TEXTS = 1000
 """JSON texts of which it is remembered how Django spells them."""
@@ -226,34 +226,43 @@ def _address(field: Any, connection: Any) -> PlainColumn:
     return PlainColumn(str, checked, checked, checked)
 
 
+def _joined(values: Values) -> bytes:
+    """JSON texts, each behind a byte that none of them can hold."""
+    return b"\0".join([b"", *values])
+
+
+def _texts(values: Values) -> list[str]:
+    return _joined(values).decode().split("\0")[1:]
+
+
 def _json(field: Any, connection: Any) -> PlainColumn | None:
     word = on_json_text(field)
     if field.encoder is not None or field.decoder is not None or word == "read":
         return None
     null = None if field.null else "null"
-    known: dict[bytes, str | None] = {b"null": null}
+    known: dict[str, str | None] = {"null": null}
     encode = json.JSONEncoder().encode
 
     def checked(values: Values) -> Values:
-        if word == "error" and any(map(_MAY_HOLD_JSON, map(bytes, values))):
+        if word == "error" and _TEXT_OF_JSON.search(_joined(values)):
             raise ValueError("perhaps a text that holds JSON")
         return values
 
     def python(values: Values) -> Values:
-        return list(map(from_json, map(bytes, checked(values))))
+        return list(map(from_json, _texts(checked(values))))
 
     def as_it_stands(values: Values) -> Values:
-        return [null if raw == b"null" else str(raw, "utf-8") for raw in map(bytes, values)]
+        return [null if text == "null" else text for text in _texts(values)]
 
     def as_django_spells_it(values: Values) -> Values:
         # SQLite compares the text, so it has to be what Django would have written.
-        return [known[raw] if raw in known else spell(raw) for raw in map(bytes, values)]
+        return [known[text] if text in known else spell(text) for text in _texts(values)]
 
-    def spell(raw: bytes) -> str:
-        text = encode(from_json(raw))
+    def spell(text: str) -> str:
+        spelled = encode(from_json(text))
         if len(known) < MANY_TEXTS:
-            known[raw] = text
-        return text
+            known[text] = spelled
+        return spelled
 
     is_native = connection.vendor == "postgresql"
     return PlainColumn(
