@@ -12,7 +12,7 @@ from fastnk.infer import infer
 from fastnk.naming import is_plain, matches, singular
 from fastnk.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
 from fastnk.schema import Relation, Schema
-from fastnk.survey import MAX_VALUES, Ids, contained, normal_time, survey
+from fastnk.survey import MAX_VALUES, Hashes, Ids, contained, normal_time, survey
 
 Records = list[dict[str, Any]]
 
@@ -507,12 +507,35 @@ def test_values_beyond_the_cap_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_capped_field_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("survey", "guess"):
-        monkeypatch.setattr(f"fastnk.{module}.MAX_VALUES", 5)
+    monkeypatch.setattr("fastnk.survey.MAX_VALUES", 5)
     records = users(30) + [legacy("docs.paper", n, user=n) for n in range(1, 21)]
     found = relation(infer(dump(records)), "docs.paper", "user")
     assert any("of the first 5" in sentence for sentence in found.evidence)
     assert MAX_VALUES > 5
+
+
+def test_of_very_many_fields_fewer_values_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastnk.survey.MOST_VALUES", 100)
+    monkeypatch.setattr("fastnk.survey.ROOM_CHECKED_EVERY", 10)
+    key = {f"key{n}": [f"K{n}", "X"] for n in range(3)}
+    many = {f"many{n}": [1, 2, 3] for n in range(3)}
+    records = [legacy("docs.paper", n, user=n, **key, **many) for n in range(1, 95)]
+    held = survey(dump([*users(30), *records]))
+    columns = [
+        one
+        for model in held.models.values()
+        for column in model.columns.values()
+        for one in column.all
+    ]
+    assert sum(len(column.codes) for column in columns) <= 2 * 100
+    kept = held.models["docs.paper"].kept
+    assert 0 < kept < 94
+    for column in held.models["docs.paper"].columns.values():
+        assert column.is_capped
+        assert {len(part.codes) for part in column.all if part is not column} <= {0, kept}
+    assert list(held.models["docs.paper"].columns["user"].codes) == list(range(1, kept + 1))
+    found = relation(infer(dump([*users(100), *records])), "docs.paper", "user")
+    assert found.to == "users.user"
 
 
 # ---- parts -------------------------------------------------------------------------------------
@@ -527,6 +550,19 @@ def test_ids_are_a_set() -> None:
         assert ids.density(-10, 14) == pytest.approx(len(set(values)) / 25)
         assert ids.highest == max(values, default=None)
     assert contained([1, 2, 3, 4], Ids([2, 4, 6]), 10) == 0.5
+
+
+def test_hashes_are_a_set() -> None:
+    hashes = Hashes()
+    assert not hashes
+    some = [hash(str(n % 700)) for n in range(1_000)]
+    for value in some:
+        hashes.add(value)
+    assert len(hashes) == 700
+    assert all(value in hashes and value + 1 not in hashes for value in some)
+    hashes.add(5)
+    assert 5 in hashes
+    assert len(hashes) == 701
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ from fastnk.schema import KeyPart
 from fastnk.survey import (
     MAX_VALUES,
     Column,
+    Hashes,
     Ids,
     ModelSurvey,
+    Room,
     Survey,
     contained,
     joined,
@@ -258,7 +260,7 @@ def _unnamed(
     survey: Survey, field: str, ids: _Ids, label: str, without: set[str]
 ) -> list[Candidate]:
     """Models that the field is not named after, but which have all the ids it holds."""
-    found: list[tuple[float, str, Ids]] = []
+    found: list[tuple[float, str, Ids | Hashes]] = []
     for to, target in survey.models.items():
         pks = target.pks(ids.kind)
         if to in without or pks is None or contained(ids.codes, pks, PREFILTER) < 1:
@@ -281,10 +283,10 @@ def _unnamed(
     return candidates
 
 
-def _surprise(ids: _Ids, pks: Ids) -> float:
+def _surprise(ids: _Ids, pks: Ids | Hashes) -> float:
     """In bits, at most 20: how unlikely it is that values like these all are pks by accident."""
     count = len(ids.codes)
-    if ids.kind is str:
+    if isinstance(pks, Hashes):
         return min(20.0, 3.0 * count)
     low, high = ids.codes[0], ids.codes[-1]
     density = pks.density(low, high)
@@ -296,11 +298,11 @@ def _surprise(ids: _Ids, pks: Ids) -> float:
 
 
 def _count(ids: _Ids) -> str:
-    first = f" of the first {MAX_VALUES:,}" if ids.is_sampled else ""
+    first = f" of the first {ids.column.room.each:,}" if ids.is_sampled else ""
     return f"{number_of(len(ids.codes), 'different value')}{first}"
 
 
-def _told(ids: _Ids, share: float, to: str, pks: Ids) -> str:
+def _told(ids: _Ids, share: float, to: str, pks: Ids | Hashes) -> str:
     of = f"of the {number_of(len(pks), 'pk')} of {to}"
     if share == 1:
         return f"{_count(ids)}, all {of}"
@@ -388,8 +390,8 @@ def _weight(records: int) -> float:
 
 
 def _records(model: ModelSurvey) -> str:
-    if model.records > MAX_VALUES:
-        return f"the first {MAX_VALUES:,} of {model.records:,} records"
+    if model.kept < model.records:
+        return f"the first {model.kept:,} of {model.records:,} records"
     return number_of(model.records, "record")
 
 
@@ -402,7 +404,7 @@ def _combine(
     """
     for label in ABSENT:
         if label not in survey.models:
-            found[label] = list(_single_keys(label, ModelSurvey(), 1.0))
+            found[label] = list(_single_keys(label, ModelSurvey(Room()), 1.0))
     waiting = {label for label, model in survey.models.items() if model.records > 1}
     waiting -= {label for label, keys in found.items() if keys[0].confidence >= 0.75}
     while waiting:
@@ -476,9 +478,8 @@ def _combined_key(
     parts = [part for name in chosen for part in hops.get(name, ([name], 1.0))[0]]
     sure = min(hops.get(name, ([], 1.0))[1] for name in chosen)
     room = math.prod(len(model.columns[name].distinct()) for name in chosen)
-    kept = min(model.records, MAX_VALUES)
     # As many equal rows would be expected if the columns had nothing to do with each other.
-    expected = kept * kept / 2 / room
+    expected = model.kept * model.kept / 2 / room
     certain = MOST_COMBINED * sure * (1 - math.exp(-expected)) * _weight(model.records)
     together = "unique together, and not in fewer columns,"
     if len(chosen) == 1:

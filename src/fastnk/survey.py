@@ -1,7 +1,8 @@
 """What the fields of a backup hold, in few bytes per value: the ground that inference stands on.
 
 Values are not kept. An integer is kept as itself, a text as its hash, each in eight bytes, and of
-every field only those of the first `MAX_VALUES` records. Pks are kept of all records.
+every field only those of the first `MAX_VALUES` records, or of fewer where there are very many
+fields. Pks are kept of all records.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import itertools
 import json
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from operator import gt
 from typing import Any
 
 from fastnk.errors import (
@@ -27,6 +31,12 @@ from fastnk.source import Backup, Progress, Source, split_records
 MAX_VALUES = 200_000
 """Of each field the values of so many records are kept, 1.6 MB; of lists so many elements."""
 
+MOST_VALUES = 32 << 20
+"""Values that are kept of all fields together, 256 MB."""
+
+ROOM_CHECKED_EVERY = 50_000
+"""Records, in each of which a field can gain one value."""
+
 MAX_KEY_TEXT = 120
 """Characters; a longer text, or one of several lines, is prose and no key."""
 
@@ -35,6 +45,21 @@ MAX_KEY_PARTS = 8
 
 NULL = -(1 << 63)
 """What is kept for a null, and for a value that is neither an integer nor a text."""
+
+
+class Room:
+    """How many values of each field are kept."""
+
+    def __init__(self) -> None:
+        self.each = MAX_VALUES
+
+    def make(self, columns: Iterable[Column]) -> None:
+        """Keep fewer where those of all columns are too many."""
+        held = list(columns)
+        while sum(len(column.codes) for column in held) > MOST_VALUES:
+            self.each //= 2
+            for column in held:
+                del column.codes[self.each :]
 
 
 class Ids:
@@ -86,10 +111,12 @@ class Ids:
         """Put the runs in order, join those that touch, and count what stands before each."""
         if self._settled:
             return
-        runs = zip(self._starts, self._ends, strict=True)
+        runs: Iterable[tuple[int, int]] = zip(self._starts, self._ends, strict=True)
+        if any(map(gt, self._starts, itertools.islice(self._starts, 1, None))):
+            runs = sorted(runs)
         starts, ends, before = array("q"), array("q"), array("q")
         count = 0
-        for start, end in sorted(runs):
+        for start, end in runs:
             if ends and start <= ends[-1] + 1:
                 count += max(0, end - ends[-1])
                 ends[-1] = max(ends[-1], end)
@@ -100,6 +127,35 @@ class Ids:
                 count += end - start + 1
         self._starts, self._ends, self._before = starts, ends, before
         self._settled = True
+
+
+class Hashes:
+    """A set of hashes."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, array[int]] = defaultdict(partial(array, "q"))
+        """Sorted one by one, because Python takes five times the room to sort."""
+        self._settled = True
+
+    def add(self, value: int) -> None:
+        self._parts[value & 0xFF].append(value)
+        self._settled = False
+
+    def __len__(self) -> int:
+        self._settle()
+        return sum(map(len, self._parts.values()))
+
+    def __contains__(self, value: int) -> bool:
+        self._settle()
+        part = self._parts.get(value & 0xFF, ())
+        place = bisect_left(part, value)
+        return place < len(part) and part[place] == value
+
+    def _settle(self) -> None:
+        if not self._settled:
+            for number, part in self._parts.items():
+                self._parts[number] = array("q", sorted(set(part)))
+            self._settled = True
 
 
 class Column:
@@ -114,13 +170,15 @@ class Column:
         "lists",
         "nulls",
         "others",
+        "room",
         "sample",
         "texts",
         "times",
         "words",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.count = 0
         """Records that have the field."""
         self.nulls = 0
@@ -152,11 +210,11 @@ class Column:
             code = value
         elif kind is list:
             if self.lists is None:
-                self.lists = Lists(len(self.codes))
+                self.lists = Lists(len(self.codes), self.room)
             self.lists.add(value)
         else:
             self.others += 1
-        if len(self.codes) < MAX_VALUES:
+        if len(self.codes) < self.room.each:
             self.codes.append(code)
             if self.lists is not None:
                 self.lists.keep_pace(len(self.codes))
@@ -192,12 +250,21 @@ class Column:
 
     @property
     def is_capped(self) -> bool:
-        return self.count > MAX_VALUES
+        return self.count > self.room.each
 
     @property
     def is_plain_text(self) -> bool:
         """Whether it holds short texts that are no dates."""
         return self.kind is str and not self.free and not self.times
+
+    @property
+    def all(self) -> Iterator[Column]:
+        """Itself, and the columns in its lists."""
+        yield self
+        if self.lists is not None:
+            key, keys = self.lists.key.columns or (), self.lists.keys.columns or ()
+            for column in (self.lists.elements, *key, *keys):
+                yield from column.all
 
     def distinct(self) -> array[int]:
         """The codes of the different values kept that are not null, in order."""
@@ -209,14 +276,14 @@ class Lists:
 
     __slots__ = ("count", "elements", "empty", "key", "keys")
 
-    def __init__(self, behind: int) -> None:
+    def __init__(self, behind: int, room: Room) -> None:
         self.count = 0
         self.empty = 0
-        self.elements = Column()
+        self.elements = Column(room)
         """What the lists hold, list by list, where those are no lists themselves."""
-        self.key = Parts(behind)
+        self.key = Parts(behind, room)
         """The parts where each list is one natural key."""
-        self.keys = Parts(0)
+        self.keys = Parts(0, room)
         """The parts where each list holds natural keys."""
 
     def add(self, value: list[Any]) -> None:
@@ -240,9 +307,10 @@ class Lists:
 class Parts:
     """Natural keys of one length, as one column for each part."""
 
-    __slots__ = ("columns", "count", "uneven")
+    __slots__ = ("_room", "columns", "count", "uneven")
 
-    def __init__(self, behind: int) -> None:
+    def __init__(self, behind: int, room: Room) -> None:
+        self._room = room
         self.count = behind
         """Records, those without a key included."""
         self.uneven = False
@@ -253,9 +321,9 @@ class Parts:
             self.uneven = True
             return
         if self.columns is None:
-            self.columns = [Column() for _ in key]
+            self.columns = [Column(self._room) for _ in key]
             for column in self.columns:
-                column.codes.extend(itertools.repeat(NULL, self.count))
+                column.codes.extend(itertools.repeat(NULL, min(self.count, self._room.each)))
         if len(key) != len(self.columns):
             self.uneven = True
             return
@@ -286,16 +354,17 @@ class Parts:
 class ModelSurvey:
     """What the records of one model hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self.records = 0
         self.without_pk = 0
         self.with_natural_key = 0
         self.int_pks = Ids()
-        self.text_pks = Ids()
+        self.text_pks = Hashes()
         self.text_pk: str | None = None
         """One of the pks that are texts."""
         self.columns: dict[str, Column] = {}
-        self.natural_key = Column()
+        self.natural_key = Column(room)
 
     def add(self, record: dict[str, Any]) -> None:
         self.records += 1
@@ -313,18 +382,22 @@ class ModelSurvey:
         for name, value in record["fields"].items():
             column = self.columns.get(name)
             if column is None:
-                column = self.columns[name] = Column()
+                column = self.columns[name] = Column(self._room)
             column.add(value)
+
+    @property
+    def kept(self) -> int:
+        """The first so many records are those whose values are kept."""
+        return min(self.records, self._room.each)
 
     @property
     def is_keyed(self) -> bool:
         """Whether a record shows that the model has a natural key."""
         return bool(self.without_pk or self.with_natural_key)
 
-    def pks(self, kind: type | None) -> Ids | None:
+    def pks(self, kind: type) -> Ids | Hashes | None:
         """The pks of a kind, where the model has any."""
-        ids = {int: self.int_pks, str: self.text_pks}.get(kind or object)
-        return ids if ids else None
+        return (self.int_pks if kind is int else self.text_pks) or None
 
     def always(self, name: str) -> bool:
         """Whether every record has the field, and never as null."""
@@ -341,6 +414,7 @@ class Survey:
     """What all records of some backups hold."""
 
     def __init__(self) -> None:
+        self._room = Room()
         self.models: dict[str, ModelSurvey] = {}
         self.records = 0
         self._fields = 0
@@ -383,13 +457,20 @@ class Survey:
         model.add(record)
         self._fields += len(model.columns) - before
         self.records += 1
+        if self.records % ROOM_CHECKED_EVERY == 0:
+            self._room.make(self._columns())
+
+    def _columns(self) -> Iterator[Column]:
+        for model in self.models.values():
+            for column in (model.natural_key, *model.columns.values()):
+                yield from column.all
 
     def _model(self, label: str, source: Source) -> ModelSurvey:
         model = self.models.get(label)
         if model is None:
             if len(self.models) == MAX_MODELS:
                 raise too_many_models(Place(source.name))
-            model = self.models[label] = ModelSurvey()
+            model = self.models[label] = ModelSurvey(self._room)
         return model
 
 
@@ -435,7 +516,7 @@ def unique(columns: Sequence[Sequence[int]]) -> bool:
     return len(seen) == rows
 
 
-def contained(codes: Sequence[int], ids: Ids, most: int) -> float:
+def contained(codes: Sequence[int], ids: Ids | Hashes, most: int) -> float:
     """Which share of `codes` is in `ids`; of very many only `most`, evenly spread, are tried."""
     if not codes:
         return 0.0
