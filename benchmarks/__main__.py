@@ -22,7 +22,16 @@ from benchmarks.backups import Store
 from benchmarks.comparing import compare, measure_case
 from benchmarks.limited import measure_limited
 from benchmarks.machine import machine, versions
-from benchmarks.running import COMMAND, EVERYONE, FASTNK, FLOORS, PYTHON_RIVALS, ROOT, measure
+from benchmarks.running import (
+    COMMAND,
+    EVERYONE,
+    FASTNK,
+    FLOORS,
+    GROWING,
+    PYTHON_RIVALS,
+    ROOT,
+    measure,
+)
 from benchmarks.small import measure_small, measure_starts
 
 
@@ -42,7 +51,7 @@ def compared(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, 
 
 def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
     """fastnk and copies, on backups each of which is four times as large as the one before."""
-    times = dict.fromkeys((*FASTNK, *FLOORS), arguments.slow_runs)
+    times = dict.fromkeys((*GROWING, *FLOORS), arguments.slow_runs)
     megabytes = arguments.smallest
     while megabytes <= arguments.up_to:
         yield {"megabytes": megabytes, **measure_case(store.edms("compact", megabytes), times)}
@@ -51,7 +60,7 @@ def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[s
 
 def growing_relations(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
     """fastnk, on one backup of which more and more fields are relations."""
-    times = dict.fromkeys(FASTNK, arguments.slow_runs)
+    times = dict.fromkeys(GROWING, arguments.slow_runs)
     for count in fields.COUNTS:
         case = measure_case(store.fields(count, arguments.relations_size), times)
         yield {"relations": count, "megabytes": arguments.relations_size, **case}

@@ -16,6 +16,7 @@ COLOURS = {
     "fastnk": "#0b7a75",
     "fastnk_1": "#5fb0a8",
     "fastnk_no_sync": "#9fd0ca",
+    "fastnk_1_no_sync": "#c5e3df",
     "cp": "#b9bfc8",
     "cp_fsync": "#8d95a1",
 }

@@ -36,9 +36,10 @@ What these figures do not say:
   else. fastnk keeps the spelling of everything it does not rewrite; `orjson` and `msgspec` write
   without blanks, and none of the rivals keeps indentation, so they have less to write.
 - That all use the same means. `fastnk` uses every core; the rivals and `cp` use one. `fastnk_1`
-  is fastnk with one job, and `fastnk_no_sync` does not wait for the disk, as the rivals and `cp`;
-  `regzip` decompresses and compresses with Python's own `gzip` on one core, and does nothing else;
-  fastnk takes ISA-L where it is installed.
+  is fastnk with one job, and what ends in `no_sync` does not wait for the disk, as the rivals and
+  `cp` do not: `fastnk_1_no_sync` is the one that is like them. `regzip` decompresses and
+  compresses with Python's own `gzip` on one core, and does nothing else; fastnk takes ISA-L where
+  it is installed.
 - That scripts in use are as fast as the rivals. These prepare all they can and switch Python's
   garbage collector off, which few scripts do; `orjson_gc` leaves it on.
 - How long a restore takes. Conversion is the smaller part of it.
@@ -124,7 +125,8 @@ def readme_part(results: Results) -> str:
     size = results["cases"][0]["bytes"] / 1e6
     text = (
         f"Backups of {size:,.0f} MB (compact), {facts['cpu']}, {facts['cores']} cores, "
-        f"{results['date'][:10]}; `fastnk_1` is fastnk with one job."
+        f"{results['date'][:10]}; `fastnk_1` is fastnk with one job; "
+        "with `no_sync` it does not wait for the disk, as the rivals do not."
     )
     return f"\n{_chosen(README_COLUMNS, rows, texts=2)}\n\n{text}\n\n"
 

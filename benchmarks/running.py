@@ -21,7 +21,10 @@ FASTNK: dict[str, list[str]] = {
     "fastnk": [],
     "fastnk_1": ["--jobs", "1"],
     "fastnk_no_sync": ["--no-sync"],
+    "fastnk_1_no_sync": ["--jobs", "1", "--no-sync"],
 }
+GROWING = ("fastnk", "fastnk_1")
+"""Those that are measured as backups grow: what waiting for the disk costs is known by then."""
 COMMAND = [sys.executable, "-m", "fastnk"]
 # Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
 COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"

@@ -375,7 +375,7 @@ def test_results_follow_from_the_seconds(document: dict[str, Any]) -> None:
 def test_growth_is_told_with_its_key_map(document: dict[str, Any]) -> None:
     for case in (*document["sizes"], *document["relations"]):
         rows = {row["name"]: row for row in case["competitors"]}
-        assert set(rows) >= set(running.FASTNK)
+        assert set(rows) >= set(running.GROWING)
         assert all(row["times_fastest_rival"] is None for row in rows.values())
         assert case["records"] > case["referenced_rows"]
         if case["referenced_rows"]:
@@ -424,7 +424,7 @@ def test_page_opens_with_what_the_figures_do_not_say(
     ("chart", "texts"),
     [
         ("results.svg", {*running.EVERYONE, "compact, 0 MB", "jsonl, 0 MB"}),
-        ("growth.svg", {*running.FASTNK, *running.FLOORS, "key map", "relations in a record"}),
+        ("growth.svg", {*running.GROWING, *running.FLOORS, "key map", "relations in a record"}),
     ],
 )
 def test_charts_name_what_they_show(results: Path, chart: str, texts: set[str]) -> None:
