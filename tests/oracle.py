@@ -340,18 +340,20 @@ class _Conversion:
     # Rows
 
     def rows(self, label: str) -> list[Record]:
-        """All rows of a model that have an id, the one that counts last."""
-        alive = [record for n, record in self.numbered() if n not in self.dropped]
-        found = [row for row in (*reversed(self.keys), *alive) if row["model"] == label]
-        return [row for row in found if row.get("pk") is not None]
+        """All rows of a model, the one that counts last."""
+        return [row for row in (*reversed(self.keys), *self.records) if row["model"] == label]
 
     def row(self, relation: Relation, id_: Any) -> Record | None:
+        """The last one with an id, unless just that one was left out."""
         wanted = canonical_id(id_)
         name = "pk" if relation.to_field is None else relation.to_field
         for row in reversed(self.rows(relation.to)):
             if wanted is not None and canonical_id(self.value(row, name)[0]) == wanted:
-                return row
+                return None if self.is_dropped(row) else row
         return None
+
+    def is_dropped(self, row: Record) -> bool:
+        return any(row is self.records[number - 1] for number in self.dropped)
 
     def value(self, record: Record, name: str) -> tuple[Any, bool]:
         """The value of a field of a record (its pk by name too), and whether it is there."""

@@ -354,6 +354,7 @@ def test_reason_that_a_method_hides(project: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_instances_do_not_hold_each_other(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "CACHED", 9 * instances.INSTANCE)
+    gc.collect()  # what other tests left
     alive = []
 
     def with_parent(row: Any) -> Any:

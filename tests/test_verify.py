@@ -1219,12 +1219,25 @@ def test_the_first_of_two_records_with_one_pk_is_left_out() -> None:
     rest = [document(7, "DOC-2", reviewers=[]), document(8, "DOC-3", supersedes=7), *PEOPLE]
     policies = Policies(on_unresolved="drop", on_duplicate_pk="keep")
     backup, new = written([document(7, "DOC-1", author=99), *rest]), converted(written(rest))
+    assert converted(backup, policies=policies) == new
     report = verified(new, backup, policies=policies)
     assert report.findings == []
     assert report.allowed == {
         "on_duplicate_pk": {"references to the last of several records": 1},
         "on_unresolved": {"records left out": 1},
     }
+
+
+def test_the_last_of_two_records_with_one_pk_is_left_out() -> None:
+    """The id means it all the same, and leads nowhere."""
+    first, last = document(7, "DOC-1"), document(7, "DOC-2", author=99)
+    rest = [document(8, "DOC-3", supersedes=7), *PEOPLE]
+    policies = Policies(on_unresolved="drop", on_duplicate_pk="keep")
+    backup, new = written([first, last, *rest]), converted(written([first, *PEOPLE]))
+    assert converted(backup, policies=policies) == new
+    report = verified(new, backup, policies=policies)
+    assert report.findings == []
+    assert report.allowed == {"on_unresolved": {"records left out": 2}}
 
 
 def test_natural_record_is_left_out_with_what_refers_to_it_by_a_field() -> None:
@@ -1234,7 +1247,9 @@ def test_natural_record_is_left_out_with_what_refers_to_it_by_a_field() -> None:
     schema = Schema.of({"users.user": boss, "audit.entry": by_name})
     entries = [record("audit.entry", 1, user="ann"), record("audit.entry", 2, user=None)]
     backup, drop = written([ann, *entries]), Policies(on_unresolved="drop")
-    assert verify(backup, written(entries[1:]), schema, policies=drop).findings == []
+    new = LegacyBackupConverter(schema, policies=drop).convert_bytes(backup)
+    assert json.loads(new) == entries[1:]
+    assert verify(backup, new, schema, policies=drop).findings == []
     named = [record("audit.entry", 1, user=["ann"]), entries[1]]
     assert found(verify(backup, written(named), schema, policies=drop)) == [
         ("FNK502", None, 1, None)

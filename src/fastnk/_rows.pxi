@@ -245,13 +245,19 @@ cdef class RowKeeper(RecordReader):
         cdef Buffer *row = &self.row
         cdef Text pk = self.pk_value()
         cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
+        cdef uint64_t number = self.records + 1
         cdef int i
         if pk.length == 0:
             flags |= ROW_WITHOUT_PK
+        if self.policies[UNRESOLVED - FIRST_CODE] == DROP and not self.keys_only:
+            flags |= ROW_NUMBERED
         pk = canonical(pk, &self.scratch)
         row.length = self.composed.length = 0
-        if pk.data == NULL or not (append_byte(row, flags)
-                                   and append_text(row, pk.data, pk.length)):
+        if pk.data == NULL or not append_byte(row, flags):
+            return False
+        if flags & ROW_NUMBERED and not append(row, &number, sizeof(number)):
+            return False
+        if not append_text(row, pk.data, pk.length):
             return False
         self.complete_columns(plan)
         for i in range(plan.row_columns):

@@ -249,15 +249,8 @@ cdef class Splicer:
 
     cdef bint drop_record(self) noexcept nogil:
         """Leave the record out of the next pass, and make what refers to it unresolved."""
-        cdef ModelState *m = &self.index.models[self.record_model]
-        cdef uint64_t last
-        if self.newly_dropped.length:
-            last = (<const uint64_t *> (self.newly_dropped.data + self.newly_dropped.length) - 1)[0]
-            if last == self.record:
-                return True
-        if index_count(m) and self.record_pk.length:
-            self.mark_dropped(m, self.pk())
-        return append(&self.newly_dropped, &self.record, sizeof(uint64_t))
+        return is_among(&self.newly_dropped, self.record) or append(
+            &self.newly_dropped, &self.record, sizeof(uint64_t))
 
     cdef Text pk(self) noexcept nogil:
         return canonical(self.record_pk, &self.pk_scratch)
@@ -420,6 +413,7 @@ cdef class Splicer:
                                  Buffer *buffer) noexcept nogil:
         """The row with that id, in `buffer` where it is spilled; NULL where there is none."""
         cdef ModelState *m = &self.index.models[model]
+        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
         cdef const uint8_t *row = NULL
         cdef uint64_t started = 0
         cdef uint64_t *slot
@@ -427,37 +421,21 @@ cdef class Splicer:
             return NULL
         if m.table.indexes[number].file:
             started = nanoseconds()
-        slot = self.find_slot(m, number, id, &row, buffer)
+        slot = find_slot(&m.table, number, column, id, hash_text(id, self.index.seed), &row,
+                         &self.looking, buffer, &self.row_scratch, &self.spill)
         if started:
             self.spilled_nanoseconds += nanoseconds() - started
-        if slot == NULL or slot[0] == 0 or row[0] & ROW_DROPPED:
+        if slot == NULL or slot[0] == 0 or self.is_left_out(row):
             return NULL
         return row
 
-    cdef uint64_t *find_slot(self, ModelState *m, int number, Text id, const uint8_t **row,
-                             Buffer *buffer) noexcept nogil:
-        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
-        return find_slot(&m.table, number, column, id, hash_text(id, self.index.seed), row,
-                         &self.looking, buffer, &self.row_scratch, &self.spill)
-
-    cdef void mark_dropped(self, ModelState *m, Text pk) noexcept nogil:
-        """What refers to the row will be unresolved."""
-        cdef Rows *rows = &m.table.rows
-        cdef const uint8_t *row = NULL
-        cdef uint64_t *slot
-        cdef size_t place
-        cdef uint8_t flags
-        if m.table.indexes[0].size == 0:
-            return
-        slot = self.find_slot(m, 0, pk, &row, &self.target)
-        if slot == NULL or slot[0] == 0:
-            return
-        flags = row[0] | ROW_DROPPED
-        place = (slot[0] & PLACE_MASK) - 1
-        if rows.file == 0:
-            rows.heap.data[row - rows.heap.data] = flags
-        elif not fnk_write_file(rows.file, &flags, 1, place + (row - self.target.data)):
-            failed(&self.spill)
+    cdef bint is_left_out(self, const uint8_t *row) noexcept nogil:
+        """Whether the record that the row comes from is: then nothing leads to it."""
+        cdef uint64_t number
+        if not row[0] & ROW_NUMBERED:
+            return False
+        number = row_number(row)
+        return is_among(&self.index.dropped, number) or is_among(&self.newly_dropped, number)
 
     # -- what Django's natural dump adds or loses --
 
@@ -748,6 +726,19 @@ cdef bint escape(Buffer *buffer) noexcept nogil:
             i -= 1
             buffer.data[i] = c'\\'
     return True
+
+
+cdef bint is_among(const Buffer *numbers, uint64_t number) noexcept nogil:
+    """Whether it is one of `numbers`, which ascend."""
+    cdef const uint64_t *first = <const uint64_t *> numbers.data
+    cdef size_t count = numbers.length // sizeof(uint64_t)
+    cdef size_t half
+    while count > 1:
+        half = count // 2
+        if first[half] <= number:
+            first += half
+        count -= half
+    return count and first[0] == number
 
 
 cdef int compare_numbers(const void *a, const void *b) noexcept nogil:
