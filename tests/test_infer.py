@@ -618,6 +618,15 @@ def test_words() -> None:
     ]
 
 
+def test_models_in_capitals_are_read_as_django_reads_them() -> None:
+    records = [legacy("Shop.Kind", n, name=f"kind{n}") for n in range(1, 9)]
+    records += [legacy("Shop.kind", n, name=f"kind{n}") for n in range(9, 12)]
+    records += [legacy("Shop.Item", n, kind=12 - n) for n in range(1, 12)]
+    schema = infer(dump(records)).schema()
+    assert schema.models.keys() == {"Shop.kind", "Shop.item"}
+    assert schema.models["Shop.item"].relations == {"kind": Relation(to="Shop.kind")}
+
+
 def test_labels_that_no_schema_can_hold_are_told_by_the_schema() -> None:
     proposal = infer(dump([legacy("nodot", 1, name="a")]))
     with pytest.raises(SchemaError, match="nodot"):

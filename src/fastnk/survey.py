@@ -26,6 +26,7 @@ from fastnk.errors import (
     too_many_models,
 )
 from fastnk.profile import number_of
+from fastnk.schema import plain_label
 from fastnk.source import Backup, Progress, Source, split_records
 
 MAX_VALUES = 200_000
@@ -452,7 +453,7 @@ class Survey:
     def _add(self, record: dict[str, Any], source: Source) -> None:
         if len(record["fields"]) > MAX_FIELDS or self._fields > MAX_FIELDS:
             raise too_many_fields(Place(source.name, None, self.records, record["model"]))
-        model = self._model(record["model"], source)
+        model = self._model(plain_label(record["model"]), source)
         before = len(model.columns)
         model.add(record)
         self._fields += len(model.columns) - before
