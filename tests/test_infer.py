@@ -599,6 +599,32 @@ def test_names(field: str, to: str) -> None:
     assert [match.to for match in found] == [to]
 
 
+@pytest.mark.parametrize(
+    ("label", "field"),
+    [
+        ("x.y", "user"),
+        ("x.regconfpricing", "reg_conf"),
+        ("x.subitem", "item"),
+        ("x.y", "poll_type"),
+    ],
+)
+def test_parts_of_names_that_mean_something_else(label: str, field: str) -> None:
+    labels = ["x.userprofile", "x.regconfpricing", "x.subitem"]
+    assert matches(label, field, labels, None, ["contenttypes.contenttype"]) == []
+    assert matches(label, "content_type", labels, None, ["contenttypes.contenttype"])
+
+
+def test_the_beginning_of_a_name_needs_values_that_speak_for_it() -> None:
+    def to_language(step: int) -> float:
+        records = [legacy("x.language", step * n, text="x") for n in range(1, 5)]
+        records += [legacy("x.page", n, lang=step * (1 + n % 4)) for n in range(1, 9)]
+        found = relation(infer(dump(records)), "x.page", "lang")
+        assert found.to == "x.language"
+        return found.confidence
+
+    assert to_language(1) < 0.9 < to_language(5)
+
+
 @pytest.mark.parametrize("field", ["", "_", "__", "id", "on", "major"])
 def test_names_that_say_nothing(field: str) -> None:
     assert matches("x.y", field, ["docs.document", "docs.major_event"], "users.user") == []

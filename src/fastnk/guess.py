@@ -149,10 +149,10 @@ class _Ids(NamedTuple):
 def guess_relations(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each field that may hold ids, with the models that it may refer to."""
     people = find_people(survey)
-    labels = [*survey.models, *(label for label in ABSENT if label not in survey.models)]
+    absent = [label for label in ABSENT if label not in survey.models]
     for label, model in survey.models.items():
         for field, column in model.columns.items():
-            found = matches(label, field, labels, people)
+            found = matches(label, field, survey.models, people, absent)
             candidates = _candidates(survey, label, field, column, found)
             if candidates:
                 yield _proposal(label, field, column, candidates)

@@ -229,7 +229,7 @@ def _member_steps(member: str) -> list[str]:
 
 
 def plain_label(text: str) -> str:
-    """The label that Django reads `text` as: `auth.User` is `auth.user`, and apps keep their case."""
+    """The label that Django reads `text` as: `auth.User` is `auth.user`; apps keep their case."""
     app, point, name = text.partition(".")
     return f"{app}{point}{name.lower()}"
 

@@ -245,7 +245,7 @@ def set_up(settings: str) -> None:
         sys.path.insert(0, folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
     try:
-        # Django imports them: some look into themselves meanwhile, and it reads them once more then.
+        # Django imports them, and again reads all of those that look into themselves meanwhile.
         live.is_overridden("INSTALLED_APPS")
     except Exception as error:
         raise UsageError(
