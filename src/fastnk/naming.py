@@ -103,8 +103,8 @@ PLAIN_WORDS = frozenset(
 ENDS = (str.endswith, 0.92, "its name ends")
 BEGINS = (str.startswith, 0.85, "its name begins")
 LAST_WORDS = 0.98
-"""A `nutritionplan` is a plan; an `orderline` is no order, though a `language` is a `lang`. The last
-words of a field's name are worth less than all of it."""
+"""A `nutritionplan` is a plan; an `orderline` is no order, though a `language` is a `lang`. The
+last words of a field's name are worth less than all of it."""
 
 
 class Match(NamedTuple):
