@@ -291,8 +291,7 @@ def _surprise(ids: _Ids, pks: Ids | Hashes) -> float:
     low, high = ids.codes[0], ids.codes[-1]
     density = pks.density(low, high)
     bits = -count * math.log2(density) if 0 < density < 1 else 0.0
-    highest = pks.highest or 0
-    if count >= 20 and high > highest * 0.9:
+    if count >= 20 and high > pks.highest * 0.9:
         bits += 4  # plain numbers do not stop where the pks of a model happen to end
     return min(20.0, bits)
 

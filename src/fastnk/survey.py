@@ -92,9 +92,21 @@ class Ids:
         return run >= 0 and value <= self._ends[run]
 
     @property
-    def highest(self) -> int | None:
+    def lowest(self) -> int:
+        """Of a set that is not empty, as `highest` is."""
         self._settle()
-        return self._ends[-1] if self._ends else None
+        return self._starts[0]
+
+    @property
+    def highest(self) -> int:
+        self._settle()
+        return self._ends[-1]
+
+    def common(self, other: Ids) -> int:
+        """How many members are in `other`, too."""
+        self._settle()
+        runs = zip(self._starts, self._ends, strict=True)
+        return sum(other._up_to(end) - other._up_to(start - 1) for start, end in runs)
 
     def density(self, low: int, high: int) -> float:
         """Which share of the integers from `low` to `high` is in the set."""
