@@ -14,7 +14,7 @@ from fastnk.guess import ABSENT
 from fastnk.naming import MIN_PART
 from fastnk.profile import number_of
 from fastnk.proposal import RelationProposal, Target
-from fastnk.survey import Ids, ModelSurvey, Survey
+from fastnk.survey import Hashes, Ids, ModelSurvey, Survey
 
 NAMED, UNNAMED = 0.6, 0.05
 """How sure a parent is whose pks say no more, where its child's name ends with its own or not."""
@@ -25,6 +25,7 @@ LATE, APART = 3.0, 3.0
 """Bits: what it is worth that pks begin where those of a table of its own would have ended, and
 that another child has none of them, for tables of their own begin with the same ones."""
 
+BITS_OF_A_TEXT = 3.0
 SCATTERED = 8.0
 """So many bits speak for a parent by themselves, fewer where it has children by their names."""
 
@@ -74,7 +75,7 @@ def _children(survey: Survey, parent: str) -> Iterator[str]:
         if model.columns.keys() & above.columns.keys() or not above.columns:
             continue
         theirs = _pks(above)
-        if theirs is not None and len(pks) < len(theirs) and pks.common(theirs) == len(pks):
+        if theirs is not None and len(pks) < len(theirs) and _is_within(pks, theirs):
             yield label
 
 
@@ -84,11 +85,9 @@ def _parent(survey: Survey, label: str, to: str, children: list[str]) -> _Parent
     assert pks is not None
     assert theirs is not None
     named = _is_named(label, to)
-    density = theirs.density(pks.lowest, pks.highest)
-    bits = -len(pks) * math.log2(density) if density < 1 else 0.0
-    is_late = pks.lowest > len(pks)
+    bits, is_late = _chance(pks, theirs)
     others = [_pks(survey.models[one]) for one in children if one != label and _is_named(one, to)]
-    apart = sum(other is not None and not pks.common(other) for other in others)
+    apart = sum(other is not None and _are_apart(pks, other) for other in others)
     if not named and bits < SCATTERED and not (is_late and others and apart == len(others)):
         return None
     bits = min(MOST_BITS, bits + LATE * is_late + APART * apart)
@@ -105,7 +104,29 @@ def _is_named(child: str, parent: str) -> bool:
     return len(_name(parent)) >= MIN_PART and _name(child).endswith(_name(parent))
 
 
-def _pks(model: ModelSurvey) -> Ids | None:
+def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
+    """In bits, how unlikely it is that pks like these all are among others by accident; and
+    whether they begin late."""
+    if not (isinstance(pks, Ids) and isinstance(theirs, Ids)):
+        return BITS_OF_A_TEXT * len(pks), False
+    density = theirs.density(pks.lowest, pks.highest)
+    bits = -len(pks) * math.log2(density) if density < 1 else 0.0
+    return bits, pks.lowest > len(pks)
+
+
+def _is_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    if isinstance(pks, Ids):
+        return isinstance(theirs, Ids) and pks.common(theirs) == len(pks)
+    return all(pk in theirs for pk in pks)
+
+
+def _are_apart(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    if isinstance(pks, Ids):
+        return not (isinstance(theirs, Ids) and pks.common(theirs))
+    return not any(pk in theirs for pk in pks)
+
+
+def _pks(model: ModelSurvey) -> Ids | Hashes | None:
     """The pks of a model whose records all have one, and all of one kind."""
     if model.is_keyed or (model.int_pks and model.text_pks):
         return None

@@ -164,6 +164,10 @@ class Hashes:
         place = bisect_left(part, value)
         return place < len(part) and part[place] == value
 
+    def __iter__(self) -> Iterator[int]:
+        self._settle()
+        return itertools.chain.from_iterable(self._parts.values())
+
     def _settle(self) -> None:
         if not self._settled:
             for number, part in self._parts.items():
