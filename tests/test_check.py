@@ -55,6 +55,14 @@ def test_what_fits() -> None:
     assert report.models == {"docs.paper": 4, "users.user": 3}
 
 
+def test_models_in_capitals_are_read_as_django_reads_them() -> None:
+    records = [record("Docs.Paper", 5, number="P-5", author=1), record("Users.user", 1)]
+    spelled = [{**one, "model": one["model"].replace("paper", "Paper")} for one in GOOD]
+    assert check(SCHEMA, dump([*spelled, *GOOD[:3]])).models == {"docs.paper": 4, "users.user": 6}
+    unknown = rows(check(SCHEMA, dump([*spelled, *records])), "unknown_model")
+    assert [row.model for row in unknown] == ["Docs.paper", "Users.user"]
+
+
 def test_model_that_the_schema_lacks() -> None:
     report = check(SCHEMA, dump([*GOOD, record("log.line", 1), record("log.line", 2)]))
     assert not report.fits

@@ -412,6 +412,12 @@ def test_evidence_names_models_not_in_the_schema() -> None:
     assert "and 2 more" in said
 
 
+def test_models_in_capitals_are_read_as_django_reads_them() -> None:
+    records = [with_pk("Shop.Item", 1), with_pk("Shop.item", 2), with_pk("shop.item", 3)]
+    models = detect(array(records)).models
+    assert {label: one.records for label, one in models.items()} == {"Shop.item": 2, "shop.item": 1}
+
+
 def test_report_is_its_word() -> None:
     report = detect(array(LEGACY_BACKUP))
     assert report == LEGACY

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, SchemaError, UsageError
 from fastnk.infer import infer
 from fastnk.naming import is_plain, matches, singular
 from fastnk.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
-from fastnk.schema import Relation, Schema
+from fastnk.schema import Model, Relation, Schema
 from fastnk.survey import MAX_VALUES, Hashes, Ids, contained, normal_time, survey
 
 Records = list[dict[str, Any]]
@@ -206,6 +208,59 @@ def test_nulls_say_nothing_and_a_field_of_nulls_only_has_its_name() -> None:
 def test_values_that_are_no_ids_are_no_relation(value: Any) -> None:
     records = users(5) + [legacy("docs.paper", n, user=value) for n in range(1, 5)]
     assert proposed(infer(dump(records)), "docs.paper") == set()
+
+
+def pages(count: int) -> Records:
+    return [legacy("site.page", n, slug=f"page-{n}", title="Page") for n in range(1, count)]
+
+
+def test_children_in_multi_table_inheritance_are_told_by_their_pks() -> None:
+    records = pages(20)
+    kinds = {"blog.blogpage": [7, 9, 15], "blog.indexpage": [2, 8], "shop.page": [3, 11]}
+    records += [legacy(label, pk, body="x") for label, pks in kinds.items() for pk in pks]
+    records += [legacy("blog.comment", n, page=[2, 7, 15][n % 3]) for n in range(1, 10)]
+    proposal = infer(dump(records))
+    found = {one.model: one.to for one in proposal.relations if one.parent_link}
+    assert found == dict.fromkeys(kinds, "site.page")
+    schema = proposal.schema()
+    link = Relation(to="site.page", parent_link=True)
+    assert (schema.models["blog.blogpage"].pk, schema.models["blog.blogpage"].relations) == (
+        "page_ptr",
+        {"page_ptr": link},
+    )
+    converted = json.loads(LegacyBackupConverter(schema).convert_bytes(dump(records)))
+    fields = [one["fields"] for one in converted if one["model"] == "blog.blogpage"]
+    assert [one["page_ptr"] for one in fields] == [["page-7"], ["page-9"], ["page-15"]]
+
+
+def test_a_parent_keeps_its_pks_where_a_child_is_not_sure() -> None:
+    records = pages(20) + [legacy("blog.blogpage", n, body="x") for n in range(1, 6)]
+    proposal = infer(dump(records))
+    assert proposal.schema().models["site.page"] == Model()
+    assert any("blog.blogpage may continue its rows" in line for line in proposal.left_out())
+    assert proposal.schema(0.5).models["site.page"].natural_key == ["slug"]
+
+
+@pytest.mark.parametrize(
+    ("label", "pks", "fields"),
+    [
+        ("blog.blogpage", [1, 2, 25], {"body": "x"}),
+        ("blog.blogpage", [1, 2, 3], {"title": "a field of its parent"}),
+        ("blog.blogpage", [1, 2, 3], {"page": 5}),
+        ("blog.entry", [1, 2, 3], {"body": "x"}),
+    ],
+)
+def test_what_is_no_child(label: str, pks: list[int], fields: dict[str, Any]) -> None:
+    proposal = infer(dump(pages(20) + [legacy(label, pk, **fields) for pk in pks]))
+    assert not any(one.parent_link for one in proposal.relations)
+
+
+def test_scattered_pks_tell_a_child_of_any_name() -> None:
+    records = [legacy("a.device", str(UUID(int=n * 7919)), serial=f"S{n}") for n in range(1, 30)]
+    records += [legacy("a.router", str(UUID(int=n * 7919)), ports=8) for n in range(5, 9)]
+    found = relation(infer(dump(records)), "a.router", "device_ptr")
+    assert (found.to, found.named, found.parent_link) == ("a.device", False, True)
+    assert 0.5 < found.confidence < 0.9
 
 
 def test_content_types_left_out_are_known_all_the_same() -> None:
@@ -548,7 +603,10 @@ def test_ids_are_a_set() -> None:
         for value in range(-10, 15):
             assert (value in ids) == (value in values)
         assert ids.density(-10, 14) == pytest.approx(len(set(values)) / 25)
-        assert ids.highest == max(values, default=None)
+        if values:
+            assert (ids.lowest, ids.highest) == (min(values), max(values))
+        for others in ([], [7], [1, 2, 3, 5], range(-9, 20)):
+            assert ids.common(Ids(others)) == len({*values} & {*others})
     assert contained([1, 2, 3, 4], Ids([2, 4, 6]), 10) == 0.5
 
 
@@ -599,6 +657,32 @@ def test_names(field: str, to: str) -> None:
     assert [match.to for match in found] == [to]
 
 
+@pytest.mark.parametrize(
+    ("label", "field"),
+    [
+        ("x.y", "user"),
+        ("x.regconfpricing", "reg_conf"),
+        ("x.subitem", "item"),
+        ("x.y", "poll_type"),
+    ],
+)
+def test_parts_of_names_that_mean_something_else(label: str, field: str) -> None:
+    labels = ["x.userprofile", "x.regconfpricing", "x.subitem"]
+    assert matches(label, field, labels, None, ["contenttypes.contenttype"]) == []
+    assert matches(label, "content_type", labels, None, ["contenttypes.contenttype"])
+
+
+def test_the_beginning_of_a_name_needs_values_that_speak_for_it() -> None:
+    def to_language(step: int) -> float:
+        records = [legacy("x.language", step * n, text="x") for n in range(1, 5)]
+        records += [legacy("x.page", n, lang=step * (1 + n % 4)) for n in range(1, 9)]
+        found = relation(infer(dump(records)), "x.page", "lang")
+        assert found.to == "x.language"
+        return found.confidence
+
+    assert to_language(1) < 0.9 < to_language(5)
+
+
 @pytest.mark.parametrize("field", ["", "_", "__", "id", "on", "major"])
 def test_names_that_say_nothing(field: str) -> None:
     assert matches("x.y", field, ["docs.document", "docs.major_event"], "users.user") == []
@@ -616,6 +700,15 @@ def test_words() -> None:
         "class",
         "access",
     ]
+
+
+def test_models_in_capitals_are_read_as_django_reads_them() -> None:
+    records = [legacy("Shop.Kind", n, name=f"kind{n}") for n in range(1, 9)]
+    records += [legacy("Shop.kind", n, name=f"kind{n}") for n in range(9, 12)]
+    records += [legacy("Shop.Item", n, kind=12 - n) for n in range(1, 12)]
+    schema = infer(dump(records)).schema()
+    assert schema.models.keys() == {"Shop.kind", "Shop.item"}
+    assert schema.models["Shop.item"].relations == {"kind": Relation(to="Shop.kind")}
 
 
 def test_labels_that_no_schema_can_hold_are_told_by_the_schema() -> None:

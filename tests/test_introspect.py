@@ -592,6 +592,23 @@ def test_project_in_the_current_folder(project: Project) -> None:
     assert project.schema() == Schema.of({"Shop.item": Model(natural_key=["sku"])})
 
 
+def test_settings_that_look_into_themselves_while_they_are_imported(project: Project) -> None:
+    project.write(
+        """
+        from django.conf import settings
+
+        DEBUG = getattr(settings, "TESTING", False)
+        INSTALLED_APPS = ["shop"]
+        DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+        """,
+        shop="""
+        class Item(models.Model):
+            sku = models.CharField(max_length=9)
+        """,
+    )
+    assert project.schema() == Schema.of({"shop.item": Model()})
+
+
 def test_swapped_model(project: Project) -> None:
     project.write(
         """

@@ -505,6 +505,11 @@ def test_tree_from_its_leaves(depth: int, last_parent: str | None) -> None:
     assert sum(place[p] > place[str(n)] for n, p in enumerate(parents) if p) == forward
 
 
+def test_models_in_capitals_are_read_as_django_reads_them() -> None:
+    records = [record("Node", "leaf", parent=["stem"]), record("node", "stem", parent=["root"])]
+    assert names([*records, record("NODE", "root")], TREE) == ["root", "stem", "leaf"]
+
+
 def test_record_that_refers_to_itself_cannot_stand_behind_itself() -> None:
     backup = json.dumps([record("node", "root", parent=["root"])]).encode()
     assert arranged(backup, TREE) == (backup, Arrangement(1, 1, {"app.node.parent": 1}))

@@ -476,6 +476,24 @@ def test_keys_that_do_not_tell_rows_apart_count_as_none(new: str, has_pks: bool)
     assert (again.unchanged, again.created, again.complete) == (4, 0, True)
 
 
+def test_keys_through_rows_that_keys_do_not_tell_apart_count_as_none(new: str) -> None:
+    put(new, zoo.Label, id=1, thing=9, text="other")
+    records = [label(pk, 5, text) for pk, text in enumerate("abcd", start=1)]
+    records += [record("zoo.sign", pk, colour=f"colour {pk}") for pk in (2, 3)]
+    records += [record("zoo.sticky", pk, label=pk, number=1) for pk in (1, 4)]
+    backup = json.dumps(records).encode()
+    report = fastnk.restore(backup, database=new)
+    assert (report.created, report.weak_keys.keys()) == (
+        8,
+        {"zoo.label", "zoo.sign", "zoo.sticky"},
+    )
+    signs = rows(zoo.Sign, new).values_list("label_ptr__text", "colour")
+    assert sorted(signs) == [("b", "colour 2"), ("c", "colour 3")]
+    assert sorted(rows(zoo.Sticky, new).values_list("label__text", flat=True)) == ["a", "d"]
+    again = fastnk.restore(backup, database=new)
+    assert (again.unchanged, again.created, again.complete) == (8, 0, True)
+
+
 def test_methods_that_need_a_database_do_not_hinder_a_restore(new: str) -> None:
     put(new, zoo.Ancestry, id=7, name="other")
     records = [

@@ -153,6 +153,19 @@ def test_faithful_conversion_in_style_django() -> None:
     assert report.style == "django"
 
 
+def capitals(one: Record) -> Record:
+    app, _, name = one["model"].partition(".")
+    return {**one, "model": f"{app}.{name.title()}"}
+
+
+def test_faithful_conversion_of_models_in_capitals() -> None:
+    backup = written([*map(capitals, RECORDS[::2]), *RECORDS[1::2]])
+    new = converted(backup)
+    assert verified(new, backup).faithful
+    report = verified(new.replace(b"documents.Document", b"documents.document"), backup)
+    assert {(one.code, one.field) for one in report.findings} == {("FNK503", "model")}
+
+
 def _without(one: Record, field: str) -> Record:
     return {**one, "fields": {name: v for name, v in one["fields"].items() if name != field}}
 

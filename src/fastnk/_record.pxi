@@ -256,24 +256,26 @@ cdef class RecordReader(Walker):
     cdef int find_model(self, Text label) noexcept nogil:
         """The model's number; an unknown one is added. NOWHERE after a fault."""
         cdef int number = self.last_model
-        cdef size_t i
-        cdef Text lower
+        cdef size_t i = 0
+        cdef Text plain
         if number != NOWHERE and same(self.models[number].label, label):
             return number
         number = self.label_slot(label)[0]
         if number:
             return number - 1
-        # Django reads "auth.User" as "auth.user".
+        # Django reads "auth.User" as "auth.user", and the name of an app as it stands.
         self.scratch.length = 0
         if not self.push(&self.scratch, label.data, label.length):
             return NOWHERE
-        for i in range(label.length):
+        while i < label.length and label.data[i] != c'.':
+            i += 1
+        for i in range(i, label.length):
             if c'A' <= self.scratch.data[i] <= c'Z':
                 self.scratch.data[i] |= 0x20
-        lower.data = self.scratch.data
-        lower.length = label.length
-        number = self.label_slot(lower)[0]
-        return number - 1 if number else self.add_unknown_model(label)
+        plain.data = self.scratch.data
+        plain.length = label.length
+        number = self.label_slot(plain)[0]
+        return number - 1 if number else self.add_unknown_model(plain)
 
     # -- one record --
 

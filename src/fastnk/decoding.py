@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fastnk.schema import plain_label
+
 MAX_DEPTH = 1024
 """How deep the core lets a record nest."""
 
@@ -23,13 +25,14 @@ _LABEL = msgspec.json.Decoder(_Label)
 
 
 def label_of(record: bytes) -> str:
-    """The label of a record's model, as it stands there."""
+    """The label of a record's model, as Django reads it."""
     try:
-        return _LABEL.decode(record).model
+        label = _LABEL.decode(record).model
     except (msgspec.DecodeError, RecursionError):
         # NaN, half a pair of surrogates, and nesting deeper than the usual limit.
         with deep_nesting():
-            return str(json.loads(record)["model"])
+            label = str(json.loads(record)["model"])
+    return plain_label(label)
 
 
 @contextlib.contextmanager

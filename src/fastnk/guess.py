@@ -149,10 +149,10 @@ class _Ids(NamedTuple):
 def guess_relations(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each field that may hold ids, with the models that it may refer to."""
     people = find_people(survey)
-    labels = [*survey.models, *(label for label in ABSENT if label not in survey.models)]
+    absent = [label for label in ABSENT if label not in survey.models]
     for label, model in survey.models.items():
         for field, column in model.columns.items():
-            found = matches(label, field, labels, people)
+            found = matches(label, field, survey.models, people, absent)
             candidates = _candidates(survey, label, field, column, found)
             if candidates:
                 yield _proposal(label, field, column, candidates)
@@ -291,8 +291,7 @@ def _surprise(ids: _Ids, pks: Ids | Hashes) -> float:
     low, high = ids.codes[0], ids.codes[-1]
     density = pks.density(low, high)
     bits = -count * math.log2(density) if 0 < density < 1 else 0.0
-    highest = pks.highest or 0
-    if count >= 20 and high > highest * 0.9:
+    if count >= 20 and high > pks.highest * 0.9:
         bits += 4  # plain numbers do not stop where the pks of a model happen to end
     return min(20.0, bits)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from fastnk.errors import UsageError
 from fastnk.guess import guess_keys, guess_relations, with_others
+from fastnk.inheritance import guess_parents
 from fastnk.learn import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.profile import number_of
 from fastnk.proposal import KeyProposal, Proposal, RelationProposal, Target
@@ -39,7 +40,7 @@ def infer(
     without natural keys.
     """
     held = survey(backup, *keys, encoding=encoding, salvage=salvage, progress=progress)
-    relations = list(guess_relations(held))
+    relations = [*guess_parents(held), *guess_relations(held)]
     lessons = []
     notes, damage = [*held.notes], [*held.damage]
     if example is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 MIN_PART = 4
@@ -99,6 +100,12 @@ PLAIN_WORDS = frozenset(
 )
 """Last words of fields that hold numbers of their own, unless a whole model name says otherwise."""
 
+ENDS = (str.endswith, 0.92, "its name ends")
+BEGINS = (str.startswith, 0.85, "its name begins")
+LAST_WORDS = 0.98
+"""A `nutritionplan` is a plan; an `orderline` is no order, though a `language` is a `lang`. The
+last words of a field's name are worth less than all of it."""
+
 
 class Match(NamedTuple):
     """A model that a field may be named after, how sure that is from the name alone, and why."""
@@ -108,18 +115,27 @@ class Match(NamedTuple):
     why: str
 
 
-def matches(label: str, field: str, labels: Iterable[str], people: str | None) -> list[Match]:
+def matches(
+    label: str,
+    field: str,
+    labels: Collection[str],
+    people: str | None,
+    absent: Collection[str] = (),
+) -> list[Match]:
     """The models that `field` of model `label` may be named after: the best kind of match, and of
-    equals those of the same app. `people` is the model of the users."""
+    equals those of the same app. `people` is the model of the users; those `absent` from the backup
+    only count by their whole names."""
     words = [word for word in field.lower().split("_") if word]
-    if len(words) > 1 and words[-1] in ("id", "ids"):
+    if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
         words.pop()
     if not words:
         return []
     by_name: dict[str, list[str]] = {}
-    for other in labels:
+    for other in (*labels, *absent):
         by_name.setdefault(other.partition(".")[2], []).append(other)
-    for found in _kinds(label, words, by_name, people):
+    others = [one for one in labels if one != label]
+    kinds = itertools.chain(_whole(label, words, by_name, people), _partly(words, others))
+    for found in kinds:
         if found:
             return _of_one_app(label, found)
     return []
@@ -139,11 +155,15 @@ def singular(name: str) -> str:
     return name if name.endswith(("ss", "us", "is")) else name.removesuffix("s")
 
 
-def _kinds(
+def _ends(words: list[str]) -> list[str]:
+    return ["".join(words[start:]) for start in range(len(words))]
+
+
+def _whole(
     label: str, words: list[str], by_name: dict[str, list[str]], people: str | None
 ) -> Iterator[list[Match]]:
-    """Matches, the surest kind first."""
-    names = ["".join(words[start:]) for start in range(len(words))]
+    """Matches by whole names, the surest kind first."""
+    names = _ends(words)
     yield _named(names[0], by_name, 0.97, "the field is named after it")
     yield _with_app(names[0], by_name)
     for name in names[1:]:
@@ -153,9 +173,6 @@ def _kinds(
         yield _same_model(label, people if is_person else None)
     if is_person and people is not None:
         yield [Match(people, 0.93, "the name speaks of a person")]
-    for number, name in enumerate(names):
-        strength = 0.92 if number == 0 else 0.9
-        yield _partly(name, by_name, strength)
 
 
 def _same_model(label: str, people: str | None) -> list[Match]:
@@ -182,18 +199,19 @@ def _with_app(name: str, by_name: dict[str, list[str]]) -> list[Match]:
     ]
 
 
-def _partly(name: str, by_name: dict[str, list[str]], strength: float) -> list[Match]:
-    name = singular(name)
-    if len(name) < MIN_PART or name in PLAIN_WORDS:
-        return []
-    for test, why in ((str.endswith, "its name ends"), (str.startswith, "its name begins")):
-        found = [
-            label for model, labels in by_name.items() if test(model, name) for label in labels
-        ]
-        if found:
-            why = f"{why} with the field's {'name' if strength > 0.9 else 'last words'}"
-            return [Match(label, strength, why) for label in found]
-    return []
+def _partly(words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
+    """Matches by a part of a model's name. No model is so called for what refers to its own."""
+    for number, name in enumerate(map(singular, _ends(words))):
+        if len(name) < MIN_PART or name in PLAIN_WORDS:
+            continue
+        of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
+        # What is called after people is no person: a `userprofile`, a `membership`.
+        for test, strength, why in (ENDS,) if name in PERSON_WORDS else (ENDS, BEGINS):
+            yield [
+                Match(label, strength * worth, f"{why} with the field's {of}")
+                for label in labels
+                if test(label.partition(".")[2], name)
+            ]
 
 
 def _of_one_app(label: str, found: list[Match]) -> list[Match]:

@@ -12,6 +12,9 @@ from fastnk.schema import KeyPart, Model, Relation, Schema, flat_parts, parse_pa
 MINIMUM = 0.9
 """What a schema is made of unless another confidence is asked for."""
 
+DOUBTFUL = 0.5
+"""From here on a model that may be a child keeps its parent from going by a natural key."""
+
 COLUMNS = ("model", "what", "proposed", "confidence", "evidence")
 
 
@@ -37,6 +40,8 @@ class RelationProposal(msgspec.Struct, kw_only=True):
     to: str
     to_field: str | None = None
     many: bool = False
+    parent_link: bool = False
+    """Whether it is the pk, which continues a row of another model, as Django would name it."""
     confidence: float
     """From 0 to 1."""
     named: bool = False
@@ -49,7 +54,8 @@ class RelationProposal(msgspec.Struct, kw_only=True):
     def cells(self) -> tuple[str, str]:
         to = self.to if self.to_field is None else f"{self.to}.{self.to_field}"
         others = "".join(f", or {other.to} ({other.confidence:.2f})" for other in self.others)
-        return self.field, f"{'many ' if self.many else ''}-> {to}{others}"
+        kind = "many " if self.many else "parent " if self.parent_link else ""
+        return self.field, f"{kind}-> {to}{others}"
 
 
 class KeyProposal(msgspec.Struct, kw_only=True):
@@ -98,7 +104,9 @@ class Proposal(msgspec.Struct, kw_only=True):
         return Schema.of(
             {
                 label: Model(
-                    natural_key=self._key(label, minimum), relations=self._relations(label, minimum)
+                    pk=self._pk(label, minimum),
+                    natural_key=self._key(label, minimum),
+                    relations=self._relations(label, minimum),
                 )
                 for label in sorted(self.models)
             }
@@ -124,12 +132,29 @@ class Proposal(msgspec.Struct, kw_only=True):
 
     def _relations(self, label: str, minimum: float) -> dict[str, Relation]:
         return {
-            one.field: Relation(to=one.to, to_field=one.to_field, many=one.many)
+            one.field: Relation(
+                to=one.to, to_field=one.to_field, many=one.many, parent_link=one.parent_link
+            )
             for one in self.relations
             if one.model == label and one.confidence >= minimum
         }
 
+    def _pk(self, label: str, minimum: float) -> str:
+        for name, relation in self._relations(label, minimum).items():
+            if relation.parent_link:
+                return name
+        return Model().pk
+
+    def _doubtful_child(self, label: str, minimum: float) -> str | None:
+        """A model that may continue the rows of `label`, so that their pks are needed."""
+        for one in self.relations:
+            if one.parent_link and one.to == label and DOUBTFUL <= one.confidence < minimum:
+                return one.model
+        return None
+
     def _key(self, label: str, minimum: float) -> list[KeyPart] | None:
+        if self._doubtful_child(label, minimum) is not None:
+            return None
         for one in self.keys:
             if one.model == label and one.natural_key is not None and one.confidence >= minimum:
                 whole = all(
@@ -161,6 +186,8 @@ class Proposal(msgspec.Struct, kw_only=True):
             why = f"{one.confidence:.2f} is not sure enough"
             if one.confidence >= minimum:
                 why = "a relation on its way is not sure enough"
+                if (child := self._doubtful_child(one.model, minimum)) is not None:
+                    why = f"{child} may continue its rows, by their pks"
             yield f"the natural key {_spelled(one.natural_key)} of {one.model}: {why}"
 
 

@@ -15,6 +15,7 @@ import ijson
 
 from fastnk._core import DEFAULT_MAX_RECORD
 from fastnk.errors import BackupSyntaxError, Place, shorten
+from fastnk.schema import plain_label
 
 Shape = Literal["array", "jsonl"]
 
@@ -296,7 +297,7 @@ def _reason(error: Exception) -> str:
 
 def _record(members: Mapping[str, Any], fields: Mapping[str, Any]) -> Record:
     has_natural_key = members.get("natural_key") is not None
-    return Record(members["model"], members.get("pk"), has_natural_key, fields)
+    return Record(plain_label(members["model"]), members.get("pk"), has_natural_key, fields)
 
 
 class _RecordBuilder:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec.structs import replace
 
 from fastnk.errors import UsageError
-from fastnk.schema import Embedded, GenericRelation, KeyPart, Model, Relation, Schema
+from fastnk.schema import Embedded, GenericRelation, KeyPart, Model, Relation, Schema, plain_label
 
 EXAMPLE = "--rename oldapp=app, --rename app.old=app.new, --rename app.model.old=app.model.new"
 
@@ -77,6 +77,7 @@ class Renames:
 
     def label(self, old: str) -> str:
         """What a model of the backup is called today."""
+        old = plain_label(old)
         if old in self.models:
             return self.models[old]
         app, _, model = old.partition(".")

@@ -228,6 +228,12 @@ def _member_steps(member: str) -> list[str]:
     return [name, *[ELEMENTS] * ((len(member) - len(name)) // len(ELEMENTS))]
 
 
+def plain_label(text: str) -> str:
+    """The label that Django reads `text` as: `auth.User` is `auth.user`; apps keep their case."""
+    app, point, name = text.partition(".")
+    return f"{app}{point}{name.lower()}"
+
+
 def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
     """The paths of a natural key in order, nested lists flattened."""
     for part in parts:
@@ -240,8 +246,7 @@ def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
 def _check_model(schema: Schema, label: str, model: Model) -> None:
     place = f"models.{label}"
     app, _, name = label.partition(".")
-    # Django lowers the model's name and leaves the app's as it is.
-    if not app or not name or "." in name or name != name.lower():
+    if not app or not name or "." in name or label != plain_label(label):
         raise SchemaError(
             f'"{label}" is not a model label',
             place=place,

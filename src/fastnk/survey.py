@@ -26,6 +26,7 @@ from fastnk.errors import (
     too_many_models,
 )
 from fastnk.profile import number_of
+from fastnk.schema import plain_label
 from fastnk.source import Backup, Progress, Source, split_records
 
 MAX_VALUES = 200_000
@@ -91,9 +92,21 @@ class Ids:
         return run >= 0 and value <= self._ends[run]
 
     @property
-    def highest(self) -> int | None:
+    def lowest(self) -> int:
+        """Of a set that is not empty, as `highest` is."""
         self._settle()
-        return self._ends[-1] if self._ends else None
+        return self._starts[0]
+
+    @property
+    def highest(self) -> int:
+        self._settle()
+        return self._ends[-1]
+
+    def common(self, other: Ids) -> int:
+        """How many members are in `other`, too."""
+        self._settle()
+        runs = zip(self._starts, self._ends, strict=True)
+        return sum(other._up_to(end) - other._up_to(start - 1) for start, end in runs)
 
     def density(self, low: int, high: int) -> float:
         """Which share of the integers from `low` to `high` is in the set."""
@@ -150,6 +163,10 @@ class Hashes:
         part = self._parts.get(value & 0xFF, ())
         place = bisect_left(part, value)
         return place < len(part) and part[place] == value
+
+    def __iter__(self) -> Iterator[int]:
+        self._settle()
+        return itertools.chain.from_iterable(self._parts.values())
 
     def _settle(self) -> None:
         if not self._settled:
@@ -452,7 +469,7 @@ class Survey:
     def _add(self, record: dict[str, Any], source: Source) -> None:
         if len(record["fields"]) > MAX_FIELDS or self._fields > MAX_FIELDS:
             raise too_many_fields(Place(source.name, None, self.records, record["model"]))
-        model = self._model(record["model"], source)
+        model = self._model(plain_label(record["model"]), source)
         before = len(model.columns)
         model.add(record)
         self._fields += len(model.columns) - before

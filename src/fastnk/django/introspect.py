@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -244,14 +243,15 @@ def set_up(settings: str) -> None:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    os.environ["DJANGO_SETTINGS_MODULE"] = settings
     try:
-        importlib.import_module(settings)
+        # Django imports them, and again reads all of those that look into themselves meanwhile.
+        live.is_overridden("INSTALLED_APPS")
     except Exception as error:
         raise UsageError(
             f'cannot import the settings "{settings}": {_named(error)}',
             remedy="run it in the folder of manage.py, with the settings that manage.py names",
         ) from error
-    os.environ["DJANGO_SETTINGS_MODULE"] = settings
     try:
         django.setup()
     except Exception as error:

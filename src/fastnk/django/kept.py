@@ -83,7 +83,7 @@ class KeptRecords:
         with _no_room_is_an_error():
             for number, source in enumerate(sources):
                 for record in _whole_records(source):
-                    label = label_of(record).lower()
+                    label = label_of(record)
                     if label in self._names:
                         self._keep(label, record, number > 0)
             # Built at the end, from sorted names: those that come in no order would be slow.

@@ -145,8 +145,9 @@ class Plan:
     @property
     def key_is_enforced(self) -> bool:
         """Whether the database sees to it that no two rows have the same natural key."""
-        names = {part.path[0] for part in self.key.parts} if self.key else set()
-        return any(names.issuperset(one) for one in unique_sets(self.model))
+        return _tell_rows_apart(
+            self.model, [part.path for part in self.key.parts] if self.key else ()
+        )
 
     @property
     def gives_rights(self) -> bool:
@@ -290,6 +291,23 @@ def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
         yield constraint.fields
 
 
+def _target(model: Any, relation: str) -> Any:
+    return concrete(model._meta.get_field(relation).remote_field.model)
+
+
+def _tell_rows_apart(model: Any, paths: Iterable[Path]) -> bool:
+    """Whether the database sees to it that no two rows of `model` have the same values there."""
+    behind: dict[str, list[Path]] = {}
+    for first, *rest in paths:
+        behind.setdefault(first, []).append(tuple(rest))
+    told = {
+        name
+        for name, rests in behind.items()
+        if () in rests or _tell_rows_apart(_target(model, name), rests)
+    }
+    return any(told.issuperset(one) for one in unique_sets(model))
+
+
 ANY = "*"
 """Stands for every label."""
 
@@ -325,7 +343,7 @@ def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
 
 def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
     for hop, name in pairwise(path):
-        model = concrete(model._meta.get_field(hop).remote_field.model)
+        model = _target(model, hop)
         if name != model._meta.pk.name or model._meta.pk.remote_field:
             yield model._meta.label_lower, name
 

@@ -12,7 +12,7 @@ from fastnk.django.findings import Findings
 from fastnk.django.plan import Column, Plan, Reference, UnknownModelError
 from fastnk.django.rows import InBackup, InDatabase, Missing
 from fastnk.django.values import REFUSALS, Inside, as_in_json, converted, refuse_unfit
-from fastnk.schema import GenericRelation
+from fastnk.schema import GenericRelation, plain_label
 
 
 class PkOf(NamedTuple):
@@ -345,7 +345,7 @@ class Translator:
         name = _kind_field(generic)
         kind, reference = record.fields[name], record.plan.columns[name].reference
         if generic.content_type is None:
-            return generic.labels.get(kind) or str(kind).lower()
+            return generic.labels.get(kind) or plain_label(str(kind))
         if reference is None:
             raise DanglingError(f"{name} is not a relation")
         row = self._directory.find(reference, kind)

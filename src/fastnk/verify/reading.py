@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from fastnk.errors import BackupSyntaxError, Place, SourceError
+from fastnk.schema import plain_label
 from fastnk.verify.report import FileFacts
 from fastnk.verify.values import DECODER, MISSING
 
@@ -23,7 +24,7 @@ MAX_RECORD = 1 << 30
 TORN_TOKEN = 16
 """Characters: a fault this near to the end may be a token of which the rest is still to come."""
 SPACE = re.compile(r"[ \t\n\r]*")
-_PLAIN_MEMBERS = frozenset(["model", "pk", "natural_key", "fields", "references"])
+_PLAIN_MEMBERS = frozenset(["pk", "natural_key", "fields", "references"])
 
 
 class Entry:
@@ -36,7 +37,7 @@ class Entry:
         self.number = number
         self.offset = offset
         self.end = end
-        self.label: str = members["model"]
+        self.label: str = plain_label(members["model"])
         self.fields: dict[str, Any] = members["fields"]
         self.signature: bytes | None = None
         """Made when it is asked for, by `Likeness`."""

@@ -399,6 +399,25 @@ class Label(models.Model):
         return (self.thing,)
 
 
+class Sign(Label):
+    """A child whose key is its parent's, and tells its rows apart no more than those."""
+
+    colour = models.CharField(max_length=20)
+
+
+class Sticky(models.Model):
+    """Unique together is the label, but not what the key says of it."""
+
+    label = models.ForeignKey(Label, models.CASCADE)
+    number = models.IntegerField()
+
+    class Meta:
+        unique_together: ClassVar = [("label", "number")]
+
+    def natural_key(self) -> Key:
+        return (self.label.thing, self.number)
+
+
 class Ancestry(models.Model):
     """A natural key that is no use without a database."""
 
