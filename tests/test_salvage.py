@@ -75,7 +75,9 @@ def whole_records(text: str, count: int) -> list[Whole]:
 
 def salvaged(data: bytes) -> list[dict[str, Any]]:
     """What salvage keeps; nothing where it finds no whole record."""
-    policies = fastnk.Policies(on_duplicate_pk="keep")
+    policies = fastnk.Policies(
+        on_duplicate_pk="keep", on_unknown_model="keep", on_duplicate_member="keep"
+    )
     converter = LegacyBackupConverter(SCHEMA, salvage=True, policies=policies)
     try:
         return list(records_of(converter.convert_bytes(data).decode()))
@@ -224,3 +226,38 @@ def test_first_record_of_an_envelope_is_broken(layout: str) -> None:
     assert caught.value.salvage is not None
     assert caught.value.salvage.records == 3
     assert [one["pk"] for one in salvaged(data)] == [1, 2, 3]
+
+
+DAMAGED = ("\0", "x", '"', ":", "\\")
+ALL_LAYOUTS = [*LAYOUTS, "lines"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32))
+def test_bytes_that_others_stand_in_place_of(seed: int) -> None:
+    chosen = random.Random(seed)
+    records = [record(pk, tuple(chosen.choices(VALUES, k=2))) for pk in range(8)]
+    layout = chosen.choice(ALL_LAYOUTS)
+    if layout == "lines":
+        text = "".join(laid_out(one, "compact") + "\n" for one in records)
+    else:
+        text = laid_out(records, layout)
+    data, wholes = text.encode(), whole_records(text, 8)
+    at, length = chosen.randrange(len(data)), chosen.choice([0, 1, 20, 60])
+    damage = Damage(at, at + length, chosen.choice(DAMAGED).encode() * chosen.choice([1, 5, 40]))
+    want = [one.record for one in wholes if damage.spares(one)]
+    kept = salvaged(damage.done_to(data))
+    assert [one for one in kept if one in want] == want
+
+
+@pytest.mark.parametrize("tail", ["]}]", "}]", ':4}}],"f2":"a: b"}},{"model":"a.b"}]', "]}}"])
+def test_brackets_behind_the_end_do_not_refute_the_records(tail: str) -> None:
+    records = [record(0), record(1, (INNER,))]
+    assert salvaged((laid_out(records, "compact") + tail).encode()) == records
+
+
+def test_lines_go_on_behind_a_first_one_that_is_broken() -> None:
+    lines = [laid_out(record(pk), "compact") for pk in range(3)]
+    broken = lines[0].replace('"pk":', '"pk', 1)
+    data = "\n".join([broken, *lines[1:]]).encode()
+    assert salvaged(data) == [record(1), record(2)]

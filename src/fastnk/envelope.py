@@ -81,14 +81,6 @@ def records_array(head: bytes) -> int | None:
     return None
 
 
-def is_in_list(text: bytes) -> bool:
-    """Whether a list is open behind the beginning of some JSON."""
-    opened = 0
-    for token in _TOKEN.finditer(text):
-        opened += (token[0] == b"[") - (token[0] == b"]")
-    return opened > 0
-
-
 def envelope_of(chunks: Chunks, start: int) -> Envelope | None:
     """The envelope of which the first records begin at `start`; `None` where it is damaged, or
     larger than `MAX_ENVELOPE`."""

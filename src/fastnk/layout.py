@@ -17,7 +17,6 @@ import msgspec
 from fastnk._core import Splitter
 from fastnk.compression import Chunks, peek, stream_of
 from fastnk.encodings import (
-    RECORD_START,
     Encoding,
     encoding_of,
     fixture_kind,
@@ -29,7 +28,6 @@ from fastnk.envelope import (
     MAX_ENVELOPE,
     Envelope,
     envelope_of,
-    is_in_list,
     object_start,
     only_one_envelope,
     records_array,
@@ -184,23 +182,13 @@ class Layout:
             raise only_one_envelope(part.name)
         found = envelope_of(self._text(part), start)
         if found is None:
-            return self._salvaged_from_envelope(part, start) if self._reading.salvage else None
+            return None
         self.envelope = found
         places = f", and in {len(found.counts) - 1:,} more places" if len(found.counts) > 1 else ""
         self.notes.append(
             f"{part.name or 'the backup'} has its records in an envelope, at byte {start:,}{places}"
         )
         return part._replace(start=start, scan=found.scan)
-
-    def _salvaged_from_envelope(self, part: _Part, start: int) -> _Part | None:
-        """The part with the whole records of a damaged envelope, which is lost; `None` where its
-        list of records may be one inside a broken record, or not the first."""
-        prologue, _ = peek(self._text(part), start)
-        if is_in_list(prologue[object_start(prologue, True) :]) or RECORD_START.search(prologue):
-            return None
-        found = scan(_from(self._text(part), start), is_in_object=True)
-        found.lose_before(start, prologue.decode(errors="replace"))
-        return part._replace(start=start, scan=found)
 
     # -- the text --
 

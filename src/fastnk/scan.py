@@ -19,6 +19,7 @@ from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
 from fastnk.compression import Chunks, Lookahead
 from fastnk.encodings import RECORD_START
 from fastnk.errors import BackupSyntaxError, shorten
+from fastnk.nesting import TOKEN, Behind, Nesting, Shape, Standing, look_behind
 
 MAX_LOSSES = 10_000
 """How many lost ranges are listed; all are counted."""
@@ -33,30 +34,19 @@ _JOINT = re.compile(rb"\](\[\])*\[")
 _MORE_BEHIND = "not JSON: there is more behind the closing bracket"
 _MARGIN = 256
 """Bytes that stay in the window, so that the start of a record is not torn."""
-MAX_TRACKED = 1 << 20
-"""Bytes of a broken record in which brackets are counted, to tell what is inside it …"""
-FREE_TRACKED = 16 << 20
-"""… of all of them together, beyond what was read anyway, so that hostile ones cost little."""
-_TRACKED = re.compile(rb'"(?:[^"\\\n]|\\.)*"|["\[\]{}]', re.DOTALL)
+MAX_FOLLOWED = 1 << 20
+"""Bytes of a broken record in which brackets are followed, to tell what is inside it …"""
+FREE_LOOKS = 16 << 20
+"""… and behind all of them together, beyond what was read anyway, so that hostile ones cost
+little."""
 _MARK = codecs.BOM_UTF8
+DEEP = 20
+"""What is inside so many brackets is no record, so that no time is lost on hostile ones."""
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
 _FIRST_BRACE = re.compile(rb"\s*\[\s*?(?:\n(?P<indent>[ \t]*))?\{|" + RECORD_START.pattern)
-_FIRST_RECORD = re.compile(rb"[\[\s]*" + RECORD_START.pattern)
-_NOTHING_OPENED = re.compile(rb'[^"{:]{,256}')
-_NO_STRING = re.compile(rb'[ \t\r\n]*[^ \t\r\n,:}\]"]')
-_OPENED_BY = {ord("]"): ord("["), ord("}"): ord("{")}
-_ENDS_OF_SCALARS = [bytes([byte]) for byte in b'"0123456789el']
-_IS_INSIDE = re.compile(
-    rb'\s*(?:\}|,\s*"(?!(?:model|pk|fields|natural_key)")[^"\\]*"\s*:|,\s*[-\[\dtfn]'
-    rb"|,\s*(?P<record>\{)|(?P<list>\]\s*[,}\]]))"
-)
-"""What stands behind an object that is no record of its own but inside another one, or may be."""
-_MEMBER = re.compile(rb'"(?:model|pk|fields|natural_key)"\s*:')
-_IS_LAST = re.compile(rb"\s*\]\s*\Z|[ \t\r]*\n\s*(?:\{|\Z)")
-"""What stands behind a record that is the last one of all, or of its line."""
 _CLOSE = re.compile(rb"\s*\]")
-_LIST_MEMBER = re.compile(rb'\n([ \t]*)"[^"\n]*":\s*\[\s*\Z')
+_IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
 _END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
 
 
@@ -104,12 +94,6 @@ class Scan:
         """Whether there is nothing but records and what belongs between them."""
         return self.loss_count == 0
 
-    def lose_before(self, length: int, seen: str) -> None:
-        """So many bytes stand in front of what was scanned, and are lost."""
-        self.loss_count += 1
-        self.lost_bytes += length
-        self.losses.insert(0, Loss(-length, 0, 0, "text before the records", shorten(seen)))
-
     def follow(self, other: Scan, between: int) -> None:
         """Take in a whole array that stands so many bytes behind this one."""
         assert other.closed is not None
@@ -122,16 +106,15 @@ class Scan:
         return zip(self.runs[::2], self.runs[1::2], strict=True)
 
 
-def scan(chunks: Chunks, *, is_in_object: bool = False) -> Scan:
-    """Find the whole records of a text in UTF-8; with `is_in_object` it begins with the array of a
-    damaged envelope."""
-    return _Scanner(chunks, False, is_in_object).scan()
+def scan(chunks: Chunks) -> Scan:
+    """Find the whole records of a text in UTF-8."""
+    return _Scanner(chunks, False).scan()
 
 
 def scan_array(text: Lookahead) -> Scan:
     """The same of an array that begins here. It is taken; what is behind it is not, where it is
     whole."""
-    scanner = _Scanner(text.chunks(), True, True)
+    scanner = _Scanner(text.chunks(), True)
     found = scanner.scan()
     if found.closed is not None:
         text.give_back(scanner.rest(found.closed))
@@ -141,7 +124,7 @@ def scan_array(text: Lookahead) -> Scan:
 class _Scanner:
     """The window and the walk over it."""
 
-    def __init__(self, chunks: Chunks, closes: bool, is_in_object: bool) -> None:
+    def __init__(self, chunks: Chunks, closes: bool) -> None:
         self._chunks = chunks
         self._closes = closes
         self._found = Scan()
@@ -157,21 +140,16 @@ class _Scanner:
         """Where white space began of which some has left the window, and the comma in it."""
         self._indent: bytes | None = None
         """What stands before a record on its line, where records begin lines."""
-        self._is_in_object = is_in_object
-        """Whether the records stand in an envelope, as far as its beginning shows."""
-        self._is_sure = True
-        """Whether the run at hand is known not to be inside a record."""
-        self._is_torn_off = False
-        """Whether the backup begins in the middle of something, and no record was seen yet."""
-        self._may_be_line = False
-        """Whether it may be but the end of one line of JSON Lines."""
-        self._is_around = False
-        """Whether the brackets that are counted are those of an envelope, behind a list."""
-        self._is_astray = False
-        """Whether they may be, but where that list ended was not seen."""
-        self._opened: bytes | None = None
-        """The brackets known to be open where the search for the next record begins."""
-        self._tracked = 0
+        self._line: bytes | None = None
+        """The same of the run at hand."""
+        self._shape = Shape.TORN
+        self._nesting = Nesting()
+        self._place = 0
+        """How far brackets have been followed."""
+        self._standing = Standing.RECORD
+        """Of the run at hand, as far as is known from what is before it."""
+        self._looked_ahead = 0
+        """Bytes that were looked at to tell it from what is behind."""
 
     def scan(self) -> Scan:
         self._look_at_start()
@@ -229,54 +207,51 @@ class _Scanner:
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
             return self._end_without_records(start)
-        self._remember_indent()
-        found = self._found
         end = origin + indexer.records_end
-        is_torn_list = start == 0 and self._is_torn_list(end, indexer.is_array)
-        self._gap.lacks_bracket = is_torn_list and not indexer.is_array
-        if self._is_refuted(start, end, indexer.records):
-            self._opened = self._indent = None
+        if not self._closes and not self._are_records(end, indexer.records):
             self._gap.starts -= 1
+            if self._standing is Standing.RECORD:  # which was taken for granted
+                self._shape = Shape.TORN
+                self._nesting.lose()
             return end
-        self._opened = b"" if self._is_sure or indexer.records >= MANY_RECORDS else None
+        found = self._found
+        if not found.runs:
+            self._indent = self._line
+            self._note_shape(start, end, indexer)
         found.records += indexer.records
-        if not (found.runs or indexer.is_array or is_torn_list):
-            found.shape = "jsonl"
-            if self._read_on(end + 1) and self._window[end - self._base] in b"\r\n":
-                self._indent = b""
         self._close_gap(self._first)
         self._note_close(end)
         found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
         if self._space[0] == end:
             self._gap.marks = self._space[1]
+        self._nesting.begin(ord("[" if found.shape == "array" else "?"))
+        self._place = end
         return end
 
     def _end_without_records(self, start: int) -> int:
         """Where to look on when what seemed to be a record is none."""
         first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
-        if first is not None and not self._is_torn_off:
-            self._indent = first["indent"]
-            self._opened = b"{"
-            self._gap.fault = self._fault
-            self._gap.starts += 1
-            return first.end()
-        self._opened = b"{" if self._is_sure and start else None
-        return start + 1
+        if first is None:
+            return start + (start > 0)
+        self._indent = first["indent"]
+        self._gap.fault = self._fault
+        self._gap.starts += 1
+        return first.end()
 
-    def _is_torn_list(self, end: int, is_array: bool) -> bool:
-        """Whether records with which the backup begins are those of an envelope that has lost its
-        head. Where they have no bracket in front, they may be inside one, and are not sure."""
+    def _note_shape(self, start: int, end: int, indexer: Indexer) -> None:
+        """What the first records stand in, by what is behind them where nothing is in front."""
         self._read_on(end + _MARGIN)
-        found = _IS_INSIDE.match(self._window, end - self._base)
-        if self._is_in_object or found is None or (is_array and not found["list"]):
-            return False
-        self._is_in_object = True
-        is_list = found["record"] or found["list"]
-        is_inside = self._is_list_inside(end) if is_list else True
-        self._is_in_object = is_inside is False or (is_inside is True and not is_array)
-        self._is_sure = is_array or is_inside is None
-        return is_inside is not None
+        text = bytes(self._window[end - self._base :][:_MARGIN])
+        behind = text.lstrip()[:1]
+        is_first = start == 0 and indexer.records == 1
+        is_list = indexer.is_array or (is_first and behind in (b",", b"]"))
+        self._found.shape = "array" if is_list else "jsonl"
+        if is_list and not indexer.is_array:
+            self._gap.lacks_bracket = True
+            self._shape = Shape.TORN
+        if not is_list and text[:1] in (b"\r", b"\n"):
+            self._indent = b""
 
     def _note_close(self, end: int) -> None:
         """Where the array ended that was all there should be, if it did."""
@@ -287,33 +262,37 @@ class _Scanner:
     def _find_first(self) -> None:
         if self._first == 0 and not self._base:
             self._first = max(0, self._window.find(b"{"))
+            self._line = self._indent_of(self._first)
 
     def _look_at_start(self) -> None:
+        """What the text is, by how it begins."""
         self._read_on(_MARGIN)
-        start = bytes(self._window[:_MARGIN]).lstrip()
-        self._is_in_object |= start.startswith(b"{") and not RECORD_START.match(start)
-        self._is_torn_off = not (self._is_in_object or _FIRST_RECORD.match(start))
+        text = bytes(self._window[:_MARGIN])
+        start = len(text) - len(text.lstrip())
+        first = text[start : start + 1]
+        is_in_list = first == b"["
+        if is_in_list:
+            start += 1
+            self._shape = Shape.ARRAY
+        elif first == b"{":
+            is_record = RECORD_START.match(text, start)
+            self._shape = Shape.LINES if is_record else Shape.ENVELOPE
+        else:
+            self._nesting.lose()
+            return
+        self._place = start
+        self._nesting.begin(ord("[" if is_in_list else "?"), ord("[" if is_in_list else "?"))
 
     def _lead(self, start: int) -> bytes:
         """What makes the core expect a record as it stands there: in an array or in lines."""
         self._first = start
         if start == 0:
             return b""
+        self._line = self._indent_of(start - self._base)
         if self._found.runs:
             return b"[" if self._found.shape == "array" else b""
-        at = start - self._base
-        before = self._before(at).rstrip(b" \t\r\n\0")
-        if self._is_torn_off:
-            self._look_around(before)
+        before = self._before(start - self._base).rstrip(b" \t\r\n\0")
         return b"[" if before[-1:] in (b"[", b",") else b""
-
-    def _look_around(self, before: bytes) -> None:
-        """What a backup that begins in the middle of something may be, by what stands before its
-        first record."""
-        around = before.rstrip(b"[ \t\r\n")[-1:]
-        self._is_in_object = around in (b":", b",")
-        self._may_be_line = around == b":" and b"}" not in before
-        self._is_torn_off = False
 
     def _before(self, place: int) -> bytes:
         """What stands in front of a place in the window."""
@@ -323,7 +302,6 @@ class _Scanner:
         """Forget what is whole."""
         if not indexer.records:
             return
-        self._remember_indent()
         end = origin + indexer.records_end
         done = end - self._base - _MARGIN
         if indexer.consumed - indexer.records_end > MAX_RECORD:
@@ -338,36 +316,33 @@ class _Scanner:
         text = bytes(self._window[max(0, end - self._base) : max(0, done)])
         self._space = end, marks + text.translate(None, b" \t\r\n")
 
-    def _remember_indent(self) -> None:
-        if self._indent is None and not self._found.runs and self._first >= self._base:
-            self._indent = self._indent_of(self._first - self._base)
-
     def _indent_of(self, place: int) -> bytes | None:
         """What stands on its line before a record, if that is white space."""
-        line = bytes(self._window[:place]).rpartition(b"\n")
+        line = self._before(place).removesuffix(_MARK).rpartition(b"\n")
         return line[2] if line[1] and not line[2].strip(b" \t") else None
 
     # -- between runs --
 
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
-        tracked = None
-        if self._opened is not None and (self._indent is None or self._is_list_closed(at)):
-            tracked = self._track(at)
-        self._is_sure = self._indent is not None or tracked is not None
-        at = at if tracked is None else tracked
         while True:
-            for match in RECORD_START.finditer(self._window, max(0, at - self._base)):
+            match = RECORD_START.search(self._window, max(0, at - self._base))
+            if match is not None:
                 start = self._base + match.start()
-                if self._may_start(match.start()):
-                    self._pass(start)
-                    if start > self._gap.start or not self._found.runs:
-                        self._gap.starts += 1
-                    return start
+                self._follow(start)
+                self._standing = self._nesting.standing(self._shape)
+                if self._standing is Standing.INSIDE and self._nesting.depth > DEEP:
+                    at = start + 1
+                    continue
+                self._pass(start)
+                if start > self._gap.start or not self._found.runs:
+                    self._gap.starts += 1
+                return start
             end = self._base + len(self._window)
             at = max(at, end - _MARGIN)
+            self._follow(None)
             self._pass(at)
-            self._forget(at - _MARGIN)
+            self._forget(min(at - _MARGIN, self._place))
             if not self._read_on(end + 1):
                 return None
 
@@ -385,188 +360,95 @@ class _Scanner:
             self._window += chunk
         return True
 
-    def _may_start(self, place: int) -> bool:
-        before = self._before(place)
-        if self._indent is not None and not self._is_next(place):
-            line = before.removesuffix(_MARK).rpartition(b"\n")
-            if line[2] == self._indent:
-                return bool(line[1]) or self._base + place == len(before)
-            if not line[2].strip(b" \t") and line[1] and len(line[2]) < len(self._indent):
-                self._indent = line[2]  # what was taken for the first record was inside one
-                return True
-            if self._is_list_around(before):
-                self._indent = line[2]
-                return True
-            if line[2].strip(b" \t],") != b"[":
-                return False
-            self._indent = None  # another array, perhaps laid out in another way
-        if self._is_sure:
-            return True
-        # What is the value of a member, or the element of a list that is one, is inside a record;
-        # and so is, in all likelihood, what follows a text or a number.
-        has_runs = bool(self._found.runs)
-        before = before.rstrip()
-        if before.endswith(b","):
-            return not (has_runs and before[:-1].rstrip()[-1:] in _ENDS_OF_SCALARS)
-        if before.endswith((b"[", b":")) and (self._is_in_object or self._is_torn_off):
-            return True  # or in an envelope, as what is behind it tells
-        return not before.rstrip(b"[ \t\r\n").endswith(b":" if has_runs else b'":')
-
-    def _is_next(self, place: int) -> bool:
-        """Whether a record follows the last one, but for what opens nothing."""
-        end = self._gap.start - self._base
-        if self._opened != b"" or end < 0:
-            return False
-        return _NOTHING_OPENED.fullmatch(self._window, end, place) is not None
-
-    def _is_list_closed(self, at: int) -> bool:
-        """Whether the list of records in an envelope ends here."""
-        self._read_on(at + _MARGIN)
-        return self._is_in_object and _CLOSE.match(self._window, at - self._base) is not None
-
-    def _is_list_around(self, before: bytes) -> bool:
-        """Whether the list that begins here, as a member of something laid out in lines, stands in
-        an envelope: the members of a record stand deeper than the record."""
-        member = _LIST_MEMBER.search(before)
-        if member is None or self._indent is None or not self._is_in_object:
-            return False
-        return len(member[1]) <= len(self._indent)
-
-    def _free(self, start: int) -> int:
-        """In how many bytes from `start` on brackets may be counted."""
-        return min(MAX_TRACKED, FREE_TRACKED + start - self._tracked)
-
-    def _track(self, start: int) -> int | None:
-        """Where the next record seems to begin, outside of all brackets from `start` on, or in the
-        next list of an envelope; the end where there is none. `None` where they do not add up:
-        nothing is known then of what is inside what."""
-        limit = start + self._free(start)
-        opened = bytearray(self._opened or b"")
-        self._is_around = self._is_astray = False
-        place = start
-        try:
-            while place < limit:
-                token = _TRACKED.search(self._window, place - self._base)
-                if token is None or self._is_torn(token):
-                    end = self._base + len(self._window)
-                    if token is None:
-                        place = end
-                    elif end >= limit:
-                        return None
-                    if not self._read_on(end + 1):
-                        return end if self._is_in_object or not (opened or token) else None
-                    continue
-                place = self._base + token.end()
-                self._read_on(place + _MARGIN)
-                if self._begins_record(token, opened):
-                    return self._base + token.start()
-                if not self._turn(token, opened):
-                    return None
-            return None
-        finally:
-            self._tracked += place - start
-
-    def _begins_record(self, token: re.Match[bytes], opened: bytearray) -> bool:
-        """Whether a record begins with this bracket that is not inside another one."""
-        start = token.start()
-        if token[0] != b"{" or not RECORD_START.match(self._window, start):
-            return False
-        if not opened:
-            return not self._is_value(start)
-        is_first = self._is_around and opened[-1:] == b"[" and opened.count(b"[") == 1
-        if is_first:
-            self._indent = self._indent_of(start)
-        return is_first
-
-    def _turn(self, token: re.Match[bytes], opened: bytearray) -> bool:
-        """Open or close a bracket; whether they still add up."""
-        mark = token[0][0]
-        if mark == ord('"') and _NO_STRING.match(self._window, token.end()):
-            return False  # it was opened by what closes another one
-        if mark == ord('"') and self._is_around and b"[" not in opened:
-            return not _MEMBER.match(self._window, token.start())
-        if mark == ord("{") or (mark == ord("[") and (opened or self._is_value(token.start()))):
-            if self._is_in_object and not (opened or self._is_around):
-                self._is_astray |= self._is_value(token.start())
-            opened.append(mark)
-            return not (self._is_astray and RECORD_START.match(self._window, token.start()))
-        if mark in _OPENED_BY and opened:
-            return opened.pop() == _OPENED_BY[mark]
-        if mark == ord("]") and self._is_in_object:
-            self._is_around |= self._before(token.start()).rstrip(b", \t\r\n").endswith(b"}")
-        return True
+    def _follow(self, stop: int | None) -> None:
+        """Follow the brackets up to a place where a record seems to start, or as far as they are
+        in the window."""
+        end = self._base + len(self._window) if stop is None else stop
+        if self._place < self._base or end > self._gap.start + MAX_FOLLOWED:
+            self._nesting.lose()
+            self._nesting.in_list = True
+            self._place = end
+        place = self._place - self._base
+        limit = end - self._base
+        text_end = -1
+        while (token := TOKEN.search(self._window, place)) and token.start() < limit:
+            if stop is None and self._is_torn(token):
+                break
+            if token.end() > limit:  # no text holds what begins a record
+                self._nesting.lose()
+                place = limit
+                break
+            place = token.end()
+            if not self._nesting.take(token):
+                self._nesting.lose()
+                if token["bad"] and token.start() == text_end:
+                    place = text_end - 1  # the quote was that of another text
+            text_end = token.end() if token[0].endswith(b'"') and not token["bad"] else -1
+        self._place = self._base + place
 
     def _is_torn(self, token: re.Match[bytes]) -> bool:
-        """Whether a quote may be closed by what is not in the window yet. No text holds a raw
-        newline, so one without a quote before that is part of the damage."""
+        """Whether a token may go on in what is not in the window yet. No text holds a raw newline,
+        so a quote without another one before that is part of the damage."""
+        if token.end() == len(self._window):
+            return True
         return token[0] == b'"' and self._window.find(b"\n", token.end()) < 0
 
-    def _is_value(self, place: int) -> bool:
-        """Whether what begins there is the value of a member."""
-        return self._before(place).rstrip().endswith(b":")
-
-    def _is_refuted(self, start: int, end: int, records: int) -> bool:
-        """Whether a run of records is none after all."""
-        if not self._is_sure:
-            return self._is_inside(end, records)
-        if self._closes or start:
-            return False
-        return self._is_list_inside(end, braces=2) is True
-
-    def _is_inside(self, end: int, records: int) -> bool:
-        """Whether what stands behind some records shows that they are inside another one, or does
-        not show that a few of them are not."""
-        self._read_on(end + _MARGIN)
-        found = _IS_INSIDE.match(self._window, end - self._base)
-        if records >= MANY_RECORDS and (found is None or found["record"]):
-            return False
-        if found is None:
-            return self._is_in_object and not _IS_LAST.match(self._window, end - self._base)
-        if not (found["record"] or found["list"]):
+    def _are_records(self, end: int, records: int) -> bool:
+        """Whether the records of a run are some, and not inside a broken one."""
+        if self._standing is Standing.RECORD:
+            many = 2 if self._shape is Shape.LINES else MANY_RECORDS
+            is_sure = bool(self._found.runs) or records >= many
+            return is_sure or not self._are_inner(end)
+        indent = b"" if self._shape is Shape.LINES else self._indent
+        is_next = indent is not None and indent == self._line
+        if records >= MANY_RECORDS or (is_next and self._shape is not Shape.ENVELOPE):
             return True
-        is_inside = self._is_list_inside(end)
-        self._is_sure = is_inside is False
-        return records < MANY_RECORDS if is_inside is None else is_inside
+        behind = self._look_behind(end)
+        standing = self._standing
+        depth = self._nesting.depth + (self._shape is Shape.ENVELOPE)
+        is_elsewhere = behind.standing is Standing.LAST and len(behind.closed) < depth
+        if is_elsewhere or (self._nesting.awaits_value and behind.closed[:1] == b"]"):
+            standing = Standing.UNKNOWN  # other brackets seemed to be open
+        if standing is Standing.INSIDE:
+            return behind.standing is Standing.RECORD and not behind.is_all
+        if behind.standing is Standing.UNKNOWN:
+            return not self._nesting.in_list
+        if behind.standing is Standing.LAST:
+            return self._ends_envelope(end)
+        return behind.standing is Standing.RECORD
 
-    def _is_list_inside(self, start: int, braces: int = 0) -> bool | None:
-        """Whether the list of which elements end at `start` is inside a record, which others
-        follow, and not in an envelope, with which all ends; `None` where that cannot be told, or
-        fewer closing braces stand in between."""
-        free = self._free(start)
-        has_more = self._read_on(start + free)
-        at = start - self._base
-        end = at + free
-        self._tracked += min(free, len(self._window) - at)
-        opened = bytearray(b"[")
-        left = last = 0
-        for token in _TRACKED.finditer(self._window, at, max(at, end)):
-            mark = token[0][0]
-            if mark in b"[{":
-                if not opened and self._is_element(token.start()):
-                    return left >= braces or None
-                opened.append(mark)
-            elif mark == ord('"') and _NO_STRING.match(self._window, token.end()):
-                return None
-            elif mark in _OPENED_BY and opened:
-                if opened.pop() != _OPENED_BY[mark]:
-                    return None
-                last = token.end() if not opened else last
-            elif mark in _OPENED_BY:
-                if mark == ord("]") or not (self._is_in_object or braces):
-                    return left >= braces or None
-                left += 1
-                last = token.end()
-        if has_more:
-            return False if free == MAX_TRACKED else None
-        is_line = self._may_be_line and left > 1 and _END_OF_LINE.fullmatch(self._window, at)
-        is_cut_off = opened or self._window[last:].lstrip().startswith(b",")
-        return None if is_cut_off or is_line else False
+    def _are_inner(self, end: int) -> bool:
+        """Whether the first records of all are inside one of which the rest follows."""
+        self._read_on(end + _MARGIN)
+        if self._shape is Shape.LINES and _IS_MEMBER.match(self._window, end - self._base):
+            return True
+        is_last = _CLOSE.match(self._window, end - self._base)
+        if (self._shape is not Shape.LINES and not is_last) or self._line == b"":
+            return False
+        behind = self._look_behind(end)
+        if behind.standing is Standing.LAST and self._shape is Shape.ARRAY:
+            self._shape = Shape.ENVELOPE
+        ends_record = behind.closed.count(b"}") > 1 + self._nesting.braces
+        is_more = ends_record or (self._shape is Shape.LINES and (behind.closed or not is_last))
+        return behind.standing is Standing.INSIDE and bool(is_more)
 
-    def _is_element(self, place: int) -> bool:
-        """Whether what begins there is one of several, and no member."""
-        before = self._before(place).rstrip()
-        is_record = RECORD_START.match(self._window, place) is not None
-        return before.endswith(b",") or (is_record and not before.endswith(b":"))
+    def _ends_envelope(self, end: int) -> bool:
+        """Whether it is an envelope that ends behind the list of records, and no record."""
+        if self._shape is Shape.TORN or (self._shape is Shape.ARRAY and not self._found.runs):
+            if _END_OF_LINE.fullmatch(self._window, end - self._base):
+                return False
+            self._shape = Shape.ENVELOPE
+        return self._shape is Shape.ENVELOPE
+
+    def _look_behind(self, end: int) -> Behind:
+        """What is behind records that end there."""
+        free = min(MAX_FOLLOWED, FREE_LOOKS + end - self._looked_ahead)
+        has_more = self._read_on(end + free + 1)
+        start = end - self._base
+        limit = min(start + max(0, free), len(self._window))
+        found = look_behind(self._window, start, limit, not has_more)
+        self._looked_ahead += found.reached - start
+        return found
 
     def _pass(self, end: int) -> None:
         """The gap goes on up to `end`."""
