@@ -77,6 +77,13 @@ class Nesting:
         self.closed = b""
         self.is_known = False
 
+    def give_up(self, before: bytes) -> None:
+        """They are not followed so far; `before` is what stands in front of the place."""
+        self.lose()
+        self.in_list = True
+        if before.rstrip().endswith(b":"):
+            self._last = ord(":")
+
     def take(self, token: re.Match[bytes]) -> bool:
         """Go on over one token; whether it may stand there."""
         mark = token[0][0]

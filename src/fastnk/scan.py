@@ -331,7 +331,9 @@ class _Scanner:
                 start = self._base + match.start()
                 self._follow(start)
                 self._standing = self._nesting.standing(self._shape)
-                if self._standing is Standing.INSIDE and self._nesting.depth > DEEP:
+                if self._standing is Standing.INSIDE and (
+                    self._nesting.depth > DEEP or self._is_far(start)
+                ):
                     at = start + 1
                     continue
                 self._pass(start)
@@ -364,9 +366,8 @@ class _Scanner:
         """Follow the brackets up to a place where a record seems to start, or as far as they are
         in the window."""
         end = self._base + len(self._window) if stop is None else stop
-        if self._place < self._base or end > self._gap.start + MAX_FOLLOWED:
-            self._nesting.lose()
-            self._nesting.in_list = True
+        if self._place < self._base or self._is_far(end):
+            self._nesting.give_up(self._before(end - self._base))
             self._place = end
         place = self._place - self._base
         limit = end - self._base
@@ -385,6 +386,10 @@ class _Scanner:
                     place = text_end - 1  # the quote was that of another text
             text_end = token.end() if token[0].endswith(b'"') and not token["bad"] else -1
         self._place = self._base + place
+
+    def _is_far(self, place: int) -> bool:
+        """Whether brackets are not followed that far into a broken record."""
+        return place > self._gap.start + MAX_FOLLOWED
 
     def _is_torn(self, token: re.Match[bytes]) -> bool:
         """Whether a token may go on in what is not in the window yet. No text holds a raw newline,
