@@ -114,7 +114,8 @@ def _model(draw: st.DrawFn, label: str, labels: Sequence[str]) -> Model:
         relations=relations,
         generic_relations=_generics(draw, labels),
         embedded={
-            path: Embedded(pick(draw, labels), pick(draw, to_fields)) for path in _paths_inside(draw)
+            path: Embedded(pick(draw, labels), pick(draw, to_fields))
+            for path in _paths_inside(draw)
         },
     )
 
@@ -427,9 +428,7 @@ class _Builder:
         relation = self.schema.models[label].relations[name]
         ids = self.ids(relation)
         target = self.schema.models[relation.to]
-        if self.pick([False, False, False, True]) and self.may_be_natural(
-            label, name
-        ):
+        if self.pick([False, False, False, True]) and self.may_be_natural(label, name):
             return self.natural_value(target.natural_key or [])
         if not ids:
             return None
