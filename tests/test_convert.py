@@ -816,11 +816,13 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
 
 @pytest.mark.parametrize("name", SMALL_CASES)
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("lines", [False, True])
-def test_small_case(name: str, style: str, indent: int | None, lines: bool) -> None:
+@pytest.mark.parametrize(
+    "spelling",
+    [Spelling(loose=True), Spelling(indent=2, loose=True), Spelling(lines=True)],
+    ids=["loose", "indented", "lines"],
+)
+def test_small_case(name: str, style: str, spelling: Spelling) -> None:
     models, records, policies = SMALL_CASES[name]
-    spelling = Spelling(lines=lines, indent=None if lines else indent, loose=not lines)
     case = Case(BackupData(Schema.of(models), records), spelling, policies, style)
     for block_size in BLOCK_SIZES:
         case.check(block_size)
