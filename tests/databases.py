@@ -106,6 +106,7 @@ class Postgres:
         self._folder = tempfile.mkdtemp(prefix="fastnk-postgres-")
         pgserver = _imported_pgserver(self._folder)
         self._server = pgserver.get_server(Path(self._folder, "data"), cleanup_mode="delete")
+        self._connections: dict[str, Any] = {}
         self._run("postgres", "ALTER SYSTEM SET fsync = off")
         self._run("postgres", "SELECT pg_reload_conf()")
         self._templates: dict[str, _Template] = {}
@@ -120,6 +121,7 @@ class Postgres:
         close("postgres_old")
         tables = self._names_of_tables(name)
         self._templates[name] = _Template(tables, self._keep_pristine_rows(name, tables))
+        self._disconnect(name)  # or no copy can be made
 
     def renew(self, alias: str, template: str = TEMPLATE) -> None:
         """Give `alias` a fresh copy of the template."""
@@ -128,13 +130,13 @@ class Postgres:
         if self._names_of_tables(alias) == tables:
             self._run(alias, clean_up)
         else:
-            self._run("postgres", f"DROP DATABASE IF EXISTS {alias} WITH (FORCE)")
+            self._drop(alias)
             self._run("postgres", f"CREATE DATABASE {alias} TEMPLATE {template}")
         self._use(alias, alias)
 
     def make(self, name: str) -> dict[str, str]:
         """The settings of an empty database, made anew."""
-        self._run("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self._drop(name)
         self._run("postgres", f"CREATE DATABASE {name}")
         socket = str(self._server.get_postmaster_info().socket_dir)
         engine = "django.db.backends.postgresql"
@@ -143,6 +145,8 @@ class Postgres:
     def stop(self) -> None:
         for role in ROLES:
             close(f"postgres_{role}")
+        for database in [*self._connections]:
+            self._disconnect(database)
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -172,13 +176,27 @@ class Postgres:
         socket = self._server.get_postmaster_info().socket_dir
         connection_to(alias).settings_dict.update(NAME=name, HOST=str(socket))
 
+    def _drop(self, database: str) -> None:
+        self._disconnect(database)
+        self._run("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
     def _run(self, database: str, statement: str) -> list[Any]:
+        cursor = self._connected(database).execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+    def _connected(self, database: str) -> Any:
+        """A connection that is kept: to a new one all tables are new, which takes it longer than
+        to empty them."""
         import psycopg
 
-        uri = self._server.get_uri(database=database)
-        with psycopg.connect(uri, autocommit=True) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        if database not in self._connections:
+            uri = self._server.get_uri(database=database)
+            self._connections[database] = psycopg.connect(uri, autocommit=True)
+        return self._connections[database]
+
+    def _disconnect(self, database: str) -> None:
+        if database in self._connections:
+            self._connections.pop(database).close()
 
 
 PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))

@@ -298,6 +298,7 @@ class _Conversion:
         self.embedded = embedded
         self.called = called or {}
         self.dropped: set[int] = set()
+        self.found: dict[tuple[str, str], dict[str | None, Record]] = {}
         self.keeping_models: set[str] = set()
 
     def run(self) -> Result:
@@ -347,10 +348,12 @@ class _Conversion:
         """The last one with an id, unless just that one was left out."""
         wanted = canonical_id(id_)
         name = "pk" if relation.to_field is None else relation.to_field
-        for row in reversed(self.rows(relation.to)):
-            if wanted is not None and canonical_id(self.value(row, name)[0]) == wanted:
-                return None if self.is_dropped(row) else row
-        return None
+        if (relation.to, name) not in self.found:
+            self.found[relation.to, name] = {
+                canonical_id(self.value(row, name)[0]): row for row in self.rows(relation.to)
+            }
+        row = None if wanted is None else self.found[relation.to, name].get(wanted)
+        return None if row is None or self.is_dropped(row) else row
 
     def is_dropped(self, row: Record) -> bool:
         return any(row is self.records[number - 1] for number in self.dropped)

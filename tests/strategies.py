@@ -13,6 +13,7 @@ import random
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -68,84 +69,94 @@ class Verbatim(str):
     """A value that is written into the backup exactly as it stands."""
 
 
+def pick(draw: st.DrawFn, values: Sequence[Any]) -> Any:
+    """One of `values`. A strategy made anew for each choice would cost more than what is tested."""
+    return values[draw(_place(len(values)))]
+
+
+@cache
+def _place(count: int) -> st.SearchStrategy[int]:
+    return st.integers(0, count - 1)
+
+
 # Schemas
+
+_FIELDS_WITH_RELATIONS = st.lists(st.sampled_from(RELATION_FIELDS), max_size=3, unique=True)
+_TEXTS_FOR_LABELS = st.sets(st.sampled_from(["doc", "é", "USER"]))
+_EMBEDDED_PATHS = st.lists(st.sampled_from(EMBEDDED_PATHS), max_size=4, unique=True)
 
 
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
     """One to four models that refer to each other in every way the schema knows."""
     labels = LABELS[: draw(st.integers(1, 4))]
-    models = {label: draw(_models(label, labels)) for label in labels}
-    keys = {label: draw(_natural_keys(models, label)) for label in labels}
+    models = {label: _model(draw, label, labels) for label in labels}
+    keys = {label: _natural_key(draw, models, label) for label in labels}
     return Schema.of(
         {label: msgspec.structs.replace(models[label], natural_key=keys[label]) for label in labels}
     )
 
 
-@st.composite
-def _models(draw: st.DrawFn, label: str, labels: Sequence[str]) -> Model:
-    targets = st.sampled_from(labels)
-    names = draw(st.lists(st.sampled_from(RELATION_FIELDS), max_size=3, unique=True))
+def _model(draw: st.DrawFn, label: str, labels: Sequence[str]) -> Model:
+    to_fields = (None, None, "code")
+    names = draw(_FIELDS_WITH_RELATIONS)
     relations = {
-        name: Relation(to=draw(targets), to_field=draw(st.sampled_from([None, None, "code"])))
-        for name in names
+        name: Relation(to=pick(draw, labels), to_field=pick(draw, to_fields)) for name in names
     }
     if draw(st.booleans()):
-        relations[MANY_FIELD] = Relation(to=draw(targets), many=True)
-    pk = draw(st.sampled_from(["id", "id", "uuid", "user"]))
+        relations[MANY_FIELD] = Relation(to=pick(draw, labels), many=True)
+    pk = pick(draw, ("id", "id", "uuid", "user"))
     earlier = labels[: labels.index(label)]
     if pk == "user" and earlier:
-        relations["user"] = Relation(to=draw(st.sampled_from(earlier)))
+        relations["user"] = Relation(to=pick(draw, earlier))
     return Model(
         pk=pk,
         relations=relations,
-        generic_relations=draw(_generics(targets)),
-        embedded=draw(_embedded(targets)),
+        generic_relations=_generics(draw, labels),
+        embedded={
+            path: Embedded(pick(draw, labels), pick(draw, to_fields))
+            for path in _paths_inside(draw)
+        },
     )
 
 
-@st.composite
-def _generics(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, GenericRelation]:
+def _generics(draw: st.DrawFn, labels: Sequence[str]) -> dict[str, GenericRelation]:
     """Perhaps a generic relation whose model stands in the record as text."""
-    if not draw(st.sampled_from([True, False, False])):
+    if not pick(draw, (True, False, False)):
         return {}
-    labels = {text: draw(targets) for text in draw(st.sets(st.sampled_from(["doc", "é", "USER"])))}
-    generic = GenericRelation(label=LABEL_FIELD, object_id=OBJECT_FIELD, labels=labels)
+    models = {text: pick(draw, labels) for text in draw(_TEXTS_FOR_LABELS)}
+    generic = GenericRelation(label=LABEL_FIELD, object_id=OBJECT_FIELD, labels=models)
     return {"target": generic}
 
 
-@st.composite
-def _embedded(draw: st.DrawFn, targets: st.SearchStrategy[str]) -> dict[str, Embedded]:
-    paths = draw(st.lists(st.sampled_from(EMBEDDED_PATHS), max_size=4, unique=True))
-    paths = [path for path in paths if not any(one.startswith(f"{path}[]") for one in paths)]
-    to_fields = st.sampled_from([None, None, "code"])
-    return {path: Embedded(draw(targets), draw(to_fields)) for path in paths}
+def _paths_inside(draw: st.DrawFn) -> list[str]:
+    paths = draw(_EMBEDDED_PATHS)
+    return [path for path in paths if not any(one.startswith(f"{path}[]") for one in paths)]
 
 
-@st.composite
-def _natural_keys(draw: st.DrawFn, models: dict[str, Model], label: str) -> list[KeyPart] | None:
-    if not draw(st.sampled_from([True, True, True, False])):
+def _natural_key(draw: st.DrawFn, models: dict[str, Model], label: str) -> list[KeyPart] | None:
+    if not pick(draw, (True, True, True, False)):
         return None
-    parts: list[KeyPart] = draw(st.lists(_paths(models, label), min_size=1, max_size=3))
+    count = pick(draw, (1, 2, 3))
+    parts: list[KeyPart] = [_path(draw, models, label) for _ in range(count)]
     if len(parts) > 1 and draw(st.booleans()):
         parts[1:] = [parts[1:]]
     return parts
 
 
-@st.composite
-def _paths(draw: st.DrawFn, models: dict[str, Model], label: str) -> str:
+def _path(draw: st.DrawFn, models: dict[str, Model], label: str) -> str:
     hops: list[str] = []
     while len(hops) < 3:
         single = [name for name, one in models[label].relations.items() if not one.many]
         if not single or not draw(st.booleans()):
             break
-        hops.append(draw(st.sampled_from(single)))
+        hops.append(pick(draw, single))
         label = models[label].relations[hops[-1]].to
     model = models[label]
     pk = [] if model.pk in model.relations else [model.pk, "pk"]
-    last = draw(st.sampled_from([*PLAIN_FIELDS, *pk]))
+    last = pick(draw, [*PLAIN_FIELDS, *pk])
     transforms = ["", "|isoformat"] if last == "stamp" else ["", "", "|str"]
-    return "__".join([*hops, last]) + draw(st.sampled_from(transforms))
+    return "__".join([*hops, last]) + pick(draw, transforms)
 
 
 # Backups
@@ -274,12 +285,15 @@ class _Builder:
                 self.add_embedded(label, row)
         records = [row for rows in self.rows.values() for row in rows]
         keys: list[Record] = []
-        if self.draw(st.sampled_from([False, False, False, True])):
+        if self.pick([False, False, False, True]):
             chosen = self.draw(st.lists(st.booleans(), min_size=len(records)))
             keys = [one for one, taken in zip(records, chosen, strict=False) if taken]
             records = [one for one in records if not any(one is key for key in keys)]
         records = [self.in_some_form(record, [*records, *keys]) for record in records]
         return BackupData(self.schema, records, keys)
+
+    def pick(self, values: Sequence[Any]) -> Any:
+        return pick(self.draw, values)
 
     def unique(self) -> int:
         self.counter += 1
@@ -308,7 +322,7 @@ class _Builder:
         if model.pk in model.relations:
             taken = [row["pk"] for row in self.rows[label]]
             free = [one for one in self.ids(model.relations[model.pk]) if one not in taken]
-            return self.draw(st.sampled_from(free)) if free else None
+            return self.pick(free) if free else None
         return _free_pk(self.schema, label, number)
 
     def add_relations(self, label: str, row: Record) -> None:
@@ -317,7 +331,7 @@ class _Builder:
             if name == model.pk:
                 continue
             choices = ["some"] * 8 if self.rests.get((label, name)) else ["some"] * 4
-            choice = self.draw(st.sampled_from([*choices, "none", "missing"]))
+            choice = self.pick([*choices, "none", "missing"])
             if choice == "some" and relation.many:
                 count = self.draw(st.integers(0, 3)) if self.rows[relation.to] else 0
                 row["fields"][name] = [self.reference(label, name) for _ in range(count)]
@@ -334,23 +348,23 @@ class _Builder:
                 if self.rows[to] and self.schema.models[to].natural_key is not None
             }
             if labels and self.draw(st.booleans()):
-                text = self.draw(st.sampled_from(list(labels)))
+                text = self.pick(list(labels))
                 is_label = text in self.schema.models
                 spellings = [text, text.title(), text.upper()] if is_label else [text]
-                row["fields"][generic.label or ""] = self.draw(st.sampled_from(spellings))
+                row["fields"][generic.label or ""] = self.pick(spellings)
                 row["fields"][generic.object_id] = self.id_elsewhere(Relation(labels[text]))
             else:
-                row["fields"][generic.label or ""] = self.draw(st.sampled_from(["doc", "?", None]))
-                row["fields"][generic.object_id] = self.draw(st.sampled_from([None, ["DOC"]]))
+                row["fields"][generic.label or ""] = self.pick(["doc", "?", None])
+                row["fields"][generic.object_id] = self.pick([None, ["DOC"]])
 
     def add_embedded(self, label: str, row: Record) -> None:
         for name, tree in trees(self.schema.models[label].embedded).items():
-            if self.draw(st.sampled_from([True, True, True, False])):
+            if self.pick([True, True, True, False]):
                 row["fields"][name] = self.value_of_field(tree)
 
     def value_of_field(self, tree: Tree) -> Any:
         """A JSON value with ids inside, or a text that holds such a value or is the id."""
-        kind = self.draw(st.sampled_from(["value", "value", "text", "text", "empty"]))
+        kind = self.pick(["value", "value", "text", "text", "empty"])
         if kind == "empty":
             return ""
         value = self.value_inside(tree)
@@ -370,7 +384,7 @@ class _Builder:
         )
         text = _Writer(spelling).value(value, 0)
         if isinstance(value, dict) and value and self.draw(st.booleans()):
-            name = self.draw(st.sampled_from(list(value)))
+            name = self.pick(list(value))
             again = _Writer(spelling).value({name: value[name]}, 0).strip("{}")
             text = "{" + again + "," + text[1:]
         return text
@@ -380,7 +394,7 @@ class _Builder:
         members = {name: below for name, below in tree.steps.items() if name != ELEMENTS}
         kinds = ["members"] * bool(members) + ["elements"] * (ELEMENTS in tree.steps)
         kinds += ["id"] * (tree.relation is not None)
-        kind = self.draw(st.sampled_from(kinds * 4 + ["odd"]))
+        kind = self.pick(kinds * 4 + ["odd"])
         if kind == "members":
             names = self.draw(st.lists(st.sampled_from([*members, "note", ELEMENTS]), unique=True))
             return {
@@ -392,17 +406,17 @@ class _Builder:
             return [self.value_inside(tree.steps[ELEMENTS]) for _ in range(count)]
         if kind == "id" and tree.relation is not None and self.ids(tree.relation):
             return self.id_elsewhere(tree.relation)
-        return self.draw(st.sampled_from([None, True, [], {}, ["DOC", ["x"]], {"id": 1}]))
+        return self.pick([None, True, [], {}, ["DOC", ["x"]], {"id": 1}])
 
     def value_beside(self) -> Any:
         """What no path leads to, much like what a path leads to."""
         values = [1, -1.5, 'é\n"\\/', "", {"author": 1}, [1, {"author": "1"}], 10**20]
-        return self.draw(st.sampled_from(values))
+        return self.pick(values)
 
     def id_elsewhere(self, relation: Relation) -> Any:
-        id_ = self.draw(st.sampled_from(self.ids(relation)))
+        id_ = self.pick(self.ids(relation))
         self.ids_elsewhere.add(str(id_))
-        return self.draw(st.sampled_from([id_, id_, str(id_)]))
+        return self.pick([id_, id_, str(id_)])
 
     def ids(self, relation: Relation) -> list[Any]:
         rows = self.rows[relation.to]
@@ -414,14 +428,12 @@ class _Builder:
         relation = self.schema.models[label].relations[name]
         ids = self.ids(relation)
         target = self.schema.models[relation.to]
-        if self.draw(st.sampled_from([False, False, False, True])) and self.may_be_natural(
-            label, name
-        ):
+        if self.pick([False, False, False, True]) and self.may_be_natural(label, name):
             return self.natural_value(target.natural_key or [])
         if not ids:
             return None
-        id_ = self.draw(st.sampled_from(ids))
-        return self.draw(st.sampled_from([id_, id_, id_, id_, str(id_)]))
+        id_ = self.pick(ids)
+        return self.pick([id_, id_, id_, id_, str(id_)])
 
     def may_be_natural(self, label: str, name: str) -> bool:
         """Whether a natural key in this field holds all that other keys take through it."""
@@ -449,7 +461,7 @@ class _Builder:
         forms = ["legacy"] * 6 + ["both"]
         if not self.is_referred_to(record, others):
             forms += ["fastnk", "django"]
-        form = self.draw(st.sampled_from(forms))
+        form = self.pick(forms)
         without_pk = {name: value for name, value in record.items() if name != "pk"}
         if form == "fastnk":
             return {**without_pk, "natural_key": self.natural_value(key)}
@@ -508,7 +520,7 @@ def _dangle(draw: st.DrawFn, data: BackupData) -> None:
     indexes = st.lists(st.integers(0, len(places) - 1), min_size=1, max_size=3, unique=True)
     for index in draw(indexes):
         fields, name, relation = places[index]
-        id_ = draw(st.sampled_from([9999, "gone", str(uuid.UUID(int=9999))]))
+        id_ = pick(draw, [9999, "gone", str(uuid.UUID(int=9999))])
         fields[name] = [*(fields[name] or []), id_] if relation.many else id_
 
 
@@ -516,7 +528,7 @@ def _repeat_pk(draw: st.DrawFn, data: BackupData) -> None:
     """Another record with the pk of one that is there already."""
     originals = _found_by_pk_only(data)
     if originals:
-        twin = copy.deepcopy(draw(st.sampled_from(originals)))
+        twin = copy.deepcopy(pick(draw, originals))
         twin["fields"].update(code="twin", model="twin", größe="twin", position=-1)
         data.records.append(twin)
 
@@ -530,7 +542,7 @@ def _repeat_key(draw: st.DrawFn, data: BackupData) -> None:
         if models[record["model"]].pk not in models[record["model"]].relations
     ]
     if originals:
-        twin = copy.deepcopy(draw(st.sampled_from(originals)))
+        twin = copy.deepcopy(pick(draw, originals))
         twin["pk"] = _free_pk(data.schema, twin["model"], 7777)
         data.records.append(twin)
 
@@ -549,8 +561,8 @@ def _found_by_pk_only(data: BackupData) -> list[Record]:
 def _null_part(draw: st.DrawFn, data: BackupData) -> None:
     """A plain field that a key may need is null or missing."""
     if data.records:
-        record = draw(st.sampled_from(data.records))
-        name = draw(st.sampled_from(PLAIN_FIELDS))
+        record = pick(draw, data.records)
+        name = pick(draw, PLAIN_FIELDS)
         if draw(st.booleans()):
             record["fields"][name] = None
         else:
@@ -562,17 +574,17 @@ def _dangle_by_label(draw: st.DrawFn, data: BackupData) -> None:
     models = data.schema.models
     places = [one["fields"] for one in data.records if models[one["model"]].generic_relations]
     if places:
-        fields = draw(st.sampled_from(places))
-        fields[LABEL_FIELD] = draw(st.sampled_from(["no.model", "", 5, *models]))
-        fields[OBJECT_FIELD] = draw(st.sampled_from([9999, "gone"]))
+        fields = pick(draw, places)
+        fields[LABEL_FIELD] = pick(draw, ["no.model", "", 5, *models])
+        fields[OBJECT_FIELD] = pick(draw, [9999, "gone"])
 
 
 def _dangle_inside(draw: st.DrawFn, data: BackupData) -> None:
     """A field holds an id that no row has."""
     places = _places_of_paths(data)
     if places:
-        fields, name, tree = draw(st.sampled_from(places))
-        value = _with_id(tree, draw(st.sampled_from([9999, "gone", 1.5])))
+        fields, name, tree = pick(draw, places)
+        value = _with_id(tree, pick(draw, [9999, "gone", 1.5]))
         is_text = not isinstance(value, str) and draw(st.booleans())
         fields[name] = json.dumps(value) if is_text else value
 
@@ -590,9 +602,9 @@ def _break_text(draw: st.DrawFn, data: BackupData) -> None:
     """A text that paths lead into is not JSON."""
     places = [(fields, name) for fields, name, tree in _places_of_paths(data) if tree.steps]
     if places:
-        fields, name = draw(st.sampled_from(places))
+        fields, name = pick(draw, places)
         texts = [" ", "{'author': 1}", '{"author": 5, }', "[1", "[1] 2", '["\n"]', "gone", "01"]
-        fields[name] = draw(st.sampled_from(texts))
+        fields[name] = pick(draw, texts)
 
 
 def _places_of_paths(data: BackupData) -> list[tuple[Record, str, Tree]]:
@@ -653,7 +665,7 @@ def spellings(draw: st.DrawFn) -> Spelling:
     lines = draw(st.booleans())
     return Spelling(
         lines=lines,
-        indent=None if lines else draw(st.sampled_from([None, 0, 1, 2, 4])),
+        indent=None if lines else pick(draw, [None, 0, 1, 2, 4]),
         shuffle=draw(st.booleans()),
         loose=draw(st.booleans()),
         escapes=draw(st.booleans()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,14 +75,21 @@ class Shell:
         return [tuple(row) for row in json.loads(done.stdout)]
 
 
-@pytest.fixture
-def shell(project: Project) -> Shell:
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project with two empty databases, of which each test has a copy."""
+    project = Project(tmp_path_factory.mktemp("project"))
     project.write(SETTINGS, shop=SHOP)
     (project.folder / "legacy.json").write_text(json.dumps(LEGACY))
-    shell = Shell(project.folder)
-    for database in ("default", "other"):
-        shell.run("migrate", "--run-syncdb", "--database", database, "-v", "0")
-    return shell
+    Shell(project.folder).run("migrate", "--run-syncdb", "-v", "0")
+    shutil.copyfile(project.folder / "default.sqlite3", project.folder / "other.sqlite3")
+    return project.folder
+
+
+@pytest.fixture
+def shell(migrated: Path, project: Project) -> Shell:
+    shutil.copytree(migrated, project.folder, dirs_exist_ok=True)
+    return Shell(project.folder)
 
 
 def test_whole_way_by_management_commands(shell: Shell) -> None:

@@ -43,6 +43,21 @@ from tests.strategies import (
 )
 
 VARIANTS = _core.variants()
+PIECE_SIZES = (64, lanes.PIECE_SIZE)
+"""Small backups are cut into pieces, or are too short for that."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All tests with both; properties draw one, as they would see the same examples twice."""
+    if not hasattr(metafunc.function, "is_hypothesis_test"):
+        metafunc.parametrize("pieces", PIECE_SIZES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
+    before, lanes.PIECE_SIZE = lanes.PIECE_SIZE, getattr(request, "param", lanes.PIECE_SIZE)
+    yield
+    lanes.PIECE_SIZE = before
 
 
 @pytest.fixture(autouse=True)
@@ -323,18 +338,19 @@ block_sizes = st.sampled_from(BLOCK_SIZES)
 variants = st.sampled_from(VARIANTS)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[64, lanes.PIECE_SIZE])
-def piece_size(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Small backups are cut into pieces, or are too short for that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "PIECE_SIZE", request.param)
-        yield
+piece_sizes = st.sampled_from(PIECE_SIZES)
 
 
-@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes)
+@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, piece_sizes)
 def test_any_number_of_jobs_and_any_memory_gives_the_same(
-    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str, block_size: int
+    data: BackupData,
+    spelling: Spelling,
+    policies: dict[str, str],
+    style: str,
+    block_size: int,
+    piece_size: int,
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     case = Case(data, spelling, policies, style)
     outcomes = []
     for jobs, memory_limit in ((1, None), (2, None), (5, None), (1, 1), (2, 1)):
@@ -352,10 +368,11 @@ def test_any_number_of_jobs_and_any_memory_gives_the_same(
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
-@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES))
+@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), piece_sizes)
 def test_a_small_backup_in_memory_gives_the_same(
-    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str
+    data: BackupData, spelling: Spelling, policies: dict[str, str], style: str, piece_size: int
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     backup = spelling.write([*data.records, *data.keys])
     converter = LegacyBackupConverter(data.schema, policies=Policies(**policies), style=style)
 
@@ -381,6 +398,7 @@ def test_a_small_backup_in_memory_gives_the_same(
     block_sizes,
     variants,
     st.booleans(),
+    piece_sizes,
 )
 def test_equals_the_oracle(
     data: BackupData,
@@ -390,7 +408,9 @@ def test_equals_the_oracle(
     block_size: int,
     variant: str,
     embedded: bool,
+    piece_size: int,
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     case = Case(data, spelling, policies, style, embedded=embedded)
     assume(not case.is_left_open())
     _core.force(variant)
@@ -404,30 +424,54 @@ def test_equals_the_oracle(
     block_sizes,
     variants,
     st.booleans(),
+    piece_sizes,
 )
 def test_sound_backup_equals_the_oracle(
-    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str, embedded: bool
+    data: BackupData,
+    spelling: Spelling,
+    style: str,
+    block_size: int,
+    variant: str,
+    embedded: bool,
+    piece_size: int,
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     case = Case(data, spelling, style=style, embedded=embedded)
     assert case.expected.findings == []
     _core.force(variant)
     case.check(block_size)
 
 
-@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, st.booleans())
+@given(
+    backups(flawed=False),
+    spellings(),
+    st.sampled_from(STYLES),
+    block_sizes,
+    st.booleans(),
+    piece_sizes,
+)
 def test_converted_output_stays_as_it_is(
-    data: BackupData, spelling: Spelling, style: str, block_size: int, embedded: bool
+    data: BackupData,
+    spelling: Spelling,
+    style: str,
+    block_size: int,
+    embedded: bool,
+    piece_size: int,
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     case = Case(data, spelling, style=style, embedded=embedded)
     converter = case.converter(block_size)
     once = converter.convert_bytes(case.backup)
     assert converter.convert_bytes(once) == once
 
 
-@given(backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, variants)
+@given(
+    backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, variants, piece_sizes
+)
 def test_nothing_to_rewrite_comes_out_identical(
-    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str
+    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str, piece_size: int
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     keyless = {
         label: Model(pk=one.pk, relations=one.relations)
         for label, one in data.schema.models.items()
@@ -438,7 +482,15 @@ def test_nothing_to_rewrite_comes_out_identical(
     assert converter.convert_bytes(backup) == backup
 
 
-@given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, st.booleans())
+@given(
+    backups(),
+    spellings(),
+    policy_sets,
+    st.sampled_from(STYLES),
+    block_sizes,
+    st.booleans(),
+    piece_sizes,
+)
 def test_report_counts_what_was_done(
     data: BackupData,
     spelling: Spelling,
@@ -446,7 +498,9 @@ def test_report_counts_what_was_done(
     style: str,
     block_size: int,
     embedded: bool,
+    piece_size: int,
 ) -> None:
+    lanes.PIECE_SIZE = piece_size
     case = Case(data, spelling, KEEP | policies, style, embedded=embedded)
     assume(not case.is_left_open())
     output = io.BytesIO()
@@ -762,11 +816,13 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
 
 @pytest.mark.parametrize("name", SMALL_CASES)
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("lines", [False, True])
-def test_small_case(name: str, style: str, indent: int | None, lines: bool) -> None:
+@pytest.mark.parametrize(
+    "spelling",
+    [Spelling(loose=True), Spelling(indent=2, loose=True), Spelling(lines=True)],
+    ids=["loose", "indented", "lines"],
+)
+def test_small_case(name: str, style: str, spelling: Spelling) -> None:
     models, records, policies = SMALL_CASES[name]
-    spelling = Spelling(lines=lines, indent=None if lines else indent, loose=not lines)
     case = Case(BackupData(Schema.of(models), records), spelling, policies, style)
     for block_size in BLOCK_SIZES:
         case.check(block_size)

@@ -29,20 +29,25 @@ sys.exit(run(keep))
 """
 
 COMPARE = """
+import functools
 import json
 import sys
 import django
 from django.db import connections, transaction
 
 django.setup()
-from fastnk.demo.compare import compare_databases
+from fastnk.demo import compare
+
+rows = compare._rows
+rows_of_old = functools.cache(lambda model: rows(model, "old"))
+compare._rows = lambda model, name: rows_of_old(model) if name == "old" else rows(model, name)
 
 def differences_after(statement):
     with transaction.atomic(using="new"):
         with connections["new"].cursor() as cursor:
             cursor.execute(statement)
             assert cursor.rowcount > 0, statement
-        comparisons = compare_databases("old", "new")
+        comparisons = compare.compare_databases("old", "new")
         transaction.set_rollback(True, using="new")
     return [line for comparison in comparisons for line in comparison.differences]
 
@@ -64,16 +69,32 @@ print(json.dumps([report.created, report.updated, report.unchanged]))
 DUMP = """
 import sys
 import django
-from django.core.management import call_command
+from django.apps import apps
+from django.core import serializers
 
 django.setup()
-call_command(
-    "dumpdata",
-    database="old",
-    output=sys.argv[1],
-    use_natural_foreign_keys=True,
-    use_natural_primary_keys=True,
-)
+
+def rows():
+    # As dumpdata reads them, but with the rows that keys are made of, which it reads one by one.
+    for model in apps.get_models():
+        relations = [one for one in model._meta.concrete_fields if one.remote_field]
+        names = [one.name for one in relations]
+        names += [
+            f"{one.name}__{far.name}"
+            for one in relations
+            for far in one.related_model._meta.concrete_fields
+            if far.remote_field
+        ]
+        yield from model._default_manager.using("old").select_related(*names).order_by("pk")
+
+with open(sys.argv[1], "w") as stream:
+    serializers.serialize(
+        "json",
+        rows(),
+        stream=stream,
+        use_natural_foreign_keys=True,
+        use_natural_primary_keys=True,
+    )
 """
 
 SPOILED_RESTORE = """

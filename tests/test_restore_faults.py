@@ -80,6 +80,8 @@ class Wire(Relay):
         self._commit = commit
         self._cut = cut
         self._is_cut = False
+        self._unheard: set[socket.socket] = set()
+        """The server's end where COMMIT went; its answer is the first that is not passed on."""
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(own)
         listener.listen()
@@ -94,13 +96,14 @@ class Wire(Relay):
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                is_commit = self._commit in data and not self._is_cut
-                if is_commit:
-                    self._is_cut = True
-                if not (is_commit and self._cut == "before"):
-                    sink.sendall(data)
-                if is_commit:
+                if source in self._unheard:
                     break
+                if self._commit in data and not self._is_cut:
+                    self._is_cut = True
+                    if self._cut == "before":
+                        break
+                    self._unheard.add(sink)
+                sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -530,7 +530,9 @@ FILL = """
         Note.objects.create(id=300 + n, text=f"n{n}", thing=thing)
     codes = ["add_author", "change_book", "lend", "view_note"]
     Group.objects.create(name="g").permissions.set(Permission.objects.filter(codename__in=codes))
-    print("null")
+    from django.core.management import call_command
+    for natural in (False, True):
+        call_command("dumpdata", output=f"{natural}.json", use_natural_foreign_keys=natural)
 """
 SPOIL = """
     import django; django.setup()
@@ -566,12 +568,6 @@ TELL = """
         ),
     }}))
 """
-DUMP = """
-    import django; django.setup()
-    from django.core.management import call_command
-    call_command("dumpdata", output="backup.json", use_natural_foreign_keys={natural})
-    print("null")
-"""
 
 
 def test_real_project_whose_app_models_and_fields_were_renamed(
@@ -592,14 +588,12 @@ def test_real_project_whose_app_models_and_fields_were_renamed(
         shell.run("migrate", "--run-syncdb", "-v", "0")
     old, new = projects["library"], projects["stock"]
     set_up = "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
-    old.run(set_up + textwrap.dedent(FILL))
+    before = old.run(set_up + textwrap.dedent(FILL) + textwrap.dedent(TELL.format(**BEFORE)))
     new.run(set_up + textwrap.dedent(SPOIL))
-    before = old.run(set_up + textwrap.dedent(TELL.format(**BEFORE)))
-    words = ["fastnk_restore", str(tmp_path / "library" / "backup.json"), "--no-input", "--json"]
-    for name, today in DECLARED.items():
-        words += ["--rename", f"{name}={today}"]
+    renames = [f"--rename={name}={today}" for name, today in DECLARED.items()]
     for natural in (False, True):
-        old.run(set_up + textwrap.dedent(DUMP.format(natural=natural)))
+        backup = tmp_path / "library" / f"{natural}.json"
+        words = ["fastnk_restore", str(backup), "--no-input", "--json", *renames]
         report = json.loads(shell.run(*words).stdout)
         assert bool(report["created"]) is not natural
         assert (report["updated"], report["renamed"]["library.book -> stock.volume"]) == (0, 40)

@@ -348,9 +348,15 @@ def _dump(alias: str, **options: Any) -> list[Record]:
 def by_keys(alias: str) -> dict[str, list[str]]:
     """What a database holds, model by model, without the pks that natural keys replace."""
     return {
-        label: sorted(repr(_told(row)) for row in rows(apps.get_model(label), alias))
+        label: sorted(repr(_told(row)) for row in _with_targets(apps.get_model(label), alias))
         for label in SCHEMA.models
     }
+
+
+def _with_targets(model: type[Any], alias: str) -> Any:
+    """The rows of a model, and in the same query those that they refer to."""
+    fields = model._meta.local_concrete_fields
+    return rows(model, alias).select_related(*(one.name for one in fields if one.remote_field))
 
 
 PKS_IN_KEYS = (zoo.Visit, zoo.Ticket)
