@@ -155,13 +155,33 @@ class Joints:
         return self._rest
 
 
-def cannot_be_ordered(name: str | None) -> BackupSyntaxError:
-    return BackupSyntaxError(
-        "records that stand in several arrays of an envelope cannot be put into another order",
-        code="FNK211",
-        place=Place(name),
-        remedy="without --order; or each array as a file of its own, all in one folder",
-    )
+class Arrays:
+    """The arrays of an envelope one by one, of a text in which they pass as one."""
+
+    def __init__(self, chunks: Iterator[memoryview], joint: bytes) -> None:
+        self._chunks = chunks
+        self._joint = joint
+        self._rest = b""
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[Chunks]:
+        """The text of each; it has to be read to its end before the next one."""
+        while not self._is_over:
+            yield self._one()
+
+    def _one(self) -> Chunks:
+        while (end := self._rest.find(self._joint)) < 0:
+            sure = max(0, len(self._rest) - len(self._joint) + 1)
+            yield self._rest[:sure]
+            self._rest = self._rest[sure:]
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._is_over = True
+                yield self._rest
+                return
+            self._rest += bytes(chunk)
+        yield self._rest[:end] + b"]"
+        self._rest = b"[" + self._rest[end + len(self._joint) :]
 
 
 def only_one_envelope(name: str | None) -> BackupSyntaxError:
