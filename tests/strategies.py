@@ -504,6 +504,57 @@ def _free_pk(schema: Schema, label: str, number: int) -> Any:
     return number + 100 if LABELS.index(label) % 2 == 0 else f"ké{number}"
 
 
+# Records that two ids, or none, tell apart
+
+
+RIVALS = Schema.of(
+    {
+        "users.user": Model(
+            natural_key=["model"],
+            relations={
+                "parent": Relation("users.user"),
+                "author": Relation("users.user", to_field="code"),
+                MANY_FIELD: Relation("users.user", many=True),
+            },
+        ),
+        "audit.entry": Model(relations={"author": Relation("users.user", to_field="code")}),
+        "documents.document": Model(
+            natural_key=["author__model", "model"],
+            relations={"author": Relation("users.user"), "parent": Relation("audit.entry")},
+        ),
+    }
+)
+
+
+@st.composite
+def backups_with_rivals(draw: st.DrawFn) -> BackupData:
+    """Records of which several have one pk, or one value that others refer to them by, or no pk at
+    all, and whose references now and then lead nowhere."""
+    labels = st.sampled_from([*RIVALS.models, "users.user"])
+    records = [_rival(draw, label, n) for n, label in enumerate(draw(st.lists(labels, max_size=9)))]
+    keys = []
+    if draw(st.booleans()):
+        keys = [_rival(draw, "users.user", 100), _rival(draw, "users.user", 101)]
+    for n, key in enumerate(keys):
+        key.update(pk=n + 3, fields={"model": f"{n}", "code": f"k{n}"})
+    # Of lines that are all left out nothing remains, not even a backup.
+    records.append({"model": "audit.entry", "pk": 9, "fields": {}})
+    return BackupData(RIVALS, records, keys)
+
+
+def _rival(draw: st.DrawFn, label: str, number: int) -> Record:
+    codes = st.sampled_from(["a", "b", "c", "k1", None])
+    pks = st.integers(1, 4)
+    fields: Record = {"code": draw(codes), "model": f"m{number}"}
+    for name, relation in RIVALS.models[label].relations.items():
+        ids = codes if relation.to_field else pks | st.none()
+        fields[name] = draw(st.lists(pks, max_size=2)) if relation.many else draw(ids)
+    record: Record = {"model": label, "pk": draw(pks), "fields": fields}
+    if RIVALS.models[label].natural_key and draw(st.sampled_from([False, False, True])):
+        del record["pk"]
+    return record
+
+
 # Flaws: each takes sound records and makes one thing wrong
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastnk
@@ -39,6 +39,7 @@ from tests.strategies import (
     BackupData,
     Spelling,
     backups,
+    backups_with_rivals,
     spellings,
 )
 
@@ -532,6 +533,21 @@ def test_report_counts_what_was_done(
     )
 
 
+@settings(max_examples=2 * settings().max_examples)
+@given(backups_with_rivals(), spellings(), st.sampled_from(STYLES), block_sizes, variants)
+def test_what_leads_to_records_that_are_left_out(
+    data: BackupData, spelling: Spelling, style: str, block_size: int, variant: str
+) -> None:
+    case = Case(data, spelling, KEEP | {"on_unresolved": "drop"}, style)
+    _core.force(variant)
+    case.check(block_size)
+    output = case.converter(block_size).convert_bytes(case.backup)
+    assert case.converter(block_size, jobs=1, memory_limit=1).convert_bytes(case.backup) == output
+    policies = Policies(**case.policies)
+    report = fastnk.verify(case.backup, output, case.schema, keys=case.keys, policies=policies)
+    assert report.findings == []
+
+
 def test_generic_relations_that_lead_nowhere_are_findings() -> None:
     models, records, _ = SMALL_CASES["generic relations"]
     backup = json.dumps(records).encode()
@@ -644,6 +660,26 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
             record("u.u", 5, name="y", boss=6),
             record("u.u", 6, name="z", boss=4),
             record("u.u", 7, name="w", boss=7),
+            ANN,
+        ],
+        DROP,
+    ),
+    "drop the first of two with one pk": (
+        {"u.u": USER},
+        [record("u.u", 2, name="gone", boss=99), BOB, ANN, record("u.u", 3, name="x", boss=2)],
+        DROP | {"on_duplicate_pk": "keep"},
+    ),
+    "drop the last of two with one pk": (
+        {"u.u": USER},
+        [BOB, record("u.u", 2, name="gone", boss=99), ANN, record("u.u", 3, name="x", boss=2)],
+        DROP | {"on_duplicate_pk": "keep"},
+    ),
+    "drop what has no pk and what refers to it": (
+        {"u.u": USER, "v.v": model("name", u="u.u.name")},
+        [
+            {"model": "u.u", "fields": {"name": "gone", "boss": 99}},
+            record("v.v", 1, name="v", u="gone"),
+            record("v.v", 2, name="w", u="ann"),
             ANN,
         ],
         DROP,

@@ -20,6 +20,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import fastnk
 from fastnk import formats
@@ -455,18 +457,80 @@ def test_places_in_several_arrays_of_an_envelope() -> None:
     assert backup[finding.place.offset :].startswith(b"77")
 
 
-def test_what_several_arrays_of_an_envelope_do_not_take(tmp_path: Path) -> None:
-    backup = by_place(PUPILS[:7], [pupil(200, 77), *KEEPERS], PUPILS[7:])
-    drop = fastnk.Policies(on_unresolved="drop")
-    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* left out"):
-        LegacyBackupConverter(SCHEMA, policies=drop).convert_bytes(backup)
-    inside = by_place(PUPILS[:7], [*KEEPERS, pupil(200, 77)], PUPILS[7:])
-    got = json.loads(LegacyBackupConverter(SCHEMA, policies=drop).convert_bytes(inside))
-    assert got["keepers"] == natural(KEEPERS)
-    with pytest.raises(BackupSyntaxError, match=r"FNK211 .* order"):
-        LegacyBackupConverter(SCHEMA, order="dependencies").convert_bytes(
-            by_place(PUPILS[:7], KEEPERS, PUPILS[7:])
+def in_places(backup: Any) -> list[Any]:
+    """The arrays of what `by_place` has made."""
+    return [backup["a"]["pupils"], backup["keepers"], backup["list"][1]["more"]]
+
+
+DROP = fastnk.Policies(on_unresolved="drop")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=3, max_size=3),
+    st.sampled_from([None, 2]),
+    st.sampled_from([1, 7, 1 << 17]),
+)
+def test_what_is_left_out_of_several_arrays_of_an_envelope(
+    stay: list[list[bool]], indent: int | None, block_size: int
+) -> None:
+    assume(any(map(any, stay)))
+    numbers = itertools.count(1)
+    parts = [
+        [keeper(n := next(numbers), f"n{n}", None if one else 999) for one in part] for part in stay
+    ]
+    backup = by_place(*parts, indent=indent)
+    kept = [natural([one for one in part if not one["fields"]["mentor"]]) for part in parts]
+    for memory_limit in (None, 1):
+        converter = LegacyBackupConverter(
+            SCHEMA, policies=DROP, block_size=block_size, memory_limit=memory_limit
         )
+        out = converter.convert_bytes(backup)
+        assert in_places(json.loads(out)) == kept
+        assert all(around in out for around in AROUND)
+    assert fastnk.verify(backup, out, SCHEMA, policies=DROP).faithful
+    with converter.converted(backup) as conversion:
+        records = json.loads(b"".join(map(bytes, conversion.blocks("splice"))))
+    assert records == [*itertools.chain(*kept)]
+    moved = [kept[0][1:], kept[1], [*kept[2], *kept[0][:1]]]
+    report = fastnk.verify(backup, by_place(*moved), SCHEMA, policies=DROP, any_order=True)
+    assert report.total == 0
+    assert report.faithful == (not kept[0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 14), min_size=1, max_size=5), min_size=3, max_size=3),
+    st.sampled_from([None, 2]),
+    st.sampled_from([1, 7, 1 << 17]),
+)
+def test_several_arrays_of_an_envelope_are_arranged_each_by_itself(
+    mentors: list[list[int]], indent: int | None, block_size: int
+) -> None:
+    numbers, count = itertools.count(1), sum(map(len, mentors))
+    parts = [
+        [keeper(n := next(numbers), f"n{n}", min(mentor, count) or None) for mentor in part]
+        for part in mentors
+    ]
+    backup = by_place(*parts, indent=indent)
+    options: Any = {"order": "dependencies", "block_size": block_size}
+    converter = LegacyBackupConverter(SCHEMA, **options)
+    output = io.BytesIO()
+    report = converter.convert_to_natural_keys(backup, output)
+    got = json.loads(output.getvalue())
+    assert all(around in output.getvalue() for around in AROUND)
+    alone = LegacyBackupConverter(SCHEMA, keys=[backup], **options)
+    forward = 0
+    for part, found in zip(parts, in_places(got), strict=True):
+        one = io.BytesIO()
+        forward += alone.convert_to_natural_keys(json.dumps(part).encode(), one).forward_references
+        assert found == json.loads(one.getvalue())
+    assert report.forward_references == forward
+    assert fastnk.verify(backup, output.getvalue(), SCHEMA, any_order=True).faithful
+
+
+def test_an_envelope_of_several_arrays_beside_other_files(tmp_path: Path) -> None:
+    backup = by_place(PUPILS[:7], KEEPERS, PUPILS[7:])
     (tmp_path / "a.json").write_bytes(backup)
     (tmp_path / "b.json").write_bytes(COMPACT)
     with pytest.raises(BackupSyntaxError, match=r"FNK211 .* other files"):

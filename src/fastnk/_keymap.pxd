@@ -3,7 +3,7 @@
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memmove, memset
 from posix.unistd cimport close
 
 from fastnk._text cimport (
@@ -28,8 +28,8 @@ cdef enum:
 #
 #     flags | pk (canonical, with its length) | column 0 | column 1 | …   (JSON, with its length)
 #
-# with the length of all that in front, and the number of the record behind the flags where a record
-# may be left out.
+# with the length of all that in front. Where records may be left out, the number of the record
+# stands behind the flags: two may have one pk, and a record need not have any.
 #
 # An index finds rows by pk or by a column. Its slots are 28 bits of the hash and 36 bits of the
 # row's place plus one: eight bytes each, and whatever else is needed stands in the row. The bits
@@ -99,15 +99,14 @@ cdef struct Table:
 
 cdef inline uint64_t row_number(const uint8_t *row) noexcept nogil:
     """The number of its record, where it says that."""
-    cdef uint64_t number
-    memcpy(&number, row + 1, sizeof(number))
-    return number
+    cdef const uint8_t *at = row + 1
+    return read_number(&at)
 
 
 cdef inline Text row_pk(const uint8_t *row) noexcept nogil:
     cdef const uint8_t *at = row + 1
     if row[0] & ROW_NUMBERED:
-        at += sizeof(uint64_t)
+        read_number(&at)
     return read_text(&at)
 
 

@@ -245,7 +245,6 @@ cdef class RowKeeper(RecordReader):
         cdef Buffer *row = &self.row
         cdef Text pk = self.pk_value()
         cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
-        cdef uint64_t number = self.records + 1
         cdef int i
         if pk.length == 0:
             flags |= ROW_WITHOUT_PK
@@ -255,7 +254,7 @@ cdef class RowKeeper(RecordReader):
         row.length = self.composed.length = 0
         if pk.data == NULL or not append_byte(row, flags):
             return False
-        if flags & ROW_NUMBERED and not append(row, &number, sizeof(number)):
+        if flags & ROW_NUMBERED and not append_number(row, self.records + 1):
             return False
         if not append_text(row, pk.data, pk.length):
             return False

@@ -52,7 +52,9 @@ cdef class Splicer:
     cdef Buffer id_scratch
     cdef Buffer label            # of the model that a generic relation leads to
     cdef bint in_dropped         # this record is left out
-    cdef bint any_kept           # a record before this one was not left out
+    cdef bint any_kept           # a record before this one, in its array, was not left out
+    cdef bytes joint_bytes
+    cdef Text joint              # separates two arrays, where records may be left out; or empty
     cdef bint in_list            # something of this list has been written
     cdef size_t next_dropped     # as an index into index.dropped
     cdef Buffer newly_dropped
@@ -64,8 +66,11 @@ cdef class Splicer:
     cdef readonly bint keeps_more
     """Whether it found models that keep their pks."""
 
-    def __cinit__(self, Indexer index not None):
+    def __cinit__(self, Indexer index not None, bytes joint=b""):
         self.index = index
+        self.joint_bytes = joint if index.log_all else b""
+        self.joint.data = <const uint8_t *> PyBytes_AS_STRING(self.joint_bytes)
+        self.joint.length = len(self.joint_bytes)
         self.expected = index.expected
         self.expected.slots = <Fingerprint *> _array(index.expected.size, sizeof(Fingerprint))
         if index.expected.size:
@@ -211,6 +216,10 @@ cdef class Splicer:
         length = read_number(at)
         self.record_pk = self.read_place(at)
         self.in_dropped = self.is_dropped()
+        if self.joint.length and self.has_joint(separator):
+            # It stays, whatever becomes of the records on both sides.
+            separator = 0
+            self.any_kept = False
         if self.in_dropped:
             # With the separator in front of it.
             self.replace(self.record_start - separator, self.record_start + length)
@@ -220,6 +229,16 @@ cdef class Splicer:
                 self.replace(self.record_start - separator, self.record_start)
             self.any_kept = True
         return True
+
+    cdef bint has_joint(self, size_t length) noexcept nogil:
+        """Whether the separator in front of the record, of that length, is where an array begins."""
+        cdef const uint8_t *end = self.data + (self.record_start - self.data_start)
+        cdef const uint8_t *comma
+        if length < self.joint.length:
+            return False
+        comma = <const uint8_t *> memchr(end - length, c',', length)
+        return comma != NULL and <size_t> (end - comma) >= self.joint.length and same_bytes(
+            comma, self.joint.data, self.joint.length)
 
     cdef Text read_place(self, const uint8_t **at) noexcept nogil:
         cdef Text value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from fastnk.scan import Scan, scan_array
 MAX_ENVELOPE = 16 << 20
 """Bytes of an envelope in front of its records, between them, and behind them."""
 FIRST_LOOK = 1 << 16
+_SECRET = os.urandom(16)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
 _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
@@ -45,8 +47,8 @@ class Envelope(NamedTuple):
     @property
     def joint(self) -> bytes:
         """What stands for that which is between two arrays while their records pass as one: white
-        space that no backup holds by chance."""
-        digest = hashlib.blake2b(b"".join(self.around), digest_size=16).digest()
+        space that no backup holds, neither by chance nor by intent."""
+        digest = hashlib.blake2b(b"".join(self.around), digest_size=16, key=_SECRET).digest()
         return b"," + bytes(_SPACES[byte >> shift & 3] for byte in digest for shift in (0, 2, 4, 6))
 
 
@@ -123,10 +125,9 @@ def _take_up_to_array(text: Lookahead, around: list[bytes]) -> bool:
 class Joints:
     """Puts what is between arrays back where the joints are."""
 
-    def __init__(self, joint: bytes, between: Sequence[bytes], name: str | None) -> None:
+    def __init__(self, joint: bytes, between: Sequence[bytes]) -> None:
         self._joint = joint
-        self._between = list(between)
-        self._name = name
+        self._between = iter(between)
         self._rest = b""
 
     def put(self, data: bytes | memoryview) -> Iterator[bytes]:
@@ -134,38 +135,45 @@ class Joints:
         text = self._rest + data
         start = 0
         while (end := text.find(self._joint, start)) >= 0:
-            if not self._between:
-                raise _joints_are_lost(self._name)
             yield text[start:end]
-            yield self._between.pop(0)
+            yield next(self._between)
             start = end + len(self._joint)
         kept = max(start, len(text) - len(self._joint) + 1)
         yield text[start:kept]
         self._rest = text[kept:]
 
     def finish(self) -> bytes:
-        """The rest. Raises `BackupSyntaxError` where a joint is missing."""
-        if self._between:
-            raise _joints_are_lost(self._name)
+        """The rest."""
         return self._rest
 
 
-def _joints_are_lost(name: str | None) -> BackupSyntaxError:
-    return BackupSyntaxError(
-        "the first record of one of several arrays was to be left out",
-        code="FNK211",
-        place=Place(name),
-        remedy="another policy than drop; or each array as a file of its own, all in one folder",
-    )
+class Arrays:
+    """The arrays of an envelope one by one, of a text in which they pass as one."""
 
+    def __init__(self, chunks: Iterator[memoryview], joint: bytes) -> None:
+        self._chunks = chunks
+        self._joint = joint
+        self._rest = b""
+        self._is_over = False
 
-def cannot_be_ordered(name: str | None) -> BackupSyntaxError:
-    return BackupSyntaxError(
-        "records that stand in several arrays of an envelope cannot be put into another order",
-        code="FNK211",
-        place=Place(name),
-        remedy="without --order; or each array as a file of its own, all in one folder",
-    )
+    def __iter__(self) -> Iterator[Chunks]:
+        """The text of each; it has to be read to its end before the next one."""
+        while not self._is_over:
+            yield self._one()
+
+    def _one(self) -> Chunks:
+        while (end := self._rest.find(self._joint)) < 0:
+            sure = max(0, len(self._rest) - len(self._joint) + 1)
+            yield self._rest[:sure]
+            self._rest = self._rest[sure:]
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._is_over = True
+                yield self._rest
+                return
+            self._rest += bytes(chunk)
+        yield self._rest[:end] + b"]"
+        self._rest = b"[" + self._rest[end + len(self._joint) :]
 
 
 def only_one_envelope(name: str | None) -> BackupSyntaxError:

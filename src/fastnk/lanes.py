@@ -307,8 +307,8 @@ def loaded(source: Source, log: SlotLog) -> Iterator[Segment | Loaded]:
 class SpliceLane:
     """Splices segment after segment; the output is valid until the next one."""
 
-    def __init__(self, source: Source, indexer: Indexer) -> None:
-        self.splicer = Splicer(indexer)
+    def __init__(self, source: Source, indexer: Indexer, joint: bytes) -> None:
+        self.splicer = Splicer(indexer, joint)
         self._source = source
         self._buffer = PageBuffer()
 

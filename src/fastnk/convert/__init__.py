@@ -39,8 +39,8 @@ class LegacyBackupConverter:
     converted, too. Past `memory_limit` (in bytes) the key map moves to temporary files; what else
     is kept takes less than 64 MB. Without `sync` an output is complete when it appears, but may be
     lost in a power cut, as that of most programs. With `order="dependencies"` a record comes
-    behind those it refers to, wherever there is such an order. Where the schema names methods
-    that make natural keys, Django must be set up.
+    behind those it refers to, wherever there is such an order; with several arrays in an envelope,
+    within each. Where the schema names methods that make natural keys, Django must be set up.
     Raises `SchemaError` for a schema that cannot be loaded.
     """
 
@@ -181,10 +181,7 @@ class LegacyBackupConverter:
             unordered.commit()
             started = time.perf_counter()
             with Source(unordered.file, self._settings.block_size) as converted:
-                before, behind = _one_envelope(converted)
-                sink.write(before)
                 arrangement = arrange(converted, sink, self._settings.schema)
-                sink.write(behind)
         report.forward_references = arrangement.forward_references
         report.seconds["order"] = time.perf_counter() - started
         return report
@@ -213,19 +210,6 @@ def convert(
 ) -> ConversionReport:
     """Convert one backup; the options are those of `LegacyBackupConverter`."""
     return LegacyBackupConverter(schema, **options).convert_to_natural_keys(backup, output)
-
-
-def _one_envelope(source: Source) -> tuple[bytes, bytes]:
-    """What stands in front of the records and behind them. Raises `BackupSyntaxError` where
-    something stands between them."""
-    if source.envelope is None:
-        return b"", b""
-    if source.joint:
-        from fastnk.envelope import cannot_be_ordered
-
-        raise cannot_be_ordered(source.name)
-    before, behind = source.envelope.around
-    return before, behind
 
 
 def _check_options(

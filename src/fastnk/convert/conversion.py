@@ -60,7 +60,8 @@ class Conversion:
         with _keeping():
             while not self._is_settled:
                 sink.restart()
-                records = self._in_arrays(self._spliced("splice"), between)
+                spliced = self._spliced("splice", self._source.joint)
+                records = self._in_arrays(spliced, between)
                 for data in self._counted(itertools.chain([before], records, [behind])):
                     sink.write(data)
         self._clock.end("splice")
@@ -76,7 +77,7 @@ class Conversion:
             return
         from fastnk.envelope import Joints
 
-        joints = Joints(self._source.joint, between, self._source.name)
+        joints = Joints(self._source.joint, between)
         for data in blocks:
             yield from joints.put(data)
         if not self._findings.found:
@@ -115,11 +116,12 @@ class Conversion:
                 return
             yield block
 
-    def _spliced(self, phase: str) -> Iterator[bytes | memoryview]:
-        """One pass over the backup; behind it is known whether it was the last that was needed."""
+    def _spliced(self, phase: str, joint: bytes = b"") -> Iterator[bytes | memoryview]:
+        """One pass over the backup; behind it is known whether it was the last that was needed.
+        Each `joint` stays, also where all records of an array are left out."""
         progress = self._settings.progress
         jobs = 1 if self._is_in_turns or len(self._pass1.log) == 1 else self._settings.jobs
-        lanes = [SpliceLane(self._source, self._pass1.indexer) for _ in lanes_for(jobs)]
+        lanes = [SpliceLane(self._source, self._pass1.indexer, joint) for _ in lanes_for(jobs)]
         for done in in_order(lanes, loaded(self._source, self._pass1.log), jobs):
             if not self._findings.found:
                 yield done.result

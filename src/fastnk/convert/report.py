@@ -46,7 +46,7 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     keys_called: int = 0
     """Natural keys that methods of the project made, because no fields can tell them."""
     forward_references: int | None = None
-    """With `order`: references that no order can make point backwards."""
+    """With `order`: references within an array that no order can make point backwards."""
     policies_applied: dict[str, int] = {}
     """How often, by the code of the finding."""
     read_as: list[str] = []

@@ -34,26 +34,52 @@ class Arrangement(msgspec.Struct, frozen=True):
 
     records: int
     forward_references: int
-    """References to a record that does not stand before; each is part of a cycle."""
+    """References to a record that does not stand before, in the same array; each is part of a
+    cycle."""
     forward_fields: dict[str, int] = {}
     """How many of them there are, by `app.model.field`."""
 
 
 def arrange(converted: Source, sink: Sink, schema: Schema) -> Arrangement:
-    """Write the records of a converted backup to `sink`, each behind those it refers to.
+    """Write a converted backup to `sink`, each record behind those it refers to.
 
-    An array stays an array, lines stay lines, and each record keeps its bytes; between records
-    stands what stood between the first two. Where references leave a choice, the order of the
-    backup stays. In a cycle the weakest references point forward: many-to-many first, then
-    fields that are null elsewhere, and last of all those that a record is identified by.
+    An envelope stays around; of several arrays in it each is arranged by itself, because its place
+    may say something of its records. An array stays an array, lines stay lines, and each record
+    keeps its bytes; between records stands what stood between the first two. Where references leave
+    a choice, the order of the backup stays. In a cycle the weakest references point forward:
+    many-to-many first, then fields that are null elsewhere, and last of all those that a record is
+    identified by.
 
     Raises `UsageError` where the order depends on natural keys that the backup does not tell,
     `BackupSyntaxError`, `SourceError`, and `OutputError`.
     """
+    from fastnk.envelope import Arrays
+
+    blocks, joint = converted.blocks(), converted.joint
+    arrays: Iterable[Iterator[bytes | memoryview]] = Arrays(blocks, joint) if joint else [blocks]
+    before, *behind = converted.envelope.around if converted.envelope else (b"", b"")
+    sink.write(before)
+    arrangements = []
+    for array, text in zip(arrays, behind, strict=True):
+        arrangements.append(_arrange_array(array, converted.name, sink, schema))
+        sink.write(text)
+    return _together(arrangements)
+
+
+def _arrange_array(
+    array: Iterator[bytes | memoryview], name: str | None, sink: Sink, schema: Schema
+) -> Arrangement:
     with contextlib.ExitStack() as stack, _no_room_is_an_error():
         backup = _Backup(schema, stack)
-        backup.read(converted)
+        backup.read(array, name)
         return backup.write(sink)
+
+
+def _together(arrangements: list[Arrangement]) -> Arrangement:
+    fields: Counter[str] = Counter()
+    for one in arrangements:
+        fields.update(one.forward_fields)
+    return Arrangement(sum(one.records for one in arrangements), fields.total(), dict(fields))
 
 
 @contextlib.contextmanager
@@ -87,9 +113,9 @@ class _Backup:
         self._head = self._separator = self._tail = b""
         self._records = 0
 
-    def read(self, source: Source) -> None:
+    def read(self, blocks: Iterator[bytes | memoryview], name: str | None) -> None:
         """Raises `BackupSyntaxError`, `SourceError`, and `UsageError`."""
-        records = _records(source)
+        records = _records(blocks, name)
         _, self._head = next(records)
         for record, behind in records:
             if self._records == 0:
@@ -166,15 +192,17 @@ class _Backup:
         yield start, end - len(self._separator)
 
 
-def _records(source: Source) -> Iterator[tuple[bytes, bytes]]:
+def _records(
+    blocks: Iterator[bytes | memoryview], name: str | None
+) -> Iterator[tuple[bytes, bytes]]:
     """First no record and what stands before the records, then each record and what stands behind.
 
     Raises `BackupSyntaxError` and `SourceError`. A backup without records is no error here.
     """
-    splitter = Splitter(source.name)
+    splitter = Splitter(name)
     window = bytearray()
     record = b""
-    for block in itertools.chain(source.blocks(), [None]):
+    for block in itertools.chain(blocks, [None]):
         if block is None:
             _finish(splitter)
         else:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import platform
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -115,6 +117,8 @@ class _Verification:
         self._likeness = Likeness(schema, self._rows, self._leeway, embedded=embedded)
         self._findings = Findings()
         self._seconds: dict[str, float] = {}
+        self._counts: list[int] = []
+        """How many records stay in each array of an envelope."""
 
     def run(self) -> VerificationReport:
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -177,10 +181,28 @@ class _Verification:
             self._schema, self._rows, self._leeway, self._findings, embedded=self._embedded
         )
         kept = comparison.kept(self._old.records("compare"))
-        pairing = Pairing(kept, converted, self._likeness)
+        pairing = Pairing(self._counted(kept), converted, self._likeness)
         with self._phase("compare"):
             comparison.compare_all(pairing.pairs())
         self._findings.judge_styles()
+
+    def _counted(self, kept: Iterator[Entry]) -> Iterator[Entry]:
+        """Count the records that are not left out by the arrays of the envelope."""
+        if self._old.envelope is None:
+            yield from kept
+            return
+        counts = self._old.envelope.counts
+        ends = list(itertools.accumulate(counts[:-1]))
+        self._counts = [0] * len(counts)
+        for entry in kept:
+            self._counts[bisect_left(ends, entry.number)] += 1
+            yield entry
+
+    def _keeps_envelope(self) -> bool:
+        old, new = self._old.envelope, self._new.envelope
+        if old is None or new is None:
+            return old is new
+        return old.becomes(new, self._counts)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -192,12 +214,12 @@ class _Verification:
         import fastnk
 
         old, new, more, found = self._old, self._new, self._more, self._findings
-        damage = old.source.damage
+        damage, envelope_kept = old.source.damage, self._keeps_envelope()
         allowed = self._leeway.allowed
         lost = {what for counts in allowed.values() for what in counts} - set(COMPLETE)
         policies = msgspec.structs.asdict(self._policies)
         return VerificationReport(
-            faithful=found.total == 0 and old.envelope == new.envelope,
+            faithful=found.total == 0 and envelope_kept,
             backup=old.facts,
             converted=new.facts,
             keys=[one.facts for one in more],
@@ -212,7 +234,7 @@ class _Verification:
             cut_off_at=None if damage is None else damage.cut_off_at,
             damage=None if damage is None else damage.described(),
             read_as=[note for one in (old, new, *more) for note in one.source.notes],
-            envelope_kept=old.envelope == new.envelope,
+            envelope_kept=envelope_kept,
             models=dict(sorted(found.models.items())),
             total=found.total,
             counts=dict(sorted(found.by_code.items())),

@@ -8,8 +8,8 @@ import itertools
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from fastnk.errors import BackupSyntaxError, Place, SourceError
 from fastnk.schema import plain_label
@@ -54,6 +54,28 @@ class Entry:
         return {name: one for name, one in self.members.items() if name not in _PLAIN_MEMBERS}
 
 
+class Envelope(NamedTuple):
+    """What is around the arrays of records, and how many are in each."""
+
+    around: list[bytes]
+    counts: list[int]
+
+    def becomes(self, other: Envelope, counts: Sequence[int]) -> bool:
+        """Whether `other` is the same with so many in each: an array with none is like anything
+        else around those with records. How many are in a single one tells nothing."""
+        first, *others = map(re.escape, self.around)
+        patterns, left = [first], []
+        for count, behind in zip(counts, others, strict=True):
+            if count:
+                left.append(count)
+                patterns.append(behind)
+            else:
+                patterns[-1] += rb"\[[ \t\n\r]*\]" + behind
+        if len(patterns) != len(other.around) or (len(left) > 1 and left != other.counts):
+            return False
+        return all(map(re.fullmatch, patterns, other.around))
+
+
 class Input:
     """A backup that can be read several times; every time it has to be the same."""
 
@@ -91,12 +113,10 @@ class Input:
         return self._facts
 
     @property
-    def envelope(self) -> tuple[list[bytes], list[int]] | None:
+    def envelope(self) -> Envelope | None:
         """What is around its arrays of records, and how many are in each."""
-        envelope = self.source.envelope
-        if envelope is None:
-            return None
-        return envelope.around, envelope.counts if self.source.joint else []
+        found = self.source.envelope
+        return None if found is None else Envelope(found.around, found.counts)
 
     def records(self, phase: str) -> Iterator[Entry]:
         """All records. Raises `BackupSyntaxError` and `SourceError`."""
