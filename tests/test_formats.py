@@ -141,6 +141,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
+def fixtures_in(where: Path) -> list[str]:
+    return sorted(map(str, where.glob("*.json")))
+
+
 def mixed_folder(tmp_path: Path) -> Path:
     where = folder(tmp_path)
     lines = (json.dumps(one) + "\r\n" for one in json.loads(by_model()["a_pupils.json"]))
@@ -243,7 +247,7 @@ MAKERS: dict[str, Maker | bytes] = {
     "zip with a password": locked(zipped({"b.json": TEXT})),
     "EDMS package": tarred(package(), "w:gz"),
     "folder": folder,
-    "list of files": lambda path: [str(folder(path) / name) for name in by_model()],
+    "list of files": lambda path: fixtures_in(folder(path)),
     "pipe": pipe,
     "URL": url,
     "package with a path that climbs out": tarred({"../backup.json": TEXT}),
@@ -1171,6 +1175,16 @@ def test_what_is_left_alone_is_named(tmp_path: Path) -> None:
     (note,) = fastnk.detect(where).read_as
     assert "left alone" in note
     assert "odd.json" in note
+
+
+def test_a_file_that_is_named_is_not_left_alone(tmp_path: Path) -> None:
+    where = folder(tmp_path)
+    odd = where / "odd.json"
+    odd.write_bytes(b"Loading ...\n" + "[…]".encode("utf-16"))
+    with pytest.raises(SourceError, match=r"FNK124 no records are found in .*odd\.json"):
+        converted(fixtures_in(where))
+    odd.write_text("[]")
+    assert json.loads(converted(fixtures_in(where))) == json.loads(converted(where))
 
 
 def test_directory_of_a_zip_that_points_before_its_start(tmp_path: Path) -> None:

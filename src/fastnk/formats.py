@@ -39,7 +39,7 @@ ROWS = (
     Row("container", "zip with a password", "refused"),
     Row("container", "EDMS package", note="its checksum is verified, the rest left alone"),
     Row("container", "folder", note="one backup, with references across files"),
-    Row("container", "list of files", note="the same"),
+    Row("container", "list of files", note="the same; each has to hold records"),
     Row("container", "pipe", note="what can be read only once is copied to a temporary file"),
     Row("container", "URL", note="needs the extra `url`"),
     Row("container", "package with a path that climbs out", "refused"),

@@ -42,6 +42,8 @@ class BackupFile(Protocol):
     """A file as it lies there."""
 
     name: str | None
+    is_named: bool
+    """Whether it was given by itself, and not found in a folder."""
 
     @property
     def size(self) -> int | None:
@@ -65,6 +67,8 @@ class OpenFile:
     What can be read only once is copied first. A file object of the caller is read from where it
     stands. Raises `SourceError` and `UsageError`.
     """
+
+    is_named = True
 
     def __init__(self, backup: File) -> None:
         self.name = name_of(backup)
@@ -133,6 +137,7 @@ class MemoryFile:
     """Bytes that are in memory, read where they are."""
 
     name: str | None = None
+    is_named = True
     identity: tuple[int, int] | None = None
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
@@ -195,8 +200,9 @@ class _View(io.RawIOBase):
 class ClosedFile:
     """A file that is opened when it is read: of a folder there may be too many to be open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_named: bool) -> None:
         self.name: str | None = printable(path)
+        self.is_named = is_named
         self._path = path
 
     def chunks(self) -> Iterator[bytes]:
@@ -251,9 +257,10 @@ def files_of(backup: Backup) -> list[BackupFile] | None:
         if not is_file_or_folder(one):
             files.append(opened(one))
         elif _is_folder(one):
-            files += map(ClosedFile, _files_below(Path(cast(str, one))))
+            below = _files_below(Path(cast(str, one)))
+            files += (ClosedFile(path, is_named=False) for path in below)
         else:
-            files.append(ClosedFile(Path(cast(str, one))))
+            files.append(ClosedFile(Path(cast(str, one)), is_named=True))
     return files
 
 

@@ -38,6 +38,8 @@ class Member(NamedTuple):
     chunks: Chunks
     layers: list[str]
     """What it is packed in; complete once the first chunk was read."""
+    is_named: bool = False
+    """Whether it was given by itself, and not found in a folder or an archive."""
 
 
 class Package:
@@ -63,7 +65,8 @@ class Package:
                 yield from self._zip_members(file)
             else:
                 guard = Guard(file.name)
-                yield from self._members(file.name, guard.packed(chunks), [], guard)
+                packed = guard.packed(chunks)
+                yield from self._members(file.name, packed, [], guard, is_named=file.is_named)
             before += file.size or 0
 
     def _looked_at(self, chunks: Chunks, before: int) -> Chunks:
@@ -83,7 +86,13 @@ class Package:
                 yield from self._members(name, guard.unpacked(one.chunks), ["zip"], guard)
 
     def _members(
-        self, name: str | None, chunks: Chunks, layers: list[str], guard: Guard
+        self,
+        name: str | None,
+        chunks: Chunks,
+        layers: list[str],
+        guard: Guard,
+        *,
+        is_named: bool = False,
     ) -> Iterator[Member]:
         """What is in a stream: one file, or those of an archive."""
         layers = [*layers]
@@ -94,7 +103,7 @@ class Package:
         head, chunks = peek(unpack(chunks, guard, layers, cut), 512)
         kind = archive_of(head)
         if kind is None:
-            yield Member(name, chunks, layers)
+            yield Member(name, chunks, layers, is_named)
             return
         from fastnk.archives import tar_files, zip_stream
 
@@ -145,11 +154,13 @@ class Choice(NamedTuple):
 
 def choose(package: Package, name: str | None) -> Choice:
     """The members that hold records; of a package as an EDMS makes it the backup alone, with its
-    checksum verified. Raises `SourceError` where there are none, or the checksum is another."""
+    checksum verified. Raises `SourceError` where there are none, where a file was named that holds
+    none, or where the checksum is another."""
     names: list[str] = []
     fixtures: list[int] = []
     digests: dict[int, dict[str, str]] = {}
     checksums: list[tuple[str, str]] = []
+    in_vain: list[str] = []
     for number, member in enumerate(package.members()):
         names.append(member.name or "the backup")
         head, chunks = peek(member.chunks, HEAD_BYTES)
@@ -157,6 +168,8 @@ def choose(package: Package, name: str | None) -> Choice:
         base = plain.rpartition(":")[2].rpartition("/")[2]
         if looks_like_records(head):
             fixtures.append(number)
+        elif member.is_named and base not in CHECKSUM_NAMES:
+            in_vain.append(names[-1])
         if base in CHECKSUM_NAMES:
             checksums.append((names[-1], head.decode(errors="replace")))
         elif base == PurePosixPath(PACKAGE_BACKUP).name:
@@ -165,6 +178,8 @@ def choose(package: Package, name: str | None) -> Choice:
     chosen = packed if len(packed) == 1 else fixtures
     if not chosen:
         raise _nothing_found(name, names)
+    if in_vain:
+        raise _named_in_vain(in_vain)
     notes = _notes(names, chosen)
     for number in packed:
         notes += [_verified(names[number], digests[number], one) for one in checksums]
@@ -193,6 +208,14 @@ def _nothing_found(name: str | None, names: list[str]) -> SourceError:
         f"no file in {name or 'the package'} holds records; there are: {seen or 'none'}",
         code="FNK124",
         remedy="name the file that dumpdata wrote",
+    )
+
+
+def _named_in_vain(names: list[str]) -> SourceError:
+    return SourceError(
+        f"no records are found in {_some(names)}",
+        code="FNK124",
+        remedy="name only what dumpdata wrote; in a folder or a package other files are left alone",
     )
 
 
