@@ -56,6 +56,28 @@ def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
     assert restored(new, changed[1], options=ERROR).unchanged == 1
 
 
+def truck(pk: int, plate: str, load: int) -> list[dict[str, Any]]:
+    return [record("zoo.vehicle", pk, plate=plate), record("zoo.truck", pk, load=load)]
+
+
+def test_parents_without_keys_are_told_by_their_children_too(new: str) -> None:
+    """A row that says next to nothing is like anybody's."""
+    put(new, zoo.Vehicle, id=5, plate="")
+    put(new, zoo.Truck, vehicle_ptr_id=5, load=1)
+    put(new, zoo.Vehicle, id=6, plate="")
+    backup = [*truck(5, "", 9), *truck(6, "", 8), *truck(7, "", 1)]
+    report = restored(new, *backup)
+    assert (report.created, report.updated, report.unchanged) == (6, 0, 0)
+    loads = sorted(row.load for row in rows(zoo.Truck, new))
+    assert loads == [1, 1, 8, 9]
+    assert zoo.Truck.objects.using(new).get(pk=5).load == 1
+    assert not zoo.Truck.objects.using(new).filter(pk=6)
+    before = tables(new)
+    again = restored(new, *backup)
+    assert (again.created, again.updated, again.unchanged) == (0, 0, 6)
+    assert tables(new) == before
+
+
 def test_in_json_true_is_not_one_and_order_does_not_matter(new: str) -> None:
     restored(new, vault("a", data={"x": 1, "y": [True]}))
     assert restored(new, vault("a", data={"y": [True], "x": 1.0})).unchanged == 1

@@ -7,6 +7,7 @@ key, pk or content holds pks of other rows wait until those are decided.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -62,6 +63,10 @@ class Matcher:
         self._quiet_translator = Translator(directory, quiet, connection)
         self._claims = Claims(directory)
         self._look_alikes = LookAlikes(directory, [])
+        self._continuations: dict[InBackup, list[ByContent | None]] = defaultdict(list)
+        """By the row of a record: those that go on under its pk in tables of their own, and that
+        have nothing else to tell which rows they are; `None` for one that must be new."""
+        self._like_continuations = self._look_alikes
         self.shared_pks: dict[InBackup, InBackup] = {}
         """New rows whose pk will be that of another new row."""
 
@@ -75,6 +80,8 @@ class Matcher:
             waiting = list(self._all_waiting())
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)
+            behind = filter(None, itertools.chain.from_iterable(self._continuations.values()))
+            self._like_continuations = LookAlikes(self._directory, behind)
             settle_in_order(waiting, self)
             while circles := _circles(waiting := _undecided(waiting)):
                 self._settle_circles(circles)
@@ -170,13 +177,27 @@ class Matcher:
         row, content = entry.row, entry.content()
         own = row.rows.old_pk_of(row.number)
         claims = self._claims[entry.shape.label]
-        alike = [pk for pk in self._look_alikes.of(content) if pk not in claims]
+        alike = [
+            pk
+            for pk in self._look_alikes.of(content)
+            if pk not in claims and self._goes_on_alike(row, pk)
+        ]
         others = (pk for pk in alike if not self._look_alikes.is_for_another(row, pk, content))
         pk = own if own in alike else next(others, None)
         if pk is None:
             self.renumber(row)
         else:
             self._claim(row, pk)
+
+    def _goes_on_alike(self, row: InBackup, pk: Any) -> bool:
+        """Whether the existing row with `pk` goes on in other tables as the record does in others,
+        as far as that is known: a record that says next to nothing is like anybody's row."""
+        return all(
+            entry is not None
+            and pk in self._like_continuations.of_part(entry)
+            and self._goes_on_alike(entry.row, pk)
+            for entry in self._continuations.get(row, ())
+        )
 
     # What becomes of a record that is a new row
 
@@ -313,6 +334,8 @@ class Matcher:
         if target is None:
             self.create_under_new_pk(record.row)
             return None
+        if _is_awaited(target) and record.row.rows.key_of(record.row.number) is None:
+            self._continuations[target.row].append(self._content_of(record))
         return ByRelation(record.row, _part(target))
 
     def _by_composite_pk(self, record: Record) -> Waiting | None:
@@ -355,6 +378,14 @@ class Matcher:
         return PkOf(end, part.field) if isinstance(end, InBackup) else end
 
     def _by_content(self, record: Record) -> Waiting | None:
+        entry = self._content_of(record)
+        if entry is None:
+            self.renumber(record.row)
+        return entry
+
+    def _content_of(self, record: Record) -> ByContent | None:
+        """What a record's row must be like; `None` where it refers to a row that is new, to which
+        no existing one can refer."""
         plan = record.plan
         columns = self._quiet_translator.columns(record)
         columns.pop(plan.pk.name, None)
@@ -362,7 +393,6 @@ class Matcher:
         firm = {name: settled(value) for name, value in columns.items() if name not in soft}
         many = self._quiet_translator.many(record)
         if Missing.PK in firm.values():
-            self.renumber(record.row)  # nothing existing can refer to a row that is new
             return None
         return ByContent(
             record.row,
@@ -382,7 +412,7 @@ class Matcher:
             if entry.row.pk is not Missing.MATCH:
                 continue
             found = self._look_alikes.circle(entry, self._claims)
-            if found is None:
+            if found is None or not all(itertools.starmap(self._goes_on_alike, found.items())):
                 self._renumber_with_users(entry, users)
             else:
                 for row, pk in found.items():
