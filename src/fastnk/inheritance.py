@@ -68,14 +68,16 @@ def _children(survey: Survey, parent: str) -> Iterator[str]:
     """The models all of whose pks are pks of `parent`, and that do not speak against it: a child
     has no field of its parent's, and none that is named after it."""
     above = survey.models[parent]
+    theirs = _pks(above)
+    if theirs is None or not above.columns:
+        return
     for label, model in survey.models.items():
         pks = _pks(model)
         if label == parent or pks is None or _name(parent) in model.columns:
             continue
-        if model.columns.keys() & above.columns.keys() or not above.columns:
+        if model.columns.keys() & above.columns.keys():
             continue
-        theirs = _pks(above)
-        if theirs is not None and len(pks) < len(theirs) and _is_within(pks, theirs):
+        if len(pks) < len(theirs) and _is_within(pks, theirs):
             yield label
 
 

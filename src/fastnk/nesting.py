@@ -22,8 +22,6 @@ _LONG_INDENT = 256
 _OPENING, _CLOSING = b"[{", b"]}"
 _UNKNOWN, _RECORD = ord("?"), ord("R")
 _VALUE = ord("v")
-_EDGES = {ord("["), ord(":"), ord(","), _UNKNOWN}
-"""Behind what a value may stand."""
 
 
 class Standing(enum.Enum):
@@ -132,17 +130,16 @@ class Nesting:
 
     def _may_be_element(self) -> bool:
         """Whether a value may stand here."""
-        return self._last != _VALUE and (self._last == ord(":") or self._opened[-1] == ord("["))
+        return self.awaits_value or (self._last != _VALUE and self._opened[-1] == ord("["))
 
     def standing(self, shape: Shape) -> Standing:
         """Where an object stands that begins here."""
-        opened, last = self._opened, self._last
-        if len(opened) > 1 and last != _UNKNOWN and not self._may_be_element():
+        if self.depth > 1 and self._last != _UNKNOWN and not self._may_be_element():
             self.lose()
         opened, last = self._opened, self._last
-        if _RECORD in opened or (last == ord(":") and not self.is_known):
+        if _RECORD in opened or (self.awaits_value and not self.is_known):
             return Standing.INSIDE
-        if last == ord(":") or not self.is_known:
+        if self.awaits_value or not self.is_known:
             return Standing.UNKNOWN
         is_around = bool(self.closed) or (shape is Shape.ENVELOPE and opened[0] != ord("["))
         if not is_around or shape is Shape.LINES:
