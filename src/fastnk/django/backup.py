@@ -510,6 +510,8 @@ def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[
     if kinds == {type(None)} and plan.pk.name not in shape.names:
         position = plan.pk_position
         return told if position is None else [key and key[position] for key in keys]
+    if are_comparable(plan.pk, told):
+        return told
     try:
         return list(map(plan.pk_value, told)) if kinds <= {int, str} else None
     except REFUSALS:

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
-import msgspec
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import AutoField, CharField, DateTimeField, Model, TextField, UUIDField
+from django.db.models import AutoField, CharField, DateTimeField, Model, TextField
 
 from fastnk.django.calling import at_path
 from fastnk.django.renaming import Naming, named_models
-from fastnk.django.values import as_in_json, comparable, converted, in_milliseconds
+from fastnk.django.values import (
+    are_comparable,
+    as_in_json,
+    comparable,
+    converted,
+    in_milliseconds,
+)
 from fastnk.errors import SchemaError
 
 Path = tuple[str, ...]
@@ -60,10 +64,8 @@ class KeyPart:
     def all_comparable(self, values: Sequence[Any]) -> Sequence[Any]:
         """What `comparable` gives for each of the values."""
         if set(map(type, values)) == {str}:
-            if self.is_plain_text:
+            if self.is_plain_text or are_comparable(self.field, values):
                 return values
-            if type(self.field) is UUIDField:
-                return msgspec.convert(values, list[UUID])
             if type(self.field) is DateTimeField and settings.USE_TZ:
                 moments = list(map(datetime.fromisoformat, values))
                 if set(map(attrgetter("tzinfo"), moments)) == {UTC}:

@@ -10,7 +10,6 @@ from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 from django.db import connections, models
 from django.db.models import QuerySet
@@ -35,7 +34,7 @@ _FOUND_BY: dict[Any, set[type]] = {
     models.EmailField: {str},
     models.IntegerField: {int},
     models.SlugField: {str},
-    models.UUIDField: {UUID},
+    models.UUIDField: {str},
 }
 """Types of fields by whose values rows can be found, and of the values."""
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -43,13 +43,7 @@ REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeEr
 TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
 """The internal types of columns that hold text."""
 
-_COMPARABLE: dict[Any, set[type]] = {
-    CharField: {str, type(None)},
-    EmailField: {str, type(None)},
-    SlugField: {str, type(None)},
-    UUIDField: {UUID, type(None)},
-}
-"""The types of values that are comparable as they are."""
+_PLAIN_TEXTS = (CharField, EmailField, SlugField)
 
 _JSON_TEXT = "fastnk_on_json_text"
 """The attribute by which a field knows what is done about texts that hold JSON."""
@@ -170,17 +164,32 @@ def stored(field: Field[Any, Any], value: Any) -> Any:
     return value
 
 
-def are_comparable(field: Field[Any, Any], values: Iterable[Any]) -> bool:
+def are_comparable(field: Field[Any, Any], values: Sequence[Any]) -> bool:
     """Whether the values of a column are surely comparable as they are."""
-    return set(map(type, values)) <= _COMPARABLE.get(type(field), set())
+    if not set(map(type, values)) <= {str, type(None)}:
+        return False
+    if type(field) is UUIDField:
+        return are_uuids([value for value in values if value is not None])
+    return type(field) in _PLAIN_TEXTS
+
+
+def are_uuids(texts: Sequence[str]) -> bool:
+    """Whether all texts are UUIDs as Python spells them."""
+    together, dashes = "".join(texts), "-" * len(texts)
+    return (
+        set(map(len, texts)) <= {36}
+        and all(together[at::36] == dashes for at in (8, 13, 18, 23))
+        and together.isascii()
+        and together.encode().translate(None, b"0123456789abcdef").decode() == dashes * 4
+    )
 
 
 def comparable(value: Any) -> Any:
     """A hashable form with a stable repr, equal for values that a backup cannot tell apart.
 
     Backups cut times to milliseconds, so times are compared as far as they go. Numbers in JSON
-    columns come back from databases as `1` or `1.0`, but `true` is not 1. What is comparable
-    already stays as it is.
+    columns come back from databases as `1` or `1.0`, but `true` is not 1. UUIDs are texts, as they
+    are in backups. What is comparable already stays as it is.
     """
     if value is None or type(value) in (str, int):
         return value
@@ -202,6 +211,8 @@ def comparable(value: Any) -> Any:
         return tuple(map(comparable, value))
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
+    if type(value) is UUID:
+        return str(value)
     return value if type(value).__hash__ is not None else repr(value)
 
 

@@ -1,0 +1,97 @@
+"""Columns converted at once: what Django's own fields make of each value alone."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from django.db import connection, models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastnk.django.columns import plain_column
+from fastnk.django.values import are_comparable, comparable
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([1e16, 1e-7, 5e-324, 10**30, -0.0, "\x7f", "\x1f\n", '"\\/', "\ud800", "ü"])
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner)
+)
+SPELLERS: list[Callable[[Any], str]] = [
+    json.dumps,
+    lambda value: json.dumps(value, separators=(",", ":"), indent=1),
+]
+
+
+def driver_of(field: models.Field[Any, Any], values: Sequence[Any]) -> list[Any]:
+    column = plain_column(field, connection)
+    assert column is not None
+    return [*column.driver(values)]
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6), st.sampled_from(SPELLERS))
+def test_json_is_spelled_as_django_spells_it(
+    values: list[Any], spell: Callable[[Any], str]
+) -> None:
+    field = models.JSONField()
+    texts = [msgspec.Raw(spell(value).encode()) for value in values if not isinstance(value, str)]
+    made = driver_of(field, texts) if texts else []
+    assert made == [json.dumps(value) for value in values if not isinstance(value, str)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":1,"b":3,"a":2}', "[1.50,1e400,-0,-0.0,1E5]", '["\\/\\u00FC"]', '["\\ud800", 1.0]'],
+)
+def test_json_that_python_would_not_have_written(text: str) -> None:
+    made = driver_of(models.JSONField(), [msgspec.Raw(text.encode()), msgspec.Raw(b"[1.0]")])
+    assert made == [json.dumps(json.loads(text)), "[1.0]"]
+
+
+def spellings(value: uuid.UUID) -> list[str]:
+    text = str(value)
+    return [text, text.upper(), value.hex, f"{{{text}}}", f"urn:uuid:{text}"]
+
+
+@given(st.lists(st.uuids(), min_size=1, max_size=4))
+def test_uuids_arrive_as_django_writes_them(values: list[uuid.UUID]) -> None:
+    field = models.UUIDField()
+    texts = [*map(str, values)]
+    wanted = [field.get_db_prep_save(value, connection) for value in values]
+    assert driver_of(field, texts) == wanted
+    assert [*plain_column(field, connection).python(texts)] == values  # type: ignore[union-attr]
+    assert are_comparable(field, texts)
+    assert texts == [comparable(value) for value in values]
+
+
+@given(st.uuids(), st.integers(1, 4), st.uuids())
+def test_uuids_that_are_spelled_otherwise_are_for_the_field(
+    value: uuid.UUID, spelling: int, other: uuid.UUID
+) -> None:
+    texts = [str(other), spellings(value)[spelling]]
+    is_same = texts[1] == str(value)  # of digits alone
+    assert are_comparable(models.UUIDField(), texts) is is_same
+    if not is_same:
+        with pytest.raises(ValueError, match="UUID"):
+            driver_of(models.UUIDField(), texts)
+
+
+@given(st.uuids(), st.integers(0, 35), st.sampled_from("0aAg-ü \ud800\0"))
+def test_one_character_that_is_another(value: uuid.UUID, at: int, other: str) -> None:
+    text = str(value)
+    text = text[:at] + other + text[at + 1 :]
+    try:
+        is_one = str(uuid.UUID(text)) == text
+    except ValueError:
+        is_one = False
+    assert are_comparable(models.UUIDField(), [str(value), None, text]) is is_one
