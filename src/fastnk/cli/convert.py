@@ -22,7 +22,7 @@ from fastnk.progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backups_argument(parser)
-    parser.add_argument("output", metavar="OUT")
+    parser.add_argument("output", metavar="OUT", help="where to write it; - for standard output")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     parser.add_argument(
         "--style",
