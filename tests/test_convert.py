@@ -700,6 +700,11 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
         [record("v.v", 1, u=[["n", ["f", "l"]]]), record("v.v", 2, u=[])],
         {"on_unresolved": "keep"},
     ),
+    "a transform of a part of a key": (
+        {"u.u": model("name", "age"), "v.v": model("u__age|str", "u__name|str", u="u.u")},
+        [record("v.v", 1, u=["n", 5]), record("v.v", 2, u=3), record("u.u", 3, name="m", age=6)],
+        {},
+    ),
     "the alias pk on the way": (
         {"u.u": Model(natural_key=["id"]), "v.v": model("u__pk", u="u.u")},
         [record("v.v", 1, u=[7]), record("v.v", 2, u=8), record("u.u", 8)],

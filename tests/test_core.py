@@ -111,9 +111,9 @@ def test_utf8_at_every_place_of_a_block(variant: str, block_size: int) -> None:
 @every_block_size
 def test_ids_are_equal_however_they_are_escaped(variant: str, block_size: int) -> None:
     spellings = [
-        b'"caf\xc3\xa9/\\u0031"',
-        b'"caf\\u00e9\\/1"',
-        b'"\\u0063\\u0061\\u0066\\u00E9\\u002f\\u0031"',
+        b'"caf\xc3\xa9/\\u0031\xf0\x9f\x98\x80"',
+        b'"caf\\u00e9\\/1\\ud83d\\ude00"',
+        b'"\\u0063\\u0061\\u0066\\u00E9\\u002f\\u0031\\uD83D\\uDE00"',
     ]
     user = b'{"model": "users.user", "pk": %s, "fields": {"username": "ann"}}'
     document = b'{"model": "documents.document", "fields": {"author": %s}}'

@@ -180,6 +180,33 @@ def test_order_and_spelling_are_no_faults() -> None:
     assert verified(converted().replace(b'"c": 1.5', b'"c": 0.150E+1')).faithful
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ("1.5", "1.50", True),
+        ("100", "1e2", True),
+        ("0.0", "0", True),
+        ("-0.0", "-0e5", True),
+        ("NaN", "NaN", True),
+        ("0", "-0", False),
+        ("-0.0", "0.0", False),
+        ("10", "1", False),
+        ("0.1", "0.01", False),
+        ("1e5", "1e-5", False),
+        ("12345678901234567890", "12345678901234567891", False),
+        ("Infinity", "-Infinity", False),
+        ("1", "true", False),
+        ("0", "false", False),
+        ("1", '"1"', False),
+    ],
+)
+def test_numbers_are_compared_by_their_values(before: str, after: str, is_same: bool) -> None:
+    old, new = (b'"c": ' + text.encode() for text in (before, after))
+    for one, other in ((old, new), (new, old)):
+        backup, out = (data.replace(b'"c": 1.5', one) for data in (BACKUP, converted()))
+        assert verified(out.replace(one, other), backup).faithful == is_same
+
+
 def test_summary() -> None:
     new = converted()
     report = verified(new)
