@@ -121,6 +121,7 @@ def salvage_lines(report: ConversionReport) -> Iterator[str]:
         some = "all" if listed == report.places_lost else f"the first {listed:,}"
         yield f"    and {report.places_lost - MAX_SHOWN:,} more; --report writes {some} of them"
     if report.dangling:
-        yield f"  need what is lost, or was never there: {len(report.dangling):,} references and keys"
+        count = f"{len(report.dangling):,}"
+        yield f"  need what is lost, or was never there: {count} references and keys"
         for one in map(Finding.from_dict, report.dangling[:MAX_SHOWN]):
             yield f"    {one.place}: {one.value or one.what}"
