@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fastnk import _core
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import FindingsError
-from fastnk.schema import Model, Schema
+from fastnk.schema import Model, Relation, Schema
 from tests.strategies import BLOCK_SIZES
 
 VARIANTS = _core.variants()
@@ -122,6 +122,33 @@ def test_ids_are_equal_however_they_are_escaped(variant: str, block_size: int) -
             backup = b"[" + user % own + b",\n" + document % other + b"]"
             out = json.loads(converted(backup, variant, block_size))
             assert out[1]["fields"]["author"] == ["ann"]
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+def test_names_that_differ_in_one_character_are_told_apart(length: int) -> None:
+    """Fields in either order, of models and rows that differ in as much."""
+    name = "n" * length
+    for place in range(length):
+        other = name[:place] + "m" + name[place + 1 :]
+        models = {
+            "u.u": Model(natural_key=["key"]),
+            f"d.{name}": Model(relations={name: Relation("u.u")}),
+            f"d.{other}": Model(relations={other: Relation("u.u")}),
+        }
+        users = [{"model": "u.u", "pk": pk, "fields": {"key": f"of {pk}"}} for pk in (name, other)]
+        records = [
+            {"model": model, "pk": number, "fields": fields}
+            for number, fields in enumerate(
+                [{name: name, other: other}, {other: name, name: other}]
+            )
+            for model in (f"d.{name}", f"d.{other}")
+        ]
+        converter = LegacyBackupConverter(Schema.of(models))
+        out = json.loads(converter.convert_bytes(as_bytes([*records, *users])))
+        for before, after in zip(records, out, strict=False):
+            field = before["model"].removeprefix("d.")
+            key = [f"of {before['fields'][field]}"]
+            assert after["fields"] == {**before["fields"], field: key}
 
 
 @every_variant

@@ -269,6 +269,8 @@ FAULTS: dict[str, tuple[Fault, list[tuple[str, int | None, int | None, str | Non
     "reference by to_field leads elsewhere": (put(1, owner=["ann"]), [("FNK504", 1, 1, "owner")]),
     "null for a reference": (put(1, author=None), [("FNK509", 1, 1, "author")]),
     "id left": (put(1, author=1), [("FNK508", 1, 1, "author")]),
+    "another id": (put(1, author=2), [("FNK504", 1, 1, "author")]),
+    "text for a reference": (put(1, author='["ann"]'), [("FNK504", 1, 1, "author")]),
     "id of a model without key changed": (put(1, source=5), [("FNK503", 1, 1, "source")]),
     "element lost": (put(1, reviewers=[["eve"]]), [("FNK509", 1, 1, "reviewers")]),
     "first element lost": (put(1, reviewers=[["bob"]]), [("FNK509", 1, 1, "reviewers")]),
@@ -399,6 +401,14 @@ def test_planted_fault_in_any_order(name: str) -> None:
     FAULTS[name][0](records)
     random.Random(5).shuffle(records)
     assert not verified(written(records), any_order=True).faithful
+
+
+def test_of_as_many_in_either_style_those_without_keys_are_wrong() -> None:
+    records = json.loads(converted(written(PEOPLE[:2])))
+    del records[1]["natural_key"]
+    report = verified(written(records), written(PEOPLE[:2]))
+    assert report.style == "fastnk"
+    assert found(report) == [("FNK507", 2, 2, "natural_key")]
 
 
 def test_several_faults_at_once() -> None:
