@@ -204,6 +204,24 @@ def test_integers_are_told_apart_by_their_text_only(small: Any) -> None:
     assert out[-1]["fields"]["author"] == ["u0"]
 
 
+@pytest.mark.parametrize(
+    ("label", "is_known"),
+    [("MyApp.user", True), ("MyApp.User", True), ("myapp.user", False), ("myapp.User", False)],
+)
+def test_models_are_known_in_capitals_and_apps_as_they_stand(label: str, is_known: bool) -> None:
+    schema = Schema.of({"MyApp.user": Model(natural_key=["name"])})
+    backup = as_bytes([{"model": label, "pk": 1, "fields": {"name": "ann"}}])
+    if is_known:
+        out = json.loads(LegacyBackupConverter(schema).convert_bytes(backup))
+        assert out[0] == {"model": label, "natural_key": ["ann"], "fields": {"name": "ann"}}
+        return
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema).convert_bytes(backup)
+    assert [(one.code, one.place.model) for one in caught.value.findings] == [
+        ("FNK302", "myapp.user")
+    ]
+
+
 def test_several_conversions_at_once() -> None:
     """State lives per call: threads that convert at the same time do not disturb each other."""
     start = threading.Barrier(4)

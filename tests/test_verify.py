@@ -1240,6 +1240,25 @@ def test_other_backups_that_contradict_each_other() -> None:
     assert not verified(new, backup, keys=keys, policies=policies).faithful
 
 
+def test_other_backups_that_say_the_same_before_and_after_a_conversion() -> None:
+    """One has ids where the other has keys, and no pk, though that is a part of its key."""
+    schema = Schema.of(
+        {
+            "t.t": Model(natural_key=["name"]),
+            "u.u": Model(
+                natural_key=["name", "id", "team__name"], relations={"team": Relation("t.t")}
+            ),
+            "d.d": Model(relations={"u": Relation("u.u", to_field="name")}),
+        }
+    )
+    legacy = written([record("t.t", 3, name="x"), record("u.u", 1, name="ann", team=3)])
+    keys = [legacy, LegacyBackupConverter(schema).convert_bytes(legacy)]
+    backup = written([record("d.d", 1, u="ann")])
+    new = LegacyBackupConverter(schema, keys=keys).convert_bytes(backup)
+    assert json.loads(new)[0]["fields"] == {"u": ["ann", 1, "x"]}
+    assert verify(backup, new, schema, keys=keys).faithful
+
+
 def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:
     before = [record("audit.entry", 1, user=None, run=99), *ENTRIES[2:]]
     drop = Policies(on_unresolved="drop")
