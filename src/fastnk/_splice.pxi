@@ -580,7 +580,7 @@ cdef class Splicer:
         cdef uint8_t *letters
         cdef Text label
         cdef size_t i = 0
-        cdef int model
+        cdef int model = NOWHERE
         while i < <size_t> generic.labels:
             if same(word[i].text, text):
                 return word[i].model
@@ -591,7 +591,6 @@ cdef class Splicer:
         # From behind, so that "App.Model" is "App.model", if there is one, before it is "app.model".
         label.data = letters = self.label.data
         label.length = i = text.length
-        model = self.known_model(label)
         while i and model == NOWHERE:
             i -= 1
             if c'A' <= letters[i] <= c'Z':
