@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -16,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastnk import _core
-from fastnk.convert import LegacyBackupConverter
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import FindingsError
 from fastnk.schema import Model, Relation, Schema
 from tests.strategies import BLOCK_SIZES
@@ -220,6 +221,16 @@ def test_models_are_known_in_capitals_and_apps_as_they_stand(label: str, is_know
     assert [(one.code, one.place.model) for one in caught.value.findings] == [
         ("FNK302", "myapp.user")
     ]
+
+
+def test_records_of_many_unknown_models_are_counted_by_model() -> None:
+    labels = [f"a.m{number}" for number in range(200)]
+    backup = as_bytes([{"model": label, "fields": {}} for label in [*labels, *labels]])
+    converter = LegacyBackupConverter(SCHEMA, policies=Policies(on_unknown_model="keep"))
+    report = converter.convert_to_natural_keys(backup, io.BytesIO())
+    assert {label: counts.records for label, counts in report.models.items()} == dict.fromkeys(
+        labels, 2
+    )
 
 
 def test_several_conversions_at_once() -> None:
