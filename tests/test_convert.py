@@ -826,6 +826,16 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
         [record("v.v", 1), record("v.v", "1")],
         {},
     ),
+    "a pk at the end of one run and another": (
+        {"v.v": model()},
+        [record("v.v", pk) for pk in (5, 6, 4, 5)],
+        {},
+    ),
+    "keys that differ in one escape": (
+        {"u.u": model("name")},
+        [record("u.u", n, name=f"a{c}b") for n, c in enumerate('\n\t\r"\\/\x02\x0c\x0f\x1f\0 ')],
+        {},
+    ),
     "null pks are no rows": ({"u.u": USER}, [record("u.u", None, name="x"), BOB], {}),
     "pks that are lists": (
         {"v.v": model(), "u.u": USER},
