@@ -1062,6 +1062,19 @@ def test_fault_in_keys_names_the_keys(backup: Path, tmp_path: Path) -> None:
     assert listing(tmp_path) == ["backup.json", "keys.json"]
 
 
+def test_findings_come_in_the_order_of_their_places() -> None:
+    """Unknown models are met in the first pass, ids without records in the second."""
+    records = [
+        record("documents.document", 1, number="D-1", author=99),
+        STRANGER,
+        record("documents.document", 2, number="D-2", author=98),
+    ]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(json.dumps(records).encode())
+    found = [(one.code, one.place.record) for one in caught.value.findings]
+    assert found == [("FNK301", 1), ("FNK302", 2), ("FNK301", 3)]
+
+
 def test_findings_carry_their_whole_place() -> None:
     bad = BACKUP.replace(b'"author": 1', b'"author": 2')
     with pytest.raises(FindingsError) as caught:
