@@ -1157,6 +1157,25 @@ def test_key_map_moves_to_files_past_the_limit(tmp_path: Path, jobs: int) -> Non
     assert report.key_map_spilled_seconds > 0
 
 
+def test_key_map_of_which_only_a_part_is_in_files() -> None:
+    """Rows of a small model, whose index stays in memory, between those of a large one."""
+    models = {"u.u": model("name"), "v.v": model("name"), "w.w": model(us="*u.u", v="v.v")}
+    records = []
+    for pk in range(30_000):
+        records.append(record("u.u", pk, name=f"u{pk}"))
+        if pk % 100 == 0:
+            records.append(record("v.v", pk, name=f"v{pk}"))
+    records.append(record("w.w", 1, us=[*range(30_000)], v=100))
+    converter = LegacyBackupConverter(Schema.of(models), memory_limit=1 << 18, jobs=1)
+    out = io.BytesIO()
+    report = converter.convert_to_natural_keys(json.dumps(records).encode(), out)
+    assert 0 < report.key_map_spilled_bytes < report.key_map_bytes
+    assert json.loads(out.getvalue())[-1]["fields"] == {
+        "us": [[f"u{pk}"] for pk in range(30_000)],
+        "v": ["v100"],
+    }
+
+
 def test_no_room_for_what_does_not_fit_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
