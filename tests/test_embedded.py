@@ -201,6 +201,17 @@ def test_labels_that_lead_nowhere_are_findings(kind: str, number: int, found: An
     assert findings(schema, {"kind": kind, "number": number}) == [found]
 
 
+def test_salvage_lets_nothing_through_that_no_lost_record_causes() -> None:
+    generic = GenericRelation(label="kind", object_id="number")
+    schema = schema_with(generic_relations={"target": generic})
+    log = {"model": "a.log", "pk": 1, "fields": {"kind": "t.tag", "number": 8}}
+    lost = {"model": "u.user", "pk": 9, "fields": {"name": "lost"}}
+    backup = json.dumps([*RECORDS, log, lost]).encode()[:-20]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema, salvage=True).convert_bytes(backup)
+    assert [one.code for one in caught.value.findings] == ["FNK310"]
+
+
 @pytest.mark.parametrize(
     "generic",
     [
