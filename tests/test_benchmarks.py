@@ -437,7 +437,7 @@ def test_readme_gets_its_figures(results: Path, document: dict[str, Any]) -> Non
     before, between = (results.parent / "README.md").read_text().split("<!-- figures -->\n")
     assert before == "before\n"
     assert between == report.readme_part(document) + "<!-- end of the figures -->\n"
-    assert between.count("| `fastnk_1` |") == 3
+    assert between.count("| `fastnk` |") == between.count("| `fastnk_1_no_sync` |") == 3
 
 
 def test_figures_in_the_readme_are_those_of_the_results_file() -> None:

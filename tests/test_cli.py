@@ -311,6 +311,24 @@ def test_salvage_lists_what_is_lost(
     assert "Done" in shown
 
 
+def test_salvage_names_what_needs_a_lost_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema, backup = tmp_path / "schema.json", tmp_path / "b.json"
+    book = Model(natural_key=["shelf__name"], relations={"shelf": Relation("a.shelf")})
+    Schema.of({"a.book": book, "a.shelf": Model(natural_key=["name"])}).save(schema)
+    text = (
+        '[{"model": "a.book", "pk": 1, "fields": {"shelf": 5}}, {"model": "a.shelf", "pk": 5, "fi'
+    )
+    backup.write_text(text)
+    pk, shelf = text.index('"pk": 1'), text.index("5}")
+    assert convert(backup, tmp_path / "out.json", schema, "--salvage") == 3
+    shown = capsys.readouterr().out
+    assert "need what is lost, or was never there: 2 references and keys\n" in shown
+    assert f"    {backup}:{pk}, record 1, a.book pk 1: the natural key cannot be made" in shown
+    assert f"    {backup}:{shelf}, record 1, a.book pk 1, field shelf: 5\n" in shown
+
+
 def test_verify_takes_the_policies_of_the_conversion(
     tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

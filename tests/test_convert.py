@@ -700,6 +700,11 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
         [record("v.v", 1, u=[["n", ["f", "l"]]]), record("v.v", 2, u=[])],
         {"on_unresolved": "keep"},
     ),
+    "a transform of a part of a key": (
+        {"u.u": model("name", "age"), "v.v": model("u__age|str", "u__name|str", u="u.u")},
+        [record("v.v", 1, u=["n", 5]), record("v.v", 2, u=3), record("u.u", 3, name="m", age=6)],
+        {},
+    ),
     "the alias pk on the way": (
         {"u.u": Model(natural_key=["id"]), "v.v": model("u__pk", u="u.u")},
         [record("v.v", 1, u=[7]), record("v.v", 2, u=8), record("u.u", 8)],
@@ -819,6 +824,16 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
     "a duplicate pk in a model that nothing refers to": (
         {"v.v": model()},
         [record("v.v", 1), record("v.v", "1")],
+        {},
+    ),
+    "a pk at the end of one run and another": (
+        {"v.v": model()},
+        [record("v.v", pk) for pk in (5, 6, 4, 5)],
+        {},
+    ),
+    "keys that differ in one escape": (
+        {"u.u": model("name")},
+        [record("u.u", n, name=f"a{c}b") for n, c in enumerate('\n\t\r"\\/\x02\x0c\x0f\x1f\0 ')],
         {},
     ),
     "null pks are no rows": ({"u.u": USER}, [record("u.u", None, name="x"), BOB], {}),
@@ -1047,6 +1062,19 @@ def test_fault_in_keys_names_the_keys(backup: Path, tmp_path: Path) -> None:
     assert listing(tmp_path) == ["backup.json", "keys.json"]
 
 
+def test_findings_come_in_the_order_of_their_places() -> None:
+    """Unknown models are met in the first pass, ids without records in the second."""
+    records = [
+        record("documents.document", 1, number="D-1", author=99),
+        STRANGER,
+        record("documents.document", 2, number="D-2", author=98),
+    ]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(json.dumps(records).encode())
+    found = [(one.code, one.place.record) for one in caught.value.findings]
+    assert found == [("FNK301", 1), ("FNK302", 2), ("FNK301", 3)]
+
+
 def test_findings_carry_their_whole_place() -> None:
     bad = BACKUP.replace(b'"author": 1', b'"author": 2')
     with pytest.raises(FindingsError) as caught:
@@ -1127,6 +1155,25 @@ def test_key_map_moves_to_files_past_the_limit(tmp_path: Path, jobs: int) -> Non
     assert in_memory.key_map_spilled_bytes == 0
     assert report.key_map_spilled_bytes > in_memory.key_map_bytes / 2
     assert report.key_map_spilled_seconds > 0
+
+
+def test_key_map_of_which_only_a_part_is_in_files() -> None:
+    """Rows of a small model, whose index stays in memory, between those of a large one."""
+    models = {"u.u": model("name"), "v.v": model("name"), "w.w": model(us="*u.u", v="v.v")}
+    records = []
+    for pk in range(30_000):
+        records.append(record("u.u", pk, name=f"u{pk}"))
+        if pk % 100 == 0:
+            records.append(record("v.v", pk, name=f"v{pk}"))
+    records.append(record("w.w", 1, us=[*range(30_000)], v=100))
+    converter = LegacyBackupConverter(Schema.of(models), memory_limit=1 << 18, jobs=1)
+    out = io.BytesIO()
+    report = converter.convert_to_natural_keys(json.dumps(records).encode(), out)
+    assert 0 < report.key_map_spilled_bytes < report.key_map_bytes
+    assert json.loads(out.getvalue())[-1]["fields"] == {
+        "us": [[f"u{pk}"] for pk in range(30_000)],
+        "v": ["v100"],
+    }
 
 
 def test_no_room_for_what_does_not_fit_into_memory(

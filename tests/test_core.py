@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -16,9 +17,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastnk import _core
-from fastnk.convert import LegacyBackupConverter
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import FindingsError
-from fastnk.schema import Model, Schema
+from fastnk.schema import Model, Relation, Schema
 from tests.strategies import BLOCK_SIZES
 
 VARIANTS = _core.variants()
@@ -111,9 +112,9 @@ def test_utf8_at_every_place_of_a_block(variant: str, block_size: int) -> None:
 @every_block_size
 def test_ids_are_equal_however_they_are_escaped(variant: str, block_size: int) -> None:
     spellings = [
-        b'"caf\xc3\xa9/\\u0031"',
-        b'"caf\\u00e9\\/1"',
-        b'"\\u0063\\u0061\\u0066\\u00E9\\u002f\\u0031"',
+        b'"caf\xc3\xa9/\\u0031\xf0\x9f\x98\x80"',
+        b'"caf\\u00e9\\/1\\ud83d\\ude00"',
+        b'"\\u0063\\u0061\\u0066\\u00E9\\u002f\\u0031\\uD83D\\uDE00"',
     ]
     user = b'{"model": "users.user", "pk": %s, "fields": {"username": "ann"}}'
     document = b'{"model": "documents.document", "fields": {"author": %s}}'
@@ -122,6 +123,33 @@ def test_ids_are_equal_however_they_are_escaped(variant: str, block_size: int) -
             backup = b"[" + user % own + b",\n" + document % other + b"]"
             out = json.loads(converted(backup, variant, block_size))
             assert out[1]["fields"]["author"] == ["ann"]
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+def test_names_that_differ_in_one_character_are_told_apart(length: int) -> None:
+    """Fields in either order, of models and rows that differ in as much."""
+    name = "n" * length
+    for place in range(length):
+        other = name[:place] + "m" + name[place + 1 :]
+        models = {
+            "u.u": Model(natural_key=["key"]),
+            f"d.{name}": Model(relations={name: Relation("u.u")}),
+            f"d.{other}": Model(relations={other: Relation("u.u")}),
+        }
+        users = [{"model": "u.u", "pk": pk, "fields": {"key": f"of {pk}"}} for pk in (name, other)]
+        records = [
+            {"model": model, "pk": number, "fields": fields}
+            for number, fields in enumerate(
+                [{name: name, other: other}, {other: name, name: other}]
+            )
+            for model in (f"d.{name}", f"d.{other}")
+        ]
+        converter = LegacyBackupConverter(Schema.of(models))
+        out = json.loads(converter.convert_bytes(as_bytes([*records, *users])))
+        for before, after in zip(records, out, strict=False):
+            field = before["model"].removeprefix("d.")
+            key = [f"of {before['fields'][field]}"]
+            assert after["fields"] == {**before["fields"], field: key}
 
 
 @every_variant
@@ -177,6 +205,34 @@ def test_integers_are_told_apart_by_their_text_only(small: Any) -> None:
     assert out[-1]["fields"]["author"] == ["u0"]
 
 
+@pytest.mark.parametrize(
+    ("label", "is_known"),
+    [("MyApp.user", True), ("MyApp.User", True), ("myapp.user", False), ("myapp.User", False)],
+)
+def test_models_are_known_in_capitals_and_apps_as_they_stand(label: str, is_known: bool) -> None:
+    schema = Schema.of({"MyApp.user": Model(natural_key=["name"])})
+    backup = as_bytes([{"model": label, "pk": 1, "fields": {"name": "ann"}}])
+    if is_known:
+        out = json.loads(LegacyBackupConverter(schema).convert_bytes(backup))
+        assert out[0] == {"model": label, "natural_key": ["ann"], "fields": {"name": "ann"}}
+        return
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema).convert_bytes(backup)
+    assert [(one.code, one.place.model) for one in caught.value.findings] == [
+        ("FNK302", "myapp.user")
+    ]
+
+
+def test_records_of_many_unknown_models_are_counted_by_model() -> None:
+    labels = [f"a.m{number}" for number in range(200)]
+    backup = as_bytes([{"model": label, "fields": {}} for label in [*labels, *labels]])
+    converter = LegacyBackupConverter(SCHEMA, policies=Policies(on_unknown_model="keep"))
+    report = converter.convert_to_natural_keys(backup, io.BytesIO())
+    assert {label: counts.records for label, counts in report.models.items()} == dict.fromkeys(
+        labels, 2
+    )
+
+
 def test_several_conversions_at_once() -> None:
     """State lives per call: threads that convert at the same time do not disturb each other."""
     start = threading.Barrier(4)
@@ -209,6 +265,7 @@ PK_ORDERS = {
     "again in a gap": [1, 5, 9, 4, 4, 7, 5],
     "below zero": [-3, -2, -1, 0, 1, -2, "-0", 0],
     "large": [10**17, 10**18 - 1, 10**18, 10**30, 10**18, 10**17, 10**30, -(10**18)],
+    "beyond 64 bits": [5, 2**64 + 5, 2**63, -(2**63), 2**64, 0, 2**63, 5],
     "spelled like numbers": [7, "7", "07", "07", "+7", 7.0, 7.0, "7 ", ""],
     "texts between": ["a", 1, "b", 2, "a", 2, 3],
 }

@@ -174,6 +174,19 @@ def test_labels_lead_to_models(kind: str, number: Any, key: list[str]) -> None:
     assert out[-1] == {**log, "references": {"number": key}}
 
 
+@pytest.mark.parametrize("kind", ["MyApp.book", "MyApp.Book", "MyApp.BOOK"])
+def test_labels_of_an_app_in_capitals(kind: str) -> None:
+    generic = GenericRelation(label="kind", object_id="number")
+    book = Model(natural_key=["name"])
+    schema = Schema.of({"MyApp.book": book, "a.log": Model(generic_relations={"target": generic})})
+    records = [
+        {"model": "MyApp.book", "pk": 1, "fields": {"name": "B"}},
+        {"model": "a.log", "pk": 1, "fields": {"kind": kind, "number": 1}},
+    ]
+    out = json.loads(LegacyBackupConverter(schema).convert_bytes(json.dumps(records).encode()))
+    assert out[-1] == {**records[-1], "references": {"number": ["B"]}}
+
+
 @pytest.mark.parametrize(
     ("kind", "number", "found"),
     [
@@ -186,6 +199,17 @@ def test_labels_that_lead_nowhere_are_findings(kind: str, number: int, found: An
     generic = GenericRelation(label="kind", object_id="number")
     schema = schema_with(generic_relations={"target": generic})
     assert findings(schema, {"kind": kind, "number": number}) == [found]
+
+
+def test_salvage_lets_nothing_through_that_no_lost_record_causes() -> None:
+    generic = GenericRelation(label="kind", object_id="number")
+    schema = schema_with(generic_relations={"target": generic})
+    log = {"model": "a.log", "pk": 1, "fields": {"kind": "t.tag", "number": 8}}
+    lost = {"model": "u.user", "pk": 9, "fields": {"name": "lost"}}
+    backup = json.dumps([*RECORDS, log, lost]).encode()[:-20]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema, salvage=True).convert_bytes(backup)
+    assert [one.code for one in caught.value.findings] == ["FNK310"]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,17 @@ def test_ids_are_compared_by_their_text() -> None:
     assert converted(entry, ANN)[0]["fields"] == {"user": ["ann"]}
 
 
+def test_numbers_of_one_value_are_ids_of_their_own() -> None:
+    users = [
+        f'{{"model": "users.user", "pk": {pk}, "fields": {{"username": "{pk}"}}}}'
+        for pk in ("1.50", "1.5", "15e-1", "2", "2.0", "-0", "0")
+    ]
+    for pk in ("1.50", "1.5", "15e-1", "2", "2.0", "-0", "0"):
+        entry = f'{{"model": "audit.entry", "pk": 1, "fields": {{"user": {pk}}}}}'
+        records = [node.value for node in jsontext.parse_records(f"[{entry}, {', '.join(users)}]")]
+        assert converted(*records)[0]["fields"] == {"user": [pk]}
+
+
 def test_model_without_key_keeps_pk_and_is_kept_as_target() -> None:
     entry = record("audit.entry", 4, user=2, run=99)
     assert converted(entry, BOB)[0] == record("audit.entry", 4, user=["bob"], run=99)

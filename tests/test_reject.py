@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fastnk._core import Indexer
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import BackupSyntaxError, FindingsError
+from fastnk.errors import MAX_MODELS, BackupSyntaxError, FindingsError
 from fastnk.planning import Planner
 from fastnk.schema import Schema
 from tests.strategies import BLOCK_SIZES, KEEP, BackupData, Spelling, backups, spellings
@@ -441,10 +441,19 @@ def test_record_larger_than_the_limit(block_size: int) -> None:
     large = b'{"model": "a.b", "fields": {"x": "' + b"y" * 300 + b'"}}'
     text = b"[" + small + b",\n" + large + b"]"
     with pytest.raises(BackupSyntaxError) as caught:
-        index(text, block_size, max_record=200)
+        index(text, block_size, max_record=len(large) - 1)
     assert caught.value.code == "FNK208"
     assert caught.value.offset == text.index(large)
-    index(text, block_size, max_record=400)
+    index(text, block_size, max_record=len(large))
+
+
+def test_more_models_than_the_limit() -> None:
+    lines = [f'{{"model": "a.m{n}", "fields": {{}}}}\n'.encode() for n in range(MAX_MODELS + 1)]
+    index(b"".join(lines[:-1]), 65536, max_record=100)
+    with pytest.raises(BackupSyntaxError) as caught:
+        index(b"".join(lines), 65536, max_record=100)
+    assert caught.value.code == "FNK209"
+    assert caught.value.offset == len(b"".join(lines[:-1]))
 
 
 def index(text: bytes, block_size: int, max_record: int) -> None:

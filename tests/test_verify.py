@@ -180,6 +180,33 @@ def test_order_and_spelling_are_no_faults() -> None:
     assert verified(converted().replace(b'"c": 1.5', b'"c": 0.150E+1')).faithful
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ("1.5", "1.50", True),
+        ("100", "1e2", True),
+        ("0.0", "0", True),
+        ("-0.0", "-0e5", True),
+        ("NaN", "NaN", True),
+        ("0", "-0", False),
+        ("-0.0", "0.0", False),
+        ("10", "1", False),
+        ("0.1", "0.01", False),
+        ("1e5", "1e-5", False),
+        ("12345678901234567890", "12345678901234567891", False),
+        ("Infinity", "-Infinity", False),
+        ("1", "true", False),
+        ("0", "false", False),
+        ("1", '"1"', False),
+    ],
+)
+def test_numbers_are_compared_by_their_values(before: str, after: str, is_same: bool) -> None:
+    old, new = (b'"c": ' + text.encode() for text in (before, after))
+    for one, other in ((old, new), (new, old)):
+        backup, out = (data.replace(b'"c": 1.5', one) for data in (BACKUP, converted()))
+        assert verified(out.replace(one, other), backup).faithful == is_same
+
+
 def test_summary() -> None:
     new = converted()
     report = verified(new)
@@ -242,6 +269,8 @@ FAULTS: dict[str, tuple[Fault, list[tuple[str, int | None, int | None, str | Non
     "reference by to_field leads elsewhere": (put(1, owner=["ann"]), [("FNK504", 1, 1, "owner")]),
     "null for a reference": (put(1, author=None), [("FNK509", 1, 1, "author")]),
     "id left": (put(1, author=1), [("FNK508", 1, 1, "author")]),
+    "another id": (put(1, author=2), [("FNK504", 1, 1, "author")]),
+    "text for a reference": (put(1, author='["ann"]'), [("FNK504", 1, 1, "author")]),
     "id of a model without key changed": (put(1, source=5), [("FNK503", 1, 1, "source")]),
     "element lost": (put(1, reviewers=[["eve"]]), [("FNK509", 1, 1, "reviewers")]),
     "first element lost": (put(1, reviewers=[["bob"]]), [("FNK509", 1, 1, "reviewers")]),
@@ -372,6 +401,14 @@ def test_planted_fault_in_any_order(name: str) -> None:
     FAULTS[name][0](records)
     random.Random(5).shuffle(records)
     assert not verified(written(records), any_order=True).faithful
+
+
+def test_of_as_many_in_either_style_those_without_keys_are_wrong() -> None:
+    records = json.loads(converted(written(PEOPLE[:2])))
+    del records[1]["natural_key"]
+    report = verified(written(records), written(PEOPLE[:2]))
+    assert report.style == "fastnk"
+    assert found(report) == [("FNK507", 2, 2, "natural_key")]
 
 
 def test_several_faults_at_once() -> None:
@@ -1201,6 +1238,25 @@ def test_other_backups_that_contradict_each_other() -> None:
     assert found(verified(new, backup, keys=keys)) == [("FNK510", 1, 1, "author")]
     new = new.replace(b'["zoe"]', b'["ann"]')
     assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_other_backups_that_say_the_same_before_and_after_a_conversion() -> None:
+    """One has ids where the other has keys, and no pk, though that is a part of its key."""
+    schema = Schema.of(
+        {
+            "t.t": Model(natural_key=["name"]),
+            "u.u": Model(
+                natural_key=["name", "id", "team__name"], relations={"team": Relation("t.t")}
+            ),
+            "d.d": Model(relations={"u": Relation("u.u", to_field="name")}),
+        }
+    )
+    legacy = written([record("t.t", 3, name="x"), record("u.u", 1, name="ann", team=3)])
+    keys = [legacy, LegacyBackupConverter(schema).convert_bytes(legacy)]
+    backup = written([record("d.d", 1, u="ann")])
+    new = LegacyBackupConverter(schema, keys=keys).convert_bytes(backup)
+    assert json.loads(new)[0]["fields"] == {"u": ["ann", 1, "x"]}
+    assert verify(backup, new, schema, keys=keys).faithful
 
 
 def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:

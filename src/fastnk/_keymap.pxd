@@ -185,24 +185,23 @@ cdef inline const uint8_t *row_at(const Rows *rows, size_t place, Buffer *buffer
     if rows.file == 0:
         read_number(&at)
         return at
-    buffer.length = 0
-    if not reserve(buffer, FIRST_LOOK):
-        return NULL
-    if not fnk_read_file(rows.file, buffer.data, FIRST_LOOK, place):
-        failed(spill)
+    if not read_row(rows, place, FIRST_LOOK, buffer, spill):
         return NULL
     at = buffer.data
     length = read_number(&at)
     length += at - buffer.data
-    if length > FIRST_LOOK:
-        if not reserve(buffer, length):
-            return NULL
-        if not fnk_read_file(rows.file, buffer.data, length, place):
-            failed(spill)
-            return NULL
+    if length > FIRST_LOOK and not read_row(rows, place, length, buffer, spill):
+        return NULL
     at = buffer.data
     read_number(&at)
     return at
+
+
+cdef inline bint read_row(const Rows *rows, size_t place, size_t length, Buffer *buffer,
+                          Spill *spill) noexcept nogil:
+    buffer.length = 0
+    return reserve(buffer, length) and (
+        fnk_read_file(rows.file, buffer.data, length, place) or failed(spill))
 
 
 # -- indexes --

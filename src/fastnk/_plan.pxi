@@ -117,6 +117,9 @@ cdef class Plan:
     cdef StepPlan *steps
     cdef int model_count
     cdef int field_count
+    cdef int index_count
+    cdef int generic_count
+    cdef int label_count
     cdef int operation_count
     cdef list alive
 
@@ -157,8 +160,6 @@ cdef class Plan:
         return view
 
     cdef set_models(self, list models):
-        cdef ModelPlan *m
-        cdef int field = 0, index = 0, generic = 0, word = 0
         self.model_count = len(models)
         self.models = <ModelPlan *> _array(len(models), sizeof(ModelPlan))
         self.fields = <FieldPlan *> _array(
@@ -171,38 +172,42 @@ cdef class Plan:
             sum([len(words) for model in models for *_, words in model["generics"]]),
             sizeof(LabelPlan))
         for i, model in enumerate(models):
-            m = &self.models[i]
-            m.label = self.keep(model["label"])
-            m.natural = model["natural"] is not None
-            m.keep_pk = model["keep_pk"]
-            m.parent_link = model["parent_link"]
-            m.pk_relation = model["pk_relation"]
-            m.columns = model["columns"]
-            m.row_columns = model["row_columns"]
-            m.pk_column = model["pk_column"]
-            m.first_field = field
-            for name, column, relation, step in model["fields"]:
-                self.fields[field] = FieldPlan(self.keep(name), column, relation, step)
-                field += 1
-            m.fields = field - m.first_field
-            self.field_count = field
-            m.key = self.key_plan(model["natural"] or ())
-            m.first_index = index
-            for column in model["indexes"]:
-                self.indexes[index] = column
-                index += 1
-            m.indexes = index - m.first_index
-            m.first_generic = generic
-            for name, *numbers in model["generics"]:
-                type_column, id_column, target, number, app_column, name_column, labels = numbers
-                self.generics[generic] = GenericPlan(
-                    self.keep(name), type_column, id_column, target, number, app_column,
-                    name_column, word, len(labels))
-                generic += 1
-                for text, labelled in labels:
-                    self.labels[word] = LabelPlan(self.keep(text), labelled)
-                    word += 1
-            m.generics = generic - m.first_generic
+            self.set_model(&self.models[i], model)
+
+    cdef set_model(self, ModelPlan *m, dict model):
+        m.label = self.keep(model["label"])
+        m.natural = model["natural"] is not None
+        m.keep_pk = model["keep_pk"]
+        m.parent_link = model["parent_link"]
+        m.pk_relation = model["pk_relation"]
+        m.columns = model["columns"]
+        m.row_columns = model["row_columns"]
+        m.pk_column = model["pk_column"]
+        m.first_field = self.field_count
+        m.fields = len(model["fields"])
+        for name, column, relation, step in model["fields"]:
+            self.fields[self.field_count] = FieldPlan(self.keep(name), column, relation, step)
+            self.field_count += 1
+        m.key = self.key_plan(model["natural"] or ())
+        m.first_index = self.index_count
+        m.indexes = len(model["indexes"])
+        for column in model["indexes"]:
+            self.indexes[self.index_count] = column
+            self.index_count += 1
+        m.first_generic = self.generic_count
+        m.generics = len(model["generics"])
+        for generic in model["generics"]:
+            self.add_generic(generic)
+
+    cdef add_generic(self, tuple generic):
+        name, type_column, id_column, model, index, app_column, name_column, labels = generic
+        self.generics[self.generic_count] = GenericPlan(
+            self.keep(name), type_column, id_column, model, index, app_column, name_column,
+            self.label_count, len(labels))
+        self.generic_count += 1
+        for text, labelled in labels:
+            self.labels[self.label_count] = LabelPlan(self.keep(text), labelled)
+            self.label_count += 1
 
     cdef set_paths(self, list paths):
         cdef int number = 0

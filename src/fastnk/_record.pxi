@@ -609,18 +609,10 @@ cdef class RecordReader(Walker):
             else:
                 any_id = True
                 good = self.add_slot(FIRST if first else LATER, number, start, w.value_end)
-            if not good:
+            if not (good and walk_comma(w, c']')):
                 return False
             first = False
-            if peek(w) == c']':
-                break
-            if peek(w) != c',':
-                return fail_here(w, DELIMITER_ARRAY)
-            w.at += 1
-            if peek(w) == c']':
-                return fail_here(w, VALUE)
-        w.value_end = w.positions[w.at] + 1
-        w.at += 1
+        walk_closing(w)
         if not any_id:
             self.slots.length = slots
         return True
@@ -641,11 +633,6 @@ cdef class RecordReader(Walker):
     cdef bint add_slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:
         cdef Slot slot = self.slot(entry, relation, start, end)
         return self.push(&self.slots, &slot, sizeof(Slot))
-
-    # -- ids inside a field --
-    #
-    # Paths lead to them. A text that holds JSON is decoded and walked in place of the window; what
-    # is found in it has its place in the window all the same.
 
     # -- names of members --
 
@@ -668,12 +655,6 @@ cdef class RecordReader(Walker):
         text.data = (self.decoded.data if name.decoded else self.walk.text) + name.at
         text.length = name.length
         return text
-
-    # -- its fields --
-    #
-    # The records of a model mostly have the same fields in the same order: the model's shape. As
-    # long as the names follow it, each is found by one comparison, none can occur twice, and none
-    # has to be remembered.
 
     cdef bint find_repeated(self, Buffer *names, Buffer *repeated) noexcept nogil:
         """Append every name that occurs more than once. False only without memory."""
@@ -763,35 +744,20 @@ cdef class RecordReader(Walker):
             if not walk_name(w):
                 return False
             member = self.find_member(step, self.span(start, w.value_end - 1))
-            if not (walk_colon(w) and (walk_value(w) if member == NOWHERE
-                                       else self.walk_step(member))):
+            if not (walk_colon(w)
+                    and (walk_value(w) if member == NOWHERE else self.walk_step(member))
+                    and walk_comma(w, c'}')):
                 return False
-            if peek(w) == c'}':
-                break
-            if peek(w) != c',':
-                return fail_here(w, DELIMITER_OBJECT)
-            w.at += 1
-            if peek(w) == c'}':
-                return fail_here(w, MEMBER)
-        w.value_end = w.positions[w.at] + 1
-        w.at += 1
+        walk_closing(w)
         return True
 
     cdef bint walk_elements(self, int step) noexcept nogil:
         cdef Walk *w = &self.walk
         w.at += 1
         while peek(w) != c']':
-            if not self.walk_step(step):
+            if not (self.walk_step(step) and walk_comma(w, c']')):
                 return False
-            if peek(w) == c']':
-                break
-            if peek(w) != c',':
-                return fail_here(w, DELIMITER_ARRAY)
-            w.at += 1
-            if peek(w) == c']':
-                return fail_here(w, VALUE)
-        w.value_end = w.positions[w.at] + 1
-        w.at += 1
+        walk_closing(w)
         return True
 
     cdef int find_member(self, StepPlan *step, Text name) noexcept nogil:

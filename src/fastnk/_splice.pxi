@@ -471,9 +471,7 @@ cdef class Splicer:
         if self.in_dropped:
             return True
         self.pending.length = 0
-        if not (append_byte(&self.pending, c'"')
-                and append(&self.pending, relation.name.data, relation.name.length)
-                and append(&self.pending, b'": ', 3)):
+        if not append_name(&self.pending, relation.name):
             return False
         if relation.index != NOWHERE:
             outcome = self.put_reference(relation.model, relation.index, relation.key, id)
@@ -528,10 +526,7 @@ cdef class Splicer:
         cdef Code code = NO_GENERIC_TARGET if is_generic else UNRESOLVED
         cdef int model = self.generic_target(generic, type_) if is_generic else relation.model
         cdef Reference outcome = LOST
-        if comma and not append(&self.pending, b", ", 2):
-            return FAILED
-        if not (append_byte(&self.pending, c'"') and append(&self.pending, name.data, name.length)
-                and append(&self.pending, b'": ', 3)):
+        if (comma and not append(&self.pending, b", ", 2)) or not append_name(&self.pending, name):
             return FAILED
         if model == NOWHERE:
             code = NO_CONTENT_TYPE
@@ -585,7 +580,7 @@ cdef class Splicer:
         cdef uint8_t *letters
         cdef Text label
         cdef size_t i = 0
-        cdef int model
+        cdef int model = NOWHERE
         while i < <size_t> generic.labels:
             if same(word[i].text, text):
                 return word[i].model
@@ -596,7 +591,6 @@ cdef class Splicer:
         # From behind, so that "App.Model" is "App.model", if there is one, before it is "app.model".
         label.data = letters = self.label.data
         label.length = i = text.length
-        model = self.known_model(label)
         while i and model == NOWHERE:
             i -= 1
             if c'A' <= letters[i] <= c'Z':
@@ -712,6 +706,11 @@ cdef class Splicer:
         """How often each policy was applied in this pass, by code."""
         return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
 
+
+cdef bint append_name(Buffer *buffer, Text name) noexcept nogil:
+    """Of a member of a record."""
+    return (append_byte(buffer, c'"') and append(buffer, name.data, name.length)
+            and append(buffer, b'": ', 3))
 
 
 cdef bint insert(Buffer *buffer, const char *text, size_t length) noexcept nogil:

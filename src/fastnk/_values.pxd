@@ -18,6 +18,14 @@ cdef enum Made:
     UNMADE       # a row on the way is missing
     NO_MEMORY
 
+cdef inline const uint8_t *closing_quote(const uint8_t *p) noexcept nogil:
+    """Of the (valid) string whose opening quote is at `p`."""
+    p += 1
+    while p[0] != c'"':
+        p += 2 if p[0] == c'\\' else 1
+    return p
+
+
 cdef inline Text list_element(Text list_, int position) noexcept nogil:
     """An element of a (valid) JSON list; empty where it has fewer."""
     cdef const uint8_t *p = list_.data + 1
@@ -27,9 +35,7 @@ cdef inline Text list_element(Text list_, int position) noexcept nogil:
     cdef Text element
     while p < end:
         if p[0] == c'"':
-            p += 1
-            while p[0] != c'"':
-                p += 2 if p[0] == c'\\' else 1
+            p = closing_quote(p)
         elif p[0] == c'[' or p[0] == c'{':
             depth += 1
         elif p[0] == c']' or p[0] == c'}':
@@ -80,13 +86,13 @@ cdef inline Made put_isoformat(Buffer *out, Text value) noexcept nogil:
     if value.data[0] != c'"':
         return WHOLE if append(out, value.data, value.length) else NO_MEMORY
     dot = <const uint8_t *> memchr(value.data, c'.', value.length)
-    if (zone - 1)[0] == c'Z' and value.length > 2:
+    if (zone - 1)[0] == c'Z':
         zone -= 1
     p = dot + 1 if dot != NULL else zone
     while p < zone and c'0' <= p[0] <= c'9':
         zeros &= p[0] == c'0'
         p += 1
-    if dot == NULL or dot > zone:
+    if dot == NULL:
         dot = p = zone
     if not append(out, value.data, dot - value.data):
         return NO_MEMORY
@@ -106,9 +112,7 @@ cdef inline bint has_null_part(Text key) noexcept nogil:
     cdef int objects = 0
     while p < end:
         if p[0] == c'"':
-            p += 1
-            while p[0] != c'"':
-                p += 2 if p[0] == c'\\' else 1
+            p = closing_quote(p)
         elif p[0] == c'{' or p[0] == c'}':
             objects += 1 if p[0] == c'{' else -1
         elif p[0] == c'n' and p[1] == c'u' and objects == 0:

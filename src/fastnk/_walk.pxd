@@ -217,11 +217,25 @@ cdef inline bint walk_colon(Walk *w) noexcept nogil:
     return True
 
 
+cdef inline bint walk_comma(Walk *w, uint8_t closing) noexcept nogil:
+    """From behind an element or a member to the next one, or to the closing bracket."""
+    if peek(w) == closing:
+        return True
+    if peek(w) != c',':
+        return fail_here(w, DELIMITER_OBJECT if closing == c'}' else DELIMITER_ARRAY)
+    w.at += 1
+    return peek(w) != closing or fail_here(w, MEMBER if closing == c'}' else VALUE)
+
+
+cdef inline void walk_closing(Walk *w) noexcept nogil:
+    w.value_end = w.positions[w.at] + 1
+    w.at += 1
+
+
 cdef inline bint walk_container(Walk *w) noexcept nogil:
     """Any array or object, however deep, without recursion."""
     cdef uint8_t closing[MAX_DEPTH]
     cdef size_t depth = 0
-    cdef size_t name_end
     cdef uint8_t c
     while True:
         c = peek(w)
@@ -242,8 +256,7 @@ cdef inline bint walk_container(Walk *w) noexcept nogil:
             return False
         # A value, or an empty container, has ended: close what ends with it.
         while peek(w) == closing[depth - 1]:
-            w.value_end = w.positions[w.at] + 1
-            w.at += 1
+            walk_closing(w)
             depth -= 1
             if depth == 0:
                 return True

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnk.errors import MAX_FIELDS
 from fastnk.profile import Marks, Profile, Values, Verdict, told
+from fastnk.schema import model_name
 
 KEYED_BY_DJANGO = frozenset(
     ("contenttypes.contenttype", "auth.permission", "auth.group", "auth.user", "sites.site")
@@ -114,7 +115,7 @@ class InferredProfile(Profile):
         # Most backups leave the content types out, though they refer to them by id.
         names: dict[str, list[str]] = {"contenttype": ["contenttypes.contenttype"]}
         for label in self.models:
-            name = label.rpartition(".")[2]
+            name = model_name(label)
             if label not in names.setdefault(name, []):
                 names[name].append(label)
         return names

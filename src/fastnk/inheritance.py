@@ -14,6 +14,7 @@ from fastnk.guess import ABSENT
 from fastnk.naming import MIN_PART
 from fastnk.profile import number_of
 from fastnk.proposal import RelationProposal, Target
+from fastnk.schema import model_name
 from fastnk.survey import Hashes, Ids, ModelSurvey, Survey
 
 NAMED, UNNAMED = 0.6, 0.05
@@ -53,7 +54,7 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
             best, *rest = likely
             yield RelationProposal(
                 model=label,
-                field=f"{_name(best.to)}_ptr",
+                field=f"{model_name(best.to)}_ptr",
                 to=best.to,
                 parent_link=True,
                 confidence=round(best.confidence, 3),
@@ -73,7 +74,7 @@ def _children(survey: Survey, parent: str) -> Iterator[str]:
         return
     for label, model in survey.models.items():
         pks = _pks(model)
-        if label == parent or pks is None or _name(parent) in model.columns:
+        if label == parent or pks is None or model_name(parent) in model.columns:
             continue
         if model.columns.keys() & above.columns.keys():
             continue
@@ -103,7 +104,8 @@ def _parent(survey: Survey, label: str, to: str, children: list[str]) -> _Parent
 
 
 def _is_named(child: str, parent: str) -> bool:
-    return len(_name(parent)) >= MIN_PART and _name(child).endswith(_name(parent))
+    name = model_name(parent)
+    return len(name) >= MIN_PART and model_name(child).endswith(name)
 
 
 def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
@@ -133,7 +135,3 @@ def _pks(model: ModelSurvey) -> Ids | Hashes | None:
     if model.is_keyed or (model.int_pks and model.text_pks):
         return None
     return model.pks(int) or model.pks(str)
-
-
-def _name(label: str) -> str:
-    return label.partition(".")[2]

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from fastnk.schema import model_name
+
 MIN_PART = 4
 """Characters: shorter names are part of too many model names by accident."""
 
@@ -132,7 +134,7 @@ def matches(
         return []
     by_name: dict[str, list[str]] = {}
     for other in (*labels, *absent):
-        by_name.setdefault(other.partition(".")[2], []).append(other)
+        by_name.setdefault(model_name(other), []).append(other)
     others = [one for one in labels if one != label]
     kinds = itertools.chain(_whole(label, words, by_name, people), _partly(words, others))
     for found in kinds:
@@ -210,7 +212,7 @@ def _partly(words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
             yield [
                 Match(label, strength * worth, f"{why} with the field's {of}")
                 for label in labels
-                if test(label.partition(".")[2], name)
+                if test(model_name(label), name)
             ]
 
 

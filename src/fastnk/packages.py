@@ -22,7 +22,6 @@ HEAD_BYTES = 1 << 16
 PACKAGE_BACKUP = "database/database_backup.json"
 """Where a package that an EDMS makes has its backup, beside media files and settings."""
 CHECKSUM_NAMES = ("checksum.txt", "checksums.txt", "checksum.sha256", "sha256sums")
-MAX_CHECKSUM_FILE = 1 << 20
 _DIGEST = re.compile(r"\b(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b", re.IGNORECASE)
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 

@@ -52,18 +52,20 @@ class UnifiedRestoreManager:
     `schema` is a `Schema` or the path of one; without it the project's own is made. `database` is
     an alias of the project's `DATABASES`. `settings` names the project's settings module; without
     it Django is used as it is set up in this process, or as `DJANGO_SETTINGS_MODULE` says. With
-    `dry_run` nothing is written. `on_existing` says what becomes of rows that exist and differ,
-    `on_json_text` what becomes of texts in JSON fields that are JSON themselves, as backups of the
-    `jsonfield` package have them,
-    `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has,
+    `dry_run` nothing is written.
+
+    `on_existing` says what becomes of rows that exist and differ, `on_json_text` what becomes of
+    texts in JSON fields that are JSON themselves, as backups of the `jsonfield` package have them.
+    `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has.
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
-    are called in the project today; references, content types and permissions follow,
-    `diff` tells which fields change, `verify` reads the rows back before commit, `signals` calls
-    receivers of signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it
-    has `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are
-    those of the conversion that a backup with ids goes through. Raises `MissingExtraError` without
-    Django, `UsageError` for a project or a database that is not there, `RenameError` for names that
-    it does not have, `SchemaError`.
+    are called in the project today; references, content types and permissions follow. `diff` tells
+    which fields change, `verify` reads the rows back before commit, `signals` calls receivers of
+    signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it has
+    `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are those
+    of the conversion that a backup with ids goes through.
+
+    Raises `MissingExtraError` without Django, `UsageError` for a project or a database that is not
+    there, `RenameError` for names that it does not have, `SchemaError`.
     """
 
     def __init__(
@@ -146,9 +148,9 @@ class UnifiedRestoreManager:
 
         `confirm` is told what will be done, before the first row is written; it raises to stop.
         Raises `FindingsError` and, for renames that do not fit the backup, `RenameError` before
-        anything is written, `LockedError` while another restore
-        into the database is under way, `RestoreError` where the database refuses, and what the
-        conversion raises. The database is then as it was.
+        anything is written, `LockedError` while another restore into the database is under way,
+        `RestoreError` where the database refuses, and what the conversion raises. The database is
+        then as it was.
         """
         _refuse_without_room(backup)
         with rereadable(backup) as again:

@@ -234,6 +234,11 @@ def plain_label(text: str) -> str:
     return f"{app}{point}{name.lower()}"
 
 
+def model_name(label: str) -> str:
+    """The name of a model without its app: `user` of `auth.user`."""
+    return label.rpartition(".")[2]
+
+
 def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
     """The paths of a natural key in order, nested lists flattened."""
     for part in parts:

@@ -91,14 +91,7 @@ class Source:
         self._layout: Layout | None = None
         """Of a backup that is more than a plain file of records."""
         try:
-            is_asked = salvage or encoding is not None or not self._is_one
-            if is_asked or not is_plain(self.peek(0, HEAD_BYTES)):
-                layout = self._make_layout()
-                if salvage and not layout.is_clean and not layout.records:
-                    raise self._hopeless(layout)
-                if not (salvage or layout.is_clean):
-                    raise layout.refusal()
-                self._layout = None if layout.is_trivial and self._is_one else layout
+            self._layout = self._needed_layout()
         except BackupSyntaxError as error:
             explained = self.explained(error)
             self.close()
@@ -117,6 +110,17 @@ class Source:
         """Close what was opened here; a file object of the caller is put back where it stood."""
         for file in self._files:
             file.close()
+
+    def _needed_layout(self) -> Layout | None:
+        is_asked = self._salvage or self._encoding is not None or not self._is_one
+        if not is_asked and is_plain(self.peek(0, HEAD_BYTES)):
+            return None
+        layout = self._make_layout()
+        if self._salvage and not layout.is_clean and not layout.records:
+            raise self._hopeless(layout)
+        if not (self._salvage or layout.is_clean):
+            raise layout.refusal()
+        return None if layout.is_trivial and self._is_one else layout
 
     def _make_layout(self, *, scanned: bool = False, guess: bool = False) -> Layout:
         from fastnk.encodings import named

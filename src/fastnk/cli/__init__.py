@@ -48,25 +48,26 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_VerbParser)
-    _add_verb(verbs, "detect", "say what backups are")
-    schema = verbs.add_parser("schema", help="make or check a schema").add_subparsers(
+    _add_verb(verbs, "detect", "say what backups are", "detect")
+    schema = _add_verb(verbs, "schema", "make or check a schema", None).add_subparsers(
         metavar="WHAT", required=True
     )
-    _add_verb(schema, "infer", "propose one from a backup", "schema_infer")
-    _add_verb(schema, "check", "say whether it fits a backup", "schema_check")
-    _add_verb(schema, "django", "from a Django project", "schema_django")
-    _add_verb(verbs, "convert", "turn ids into natural keys")
-    _add_verb(verbs, "verify", "prove that a conversion is faithful")
-    _add_verb(verbs, "restore", "load a backup of any format")
-    _add_verb(verbs, "bench", "say what converting a backup costs here")
-    _add_verb(verbs, "formats", "list what is read")
-    _add_verb(verbs, "demo", "see the main job on a small system")
+    _add_verb(schema, "django", "make a schema from a Django project", "schema_django")
+    _add_verb(schema, "infer", "propose a schema from a backup alone", "schema_infer")
+    _add_verb(schema, "check", "say whether a schema fits a backup", "schema_check")
+    _add_verb(verbs, "convert", "turn the ids of a backup into natural keys", "convert")
+    _add_verb(verbs, "verify", "prove that a conversion is faithful", "verify")
+    _add_verb(verbs, "restore", "load a backup of any format into a database", "restore")
+    _add_verb(verbs, "bench", "say what converting a backup costs here", "bench")
+    _add_verb(verbs, "formats", "list what a backup may be", "formats")
+    _add_verb(verbs, "demo", "see the main job done on a small system", "demo")
     return parser
 
 
-def _add_verb(verbs: Any, name: str, help_: str, module: str | None = None) -> None:
+def _add_verb(verbs: Any, name: str, help_: str, module: str | None) -> Any:
     parser = verbs.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-    parser.module = module or name
+    parser.module = module
+    return parser
 
 
 class _VerbParser(argparse.ArgumentParser):

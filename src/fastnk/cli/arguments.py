@@ -82,6 +82,19 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser)
 
 
+FOUND = {
+    "on_unresolved": "an id that no record has",
+    "on_unknown_model": "a model that the schema does not know",
+    "on_duplicate_pk": "two records with one pk",
+    "on_duplicate_key": "two records with one natural key",
+    "on_null_key": "a natural key with a null in it",
+    "on_duplicate_member": "a member that stands twice",
+    "on_generic": "a generic relation that leads to no natural key",
+    "on_embedded": "an id inside a field that no record has",
+}
+"""What each policy is about."""
+
+
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for every policy, with the words that it takes."""
     from fastnk.policies import Policies
@@ -93,7 +106,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
             choices=get_args(hint),
             default="error",
             metavar="WORD",
-            help=" | ".join(get_args(hint)),
+            help=f"{FOUND[name]}: {' | '.join(get_args(hint))}",
         )
 
 

@@ -18,7 +18,7 @@ from fastnk.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP")
+    parser.add_argument("backup", metavar="BACKUP", help="the file of a backup")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     parser.add_argument(
         "--folder", help="where to write what is removed again, else the folder of the backup"

@@ -16,13 +16,13 @@ from fastnk.cli.arguments import (
 )
 from fastnk.cli.printing import LOSS, PROJECT, Outcome
 from fastnk.convert import ConversionReport, convert
-from fastnk.errors import MAX_SHOWN
+from fastnk.errors import MAX_SHOWN, Finding
 from fastnk.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backups_argument(parser)
-    parser.add_argument("output", metavar="OUT")
+    parser.add_argument("output", metavar="OUT", help="where to write it; - for standard output")
     parser.add_argument("--schema", metavar="FILE", required=True, help="what refers to what")
     parser.add_argument(
         "--style",
@@ -121,7 +121,7 @@ def salvage_lines(report: ConversionReport) -> Iterator[str]:
         some = "all" if listed == report.places_lost else f"the first {listed:,}"
         yield f"    and {report.places_lost - MAX_SHOWN:,} more; --report writes {some} of them"
     if report.dangling:
-        yield f"  lead to what is lost, or was never there: {len(report.dangling):,} references"
-        for one in report.dangling[:MAX_SHOWN]:
-            place = f"{one.get('model')} pk {one.get('pk')}, field {one.get('field')}"
-            yield f"    {place}: {one.get('value')}"
+        count = f"{len(report.dangling):,}"
+        yield f"  need what is lost, or was never there: {count} references and keys"
+        for one in map(Finding.from_dict, report.dangling[:MAX_SHOWN]):
+            yield f"    {one.place}: {one.value or one.what}"

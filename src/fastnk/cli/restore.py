@@ -26,8 +26,13 @@ from fastnk.restore import RestoreReport, UnifiedRestoreManager
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backups_argument(parser)
     parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
-    parser.add_argument("--schema", metavar="FILE", help="instead of the project's own")
-    parser.add_argument("--database", metavar="ALIAS", default="default")
+    parser.add_argument("--schema", metavar="FILE", help="in place of the schema of the project")
+    parser.add_argument(
+        "--database",
+        metavar="ALIAS",
+        default="default",
+        help="one of the project's DATABASES (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
     parser.add_argument(
         "--no-input", "--noinput", action="store_true", help="do not ask before writing"

@@ -22,7 +22,7 @@ from fastnk.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("schema", metavar="SCHEMA")
+    parser.add_argument("schema", metavar="SCHEMA", help="the file of the schema")
     add_backups_argument(parser)
     add_reading_arguments(parser)
     add_keys_argument(parser)

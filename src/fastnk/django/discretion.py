@@ -8,6 +8,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 
 from fastnk.errors import RestoreError
+from fastnk.schema import model_name
 
 NOT_SHOWN = "(not shown)"
 
@@ -23,7 +24,7 @@ _FIRST_QUOTED = re.compile(r"(?<=Duplicate entry )'.*'(?= for key)|(?<=value: )'
 
 def is_secret(label: str, field: str | None) -> bool:
     """Whether the values of a field, by its name or that of its model, are nobody's business."""
-    model = label.rpartition(".")[2]
+    model = model_name(label)
     return bool(_SECRET.search(model) or (field and _SECRET.search(field)))
 
 

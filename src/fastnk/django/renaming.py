@@ -18,7 +18,7 @@ from django.apps import apps
 from msgspec import UNSET
 
 from fastnk.renames import RenameError, Renames
-from fastnk.schema import Schema
+from fastnk.schema import Schema, model_name
 
 CONTENT_TYPE = "contenttypes.contenttype"
 PERMISSION = "auth.permission"
@@ -270,7 +270,7 @@ def _refuse_unknown(kind: str, name: str, known: Collection[str]) -> None:
 
 def _codename(codename: str, old: str, new: str) -> str:
     """The codename that a permission has today that Django made for a model, by its labels."""
-    old_name, new_name = old.partition(".")[2], new.partition(".")[2]
+    old_name, new_name = model_name(old), model_name(new)
     action = codename.removesuffix(f"_{old_name}")
     if new_name == old_name or action not in _model(new)._meta.default_permissions:
         return codename

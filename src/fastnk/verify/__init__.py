@@ -130,9 +130,8 @@ class _Verification:
                 with self._phase("order"):
                     for entry in self._new.records("order"):
                         arranged.add(entry)
-                    for entry in self._old.records("order"):
-                        if self._leeway.cause_to_leave_out(entry) is None:
-                            arranged.place(entry)
+                    for entry in self._leeway.kept(self._old.records("order")):
+                        arranged.place(entry)
                 self._compare(arranged.entries())
         else:
             self._compare(self._new.records("compare"))
@@ -180,7 +179,7 @@ class _Verification:
         comparison = Comparison(
             self._schema, self._rows, self._leeway, self._findings, embedded=self._embedded
         )
-        kept = comparison.kept(self._old.records("compare"))
+        kept = self._leeway.kept(self._old.records("compare"), self._findings.count)
         pairing = Pairing(self._counted(kept), converted, self._likeness)
         with self._phase("compare"):
             comparison.compare_all(pairing.pairs())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fastnk.schema import Model, Relation, Schema, flat_parts, parse_path
@@ -11,7 +11,6 @@ from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Doubt, Rows, Target
 from fastnk.verify.leeway import (
     IDS_KEPT,
-    LEFT_OUT,
     NULLS_WRITTEN,
     PKS_KEPT,
     TWICE,
@@ -59,23 +58,10 @@ class Comparison:
             return Target(relation.to, relation.to_field)
         return None
 
-    def kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The records of the backup but for those that a policy leaves out."""
-        if not self._leeway.leaves_out():
-            yield from entries
-            return
-        for entry in entries:
-            cause = self._leeway.cause_to_leave_out(entry)
-            if cause is None:
-                yield entry
-            else:
-                self._findings.model(entry.label).records += 1
-                self._leeway.use(cause, LEFT_OUT)
-
     def compare_all(self, pairs: Iterable[BeforeAfter]) -> None:
         for before, after in pairs:
             if before is not None:
-                self._findings.model(before.label).records += 1
+                self._findings.count(before)
             if after is not None:
                 self._findings.model(after.label).converted_records += 1
             if before is None:

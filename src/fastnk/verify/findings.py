@@ -33,6 +33,10 @@ class Findings:
             raise too_many_models(Place())
         return self.models.setdefault(encodable(label), ModelSummary())
 
+    def count(self, entry: Entry) -> None:
+        """A record of the backup, whatever became of it."""
+        self.model(entry.label).records += 1
+
     def add(self, one: Difference) -> None:
         self._count(one.model, one.code, 1)
         if len(self.kept) < MAX_KEPT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fastnk.errors import UsageError
@@ -147,7 +147,19 @@ class Leeway:
                     remedy="convert with another word than drop for --on-unresolved",
                 )
 
-    def cause_to_leave_out(self, entry: Entry) -> str | None:
+    def kept(
+        self, entries: Iterable[Entry], left_out: Callable[[Entry], None] | None = None
+    ) -> Iterator[Entry]:
+        """The records of the backup that stay; `left_out` is told of the others, which count."""
+        for entry in entries:
+            cause = self._cause_to_leave_out(entry)
+            if cause is None:
+                yield entry
+            elif left_out is not None:
+                left_out(entry)
+                self.use(cause, LEFT_OUT)
+
+    def _cause_to_leave_out(self, entry: Entry) -> str | None:
         """The policy by which a record is left out."""
         if entry.label not in self._schema.models:
             return "on_unknown_model" if self.allows("on_unknown_model", "drop") else None
