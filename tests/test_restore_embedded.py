@@ -18,6 +18,7 @@ from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
 from fastnk.django.loader import Loader
 from fastnk.django.report import RestoreReport
 from fastnk.errors import FindingsError, RestoreError, SchemaError
+from fastnk.renames import Renames
 from fastnk.schema import Embedded, Model, Relation, Schema
 from tests import databases
 from tests.zoo import Record, tables
@@ -410,6 +411,14 @@ def test_a_key_that_no_record_says_and_no_method_makes(target: str, title: str) 
     assert counts(report) == (0, 0, 1)
     why = "record 1 does not say it, and tests.project.inside.models.Book.natural_key raises"
     assert why in report.weak_keys["inside.book"]
+
+
+def test_methods_are_not_called_on_records_under_other_names(target: str) -> None:
+    record = plain("book", name="first", author=None, day="2020-02-03", price="1.50")
+    loader = Loader(SCHEMA, target, renames=Renames({"inside.book.name": "inside.book.title"}))
+    report = loader.load(lambda phase: [json.dumps([record]).encode()])
+    assert counts(report) == (1, 0, 0)
+    assert "cannot be called" in report.weak_keys["inside.book"]
 
 
 def test_what_is_no_made_key_is_a_finding(target: str) -> None:
