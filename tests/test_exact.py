@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -571,13 +572,15 @@ def test_range_in_a_key_is_a_finding(arrays: Arrays) -> None:
     assert codes_of(arrays.legacy, arrays.schema) == [("FNK307", "arrays.span", None)]
 
 
-@pytest.mark.parametrize("form", ["legacy", "converted"])
+@pytest.mark.parametrize("form", ["legacy", "converted", "natural"])
 def test_arrays_come_back(arrays: Arrays, postgres: databases.Postgres, form: str) -> None:
     """But for the record whose key cannot be made: nothing says which row it is."""
     records = [one for one in read(arrays.legacy) if one["model"] != "arrays.span"]
     natural = {label: ones for label, ones in arrays.natural.items() if label != "arrays.span"}
     if form == "converted":
         records = converted(json.dumps(records), arrays.schema)
+    if form == "natural":
+        records = list(itertools.chain.from_iterable(natural.values()))
     backup, alias = json.dumps(records).encode(), "postgres_new"
     postgres.renew(alias)
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, ARRAYS]):

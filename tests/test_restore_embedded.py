@@ -18,6 +18,7 @@ from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
 from fastnk.django.loader import Loader
 from fastnk.django.report import RestoreReport
 from fastnk.errors import FindingsError, RestoreError, SchemaError
+from fastnk.renames import Renames
 from fastnk.schema import Embedded, Model, Relation, Schema
 from tests import databases
 from tests.zoo import Record, tables
@@ -344,8 +345,12 @@ def in_fastnk_style(alias: str) -> list[Record]:
     return result
 
 
+@pytest.mark.parametrize("says_keys", [True, False])
 @pytest.mark.parametrize("order", [1, -1])
-def test_rows_are_matched_by_the_keys_that_methods_make(pair: Pair, order: int) -> None:
+def test_rows_are_matched_by_the_keys_that_methods_make(
+    pair: Pair, order: int, says_keys: bool
+) -> None:
+    """Records say them as fastnk writes them, and do not as Django does."""
     ann = manager_of("Author", pair.old).create(name="ann")
     first = add_book(pair.old, "first", ann)
     second = add_book(pair.old, "second", follows=first)
@@ -353,6 +358,9 @@ def test_rows_are_matched_by_the_keys_that_methods_make(pair: Pair, order: int) 
     backup = in_fastnk_style(pair.old)[::order]
     backup.append(plain("copy", 9, book=backup[order]["natural_key"], facts={}, books=[]))
     backup[-1]["fields"] |= {"book": first_key(), "facts": {"book": first_key(), "x": 1}}
+    if not says_keys:
+        for record in backup:
+            record.pop("natural_key", None)
 
     add_book(pair.new, "stranger")
     there = add_book(pair.new, "first", manager_of("Author", pair.new).create(name="ann"))
@@ -395,12 +403,22 @@ def test_two_records_with_the_same_made_key(target: str) -> None:
     assert counts(load(target, *records)) == (0, 0, 2)
 
 
-def test_a_record_that_does_not_say_its_made_key(target: str) -> None:
-    record = plain("book", title="first", author=None, day="2020-02-03")
+@pytest.mark.parametrize("title", ["broken", "numbered"])
+def test_a_key_that_no_record_says_and_no_method_makes(target: str, title: str) -> None:
+    record = plain("book", title=title, author=None, day="2020-02-03")
     assert counts(load(target, record)) == (1, 0, 0)
     report = load(target, record)
     assert counts(report) == (0, 0, 1)
-    assert "record 1 does not say it" in report.weak_keys["inside.book"]
+    why = "record 1 does not say it, and tests.project.inside.models.Book.natural_key raises"
+    assert why in report.weak_keys["inside.book"]
+
+
+def test_methods_are_not_called_on_records_under_other_names(target: str) -> None:
+    record = plain("book", name="first", author=None, day="2020-02-03", price="1.50")
+    loader = Loader(SCHEMA, target, renames=Renames({"inside.book.name": "inside.book.title"}))
+    report = loader.load(lambda phase: [json.dumps([record]).encode()])
+    assert counts(report) == (1, 0, 0)
+    assert "cannot be called" in report.weak_keys["inside.book"]
 
 
 def test_what_is_no_made_key_is_a_finding(target: str) -> None:

@@ -12,12 +12,14 @@ import msgspec
 from fastnk.django import findings as codes
 from fastnk.django.directory import DanglingError, Directory, refusal
 from fastnk.django.findings import Findings
+from fastnk.django.instances import RefusalError
 from fastnk.django.natural_keys import CalledKey, Key, KeyForm, KeyPart, KeyShapeError, Path
 from fastnk.django.plan import PkKind, Plan, Reference, UnknownModelError
 from fastnk.django.reading import Chunks, Reader, Shape, label_of, with_references
 from fastnk.django.renaming import Data
 from fastnk.django.repeats import Repeats
 from fastnk.django.rows import BackupRows, InBackup, Missing
+from fastnk.django.unsaid import KeyMaker
 from fastnk.django.values import REFUSALS, are_comparable, comparable, converted
 from fastnk.errors import SourceError
 
@@ -131,6 +133,8 @@ class Backup:
         self._directory = directory
         self._findings = findings
         self._deferred: list[tuple[InBackup, list[Any]]] = []
+        self._unsaid: dict[CalledKey, list[InBackup]] = {}
+        """Rows whose keys methods make and records do not say."""
         self._met: list[Met] = []
         """Chunk by chunk."""
         self.weak: dict[str, str] = {}
@@ -151,6 +155,7 @@ class Backup:
             self._met.append(Met(number - first, parts))
             self._count_rows(number - first)
         self._directory.plans.naming.refuse_unfit_fields()
+        self._call_unsaid()
         self._compose_deferred()
         self._name_repeated()
 
@@ -400,9 +405,7 @@ class Backup:
 
     def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
         if isinstance(form, CalledKey):
-            number = record.row.rows.record_numbers[record.row.number]
-            why = f"{form.method} makes it, and record {number} does not say it"
-            self.weak.setdefault(record.plan.label, why)
+            self._unsaid.setdefault(form, []).append(record.row)
             return None
         try:
             parts = [self.value_of(record, part) for part in form.parts]
@@ -412,6 +415,24 @@ class Backup:
             self._deferred.append((record.row, parts))
             return None
         return self._without_null(record, tuple(parts))
+
+    def _call_unsaid(self) -> None:
+        """Have the methods make the keys that records do not say. If one cannot be made, the
+        natural keys of that model tell nothing."""
+        if not self._unsaid:
+            return
+        # Under other names the methods would find nothing, or the wrong thing.
+        bodies = iter(()) if self._directory.plans.naming else self._reader.bodies()
+        with KeyMaker(self._unsaid, bodies) as maker:
+            for row, form in ((row, form) for form, rows in self._unsaid.items() for row in rows):
+                label = row.rows.plan.label
+                if label not in self.weak:
+                    try:
+                        self._set_key(row, maker.key(form, row))
+                    except RefusalError as refused:
+                        number = row.rows.record_numbers[row.number]
+                        why = f"record {number} does not say it, and {form.method} {refused}"
+                        self.weak[label] = why
 
     def _without_null(self, record: Record, key: Key) -> Key | None:
         """The key, unless it has a null part that nobody said is one: then there is a finding."""

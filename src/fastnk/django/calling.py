@@ -57,11 +57,11 @@ def called_keys(schema: Schema, sources: Sequence[Source]) -> Iterator[CalledKey
     """
     _require_project()
     from fastnk.django.instances import Instances, names_of_records
-    from fastnk.django.kept import KeptRecords
+    from fastnk.django.kept import KeptRecords, whole_records
 
     classes = {method: _class_of(method) for method in _methods(schema)}
     with KeptRecords(names_of_records(classes.values())) as records:
-        records.fill(sources)
+        records.fill(map(whole_records, sources))
         instances = Instances(records)
         for method, model in classes.items():
             yield from _keys_of(method, model, records, instances)

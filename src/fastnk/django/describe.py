@@ -100,6 +100,11 @@ def is_saved(field: Any) -> bool:
     return bool(field.serialize or field.primary_key)
 
 
+def plain_of(field: Any) -> Any:
+    """The field that knows the values of `field`: itself, or what a generated column gives out."""
+    return field.output_field if getattr(field, "generated", False) else field
+
+
 def target_of(field: Any) -> type[Any]:
     """The model that the relation `field` refers to. Raises `SchemaError` if it has no table."""
     model = field.remote_field.model

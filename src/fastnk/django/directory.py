@@ -98,7 +98,9 @@ class Directory:
     def passes_over(self, plan: Plan, name: str) -> bool:
         """Whether a member of a record says nothing that is not said, or made, elsewhere."""
         owner = plan.many_of_parents.get(name)
-        return name in plan.generated or bool(owner and self.backup(self.plans[owner]))
+        if name in plan.generated or name in plan.made_of_others:
+            return True
+        return bool(owner and self.backup(self.plans[owner]))
 
     def existing(self, plan: Plan) -> ExistingRows:
         existing = self._existing.get(plan.label)
@@ -142,7 +144,7 @@ class Directory:
         if reference.to_field is None:
             return row
         plan = self.plans[reference.target]
-        column = plan.columns[reference.to_field]
+        column = plan.told(reference.to_field)
         if isinstance(row, InBackup):
             value = row.rows.values[reference.to_field][row.number]
             if value is not Missing.VALUE:
@@ -195,7 +197,7 @@ class Directory:
             value = row.rows.old_pks[row.number]
         if value is None or value is Missing.VALUE:
             return None
-        column = plan.columns[name]
+        column = plan.told(name)
         if column.reference is None:
             return self._comparable(plan, name, value)
         return self.follow(self.find(column.reference, value), rest)
@@ -219,7 +221,7 @@ class Directory:
             return InBackup(rows, number)
         if rows.holds_keys(name):
             raise DanglingError(f"an id, but the backup has keys as {name} of {plan.label}")
-        lookup = plan.columns[name].field.attname
+        lookup = plan.told(name).field.attname
         return self._in_database(plan, self.existing(plan).by_value(lookup), wanted)
 
     def _find_by_pk(self, plan: Plan, value: Any) -> Row:
@@ -244,7 +246,7 @@ class Directory:
         return InDatabase(plan, pk)
 
     def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
-        return comparable(converted(plan.columns[name].field, value))
+        return comparable(converted(plan.told(name).field, value))
 
 
 def refusal(error: Exception) -> str:

@@ -85,7 +85,7 @@ class EarlyCheck:
         """Whether nothing is wrong with a column, as far as can be told by now."""
         known = table.plan.columns.get(column.name)
         if known is None or known.field.primary_key:
-            return column.name in table.plan.generated
+            return column.name in table.plan.generated.keys() | table.plan.made_of_others
         if column.plain is not None:
             try:
                 column.plain.check(values)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, models
 
-from fastnk.django.describe import concrete_label, is_saved, target_of
+from fastnk.django.describe import concrete_label, is_saved, plain_of, target_of
 from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
 from fastnk.django.offline import without_databases
 from fastnk.errors import shorten
@@ -302,7 +302,7 @@ def _is_key(field: Any, raw: Any) -> bool:
 
 def _python(field: Any, raw: Any) -> Any:
     """The value that the database would give for what a record holds. Raises `RefusalError`."""
-    plain = field.output_field if getattr(field, "generated", False) else field
+    plain = plain_of(field)
     try:
         if isinstance(plain, models.JSONField) and plain.decoder is not None:
             return json.loads(json.dumps(raw), cls=plain.decoder)

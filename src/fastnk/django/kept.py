@@ -6,7 +6,7 @@ import contextlib
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -74,15 +74,14 @@ class KeptRecords:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def fill(self, sources: Sequence[Source]) -> None:
-        """Keep the records of the backup, `sources[0]`, and of those that supply keys to it.
+    def fill(self, backups: Iterable[Iterable[bytes]]) -> None:
+        """Keep the records of the first of `backups`, and of the others, which supply keys to it.
 
-        What is cut off counts up to there. Raises `BackupSyntaxError`, `SourceError`, and
-        `OutputError` when there is no room.
+        Raises `OutputError` when there is no room, and what reading them raises.
         """
         with _no_room_is_an_error():
-            for number, source in enumerate(sources):
-                for record in _whole_records(source):
+            for number, records in enumerate(backups):
+                for record in records:
                     label = label_of(record)
                     if label in self._names:
                         self._keep(label, record, number > 0)
@@ -188,7 +187,11 @@ def loads(record: bytes) -> Any:
         return json.loads(record)
 
 
-def _whole_records(source: Source) -> Iterator[bytes]:
+def whole_records(source: Source) -> Iterator[bytes]:
+    """The records of a backup; what is cut off counts up to there.
+
+    Raises `BackupSyntaxError` and `SourceError`.
+    """
     try:
         yield from split_records(source)
     except BackupSyntaxError as error:

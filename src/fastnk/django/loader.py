@@ -448,6 +448,7 @@ def _touched_tables(plans: list[Plan]) -> set[str]:
     tables |= {many.through._meta.db_table for plan in plans for many in plan.many.values()}
     for plan in plans:
         for relation in plan.model._meta.related_objects:
-            if relation.one_to_many and not relation.field.target_field.primary_key:
+            field = relation.field
+            if relation.one_to_many and field.concrete and not field.target_field.primary_key:
                 tables.add(relation.related_model._meta.db_table)
     return tables

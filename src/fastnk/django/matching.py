@@ -365,12 +365,12 @@ class Matcher:
         key = record.row.rows.keys[record.row.number]
         if key is not None and not part.is_foreign_pk:
             return key[position]
-        if len(part.path) == 1:
+        if len(part.path) == 1 and part.path[0] in record.plan.columns:
             return _part(self._quiet_translator.columns(record).get(part.path[0]))
         value = record.raw(part.path[0])
         if value is None:
             return None
-        reference = record.plan.columns[part.path[0]].reference
+        reference = record.plan.told(part.path[0]).reference
         made = self._backup.value_of(record, part)
         if reference is None or not (part.is_foreign_pk or isinstance(made, Hop)):
             return made

@@ -15,6 +15,7 @@ from django.db import router
 from django.db.models import AutoField, Field, UUIDField
 
 from fastnk import schema as schemas
+from fastnk.django.describe import plain_of
 from fastnk.django.natural_keys import CalledKey, KeyForm, KeyPart, Path, concrete, misfit, walk
 from fastnk.django.renaming import Naming
 from fastnk.django.values import Inside, comparable, converted, told_of_json_text
@@ -99,10 +100,15 @@ class Plan:
         self.pk_fields: list[Any] = list(self.pk.fields) if is_composite else [self.pk]
         relations = spec.relations if spec else {}
         self.columns: dict[str, Column] = {}
-        self.generated: set[str] = set()
-        for field in model._meta.local_concrete_fields:
-            if getattr(field, "generated", False):
-                self.generated.add(field.name)
+        self.generated: dict[str, Column] = {}
+        """Columns that the database fills; others may refer to rows by them."""
+        self.made_of_others: set[str] = set()
+        """Relations by several columns, of which backups hold a text for people."""
+        for field in model._meta.local_fields:
+            if not field.concrete:
+                self.made_of_others.add(field.name)
+            elif getattr(field, "generated", False):
+                self.generated[field.name] = Column(field, None)
             else:
                 reference = _reference(field, relations.get(field.name), plans)
                 told = told_of_json_text(field, plans.on_json_text)
@@ -130,6 +136,10 @@ class Plan:
         """The column that identifies rows that have nothing else but a pk of the database."""
         self.unique_relation = None if plain or not one_to_one else one_to_one[0]
         """The same where it is a relation: a one-to-one relation beside the pk."""
+
+    def told(self, name: str) -> Column:
+        """A column that a record may tell, be it one that is never written."""
+        return self.columns.get(name) or self.generated[name]
 
     @property
     def own_pk_part(self) -> int | None:
@@ -172,7 +182,7 @@ class Plan:
 
     def end_of(self, path: Path) -> Any:
         """The plain field at the end of a path."""
-        return walk(self.model, path)[1]
+        return plain_of(walk(self.model, path)[1])
 
     def pk_value(self, value: Any) -> Any:
         """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
@@ -461,4 +471,4 @@ def _key_part(model: Any, part: str, spec: schemas.Model, plans: Plans) -> KeyPa
     holders = {generic.object_id for generic in spec.generic_relations.values()}
     holders |= {schemas.embedded_steps(path)[0] for path in spec.embedded}
     is_foreign_pk = path[0] in holders if len(path) == 1 else plans.may_change(end)
-    return KeyPart(path, end, transform, is_foreign_pk)
+    return KeyPart(path, plain_of(end), transform, is_foreign_pk)

@@ -7,6 +7,7 @@ comes as a plain dictionary, and its shape is learned.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
@@ -165,6 +166,10 @@ class Reader:
             if self._naming:
                 self._naming.count(runs)
             yield self._renamed(runs)
+
+    def bodies(self) -> Iterator[bytes]:
+        """Every record as it stands in the backup."""
+        return itertools.chain.from_iterable(map(_each, self._chunks("read")))
 
     def data(self, record: Any) -> Data:
         """A record to look into, whatever it was decoded to."""

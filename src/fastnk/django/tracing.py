@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 from django.db import models
 from django.db.models.base import ModelState
 
-from fastnk.django.describe import is_saved, target_of
+from fastnk.django.describe import is_saved, plain_of, target_of
 from fastnk.django.offline import without_databases
 from fastnk.django.samples import sample_value
 from fastnk.errors import shorten
@@ -262,7 +262,7 @@ def _value(model: type[Any], field: Any, prefix: tuple[str, ...], run: _Run) -> 
     while plain.is_relation:
         plain = plain.target_field
     path = "__".join((*prefix, *_value_route(model, field)))
-    return run.value(_Origin(path, plain, is_saved(field), run))
+    return run.value(_Origin(path, plain_of(plain), is_saved(field), run))
 
 
 def _route(model: type[Any], field: Any) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from django.db.models import (
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from fastnk.django.describe import plain_of
 from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
@@ -68,6 +69,7 @@ def on_json_text(field: Field[Any, Any]) -> str:
 
 def converted(field: Field[Any, Any], value: Any) -> Any:
     """What `field` makes of a value from a backup. Raises one of `REFUSALS`."""
+    field = plain_of(field)
     if isinstance(value, str) and on_json_text(field) == "read":
         value = _read_if_json(value)
     python = field.to_python(value)

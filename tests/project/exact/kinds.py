@@ -303,6 +303,9 @@ RELATIONS: dict[str, Predicate] = {
     "many-to-many through a model with natural key": through(lambda r: keyed(r.through)),
     "many-to-many through a model without one": through(lambda r: not keyed(r.through)),
     "many-to-many to self through a model": to_self(lambda r, s: not r.through._meta.auto_created),
+    "relation by several columns": lambda s: any(
+        field.is_relation and not field.concrete for field in s.model._meta.local_fields
+    ),
     "relation to a proxy": refers(lambda f: f.remote_field.model._meta.proxy),
     "many-to-many to a proxy": many(lambda r: r.model._meta.proxy),
     "generic relation in a number column": generic(models.IntegerField),
@@ -401,6 +404,13 @@ CONTENT: dict[str, Predicate] = {
 if django.VERSION >= (5, 0):
     CONTENT |= {
         "generated column": field_of(models.GeneratedField),
+        "generated column in the key": lambda s: any(
+            getattr(field, "generated", False) and field.name in (trace_or_none(s.model) or ())
+            for field in s.model._meta.local_fields
+        ),
+        "reference by a generated column": refers(
+            lambda f: f.concrete and isinstance(f.target_field, models.GeneratedField)
+        ),
         "default of the database": lambda s: any(
             f.db_default is not models.NOT_PROVIDED for f in s.model._meta.local_fields
         ),

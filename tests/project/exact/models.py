@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.functions import Coalesce
 
 Key = tuple[Any, ...]
 
@@ -848,11 +849,65 @@ if django.VERSION >= (5, 0):
         net = models.IntegerField(unique=True)
         currency = models.CharField(max_length=3, db_default="EUR")
         gross = models.GeneratedField(
-            expression=models.F("net") * 2, output_field=models.IntegerField(), db_persist=True
+            expression=models.F("net") * 2,
+            output_field=models.IntegerField(),
+            db_persist=True,
+            unique=True,
         )
 
         def natural_key(self) -> Key:
             return (self.net, self.currency)
+
+    class Term(Base):
+        """A key that the database makes."""
+
+        since = models.DateField()
+        until = models.DateField(null=True)
+        ends = models.GeneratedField(
+            expression=Coalesce("until", "since"),
+            output_field=models.DateField(),
+            db_persist=True,
+            unique=True,
+        )
+
+        def natural_key(self) -> Key:
+            return (self.ends,)
+
+    class Bill(Base):
+        """Refers to rows by what the database makes."""
+
+        total = models.ForeignKey(Sum, models.CASCADE, to_field="gross")
+        term = models.ForeignKey(Term, models.CASCADE)
+
+        def natural_key(self) -> Key:
+            return (self.total_id, *self.term.natural_key())
+
+
+class Chapter(Base):
+    """Referred to by two columns together."""
+
+    book = models.CharField(max_length=40)
+    number = models.IntegerField()
+
+    class Meta(Base.Meta):
+        unique_together = (("book", "number"),)
+
+    def __str__(self) -> str:
+        return f"{self.book} {self.number}"
+
+
+class Verse(Base):
+    """A relation without a column of its own: Django writes a text for people into backups."""
+
+    book = models.CharField(max_length=40)
+    number = models.IntegerField()
+    text = models.TextField(unique=True)
+    chapter = models.ForeignObject(
+        Chapter,
+        models.CASCADE,
+        from_fields=("book", "number"),
+        to_fields=("book", "number"),
+    )
 
 
 class HiddenManager(models.Manager):

@@ -279,9 +279,15 @@ def _fields(make: Make, alias: str) -> None:
     for target in (exact.Country(iso="BE"), device):
         kind = types.get_for_model(target)
         make(exact.Sticker, kind=kind, which=str(target.pk), code=f"on {kind.model}")
+    make(exact.Chapter, book="Zoë", number=1)
+    make(exact.Verse, book="Zoë", number=1, text="a")
     if django.VERSION >= (5, 0):
         make(exact.Sum, net=21)
         make(exact.Sum, net=-4, currency="USD")
+        make(exact.Term, since=date(2024, 2, 29))
+        term = make(exact.Term, since=date(2024, 2, 29), until=date(2024, 3, 1))
+        make(exact.Bill, total_id=42, term=term)
+        make(exact.Bill, total_id=-8, term=term)
 
 
 def _hidden(make: Make) -> None:
