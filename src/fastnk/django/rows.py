@@ -345,7 +345,8 @@ class ExistingRows:
             return {}
         known = [value for value in values if value is not Missing.VALUE]
         if self._can_be_found(name, known):
-            return _index(self._chosen(name, known, [name, "pk"]))
+            rows = self._chosen(name, known, [name, "pk"])
+            return _index((comparable(value), pk) for value, pk in rows)
         return self.by_value(self.plan.columns[name].field.attname)
 
     def _can_be_found(self, name: str, values: Sequence[Any]) -> bool:
