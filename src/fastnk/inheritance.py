@@ -6,8 +6,12 @@ natural keys, the children would have lost them.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from operator import xor
 from typing import NamedTuple
 
 from fastnk.guess import ABSENT
@@ -41,13 +45,9 @@ class _Parent(NamedTuple):
 
 def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each model that may be a child, with the models that may be its parent."""
-    families = {to: [*_children(survey, to)] for to in survey.models if to not in ABSENT}
+    parents = _Parents(survey)
     for label, model in survey.models.items():
-        found = [
-            _parent(survey, label, to, children)
-            for to, children in families.items()
-            if label in children
-        ]
+        found = [_parent(survey, label, to, parents.named_children[to]) for to in parents.of(label)]
         likely = sorted(filter(None, found), key=lambda one: -one.confidence)
         if likely:
             best, *rest = likely
@@ -64,31 +64,105 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
             )
 
 
-def _children(survey: Survey, parent: str) -> Iterator[str]:
-    """The models all of whose pks are pks of `parent`, and that do not speak against it: a child
-    has no field of its parent's, and none that is named after it."""
-    above = survey.models[parent]
-    theirs = _pks(above)
-    if theirs is None or not above.columns:
-        return
-    for label, model in survey.models.items():
-        pks = _pks(model)
-        if label == parent or pks is None or _name(parent) in model.columns:
-            continue
-        if model.columns.keys() & above.columns.keys():
-            continue
-        if len(pks) < len(theirs) and _is_within(pks, theirs):
-            yield label
+class _Parents:
+    """Which models may be the parents of which: those that have all pks of their children and
+    more, while no child has a field of its parent's, or one that is named after it.
+
+    Sets of models are integers with a bit for each, so that many models take little time.
+    """
+
+    def __init__(self, survey: Survey) -> None:
+        pks = {label: _pks(model) for label, model in survey.models.items()}
+        self._pks = {label: held for label, held in pks.items() if held is not None}
+        self._models = survey.models
+        holders = [one for one in self._pks if one not in ABSENT and self._models[one].columns]
+        self._labels = sorted(holders, key=lambda label: len(self._pks[label]))
+        self._sizes = [len(self._pks[label]) for label in self._labels]
+        self._places = {label: place for place, label in enumerate(survey.models)}
+        self._by_name: dict[str, int] = defaultdict(int)
+        self._by_column: dict[str, int] = defaultdict(int)
+        """Those that have such a field, or are called so."""
+        for number, label in enumerate(self._labels):
+            for column in {_name(label), *self._models[label].columns}:
+                self._by_column[column] |= 1 << number
+            self._by_name[_name(label)] |= 1 << number
+        self._holding = _holding([self._pks[label] for label in self._labels], self._pks.values())
+        self.named_children: dict[str, list[str]] = {label: [] for label in self._labels}
+        """By their names, of each that may be a parent."""
+        for label in self._pks:
+            for parent in self._within(label, self._named(label)):
+                self.named_children[parent].append(label)
+        self._with_children = sum(
+            1 << number for number, one in enumerate(self._labels) if self.named_children[one]
+        )
+
+    def of(self, label: str) -> list[str]:
+        """Those of a model that are worth a closer look, in the order of the backup."""
+        if label not in self._pks:
+            return []
+        pks, worth = self._pks[label], self._named(label)
+        if _most_bits(pks) >= SCATTERED:
+            worth = -1
+        elif isinstance(pks, Ids) and pks.lowest > len(pks):
+            worth |= self._with_children
+        return sorted(self._within(label, worth), key=self._places.__getitem__)
+
+    def _named(self, label: str) -> int:
+        name = _name(label)
+        ends = (name[start:] for start in range(len(name) - MIN_PART + 1))
+        return sum(self._by_name[end] for end in ends if end in self._by_name)
+
+    def _within(self, label: str, worth: int) -> Iterator[str]:
+        """Those among them that have all of its pks and none of its fields."""
+        pks = self._pks[label]
+        smaller = bisect_right(self._sizes, len(pks))
+        found = (1 << len(self._labels)) - (1 << smaller) & worth
+        for column in self._models[label].columns:
+            found &= ~self._by_column.get(column, 0)
+        for pk in _ends(pks):
+            found &= self._holding[type(pks), pk]
+        while found:
+            number = found.bit_length() - 1
+            found ^= 1 << number
+            if _is_within(pks, self._pks[self._labels[number]]):
+                yield self._labels[number]
+
+
+def _ends(pks: Ids | Hashes) -> tuple[int, ...]:
+    return (pks.lowest, pks.highest) if isinstance(pks, Ids) else (next(iter(pks)),)
+
+
+def _holding(
+    parents: list[Ids | Hashes], children: Iterable[Ids | Hashes]
+) -> dict[tuple[type, int], int]:
+    """Which of the parents have the first and the last pk of each child."""
+    ends = {(type(pks), pk) for pks in children for pk in _ends(pks)}
+    ids = sorted(pk for kind, pk in ends if kind is Ids)
+    holding = dict.fromkeys(ends, 0)
+    turns = [0] * (len(ids) + 1)
+    for number, pks in enumerate(parents):
+        if isinstance(pks, Ids):
+            for start, end in pks.pairs():
+                turns[bisect_left(ids, start)] ^= 1 << number
+                turns[bisect_right(ids, end)] ^= 1 << number
+        else:
+            for pk in pks:
+                if (Hashes, pk) in holding:
+                    holding[Hashes, pk] |= 1 << number
+    for pk, held in zip(ids, itertools.accumulate(turns, xor), strict=False):
+        holding[Ids, pk] = held
+    return holding
 
 
 def _parent(survey: Survey, label: str, to: str, children: list[str]) -> _Parent | None:
-    """How sure it is that `to`, which has these possible children, is the parent of `label`."""
+    """How sure it is that `to`, which has these children by their names, is the parent of
+    `label`."""
     pks, theirs = _pks(survey.models[label]), _pks(survey.models[to])
     assert pks is not None
     assert theirs is not None
     named = _is_named(label, to)
     bits, is_late = _chance(pks, theirs)
-    others = [_pks(survey.models[one]) for one in children if one != label and _is_named(one, to)]
+    others = [_pks(survey.models[one]) for one in children if one != label]
     apart = sum(other is not None and _are_apart(pks, other) for other in others)
     if not named and bits < SCATTERED and not (is_late and others and apart == len(others)):
         return None
@@ -114,6 +188,13 @@ def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
     density = theirs.density(pks.lowest, pks.highest)
     bits = -len(pks) * math.log2(density) if density < 1 else 0.0
     return bits, pks.lowest > len(pks)
+
+
+def _most_bits(pks: Ids | Hashes) -> float:
+    """The most that `_chance` may find, in whatever they are."""
+    if not isinstance(pks, Ids):
+        return BITS_OF_A_TEXT * len(pks)
+    return -len(pks) * math.log2(len(pks) / (pks.highest - pks.lowest + 1))
 
 
 def _is_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:

@@ -60,9 +60,9 @@ class Shape(enum.Enum):
 class Nesting:
     """The brackets that are open at a place.
 
-    In a text of one line they are followed from a place on where they were known, as far as they add
-    up. Where lines are indented, each says what is still open when it begins, so that one bracket
-    too many or too few is forgotten with the line it was on.
+    In a text of one line they are followed from a place on where they were known, as far as they
+    add up. Where lines are indented, each says what is still open when it begins, so that one
+    bracket too many or too few is forgotten with the line it was on.
     """
 
     def __init__(self) -> None:
@@ -71,10 +71,11 @@ class Nesting:
         self.record_indent: int | None = None
         """Of the lines on which records begin, where that is known."""
         self._opened = bytearray()
-        """The brackets around the place, `R` for the brace of a record; `?` is what is not known."""
+        """Those around the place, `R` for the brace of a record; `?` is what is not known."""
         self._indents: list[int] = []
         """Of the lines on which they were opened, never less than the one before."""
         self._indent = 0
+        """Of the line at hand."""
         self.lose()
         self.tear()
 

@@ -102,6 +102,11 @@ class Ids:
         self._settle()
         return self._ends[-1]
 
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """The first and the last integer of each stretch of some that follow each other."""
+        self._settle()
+        return zip(self._starts, self._ends, strict=True)
+
     def common(self, other: Ids) -> int:
         """How many members are in `other`, too."""
         self._settle()
