@@ -147,7 +147,8 @@ class Nesting:
         return is_good
 
     def _open(self, mark: int) -> None:
-        if self.unit > 1 and self.depth > 1 and self._indents[-1] == self._indent:
+        is_torn = self.depth > 1 and self._indents[-1] == self._indent
+        if is_torn and self.unit > 1 and self.record_indent is None:
             self._opened.pop()  # such a line opens but one: its beginning was that of another
             self._indents.pop()
         self._opened.append(mark)
