@@ -11,6 +11,7 @@ import pytest
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, SchemaError, UsageError
 from fastnk.infer import infer
+from fastnk.inheritance import guess_parents
 from fastnk.naming import is_plain, matches, singular
 from fastnk.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
 from fastnk.schema import Model, Relation, Schema
@@ -253,6 +254,16 @@ def test_a_parent_keeps_its_pks_where_a_child_is_not_sure() -> None:
 def test_what_is_no_child(label: str, pks: list[int], fields: dict[str, Any]) -> None:
     proposal = infer(dump(pages(20) + [legacy(label, pk, **fields) for pk in pks]))
     assert not any(one.parent_link for one in proposal.relations)
+
+
+def test_a_parent_is_found_among_many_models() -> None:
+    """Each of which has all the pks of many others, and fields of its own."""
+    records = pages(20) + [legacy("blog.blogpage", pk, body="x") for pk in (7, 9, 15)]
+    for number in range(100):
+        pks = [1, 2, *range(4, 6 + number % 20)]
+        records += [legacy(f"a.m{number}x", pk, **{f"f{number}": pk}) for pk in pks]
+    (found,) = guess_parents(survey(dump(records)))
+    assert (found.model, found.to) == ("blog.blogpage", "site.page")
 
 
 def test_scattered_pks_tell_a_child_of_any_name() -> None:

@@ -17,6 +17,7 @@ import fastnk
 from fastnk import LegacyBackupConverter
 from fastnk.cli import main
 from fastnk.errors import BackupSyntaxError
+from fastnk.scan import scan
 from fastnk.schema import Schema
 
 SCHEMA = Schema.loads(b'{"version": 1, "models": {"a.b": {"pk": "id"}}}')
@@ -260,6 +261,39 @@ def test_bytes_that_others_stand_in_place_of(seed: int) -> None:
 def test_brackets_behind_the_end_do_not_refute_the_records(tail: str) -> None:
     records = [record(0), record(1, (INNER,))]
     assert salvaged((laid_out(records, "compact") + tail).encode()) == records
+
+
+@pytest.mark.parametrize("value", [[INNER], [INNER, INNER], {"x": [INNER, 1]}, {"y": {"z": INNER}}])
+@pytest.mark.parametrize("shape", range(3))
+def test_lines_tell_what_is_inside_a_record_that_is_cut_off(shape: int, value: Any) -> None:
+    arrays = [[record(0), record(1, (value, "x", [value]))], [record(2, ("y", value))], [record(3)]]
+    text = laid_out(envelope(arrays, shape), "indented")
+    data, wholes = text.encode(), whole_records(text, 4)
+    for at in range(wholes[1].start + 1, wholes[2].end, 11):
+        want = [one.record for one in wholes if one.end <= at]
+        assert salvaged(data[:at]) == want, at
+
+
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
+def test_what_neither_side_tells_to_be_inside_is_kept(layout: str) -> None:
+    records = [record(pk, ("x", [1])) for pk in range(5)]
+    if layout == "lines":
+        text = "".join(laid_out(one, "compact") + "\n" for one in records)
+    else:
+        text = laid_out(records, layout)
+    data, wholes = text.encode(), whole_records(text, 5)
+    for start, end in ((1, 1), (3, 3)):  # two damages, with a whole record in between
+        place, length = wholes[start].start + 30, wholes[end].end - wholes[end].start - 60
+        data = data[:place] + b"\xff" * length + data[place + length :]
+    assert salvaged(data) == [records[0], records[2], records[4]]
+
+
+@pytest.mark.parametrize("piece", [b'{"model":', b'{"model":\n'])
+def test_what_is_nested_without_end_is_passed_over(piece: bytes) -> None:
+    whole = laid_out([record(0)], "compact").encode()[:-1]
+    damaged = piece * (2_000_000 // len(piece))
+    found = scan(iter([whole + b",", damaged, whole[1:] + b"]"]))
+    assert (found.records, found.loss_count) in ((1, 1), (2, 1))
 
 
 def test_lines_go_on_behind_a_first_one_that_is_broken() -> None:

@@ -1283,6 +1283,20 @@ def test_records_that_lead_to_each_other_are_left_out_one_after_the_other() -> N
     assert (report.backup.records, report.converted.records) == (12, 4)
 
 
+@pytest.mark.parametrize("any_order", [False, True])
+def test_lines_of_which_none_is_left_are_an_empty_text(any_order: bool) -> None:
+    lost = [document(n, f"DOC-{n}", supersedes=99) for n in range(1, 4)]
+    backup, drop = written(lost, Spelling(lines=True)), Policies(on_unresolved="drop")
+    new = converted(backup, policies=drop)
+    assert not new.strip()
+    report = verified(new, backup, policies=drop, any_order=any_order)
+    assert (report.faithful, report.complete, report.converted.records) == (True, False, 0)
+    assert report.allowed == {"on_unresolved": {"records left out": 3}}
+    for other, policies in ((backup, None), (written(lost), drop), (BACKUP, drop)):
+        with pytest.raises(BackupSyntaxError, match="FNK201"):
+            verified(b"", other, policies=policies)
+
+
 def test_the_first_of_two_records_with_one_pk_is_left_out() -> None:
     """The id means the last one, which stays."""
     rest = [document(7, "DOC-2", reviewers=[]), document(8, "DOC-3", supersedes=7), *PEOPLE]

@@ -7,6 +7,7 @@ natural keys, the children would have lost them.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,13 +43,14 @@ class _Parent(NamedTuple):
 
 def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each model that may be a child, with the models that may be its parent."""
-    families = {to: [*_children(survey, to)] for to in survey.models if to not in ABSENT}
+    parents = defaultdict(list)
+    named = {}
+    for to, children in _children(survey):
+        named[to] = [one for one in children if _is_named(one, to)]
+        for label in children:
+            parents[label].append(to)
     for label, model in survey.models.items():
-        found = [
-            _parent(survey, label, to, children)
-            for to, children in families.items()
-            if label in children
-        ]
+        found = [_parent(survey, label, to, named[to]) for to in parents[label]]
         likely = sorted(filter(None, found), key=lambda one: -one.confidence)
         if likely:
             best, *rest = likely
@@ -65,31 +67,35 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
             )
 
 
-def _children(survey: Survey, parent: str) -> Iterator[str]:
-    """The models all of whose pks are pks of `parent`, and that do not speak against it: a child
-    has no field of its parent's, and none that is named after it."""
-    above = survey.models[parent]
-    theirs = _pks(above)
-    if theirs is None or not above.columns:
-        return
-    for label, model in survey.models.items():
-        pks = _pks(model)
-        if label == parent or pks is None or model_name(parent) in model.columns:
-            continue
-        if model.columns.keys() & above.columns.keys():
-            continue
-        if len(pks) < len(theirs) and _is_within(pks, theirs):
-            yield label
+def _children(survey: Survey) -> Iterator[tuple[str, list[str]]]:
+    """Each model with those all of whose pks are pks of it, and that do not speak against it: a
+    child has no field of its parent's, and none that is named after it."""
+    held = {label: pks for label, model in survey.models.items() if (pks := _pks(model))}
+    columns = {label: model.columns.keys() for label, model in survey.models.items()}
+    for to, theirs in held.items():
+        if to not in ABSENT and columns[to]:
+            yield (
+                to,
+                [
+                    label
+                    for label, pks in held.items()
+                    if _may_be_within(pks, theirs)
+                    and columns[label].isdisjoint(columns[to])
+                    and model_name(to) not in columns[label]
+                    and _is_within(pks, theirs)
+                ],
+            )
 
 
-def _parent(survey: Survey, label: str, to: str, children: list[str]) -> _Parent | None:
-    """How sure it is that `to`, which has these possible children, is the parent of `label`."""
+def _parent(survey: Survey, label: str, to: str, named_children: list[str]) -> _Parent | None:
+    """How sure it is that `to`, some of whose possible children have its name, is the parent of
+    `label`."""
     pks, theirs = _pks(survey.models[label]), _pks(survey.models[to])
     assert pks is not None
     assert theirs is not None
     named = _is_named(label, to)
     bits, is_late = _chance(pks, theirs)
-    others = [_pks(survey.models[one]) for one in children if one != label and _is_named(one, to)]
+    others = [_pks(survey.models[one]) for one in named_children if one != label]
     apart = sum(other is not None and _are_apart(pks, other) for other in others)
     if not named and bits < SCATTERED and not (is_late and others and apart == len(others)):
         return None
@@ -116,6 +122,15 @@ def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
     density = theirs.density(pks.lowest, pks.highest)
     bits = -len(pks) * math.log2(density) if density < 1 else 0.0
     return bits, pks.lowest > len(pks)
+
+
+def _may_be_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    """Said in little time: many models are compared with many."""
+    if len(pks) >= len(theirs) or type(pks) is not type(theirs):
+        return False
+    if isinstance(pks, Hashes) or isinstance(theirs, Hashes):
+        return True
+    return theirs.lowest <= pks.lowest and pks.highest <= theirs.highest
 
 
 def _is_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
+from bisect import bisect_left
+from collections import Counter
 from typing import NamedTuple
 
 from fastnk.encodings import RECORD_START
@@ -22,6 +25,13 @@ _LONG_INDENT = 256
 _OPENING, _CLOSING = b"[{", b"]}"
 _UNKNOWN, _RECORD = ord("?"), ord("R")
 _VALUE = ord("v")
+_LIST, _BRACE, _COLON, _COMMA = b"[{:,"
+DEEP = 20
+"""Behind damage, what is inside so many brackets is no record, so that no time is lost on hostile
+ones."""
+_NO_INDENT = 1 << 30
+_STEP = re.compile(rb'^([ \t]*)[^\n]*[\[{]\r?\n(?=\1([ \t]+)["\[{])', re.MULTILINE)
+_IN_LINES = re.compile(rb"\s*(?:[\[{]\s*?\n|[^\s\[{][^\n]*\n|" + RECORD_START.pattern + rb")")
 
 
 class Standing(enum.Enum):
@@ -48,48 +58,83 @@ class Shape(enum.Enum):
 
 
 class Nesting:
-    """The brackets that are open at a place, from one on where it was known, or as far as they add
-    up."""
+    """The brackets that are open at a place.
+
+    In a text of one line they are followed from a place on where they were known, as far as they
+    add up. Where lines are indented, each says what is still open when it begins, so that one
+    bracket too many or too few is forgotten with the line it was on.
+    """
 
     def __init__(self) -> None:
-        self.begin(_UNKNOWN, _UNKNOWN)
+        self.unit = 0
+        """By how much a line is indented more than the one it belongs to; 0 in one line."""
+        self.record_indent: int | None = None
+        """Of the lines on which records begin, where that is known."""
+        self._opened = bytearray()
+        """Those around the place, `R` for the brace of a record; `?` is what is not known."""
+        self._indents: list[int] = []
+        """Of the lines on which they were opened, never less than the one before."""
+        self._indent = 0
+        """Of the line at hand."""
+        self.lose()
+        self.tear()
 
     def begin(self, around: int, last: int = _VALUE) -> None:
         """Here all brackets are known that matter: what is `around`, a list of records or what
         holds several texts, and that the `last` thing was a value, or nothing."""
         self._opened = bytearray([around])
-        """Those around the place, `R` for the brace of a record; `?` is what is not known."""
+        self._indents = [-self.unit]
         self._last = last
         """The bracket, comma, colon or end of a value before it."""
         self.closed = b""
         """Those that were closed of what was around where it began."""
         self.is_known = True
-        self.in_list = False
-        """Whether a list was open inside a record where the brackets last added up."""
+        self._is_at_close = False
+
+    def settle(self, indent: int | None) -> None:
+        """Here whole records end that stand where records do, the first of them on a line of that
+        indentation."""
+        if self.unit and indent is not None:
+            self._align(indent, _BRACE)
+        if not self.is_known or _RECORD in self._opened or not self._may_be_element():
+            self.begin(_LIST)
+            if indent is not None:
+                self._indents = [indent - self.unit]
+        self._last = _VALUE
 
     def lose(self) -> None:
         """They do not add up."""
-        self.in_list = b"[" in self._opened[1:] or (self.in_list and not self.is_known)
-        self._opened = bytearray([_UNKNOWN])
         self._last = _UNKNOWN
         self.closed = b""
         self.is_known = False
+        self._is_at_close = False
+        if not self.unit:
+            self.tear()
+
+    def tear(self) -> None:
+        """Nothing that is around is known, by lines neither."""
+        self._opened = bytearray([_UNKNOWN])
+        self._indents = [-_NO_INDENT]
 
     def give_up(self, before: bytes) -> None:
         """They are not followed so far; `before` is what stands in front of the place."""
         self.lose()
-        self.in_list = True
         if before.rstrip().endswith(b":"):
-            self._last = ord(":")
+            self._last = _COLON
 
-    def take(self, token: re.Match[bytes]) -> bool:
-        """Go on over one token; whether it may stand there."""
+    def take(self, token: re.Match[bytes], indent: int | None) -> bool:
+        """Go on over one token, which may begin a line of that indentation; whether it may stand
+        there."""
         mark = token[0][0]
+        self._is_at_close = mark in _CLOSING
         if token["bad"]:
             return False
+        if self.unit and indent is not None:
+            self._align(indent, mark)
+            self._indent = indent
         if token["key"]:
             return self._take_key(token[0])
-        if mark == ord(","):
+        if mark == _COMMA:
             is_good = self._last in (_VALUE, _UNKNOWN)
             self._last = mark
             return is_good
@@ -98,23 +143,54 @@ class Nesting:
         is_good = self._may_be_value(mark)
         self._last = mark if mark in _OPENING else _VALUE
         if mark in _OPENING:
-            self._opened.append(mark)
+            self._open(mark)
         return is_good
+
+    def _open(self, mark: int) -> None:
+        is_torn = self.depth > 1 and self._indents[-1] == self._indent
+        if is_torn and self.unit > 1 and self.record_indent is None:
+            self._opened.pop()  # such a line opens but one: its beginning was that of another
+            self._indents.pop()
+        self._opened.append(mark)
+        self._indents.append(self._indent)
+
+    def _align(self, indent: int, mark: int) -> None:
+        """A line begins here: what was opened on lines that were not indented less is closed."""
+        opened, indents = self._opened, self._indents
+        if self._last in _OPENING and indents[-1] == indent and mark not in _CLOSING:
+            indents[-1] -= self.unit  # records stand below their list
+        kept = bisect_left(indents, indent + (mark in _CLOSING), 1)
+        if kept < len(indents):
+            del opened[kept:], indents[kept:]
+            self._last = _UNKNOWN
+        if not self.is_known:
+            self._last = _UNKNOWN
+            self.is_known = self._is_complete(indent)
+
+    def _is_complete(self, indent: int) -> bool:
+        """Whether all is known that is around a line of that indentation."""
+        steps = itertools.pairwise([*self._indents[:DEEP], indent])
+        return self.depth <= DEEP and all(right - left <= self.unit for left, right in steps)
 
     def _take_key(self, text: bytes) -> bool:
         around, last = self._opened[-1], self._last
-        self._last = ord(":")
+        if around == _LIST and self.unit and last == _UNKNOWN:  # its brace was lost
+            self._opened.append(_BRACE)
+            self._indents.append(max(self._indents[-1], self._indent - self.unit))
+            around = _BRACE
+        self._last = _COLON
         if _RECORD_MEMBER.match(text):
             self._opened[-1] = _RECORD
         elif around == _UNKNOWN:
-            self._opened[-1] = ord("{")
-        return last in b"{,?" and around != ord("[")
+            self._opened[-1] = _BRACE
+        return last in b"{,?" and around != _LIST
 
     def _close(self, mark: int) -> bool:
-        around = self._opened.pop()
+        around, indent = self._opened.pop(), self._indents.pop()
         is_good = self._last not in b",:" and around in _OPENED_BY[mark] + b"?"
         if not self._opened:
             self._opened.append(_UNKNOWN)
+            self._indents.append(indent - self.unit)
             self.closed += bytes([mark])
         self._last = _VALUE
         return is_good
@@ -124,33 +200,60 @@ class Nesting:
         if self._last == _VALUE:  # another text
             return len(self._opened) == 1 and mark in _OPENING and around == _UNKNOWN
         if self._last in b"[,":
-            self._opened[-1] = ord("[")
+            self._opened[-1] = _LIST
             return around in b"[?"
         return self._last in b":?"
 
     def _may_be_element(self) -> bool:
         """Whether a value may stand here."""
-        return self.awaits_value or (self._last != _VALUE and self._opened[-1] == ord("["))
+        return self.awaits_value or (self._last != _VALUE and self._opened[-1] == _LIST)
 
-    def standing(self, shape: Shape) -> Standing:
-        """Where an object stands that begins here."""
+    def standing(self, shape: Shape, indent: int | None) -> Standing:
+        """Where an object stands that begins here, perhaps a line of that indentation."""
+        if self.unit and indent is not None:
+            return self._standing_on_line(shape, indent)
         if self.depth > 1 and self._last != _UNKNOWN and not self._may_be_element():
             self.lose()
-        opened, last = self._opened, self._last
-        if _RECORD in opened or (self.awaits_value and not self.is_known):
+        if self.awaits_value and (self.unit or not self.is_known):
             return Standing.INSIDE
-        if self.awaits_value or not self.is_known:
-            return Standing.UNKNOWN
-        is_around = bool(self.closed) or (shape is Shape.ENVELOPE and opened[0] != ord("["))
-        if not is_around or shape is Shape.LINES:
-            return Standing.RECORD if len(opened) == 1 else Standing.INSIDE
-        is_first = last == ord("[") and (shape is Shape.ENVELOPE or len(opened) == 2)
+        if not self.is_known:
+            return Standing.INSIDE if not self.unit and self._is_in_record() else Standing.UNKNOWN
+        if self._is_in_record():
+            return Standing.INSIDE
+        return Standing.UNKNOWN if self.awaits_value else self._standing_in_list(shape)
+
+    def _standing_on_line(self, shape: Shape, indent: int) -> Standing:
+        if self.record_indent is not None and shape is not Shape.ENVELOPE:
+            if indent == self.record_indent:
+                return Standing.RECORD
+            if shape is not Shape.TORN:
+                return Standing.INSIDE
+        self._align(indent, _BRACE)
+        if self._is_in_record():
+            return Standing.INSIDE
+        is_told = self._is_in_list() and self._is_complete(indent)
+        return Standing.RECORD if is_told else Standing.UNKNOWN
+
+    def _standing_in_list(self, shape: Shape) -> Standing:
+        """The same in one line, where no record is around and no key before it."""
+        if shape is Shape.ENVELOPE:
+            return Standing.RECORD if self._is_in_list() else Standing.UNKNOWN
+        if not self.closed or shape is Shape.LINES:
+            return Standing.RECORD if self.depth == 1 else Standing.INSIDE
+        is_first = self._last == _LIST and self.depth == 2
         return Standing.RECORD if is_first else Standing.UNKNOWN
+
+    def _is_in_record(self) -> bool:
+        return _RECORD in self._opened[: DEEP + 1]
+
+    def _is_in_list(self) -> bool:
+        """Whether what is around are objects, and within them one list."""
+        return self._opened.find(_LIST, 0, DEEP) == self.depth - 1
 
     @property
     def awaits_value(self) -> bool:
         """Whether the value of a member begins here."""
-        return self._last == ord(":")
+        return self._last == _COLON
 
     @property
     def depth(self) -> int:
@@ -178,14 +281,14 @@ class Nesting:
                 return self._standing_before_text(mark, has_line)
         elif token["key"]:
             is_member = not closed or _RECORD_MEMBER.match(token[0])
-            return Standing.INSIDE if is_member and self._last == ord(",") else None
-        elif self._last == ord(","):
-            is_element = closed or mark != ord("{")
+            return Standing.INSIDE if is_member and self._last == _COMMA else None
+        elif self._last == _COMMA:
+            is_element = closed or mark != _BRACE
             return Standing.INSIDE if is_element and mark not in _CLOSING else None
         return None
 
     def _standing_before_text(self, mark: int, has_line: bool) -> Standing:
-        if mark == ord("["):
+        if mark == _LIST:
             return Standing.RECORD if self.closed == b"]" else Standing.UNKNOWN
         if not has_line:
             return Standing.UNKNOWN
@@ -193,9 +296,18 @@ class Nesting:
 
     def standing_before_end(self) -> Standing:
         """The same where the text ends."""
-        if len(self._opened) > 1 or self._last != _VALUE or not self.closed:
+        if len(self._opened) > 1 or not self._is_at_close or not self.closed:
             return Standing.UNKNOWN
         return Standing.RECORD if self.closed == b"]" else Standing.LAST
+
+
+def unit_of(head: bytes) -> int:
+    """By how much each line of a text that begins so is indented more than the one it belongs to; 1
+    where all begin at its margin, 0 where it is all one line."""
+    if not _IN_LINES.match(head):
+        return 0
+    steps = Counter(len(step[2]) for step in _STEP.finditer(head))
+    return steps.most_common(1)[0][0] if steps else 1
 
 
 class Behind(NamedTuple):
@@ -220,7 +332,7 @@ def look_behind(text: bytearray, start: int, end: int, is_all: bool) -> Behind:
         has_line = b"\n" in text[place : token.start()]
         place = token.end()
         told = nesting.standing_before(token, has_line)
-        if told is None and (not nesting.take(token) or RECORD_START.search(token[0])):
+        if told is None and not nesting.take(token, None):
             told = Standing.UNKNOWN
         if told is not None:
             return Behind(told, nesting.closed, place, False)

@@ -19,7 +19,7 @@ from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
 from fastnk.compression import Chunks, Lookahead
 from fastnk.encodings import RECORD_START
 from fastnk.errors import BackupSyntaxError, shorten
-from fastnk.nesting import TOKEN, Behind, Nesting, Shape, Standing, look_behind
+from fastnk.nesting import DEEP, TOKEN, Behind, Nesting, Shape, Standing, look_behind, unit_of
 
 MAX_LOSSES = 10_000
 """How many lost ranges are listed; all are counted."""
@@ -40,11 +40,12 @@ FREE_LOOKS = 16 << 20
 """… and behind all of them together, beyond what was read anyway, so that hostile ones cost
 little."""
 _MARK = codecs.BOM_UTF8
-DEEP = 20
-"""What is inside so many brackets is no record, so that no time is lost on hostile ones."""
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
-_FIRST_BRACE = re.compile(rb"\s*\[\s*?(?:\n(?P<indent>[ \t]*))?\{|" + RECORD_START.pattern)
+_FIRST_BRACE = re.compile(rb"\s*\[\s*\{|" + RECORD_START.pattern)
+_NO_VALUE = re.compile(rb"\{(?<!:\{)(?<!:\s\{)" + RECORD_START.pattern.removeprefix(rb"\{"))
+"""Not behind a colon, which is told at once where brackets are not followed."""
+_FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
 _IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
 _END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
@@ -138,16 +139,16 @@ class _Scanner:
         """Where the first record of the run begins."""
         self._space = (0, b"")
         """Where white space began of which some has left the window, and the comma in it."""
-        self._indent: bytes | None = None
-        """What stands before a record on its line, where records begin lines."""
-        self._line: bytes | None = None
-        """The same of the run at hand."""
+        self._indent: int | None = None
+        """Of the line which the run at hand begins, if it does."""
         self._shape = Shape.TORN
         self._nesting = Nesting()
         self._place = 0
         """How far brackets have been followed."""
         self._standing = Standing.RECORD
         """Of the run at hand, as far as is known from what is before it."""
+        self._is_told_by_line = False
+        """Whether that is by the line that it begins."""
         self._looked_ahead = 0
         """Bytes that were looked at to tell it from what is behind."""
 
@@ -216,7 +217,6 @@ class _Scanner:
             return end
         found = self._found
         if not found.runs:
-            self._indent = self._line
             self._note_shape(start, end, indexer)
         found.records += indexer.records
         self._close_gap(self._first)
@@ -225,7 +225,10 @@ class _Scanner:
         self._gap = _Gap(end, self._fault)
         if self._space[0] == end:
             self._gap.marks = self._space[1]
-        self._nesting.begin(ord("[" if found.shape == "array" else "?"))
+        if self._shape is Shape.LINES:
+            self._nesting.begin(ord("?"))
+        else:
+            self._nesting.settle(self._indent)
         self._place = end
         return end
 
@@ -234,7 +237,6 @@ class _Scanner:
         first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
         if first is None:
             return start + (start > 0)
-        self._indent = first["indent"]
         self._gap.fault = self._fault
         self._gap.starts += 1
         return first.end()
@@ -250,8 +252,11 @@ class _Scanner:
         if is_list and not indexer.is_array:
             self._gap.lacks_bracket = True
             self._shape = Shape.TORN
-        if not is_list and text[:1] in (b"\r", b"\n"):
-            self._indent = b""
+        nesting = self._nesting
+        if self._shape is Shape.LINES and text[:1] in (b"\r", b"\n"):
+            nesting.unit, nesting.record_indent = nesting.unit or 1, 0
+        elif self._shape is Shape.TORN:
+            nesting.record_indent = self._indent
 
     def _note_close(self, end: int) -> None:
         """Where the array ended that was all there should be, if it did."""
@@ -262,33 +267,36 @@ class _Scanner:
     def _find_first(self) -> None:
         if self._first == 0 and not self._base:
             self._first = max(0, self._window.find(b"{"))
-            self._line = self._indent_of(self._first)
+            self._indent = self._indent_of(self._first)
 
     def _look_at_start(self) -> None:
         """What the text is, by how it begins."""
-        self._read_on(_MARGIN)
-        text = bytes(self._window[:_MARGIN])
-        start = len(text) - len(text.lstrip())
-        first = text[start : start + 1]
-        is_in_list = first == b"["
-        if is_in_list:
-            start += 1
+        self._read_on(FIRST_LOOK)
+        nesting, head = self._nesting, bytes(self._window[:FIRST_LOOK])
+        nesting.unit = unit_of(head)
+        start = len(head) - len(head.lstrip())
+        if head.startswith(b"[", start):
             self._shape = Shape.ARRAY
-        elif first == b"{":
-            is_record = RECORD_START.match(text, start)
+            first = _FIRST_LINE.match(head)
+            if first and len(first[1]) <= nesting.unit:
+                nesting.record_indent = len(first[1])
+                self._is_told_by_line = True
+            self._place = start + 1
+            nesting.begin(ord("["), ord("["))
+        elif head.startswith(b"{", start):
+            is_record = RECORD_START.match(head, start)
             self._shape = Shape.LINES if is_record else Shape.ENVELOPE
-        else:
-            self._nesting.lose()
-            return
-        self._place = start
-        self._nesting.begin(ord("[" if is_in_list else "?"), ord("[" if is_in_list else "?"))
+            if is_record:
+                nesting.record_indent = 0
+            self._place = start
+            nesting.begin(ord("?"), ord("?"))
 
     def _lead(self, start: int) -> bytes:
         """What makes the core expect a record as it stands there: in an array or in lines."""
         self._first = start
         if start == 0:
             return b""
-        self._line = self._indent_of(start - self._base)
+        self._indent = self._indent_of(start - self._base)
         if self._found.runs:
             return b"[" if self._found.shape == "array" else b""
         before = self._before(start - self._base).rstrip(b" \t\r\n\0")
@@ -316,24 +324,22 @@ class _Scanner:
         text = bytes(self._window[max(0, end - self._base) : max(0, done)])
         self._space = end, marks + text.translate(None, b" \t\r\n")
 
-    def _indent_of(self, place: int) -> bytes | None:
-        """What stands on its line before a record, if that is white space."""
+    def _indent_of(self, place: int) -> int | None:
+        """How far what stands there is indented, if it begins a line."""
         line = self._before(place).removesuffix(_MARK).rpartition(b"\n")
-        return line[2] if line[1] and not line[2].strip(b" \t") else None
+        return len(line[2]) if line[1] and not line[2].strip(b" \t") else None
 
     # -- between runs --
 
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
         while True:
-            match = RECORD_START.search(self._window, max(0, at - self._base))
+            pattern = _NO_VALUE if self._is_far(at) else RECORD_START
+            match = pattern.search(self._window, max(0, at - self._base))
             if match is not None:
                 start = self._base + match.start()
                 self._follow(start)
-                self._standing = self._nesting.standing(self._shape)
-                if self._standing is Standing.INSIDE and (
-                    self._nesting.depth > DEEP or self._is_far(start)
-                ):
+                if self._is_inside(start):
                     at = start + 1
                     continue
                 self._pass(start)
@@ -347,6 +353,15 @@ class _Scanner:
             self._forget(min(at - _MARGIN, self._place))
             if not self._read_on(end + 1):
                 return None
+
+    def _is_inside(self, start: int) -> bool:
+        """Whether what seems to start a record there plainly stands inside one."""
+        nesting, indent = self._nesting, self._indent_of(start - self._base)
+        self._is_told_by_line = nesting.unit > 0 and indent is not None
+        self._standing = nesting.standing(self._shape, indent)
+        is_value = nesting.unit > 0 and nesting.awaits_value
+        is_plain = is_value or nesting.depth > DEEP or self._is_far(start)
+        return is_plain and self._standing is Standing.INSIDE
 
     def _forget(self, end: int) -> None:
         if end > self._base:
@@ -373,6 +388,8 @@ class _Scanner:
         limit = end - self._base
         text_end = -1
         while (token := TOKEN.search(self._window, place)) and token.start() < limit:
+            line = self._window.rfind(b"\n", place, token.start())
+            indent = token.start() - line - 1 if line >= 0 else None
             if stop is None and self._is_torn(token):
                 break
             if token.end() > limit:  # no text holds what begins a record
@@ -380,7 +397,7 @@ class _Scanner:
                 place = limit
                 break
             place = token.end()
-            if not self._nesting.take(token):
+            if not self._nesting.take(token, indent):
                 self._nesting.lose()
                 if token["bad"] and token.start() == text_end:
                     place = text_end - 1  # the quote was that of another text
@@ -399,28 +416,35 @@ class _Scanner:
         return token[0] == b'"' and self._window.find(b"\n", token.end()) < 0
 
     def _are_records(self, end: int, records: int) -> bool:
-        """Whether the records of a run are some, and not inside a broken one."""
-        if self._standing is Standing.RECORD:
-            many = 2 if self._shape is Shape.LINES else MANY_RECORDS
-            is_sure = bool(self._found.runs) or records >= many
-            return is_sure or not self._are_inner(end)
-        indent = b"" if self._shape is Shape.LINES else self._indent
-        is_next = indent is not None and indent == self._line
-        if records >= MANY_RECORDS or (is_next and self._shape is not Shape.ENVELOPE):
+        """Whether the records of a run are some, and not inside a broken one. They are taken for
+        some unless either side tells that they are not."""
+        front = self._standing_in_front(end)
+        if front is Standing.RECORD:
+            return self._is_sure(records) or not self._are_inner(end)
+        if records >= MANY_RECORDS:
             return True
         behind = self._look_behind(end)
-        standing = self._standing
-        depth = self._nesting.depth + (self._shape is Shape.ENVELOPE)
-        is_elsewhere = behind.standing is Standing.LAST and len(behind.closed) < depth
-        if is_elsewhere or (self._nesting.awaits_value and behind.closed[:1] == b"]"):
-            standing = Standing.UNKNOWN  # other brackets seemed to be open
-        if standing is Standing.INSIDE:
-            return behind.standing is Standing.RECORD and not behind.is_all
-        if behind.standing is Standing.UNKNOWN:
-            return not self._nesting.in_list
+        if self._shape is Shape.LINES and behind.closed:
+            return False
         if behind.standing is Standing.LAST:
             return self._ends_envelope(end)
-        return behind.standing is Standing.RECORD
+        if front is Standing.INSIDE:
+            return behind.standing is Standing.RECORD and not behind.is_all
+        return behind.standing is not Standing.INSIDE
+
+    def _standing_in_front(self, end: int) -> Standing:
+        """Where a run stands by what is before it, or by the line on which its last record ends,
+        where its first one has lost its end to that."""
+        if self._is_told_by_line and self._standing is Standing.INSIDE:
+            last = self._indent_of(self._window.rfind(b"}", 0, end - self._base))
+            if last is not None and self._indent is not None and last < self._indent:
+                return self._nesting.standing(self._shape, last)
+        return self._standing
+
+    def _is_sure(self, records: int) -> bool:
+        """Whether a run that seems to stand where records do needs no look behind it."""
+        many = 2 if self._shape is Shape.LINES else MANY_RECORDS
+        return self._is_told_by_line or bool(self._found.runs) or records >= many
 
     def _are_inner(self, end: int) -> bool:
         """Whether the first records of all are inside one of which the rest follows."""
@@ -428,7 +452,7 @@ class _Scanner:
         if self._shape is Shape.LINES and _IS_MEMBER.match(self._window, end - self._base):
             return True
         is_last = _CLOSE.match(self._window, end - self._base)
-        if (self._shape is not Shape.LINES and not is_last) or self._line == b"":
+        if (self._shape is not Shape.LINES and not is_last) or self._indent == 0:
             return False
         behind = self._look_behind(end)
         if behind.standing is Standing.LAST and self._shape is Shape.ARRAY:

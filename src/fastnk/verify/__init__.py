@@ -124,6 +124,7 @@ class _Verification:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self._take_rows_in()
         self._apply_policies()
+        self._new.may_be_empty = self._old.has_lines and not self._keeps_any()
         self._rows.find_shared_keys()
         if self._any_order:
             with Arranged(self._new, self._likeness) as arranged:
@@ -174,6 +175,10 @@ class _Verification:
             if policies.on_unresolved == "drop":
                 while self._leeway.find_left_out(self._old.records("policies")):
                     pass
+
+    def _keeps_any(self) -> bool:
+        """Whether a record stays; of a backup in lines nothing is left otherwise."""
+        return any(True for _ in self._leeway.kept(self._old.records("policies")))
 
     def _compare(self, converted: Iterator[Entry]) -> None:
         comparison = Comparison(

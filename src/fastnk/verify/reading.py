@@ -94,6 +94,10 @@ class Input:
         )
         """For what reads backups in another way; not while `records` goes on."""
         self.name = self.source.name
+        self.has_lines = False
+        """Whether its records are lines, once they have been read."""
+        self.may_be_empty = False
+        """Whether a text without any record is one, and not refused."""
         self._progress = progress
         self._facts: FileFacts | None = None
         self._copy: BinaryIO | None = None
@@ -132,11 +136,12 @@ class Input:
 
     def _records(self, phase: str) -> Iterator[Entry]:
         hash_ = hashlib.sha256()
-        reader = _Reader(self.name, self._blocks(phase, hash_.update))
+        reader = _Reader(self.name, self._blocks(phase, hash_.update), self.may_be_empty)
         count = 0
         for entry in reader.records():
             count = entry.number
             yield entry
+        self.has_lines = reader.has_lines
         facts = FileFacts(self.name, reader.size, hash_.hexdigest(), count)
         if self._facts not in (None, facts):
             what = f"{self.name or 'the backup'} changed while it was read"
@@ -164,8 +169,10 @@ class Input:
 class _Reader:
     """Takes a backup apart into records; has no more in memory than the largest of them."""
 
-    def __init__(self, name: str | None, blocks: Iterator[bytes]) -> None:
+    def __init__(self, name: str | None, blocks: Iterator[bytes], may_be_empty: bool) -> None:
         self.size = 0
+        self.has_lines = False
+        self._may_be_empty = may_be_empty
         self._name = name
         self._blocks = blocks
         self._decode = codecs.getincrementaldecoder("utf-8")()
@@ -182,7 +189,10 @@ class _Reader:
                 self._advance(self._at + 1)
                 yield from self._array()
             case "{":
+                self.has_lines = True
                 yield from self._lines()
+            case "" if self._may_be_empty:
+                return
             case "":
                 raise self._error("FNK201", "the backup is empty")
             case _:
