@@ -12,7 +12,7 @@ from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, Field, UUIDField
+from django.db.models import AutoField, Field, IntegerField, UUIDField
 
 from fastnk import schema as schemas
 from fastnk.django.describe import plain_of
@@ -82,6 +82,20 @@ class ManyColumn(NamedTuple):
     @property
     def target_name(self) -> str:
         return str(self.through._meta.get_field(self.ends[1]).attname)
+
+    @property
+    def rest(self) -> list[Any]:
+        """The columns of the through table that backups do not tell, which some fields give it."""
+        known = {self.through._meta.pk.name, *self.ends}
+        return [one for one in self.through._meta.local_concrete_fields if one.name not in known]
+
+    @property
+    def rank(self) -> Any:
+        """The one among them whose numbers say the order of what a row holds, as the backup's list
+        does; `None` where there is no order."""
+        ordering = self.through._meta.ordering
+        ranks = (one for one in self.rest if isinstance(one, IntegerField))
+        return next((one for one in ranks if [*ordering] == [one.name]), None)
 
 
 class Plan:

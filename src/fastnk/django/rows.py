@@ -443,9 +443,11 @@ class ExistingRows:
         }
 
     def links(self, column: ManyColumn, pks: Sequence[Any]) -> dict[Any, dict[Any, Any]]:
-        """Per comparable pk what a many-to-many field holds: comparable target pk to link's pk."""
+        """Per comparable pk what a many-to-many field holds, in order where it has one: comparable
+        target pk to link's pk."""
         links: dict[Any, dict[Any, Any]] = {comparable(pk): {} for pk in pks}
-        through = QuerySet(column.through, using=self._database).order_by()
+        order = [column.rank.name] if column.rank else []
+        through = QuerySet(column.through, using=self._database).order_by(*order)
         names = (column.source_name, column.target_name, "pk")
         for chunk in chunks(pks, rows_per_statement(self.plan, self._database)):
             rows = through.filter(**{f"{column.source_name}__in": chunk}).values_list(*names)

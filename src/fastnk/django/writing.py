@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -61,10 +61,10 @@ def changes(directory: Directory, table: Table) -> list[Change]:
         for at, (pk, wanted) in enumerate(zip(pks, of_rows, strict=True)):
             if wanted is None:
                 continue
-            linked, keep = links[comparable(pk)], set(map(comparable, wanted))
-            if missing := [value for value in wanted if comparable(value) not in linked]:
+            missing, surplus = _links_that_differ(plan.many[name], links[comparable(pk)], wanted)
+            if missing:
                 of(at).added[name] = missing
-            if surplus := {link: value for value, link in linked.items() if value not in keep}:
+            if surplus:
                 of(at).removed[name] = surplus
     return [found[at] for at in sorted(found)]
 
@@ -188,9 +188,13 @@ class Writer:
         ends = [column.through._meta.get_field(name) for name in column.ends]
         is_direct = is_written_directly(column.through)
         columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
+        for field in column.rest:
+            columns[field] = [_default(field) for _ in links]
+        if column.rank:
+            columns[column.rank] = _places([source for source, _ in links])
         if is_direct:
-            for end, values in columns.items():
-                columns[end] = [prepared(end, value, self._connection) for value in values]
+            for field, values in columns.items():
+                columns[field] = [prepared(field, value, self._connection) for value in values]
         self._insert(column.through, path, columns, is_direct)
 
     def _update_columns(self, plan: Plan, names: tuple[str, ...], group: list[Change]) -> None:
@@ -213,6 +217,19 @@ class Writer:
         if self._connection.features.requires_casted_case_in_updates:
             return Cast(case, output_field=field)
         return case
+
+
+def _links_that_differ(
+    column: ManyColumn, linked: dict[Any, Any], wanted: list[Any]
+) -> tuple[list[Any], dict[Any, Any]]:
+    """The pks that are not linked yet, and the links that are to go; all of both where they are
+    in another order, and that counts."""
+    keys = [*map(comparable, wanted)]
+    if column.rank and [*linked] != keys:
+        return wanted, {link: key for key, link in linked.items()}
+    missing = [value for value, key in zip(wanted, keys, strict=True) if key not in linked]
+    keep = set(keys)
+    return missing, {link: key for key, link in linked.items() if key not in keep}
 
 
 def _differing(field: Any, values: Sequence[Any], present: Sequence[Any]) -> Iterable[int]:
@@ -239,6 +256,16 @@ _PLAIN = {bool, date, datetime, Decimal, float, int, str, type(None), UUID}
 """Values of one of these types are the same where they are equal."""
 _JSON = {dict, list}
 """These may differ though Python says that they are equal: true is not 1."""
+
+
+def _places(sources: list[Any]) -> list[int]:
+    """Which link of its row each is, given the row of each."""
+    counts: Counter[Any] = Counter()
+    places = []
+    for source in sources:
+        counts[source] += 1
+        places.append(counts[source])
+    return places
 
 
 def _length(change: Change) -> int:
