@@ -431,4 +431,6 @@ def test_cut_off_backup_is_detected_with_what_salvage_would_do(
     backup = tmp_path / "b.json"
     backup.write_text(json.dumps(USERS)[:-20])
     assert main(["detect", str(backup)]) == 0
-    assert "--salvage keeps 1 whole record, loses" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "--salvage keeps 1 whole record, loses" in said.out
+    assert "natural.json --schema schema.json --salvage" in said.err

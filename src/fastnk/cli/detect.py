@@ -50,6 +50,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     else:
         command = ["convert", *first, "natural.json", "--schema", schema_name]
     command += read_again(options)
+    if report.cut_off_at is not None:
+        command.append("--salvage")  # without it nothing takes such a backup
     code = LOSS if any(one.damage for one in reports.values()) else 0
     return Outcome(reports, text, command, code)
 
