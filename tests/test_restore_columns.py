@@ -95,3 +95,20 @@ def test_one_character_that_is_another(value: uuid.UUID, at: int, other: str) ->
     except ValueError:
         is_one = False
     assert are_comparable(models.UUIDField(), [str(value), None, text]) is is_one
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        models.CharField,
+        models.DateField,
+        models.DateTimeField,
+        models.DecimalField,
+        models.GenericIPAddressField,
+        models.IntegerField,
+        models.UUIDField,
+    ],
+)
+def test_columns_of_nulls_alone_are_plain(kind: type[models.Field[Any, Any]]) -> None:
+    options = {"max_digits": 5, "decimal_places": 2} if kind is models.DecimalField else {}
+    assert driver_of(kind(null=True, **options), [None, None]) == [None, None]

@@ -7,7 +7,6 @@ Every other field, and every value that is not plainly right, takes the field's 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
@@ -21,8 +20,6 @@ import msgspec
 from django.conf import settings
 from django.db import models
 from django.db.models import Field, JSONField
-from msgspec.json import encode as encode_json
-from msgspec.json import format as format_json
 
 from fastnk.django.rows import Missing
 from fastnk.django.values import (
@@ -62,6 +59,9 @@ _ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re
 
 _TEXT_OF_JSON = re.compile(rb'\0"[{[\\]')
 """How a text begins that may be that of a JSON object or array; a brace can be escaped."""
+
+MANY_TEXTS = 1000
+"""JSON texts of which it is remembered how Django spells them."""
 
 
 class PlainColumn(NamedTuple):
@@ -118,7 +118,8 @@ def _with_nulls(column: PlainColumn) -> PlainColumn:
         def converted(values: Values) -> Values:
             if None not in values:
                 return convert(values)
-            made = iter(convert([value for value in values if value is not None]))
+            held = [value for value in values if value is not None]
+            made = iter(convert(held) if held else held)
             return [None if value is None else next(made) for value in values]
 
         return _same if convert is _same else converted
@@ -235,55 +236,48 @@ def _address(field: Any, connection: Any) -> PlainColumn:
     return PlainColumn(str, checked, checked, checked)
 
 
+def _joined(values: Values) -> bytes:
+    """JSON texts, each behind a byte that none of them can hold."""
+    return b"\0".join([b"", *values])
+
+
+def _texts(values: Values) -> list[str]:
+    return _joined(values).decode().split("\0")[1:]
+
+
 def _json(field: Any, connection: Any) -> PlainColumn | None:
     word = on_json_text(field)
     if field.encoder is not None or field.decoder is not None or word == "read":
         return None
     null = None if field.null else "null"
+    known: dict[str, str | None] = {"null": null}
+    encode = json.JSONEncoder().encode
 
     def checked(values: Values) -> Values:
-        if word == "error" and _TEXT_OF_JSON.search(b"\0".join([b"", *values])):
+        if word == "error" and _TEXT_OF_JSON.search(_joined(values)):
             raise ValueError("perhaps a text that holds JSON")
         return values
 
     def python(values: Values) -> Values:
-        return list(from_json(b"[%b]" % b",".join(checked(values))))
+        return list(map(from_json, _texts(checked(values))))
 
     def as_it_stands(values: Values) -> Values:
-        texts = b"\0".join(checked(values)).decode().split("\0")
-        return [null if text == "null" else text for text in texts]
+        return [null if text == "null" else text for text in _texts(values)]
 
     def as_django_spells_it(values: Values) -> Values:
         # SQLite compares the text, so it has to be what Django would have written.
-        return [null if text == "null" else text for text in _as_django_spells(checked(values))]
+        return [known[text] if text in known else spell(text) for text in _texts(values)]
+
+    def spell(text: str) -> str:
+        spelled = encode(from_json(text))
+        if len(known) < MANY_TEXTS:
+            known[text] = spelled
+        return spelled
 
     is_native = connection.vendor == "postgresql"
     return PlainColumn(
         msgspec.Raw, checked, python, as_it_stands if is_native else as_django_spells_it
     )
-
-
-def _as_django_spells(texts: Values) -> list[str]:
-    """JSON texts as `json.dumps` spells what they hold, which Django writes with."""
-    try:
-        items = _DECODER.decode(b"[%b]" % b",".join(texts))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return [json.dumps(from_json(bytes(text))) for text in texts]
-    # `msgspec` takes half of the time, but does not escape what is not ASCII.
-    spelled = [format_json(encode_json(item), indent=0) for item in items]
-    return [
-        text.decode() if text.isascii() and b"\x7f" not in text else json.dumps(from_json(text))
-        for text in spelled
-    ]
-
-
-def _as_python_spells(number: str) -> msgspec.Raw:
-    if math.isinf(value := float(number)):
-        raise ValueError("JSON has no number as large")
-    return msgspec.Raw(repr(value).encode())
-
-
-_DECODER = msgspec.json.Decoder(list[Any], float_hook=_as_python_spells)
 
 
 _MAKERS: dict[Any, Callable[[Any, Any], PlainColumn | None]] = {
