@@ -58,10 +58,11 @@ def changes(directory: Directory, table: Table) -> list[Change]:
             of(at).columns[name], of(at).before[name] = values[at], present[at]
     for name, of_rows in table.many.items():
         links = existing.links(plan.many[name], pks)
+        is_ordered = plan.many[name].rank is not None
         for at, (pk, wanted) in enumerate(zip(pks, of_rows, strict=True)):
             if wanted is None:
                 continue
-            missing, surplus = _links_that_differ(plan.many[name], links[comparable(pk)], wanted)
+            missing, surplus = _links_that_differ(links[comparable(pk)], wanted, is_ordered)
             if missing:
                 of(at).added[name] = missing
             if surplus:
@@ -220,12 +221,12 @@ class Writer:
 
 
 def _links_that_differ(
-    column: ManyColumn, linked: dict[Any, Any], wanted: list[Any]
+    linked: dict[Any, Any], wanted: list[Any], is_ordered: bool
 ) -> tuple[list[Any], dict[Any, Any]]:
-    """The pks that are not linked yet, and the links that are to go; all of both where they are
-    in another order, and that counts."""
+    """The pks that are not linked yet, and the links that are to go; all of both where their order
+    counts and is another one."""
     keys = [*map(comparable, wanted)]
-    if column.rank and [*linked] != keys:
+    if is_ordered and [*linked] != keys:
         return wanted, {link: key for key, link in linked.items()}
     missing = [value for value, key in zip(wanted, keys, strict=True) if key not in linked]
     keep = set(keys)
