@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fastnk.naming import Match, is_plain, matches, singular
 from fastnk.profile import number_of
 from fastnk.proposal import KeyProposal, OtherKey, RelationProposal, Target
-from fastnk.schema import KeyPart
+from fastnk.schema import KeyPart, model_name
 from fastnk.survey import (
     MAX_VALUES,
     Column,
@@ -112,7 +112,7 @@ def find_people(survey: Survey) -> str | None:
         for label, model in survey.models.items()
         if "password" in model.columns and {"username", "email"} & model.columns.keys()
     ]
-    by_name = [label for label in survey.models if label.rpartition(".")[2] == "user"]
+    by_name = [label for label in survey.models if model_name(label) == "user"]
     both = [label for label in by_fields if label in by_name]
     for found in (both, by_fields, by_name):
         if len(found) == 1:
@@ -355,7 +355,7 @@ def _single_keys(label: str, model: ModelSurvey, worth: float) -> Iterator[KeyPr
         average = column.words / column.texts
         if average > MOST_KEY_WORDS:
             continue
-        own = singular(label.rpartition(".")[2])
+        own = singular(model_name(label))
         last = name.rpartition("_")[2]
         certain = KEY_WORDS.get(last, 0.9 if last == own else OTHER_KEY_WORD)
         if last == "name" and name not in ("name", f"{own}_name"):

@@ -124,7 +124,8 @@ class _Verification:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self._take_rows_in()
         self._apply_policies()
-        self._new.may_be_empty = self._old.has_lines and not self._keeps_any()
+        if self._old.has_lines and self._leeway.leaves_out():
+            self._new.may_be_empty = not self._keeps_any()
         self._rows.find_shared_keys()
         if self._any_order:
             with Arranged(self._new, self._likeness) as arranged:

@@ -151,6 +151,9 @@ class Leeway:
         self, entries: Iterable[Entry], left_out: Callable[[Entry], None] | None = None
     ) -> Iterator[Entry]:
         """The records of the backup that stay; `left_out` is told of the others, which count."""
+        if not self.leaves_out():
+            yield from entries
+            return
         for entry in entries:
             cause = self._cause_to_leave_out(entry)
             if cause is None:
