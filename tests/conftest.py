@@ -133,7 +133,7 @@ class Project:
 
     def run(self, code: str) -> Any:
         """What `code` prints as JSON, run in the project's folder."""
-        before = "import json, sys\nfrom fastnk.django.introspect import *\n"
+        before = "import json, sys\nfrom fastnk.django.schema.introspect import *\n"
         places = [str(Path(module.__file__).parents[1]) for module in (fastnk, django)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
         environment.pop("DJANGO_SETTINGS_MODULE", None)

@@ -22,7 +22,7 @@ from django.test.utils import override_settings
 from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager, verify
 from fastnk.django import instances
 from fastnk.django.calling import CalledKey, called_keys
-from fastnk.django.introspect import schema_from_apps
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import BackupSyntaxError, FindingsError, UsageError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source

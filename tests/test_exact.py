@@ -20,8 +20,8 @@ from django.db.models.fields import AutoFieldMixin
 from django.test.utils import override_settings
 
 from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
-from fastnk.django.introspect import schema_from_apps
-from fastnk.django.tracing import TraceError, trace_natural_key
+from fastnk.django.schema.introspect import schema_from_apps
+from fastnk.django.schema.tracing import TraceError, trace_natural_key
 from fastnk.errors import FindingsError
 from fastnk.schema import Model, Schema, flat_parts
 from tests import databases

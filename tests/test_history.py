@@ -23,7 +23,7 @@ from django.conf import settings  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 
-from fastnk.django.introspect import (  # noqa: E402
+from fastnk.django.schema.introspect import (  # noqa: E402
     UntraceableKeyError,
     schema_from_apps,
     schema_from_project,

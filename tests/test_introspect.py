@@ -18,7 +18,7 @@ from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
-from fastnk.django.introspect import (
+from fastnk.django.schema.introspect import (
     UntraceableKeyError,
     schema_from_apps,
     schema_from_project,
@@ -37,8 +37,8 @@ from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.test.utils import isolate_apps  # noqa: E402
 
-from fastnk.django.samples import sample_value  # noqa: E402
-from fastnk.django.tracing import (  # noqa: E402
+from fastnk.django.schema.samples import sample_value  # noqa: E402
+from fastnk.django.schema.tracing import (  # noqa: E402
     MAX_HOPS,
     SAMPLES,
     TraceError,

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.django.introspect import schema_from_apps
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import BackupSyntaxError, OutputError, UsageError
 from fastnk.order import Arrangement, arrange, room
 from fastnk.output import MemorySink
@@ -338,7 +338,7 @@ from django.core.management import call_command
 from django.db import transaction
 from fastnk import LegacyBackupConverter
 from fastnk.convert import Policies
-from fastnk.django.introspect import schema_from_project
+from fastnk.django.schema.introspect import schema_from_project
 from fastnk.order import arrange
 from fastnk.output import MemorySink
 from fastnk.source import Source

@@ -32,9 +32,9 @@ import fastnk
 from fastnk import lanes
 from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.django.engines import engine_of
-from fastnk.django.loader import Loader
-from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport
+from fastnk.django.restore.engines import engine_of
+from fastnk.django.restore.loader import Loader
+from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport
 from fastnk.errors import (
     BackupSyntaxError,
     FindingsError,
@@ -235,7 +235,7 @@ def test_pk_zero_stays_zero(new: str) -> None:
 def test_twice_changes_nothing_the_second_time(
     new: str, backup: list[Record], most_read: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastnk.django.rows.MOST_READ", most_read)
+    monkeypatch.setattr("fastnk.django.restore.rows.MOST_READ", most_read)
     load(new, backup)
     before = tables(new)
     again = load(new, backup)

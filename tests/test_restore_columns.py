@@ -13,8 +13,8 @@ from django.db import connection, models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastnk.django.columns import plain_column
-from fastnk.django.values import are_comparable, comparable
+from fastnk.django.restore.columns import plain_column
+from fastnk.django.restore.values import are_comparable, comparable
 
 LEAVES = (
     st.none()

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from fastnk.django import early
-from fastnk.django.introspect import schema_from_apps
-from fastnk.django.loader import Loader, _Restore
-from fastnk.django.rows import Fate
+from fastnk.django.restore import early
+from fastnk.django.restore.loader import Loader, _Restore
+from fastnk.django.restore.rows import Fate
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.schema import Embedded, Schema
 from tests.project.zoo import models as zoo
 from tests.test_restore import chunks_of, keeper, keyed, labels_of, load, record, refused

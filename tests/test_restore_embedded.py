@@ -15,8 +15,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.test.utils import override_settings
 
 from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
-from fastnk.django.loader import Loader
-from fastnk.django.report import RestoreReport
+from fastnk.django.restore.loader import Loader
+from fastnk.django.restore.report import RestoreReport
 from fastnk.errors import FindingsError, RestoreError, SchemaError
 from fastnk.renames import Renames
 from fastnk.schema import Embedded, Model, Relation, Schema

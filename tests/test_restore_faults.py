@@ -21,7 +21,7 @@ import pytest
 from django.db import connections
 
 import fastnk
-from fastnk.django.report import RestoreOptions
+from fastnk.django.restore.report import RestoreOptions
 from fastnk.errors import NotRestoredError, OutcomeUnknownError, OutputError, RestoreError
 from tests import databases
 from tests.project.zoo import models as zoo

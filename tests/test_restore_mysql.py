@@ -10,9 +10,9 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import signals
 
-from fastnk.django import mysql as engine
-from fastnk.django.introspect import schema_from_apps
-from fastnk.django.report import RestoreOptions
+from fastnk.django.restore.engines import mysql as engine
+from fastnk.django.restore.report import RestoreOptions
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError, RestoreError
 from tests import databases
 from tests import zoo as backups

@@ -16,7 +16,7 @@ from django.contrib.contenttypes.models import ContentType
 
 import fastnk
 from fastnk.cli import main
-from fastnk.django.introspect import schema_from_apps
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError
 from fastnk.renames import RenameError, Renames, parse_renames
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema

@@ -17,9 +17,9 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet, signals
 
 import fastnk
-from fastnk.django.discretion import reason
-from fastnk.django.introspect import schema_from_apps
-from fastnk.django.report import Difference, RestoreOptions, RestoreReport
+from fastnk.django.restore.discretion import reason
+from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError, RestoreError
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, keyed, load, record, refused
@@ -123,7 +123,7 @@ def test_keys_that_no_row_can_have_are_told_as_in_small_tables(
     restored(new, vault("a"), vault("b"))
     outcomes: list[Any] = []
     for most_read in (0, 50_000):
-        monkeypatch.setattr("fastnk.django.rows.MOST_READ", most_read)
+        monkeypatch.setattr("fastnk.django.restore.rows.MOST_READ", most_read)
         try:
             outcomes.append(restored(new, vault("a"), vault(name), dry_run=True).created)
         except FindingsError as error:

@@ -33,8 +33,8 @@ from django.db.models import (
 from django.test.utils import override_settings
 
 from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager
-from fastnk.django.introspect import schema_from_apps
-from fastnk.django.report import RestoreReport
+from fastnk.django.restore.report import RestoreReport
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.schema import Schema
 from tests import databases, zoo
 from tests.databases import at_once

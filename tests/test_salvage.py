@@ -17,8 +17,8 @@ import fastnk
 from fastnk import LegacyBackupConverter
 from fastnk.cli import main
 from fastnk.errors import BackupSyntaxError
-from fastnk.scan import scan
 from fastnk.schema import Schema
+from fastnk.source.scan import scan
 
 SCHEMA = Schema.loads(b'{"version": 1, "models": {"a.b": {"pk": "id"}}}')
 INNER = {"model": "a.b", "pk": "inner", "fields": {"n": 1}}

@@ -18,7 +18,7 @@ from django.core.management.color import no_style
 from django.db import connections
 from django.db.models import AutoField, F, QuerySet
 
-from fastnk.django import ledger
+from fastnk.django.restore import ledger
 from fastnk.schema import Schema
 from tests import oracle
 from tests.databases import at_once

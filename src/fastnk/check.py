@@ -11,12 +11,12 @@ import msgspec
 
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import Finding, FindingsError
-from fastnk.guess import guess_relations
+from fastnk.infer.guess import guess_relations
+from fastnk.infer.proposal import MINIMUM
+from fastnk.infer.survey import ModelSurvey, Survey, survey
 from fastnk.policies import Policies
-from fastnk.proposal import MINIMUM
 from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of, rereadable
-from fastnk.survey import ModelSurvey, Survey, survey
 
 Severity = Literal["misfit", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

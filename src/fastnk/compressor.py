@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from fastnk.compression import fast_zlib, zstandard
 from fastnk.errors import UsageError
+from fastnk.source.compression import fast_zlib, zstandard
 
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 COMPRESSIONS = (*SUFFIXES.values(), "none")

@@ -13,8 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from fastnk._core import Indexer, Splicer, first_member, first_record
-from fastnk.opening import PageBuffer
 from fastnk.source import Source
+from fastnk.source.opening import PageBuffer
 
 PIECE_SIZE = 1 << 19
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs

@@ -17,14 +17,14 @@ import msgspec
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
 from fastnk.detect import BackupFormatDetector
-from fastnk.django.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
+from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import FindingsError, MissingExtraError, OutputError
 from fastnk.policies import Policies
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
-from fastnk.scan import PUNCTUATION
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, name_of, rereadable
+from fastnk.source.scan import PUNCTUATION
 
 __all__ = [
     "ModelCounts",
@@ -95,7 +95,7 @@ class UnifiedRestoreManager:
         from fastnk.django.project import set_up
 
         set_up(settings)
-        from fastnk.django.loader import Loader
+        from fastnk.django.restore.loader import Loader
 
         schema = _schema(schema)
         self._renames = Renames(renames)
@@ -286,7 +286,7 @@ def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
         return schema
     if schema is not None:
         return Schema.load(schema)
-    from fastnk.django.introspect import schema_from_apps
+    from fastnk.django.schema.introspect import schema_from_apps
 
     return schema_from_apps()
 

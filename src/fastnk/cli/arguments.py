@@ -122,7 +122,7 @@ def one_or_several(backups: list[str]) -> Backup:
 
 def set_up_project(settings: str | None) -> None:
     if settings is not None:
-        from fastnk.django.introspect import set_up
+        from fastnk.django.schema.introspect import set_up
 
         set_up(settings)
 

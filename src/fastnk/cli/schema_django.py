@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
-    from fastnk.django.introspect import schema_from_project
+    from fastnk.django.schema.introspect import schema_from_project
 
     if options.settings is None:
         raise UsageError(

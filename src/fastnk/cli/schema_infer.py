@@ -16,8 +16,8 @@ from fastnk.cli.arguments import (
 from fastnk.cli.printing import LOSS, Outcome, table
 from fastnk.errors import UsageError
 from fastnk.infer import infer
+from fastnk.infer.proposal import COLUMNS
 from fastnk.progress import Progress
-from fastnk.proposal import COLUMNS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

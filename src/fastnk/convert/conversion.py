@@ -75,7 +75,7 @@ class Conversion:
         if not between:
             yield from blocks
             return
-        from fastnk.envelope import Joints
+        from fastnk.source.envelope import Joints
 
         joints = Joints(self._source.joint, between)
         for data in blocks:

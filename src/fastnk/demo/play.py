@@ -97,7 +97,7 @@ def _tell(files: Files) -> Story:
     # These import models, which Django allows only once it is set up.
     from fastnk.demo.compare import compare_databases
     from fastnk.demo.data import fill_old_system, initialise_new_system
-    from fastnk.django.introspect import schema_from_apps
+    from fastnk.django.schema.introspect import schema_from_apps
 
     with _phases() as begin:
         begin("make the old system")

@@ -120,7 +120,7 @@ def _class_of(method: _Method) -> type[Any]:
     """The model or proxy whose method it is. Raises `UsageError`."""
     from django.db.models import Model
 
-    from fastnk.django.describe import concrete_label
+    from fastnk.django.schema.describe import concrete_label
 
     path, _, name = method.path.rpartition(".")
     model = at_path(path)

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, models
 
-from fastnk.django.describe import concrete_label, is_saved, plain_of, target_of
 from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
 from fastnk.django.offline import without_databases
+from fastnk.django.schema.describe import concrete_label, is_saved, plain_of, target_of
 from fastnk.errors import shorten
 
 CACHED = 16 << 20

@@ -6,7 +6,7 @@ import os
 
 from django.apps import apps
 
-from fastnk.django.introspect import set_up as set_up_settings
+from fastnk.django.schema.introspect import set_up as set_up_settings
 from fastnk.errors import UsageError
 
 

@@ -53,7 +53,7 @@ def arrange(converted: Source, sink: Sink, schema: Schema) -> Arrangement:
     Raises `UsageError` where the order depends on natural keys that the backup does not tell,
     `BackupSyntaxError`, `SourceError`, and `OutputError`.
     """
-    from fastnk.envelope import Arrays
+    from fastnk.source.envelope import Arrays
 
     blocks, joint = converted.blocks(), converted.joint
     arrays: Iterable[Iterator[bytes | memoryview]] = Arrays(blocks, joint) if joint else [blocks]

@@ -17,7 +17,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from fastnk.django.tracing import TraceError, trace_natural_key
+from fastnk.django.schema.tracing import TraceError, trace_natural_key
 from fastnk.schema import flat_parts, parse_path
 
 

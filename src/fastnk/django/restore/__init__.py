@@ -1,0 +1,1 @@
+"""Restores into the databases of a Django project."""

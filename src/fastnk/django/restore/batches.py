@@ -1,0 +1,280 @@
+"""Translates records in batches: whole columns at once, and one by one what is not plain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+
+from fastnk.django.restore.backup import Backup, Record, Run
+from fastnk.django.restore.columns import is_written_directly, prepared
+from fastnk.django.restore.directory import DanglingError, Directory, Row
+from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
+from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
+from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, Missing
+from fastnk.django.restore.translation import PkOf, Translator, settled
+from fastnk.django.restore.values import REFUSALS, converted, refuse_unfit
+
+MOST_REMEMBERED = 50_000
+"""References of one column of which it is remembered where they lead."""
+UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
+"""What is raised for a reference that leads nowhere."""
+
+
+class Table(NamedTuple):
+    """Rows of one model that have the same columns."""
+
+    rows: BackupRows
+    numbers: Sequence[int]
+    columns: dict[str, Sequence[Any]]
+    """Column name to the rows' values."""
+    is_prepared: bool
+    """Whether the values are as the driver takes them, not as they are in Python."""
+    many: dict[str, Sequence[list[Any] | None]]
+    """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
+    old_pks: Sequence[Any] = ()
+    """The pks that the records say, as they stand beside the fields."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.rows.plan
+
+
+Sink = Callable[[Table], None]
+
+
+class Remembered(dict[Any, Any]):
+    """What `find` gives for references, which is asked once for each."""
+
+    def __init__(self, find: Callable[[Any], Any]) -> None:
+        self._find = find
+
+    def __missing__(self, value: Any) -> Any:
+        found = self._find(value)
+        if len(self) == MOST_REMEMBERED:
+            self.clear()
+        self[value] = found
+        return found
+
+
+class _Batch(NamedTuple):
+    """Records of one shape, or none, that become rows of one kind."""
+
+    rows: BackupRows
+    shape: Shape | None
+    is_new: bool
+    prepares: bool
+    """Whether the values are made ready for the driver."""
+    numbers: list[int]
+    records: list[Any]
+
+
+class Batches:
+    """One pass over the backup that translates every record that may change the database."""
+
+    def __init__(
+        self,
+        backup: Backup,
+        directory: Directory,
+        findings: Findings,
+        connection: Any,
+        *,
+        created: Sink,
+        matched: Sink,
+        is_check: bool,
+        in_python: Callable[[Plan], bool],
+    ) -> None:
+        """In a check the values of new rows are looked at, and do not become the driver's; nor do
+        those of the models for which they are wanted in Python."""
+        self._in_python = in_python
+        self._backup = backup
+        self._directory = directory
+        self._findings = findings
+        self._connection = connection
+        self._created = created
+        self._matched = matched
+        self._is_check = is_check
+        self._translator = Translator(directory, findings, connection)
+        self._remembered: dict[tuple[str, str, bool], Remembered] = {}
+        """Label and field of references, and whether for the driver."""
+
+    def run(self, done: bytes) -> int:
+        """Translate all records but those whose rows have one of the fates `done`.
+
+        Gives the number of generic references that keep their ids.
+        """
+        batches: dict[tuple[Any, ...], _Batch] = {}
+        for run in self._backup.runs("check" if self._is_check else "write", done):
+            fates = run.rows.fates[run.first : run.first + len(run.records)]
+            for fate in sorted(set(fates).difference(done), reverse=True):  # existing ones first
+                batch = self._batch_for(batches, run, fate not in EXISTING)
+                if fates.count(fate) == len(fates):
+                    batch.numbers.extend(range(run.first, run.first + len(fates)))
+                    batch.records.extend(run.records)
+                else:
+                    chosen = [at for at, other in enumerate(fates) if other == fate]
+                    batch.numbers.extend(run.first + at for at in chosen)
+                    batch.records.extend(run.records[at] for at in chosen)
+                if len(batch.numbers) >= BATCH:
+                    self._flush(batch)
+        for batch in batches.values():
+            if batch.numbers:
+                self._flush(batch)
+        return self._translator.generic_kept
+
+    def _batch_for(self, batches: dict[tuple[Any, ...], _Batch], run: Run, is_new: bool) -> _Batch:
+        record = run.records[0]
+        names = (type(record),) if run.shape else tuple(record["fields"])
+        kind = (run.rows.plan.label, *names, is_new)
+        if kind not in batches:
+            batches[kind] = self._batch(run.rows, run.shape, is_new)
+        return batches[kind]
+
+    def _batch(self, rows: BackupRows, shape: Shape | None, is_new: bool) -> _Batch:
+        is_direct = is_written_directly(rows.plan.model)
+        prepares = is_new and is_direct and not self._in_python(rows.plan)
+        return _Batch(rows, shape, is_new, prepares, [], [])
+
+    def _flush(self, batch: _Batch) -> None:
+        table = self._singly(batch) if batch.shape is None else self._at_once(batch, batch.shape)
+        (self._created if batch.is_new else self._matched)(table)
+        batch.numbers.clear()
+        batch.records.clear()
+
+    def _singly(self, batch: _Batch) -> Table:
+        plan = batch.rows.plan
+        records = [self._record(batch, at) for at in range(len(batch.numbers))]
+        made = [self._translator.columns(record) for record in records]
+        names = dict.fromkeys(name for columns in made for name in columns)
+        columns: dict[str, Sequence[Any]] = {
+            name: [self._final(plan, name, one.get(name), batch.prepares) for one in made]
+            for name in names
+        }
+        held = [self._translator.many(record) for record in records]
+        many: dict[str, Sequence[list[Any] | None]] = {
+            name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
+        }
+        old_pks = [record.data.get("pk") for record in records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
+
+    def _at_once(self, batch: _Batch, shape: Shape) -> Table:
+        plan = shape.plan
+        columns: dict[str, Sequence[Any]] = {}
+        many: dict[str, Sequence[Any]] = {}
+        for column, values in shape.values(batch.records):
+            if column.name in plan.many:
+                many[column.name] = self._many(batch, column, values)
+            elif self._directory.passes_over(plan, column.name):
+                continue
+            elif column.name in plan.columns or not self._leaves_out(plan, column, values):
+                columns[column.name] = self._column(batch, column, values)
+        old_pks = [record.pk for record in batch.records]
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
+
+    def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
+        return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))
+
+    def _column(self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]) -> Sequence[Any]:
+        if column.plain is not None:
+            try:
+                if batch.prepares and self._is_check:
+                    column.plain.check(values)
+                    return values
+                return (column.plain.driver if batch.prepares else column.plain.python)(values)
+            except REFUSALS:
+                pass  # one of them is not plain; which one will be found out
+        known = batch.rows.plan.columns.get(column.name)
+        if known is None or known.reference is None or column.name in batch.rows.plan.special:
+            own = partial(self._converted, batch, column.name)
+            return [own(value, at) for at, value in enumerate(values)]
+        if column.is_reference:
+            try:
+                return list(map(self._memory(batch, known).__getitem__, values))
+            except UNSOLVED:
+                pass
+        return [self._referred(batch, known, value, at) for at, value in enumerate(values)]
+
+    def _memory(self, batch: _Batch, column: Column) -> Remembered:
+        plan, prepares = batch.rows.plan, batch.prepares
+        name = plan.label, column.field.name, prepares
+        memory = self._remembered.get(name)
+        if memory is None:
+            find = partial(self._held, plan, column, prepares)
+            memory = self._remembered[name] = Remembered(find)
+        return memory
+
+    def _converted(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
+        """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
+        plan = batch.rows.plan
+        column = plan.columns.get(name)
+        if column is None or name in plan.special or isinstance(value, Raw):
+            return self._one(batch, name, at)
+        if value is None and not column.field.null:
+            return self._one(batch, name, at)
+        try:
+            python = converted(column.field, value)
+            refuse_unfit(column.field, python, self._connection)
+            return self._final(plan, name, python, batch.prepares)
+        except REFUSALS:
+            return self._one(batch, name, at)
+
+    def _referred(self, batch: _Batch, column: Column, value: Any, at: int) -> Any:
+        """What a column holds for a reference; `Missing.VALUE`, and a finding, if it dangles."""
+        try:
+            return self._held(batch.rows.plan, column, batch.prepares, value)
+        except UNSOLVED:
+            return self._one(batch, column.field.name, at)
+
+    def _held(self, plan: Plan, column: Column, prepares: bool, value: Any) -> Any:
+        """What a column holds for a reference. Raises one of `UNSOLVED`."""
+        assert column.reference is not None
+        if value is None and column.field.null:
+            return None
+        row = self._directory.find(column.reference, unfrozen(value))
+        held = self._directory.held(row, column.reference)
+        if isinstance(held, Row):
+            held = PkOf(held, column.field)
+        return self._final(plan, column.field.name, held, prepares)
+
+    def _many(
+        self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]
+    ) -> list[list[Any] | None]:
+        plan, name = batch.rows.plan, column.name
+        if column.is_reference:
+            find = partial(self._target, plan.many[name].reference)
+            memory = self._remembered.setdefault((plan.label, name, True), Remembered(find))
+            try:
+                return [list(dict.fromkeys(map(memory.__getitem__, value))) for value in values]
+            except UNSOLVED:
+                pass
+        held = [self._translator.many(self._record(batch, at)) for at in range(len(values))]
+        return [_pks(many[name]) if name in many else None for many in held]
+
+    def _target(self, reference: Reference, value: Any) -> Any:
+        """The pk of what one of many keys or ids means. Raises one of `UNSOLVED`."""
+        row = self._directory.find(reference, unfrozen(value))
+        return PkOf(row, self._directory.plans[reference.target].pk).value
+
+    def _one(self, batch: _Batch, name: str, at: int) -> Any:
+        """A value by itself; `Missing.VALUE`, and a finding, where it cannot be."""
+        value = self._translator.column(self._record(batch, at), name)
+        return self._final(batch.rows.plan, name, value, batch.prepares)
+
+    def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
+        now = settled(value)
+        if now is Missing.PK and self._is_check and isinstance(value, PkOf):
+            return value.row  # which row it is can be told, and its pk not yet
+        value = now
+        if prepares and name in plan.columns:
+            return prepared(plan.columns[name].field, value, self._connection)
+        return value
+
+    def _record(self, batch: _Batch, at: int) -> Record:
+        return self._backup.record(batch.rows, batch.numbers[at], batch.records[at], batch.shape)
+
+
+def _pks(targets: list[Any]) -> list[Any]:
+    return [target.value for target in targets]

@@ -1,0 +1,90 @@
+"""Conditions of constraints, as far as the values of one row tell whether they hold."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db.models import F, Q
+
+from fastnk.django.restore.batches import Table
+from fastnk.django.restore.rows import InBackup, Missing
+from fastnk.django.restore.values import REFUSALS, converted
+
+
+class UnsupportedError(Exception):
+    """Only the database can tell."""
+
+
+def names_in(condition: Q | None) -> Iterator[str]:
+    """The fields that a condition names, as far as that can be told."""
+    for child in condition.children if condition else ():
+        if isinstance(child, Q):
+            yield from names_in(child)
+        elif isinstance(child, tuple):
+            yield child[0].partition("__")[0]
+            if isinstance(child[1], F):
+                yield child[1].name
+
+
+def holds(condition: Q, table: Table, at: int) -> bool | None:
+    """Whether a condition holds for a row of a table; as in SQL `None` where a null decides.
+
+    Raises `UnsupportedError`.
+    """
+    if condition.connector not in (Q.AND, Q.OR):
+        raise UnsupportedError
+    found = [
+        holds(child, table, at) if isinstance(child, Q) else _lookup(child, table, at)
+        for child in condition.children
+    ]
+    decisive = condition.connector == Q.OR
+    together = decisive if decisive in found else None if None in found else not decisive
+    return together if together is None or not condition.negated else not together
+
+
+def _lookup(child: Any, table: Table, at: int) -> bool | None:
+    if not isinstance(child, tuple):
+        raise UnsupportedError
+    path, other = child
+    name, _, lookup = path.partition("__")
+    value = _value(table, name, at)
+    if lookup == "isnull":
+        return (value is None) is bool(other)
+    compare = _COMPARISONS.get(lookup or "exact")
+    if isinstance(other, F):
+        other = _value(table, other.name, at)
+    if compare is None or hasattr(other, "resolve_expression"):
+        raise UnsupportedError
+    if value is None or other is None:
+        return None
+    try:
+        return compare(value, other)
+    except REFUSALS:
+        raise UnsupportedError from None
+
+
+def _value(table: Table, name: str, at: int) -> Any:
+    """What a row holds in a column, in the type of its field."""
+    column = table.plan.columns.get(name)
+    if column is None or name not in table.columns:
+        raise UnsupportedError
+    value = table.columns[name][at]
+    if isinstance(value, Missing | InBackup):
+        raise UnsupportedError
+    try:
+        return None if value is None else converted(column.field, value)
+    except REFUSALS:
+        raise UnsupportedError from None
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "exact": operator.eq,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "in": lambda value, many: value in many,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "range": lambda value, ends: ends[0] <= value <= ends[1],
+}

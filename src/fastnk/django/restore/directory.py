@@ -1,0 +1,259 @@
+"""Who is meant: finds the row that a value in a backup refers to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from fastnk.django.restore.engines.base import Engine
+from fastnk.django.restore.natural_keys import KeyShapeError, Path
+from fastnk.django.restore.plan import (
+    ANY,
+    Column,
+    ManyColumn,
+    Plan,
+    Plans,
+    Reference,
+    looked_through,
+    referred_to,
+)
+from fastnk.django.restore.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
+from fastnk.django.restore.values import REFUSALS, comparable, converted
+
+Row = InBackup | InDatabase
+
+CONTENT_TYPE = "contenttypes.contenttype"
+
+
+_OF_A_PROXY = (
+    "perhaps the natural key of a proxy, which is another one than that of its model; convert the"
+    " backup with ids in the style fastnk"
+)
+
+
+class DanglingError(Exception):
+    """A value that refers to nothing, or to more than one row; the text says why."""
+
+    def __init__(self, why: str, *, ambiguous: bool = False) -> None:
+        self.ambiguous = ambiguous
+        super().__init__(why)
+
+
+class Directory:
+    """The rows of all models, in the backup and in the database."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        engine: Engine,
+        labels: Collection[str] | None = None,
+        *,
+        keeps_names: bool = False,
+    ) -> None:
+        """`labels` are those of the backup's records, where they are known. With `keeps_names` the
+        rows that nothing refers to can be called by their keys, too, which takes memory."""
+        self._keeps_names = keeps_names
+        self.plans = plans
+        self._engine = engine
+        self._backup: dict[str, BackupRows] = {}
+        self._existing: dict[str, ExistingRows] = {}
+        self._kept: dict[str, set[str]] = {}
+        self._links: dict[str, set[tuple[Any, ...]]] = {}
+        self.loose_ids: dict[str, set[Any]] = defaultdict(set)
+        """By model: pks in generic references to rows that are gone; no new row may get them."""
+        self.is_in_fastnk_style = False
+        """Whether the backup shows that every key in it is that of the row's own model."""
+        plans_of_all = list(plans.all(labels))
+        for label, name in looked_through(plans_of_all):
+            self._kept.setdefault(label, set()).add(name)
+        self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
+        self._referred = referred_to(plans_of_all)
+
+    def backup(self, plan: Plan) -> BackupRows:
+        rows = self._backup.get(plan.label)
+        if rows is None:
+            kept = sorted(self._kept.get(plan.label, ()))
+            is_referred = plan.label in self._referred or ANY in self._referred
+            is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
+            rows = self._backup[plan.label] = BackupRows(
+                plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
+            )
+        return rows
+
+    def needed(self, plan: Plan) -> list[str] | None:
+        """The fields that the survey looks at; `None` where that is all of them."""
+        if self.backup(plan).is_lean:
+            return None
+        names = {plan.pk.name, *self._kept.get(plan.label, ())}
+        names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
+        names.update(filter(None, [plan.unique]))
+        return sorted(names)
+
+    @property
+    def in_backup(self) -> list[BackupRows]:
+        """The rows of every model that the backup holds."""
+        return [rows for rows in self._backup.values() if rows]
+
+    def passes_over(self, plan: Plan, name: str) -> bool:
+        """Whether a member of a record says nothing that is not said, or made, elsewhere."""
+        owner = plan.many_of_parents.get(name)
+        if name in plan.generated or name in plan.made_of_others:
+            return True
+        return bool(owner and self.backup(self.plans[owner]))
+
+    def existing(self, plan: Plan) -> ExistingRows:
+        existing = self._existing.get(plan.label)
+        if existing is None:
+            existing = self._existing[plan.label] = ExistingRows(plan, self._engine)
+        return existing
+
+    def find(self, reference: Reference, value: Any) -> Row:
+        """The row that `value`, not null, refers to. Raises `DanglingError`."""
+        plan = self.plans[reference.target]
+        try:
+            if isinstance(value, list):
+                if reference.proxy_key and not self.is_in_fastnk_style:
+                    raise DanglingError(_OF_A_PROXY)
+                return self._find_by_key(plan, value)
+            if reference.to_field:
+                return self._find_by_field(plan, reference.to_field, value)
+            return self._find_by_pk(plan, value)
+        except (*REFUSALS, KeyShapeError) as error:
+            raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
+
+    def in_backup_by_id(self, reference: Reference, value: Any) -> InBackup | None:
+        """The row of the record that has an id, if there is one.
+
+        Raises a refusal, or `UnknownModelError`.
+        """
+        plan = self.plans[reference.target]
+        rows = self.backup(plan)
+        if reference.to_field is None:
+            number = rows.by_old_pk.get(plan.pk_value(value))
+        else:
+            wanted = self._comparable(plan, reference.to_field, value)
+            number = rows.by_value(reference.to_field).get(wanted)
+        return None if number is None else InBackup(rows, number)
+
+    def held(self, row: Row, reference: Reference) -> Any:
+        """What a column holds that refers to `row`: a value, or the row whose pk it is.
+
+        Raises `DanglingError` or a refusal.
+        """
+        if reference.to_field is None:
+            return row
+        plan = self.plans[reference.target]
+        column = plan.told(reference.to_field)
+        if isinstance(row, InBackup):
+            value = row.rows.values[reference.to_field][row.number]
+            if value is not Missing.VALUE:
+                if column.reference is None or value is None:
+                    return converted(column.field, value)
+                return self.held(self.find(column.reference, value), column.reference)
+            if not row.rows.exists(row.number):
+                raise DanglingError(f"the record has no {reference.to_field}")
+        return self.existing(plan).value(row.pk, column.field.attname)
+
+    def links(self, column: ManyColumn) -> set[tuple[Any, ...]]:
+        """The links of a many-to-many field that are records themselves, by comparable pks.
+
+        To be asked once all pks are known.
+        """
+        plan = self.plans[column.through._meta.label_lower]
+        if plan.label not in self._links:
+            rows = self.backup(plan)
+            ends = [self._pks_at(rows, plan.columns[name]) for name in column.ends]
+            self._links[plan.label] = set(zip(*ends, strict=True))
+        return self._links[plan.label]
+
+    def _pks_at(self, rows: BackupRows, column: Column) -> Iterator[Any]:
+        """The comparable pks of what a relation refers to, record by record."""
+        for value in rows.values[column.field.name]:
+            if column.reference is not None:
+                yield comparable(self.find(column.reference, value).pk)
+
+    def follow(self, row: Row, path: Path) -> Any:
+        """The comparable value at the end of `path` from `row`, or the row whose pk it is.
+
+        Raises `DanglingError`.
+        """
+        if isinstance(row, InDatabase):
+            return comparable(self.existing(row.plan).value(row.pk, "__".join(path)))
+        plan = row.rows.plan
+        if path[0] == plan.pk.name and len(path) == 1:
+            return row
+        key = row.rows.keys[row.number]
+        position = plan.key.positions.get(path) if plan.key else None
+        if key is not None and position is not None and not _is_foreign_pk(plan, position):
+            return key[position]
+        return self._follow_record(row, path)
+
+    def _follow_record(self, row: InBackup, path: Path) -> Any:
+        plan = row.rows.plan
+        name, rest = path[0], path[1:]
+        value = row.rows.values[name][row.number]
+        if value is Missing.VALUE and name == plan.pk.name:
+            value = row.rows.old_pks[row.number]
+        if value is None or value is Missing.VALUE:
+            return None
+        column = plan.told(name)
+        if column.reference is None:
+            return self._comparable(plan, name, value)
+        return self.follow(self.find(column.reference, value), rest)
+
+    def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
+        if plan.key is None:
+            why = f": {plan.weak}" if plan.weak else " in the schema"
+            raise DanglingError(f"{plan.label} has no natural key{why}")
+        key = plan.key.read(value)
+        rows = self.backup(plan)
+        number = rows.by_key.get(key)
+        if number is not None:
+            return InBackup(rows, number)
+        return self._in_database(plan, self.existing(plan).by_key, key)
+
+    def _find_by_field(self, plan: Plan, name: str, value: Any) -> Row:
+        wanted = self._comparable(plan, name, value)
+        rows = self.backup(plan)
+        number = rows.by_value(name).get(wanted)
+        if number is not None:
+            return InBackup(rows, number)
+        if rows.holds_keys(name):
+            raise DanglingError(f"an id, but the backup has keys as {name} of {plan.label}")
+        lookup = plan.told(name).field.attname
+        return self._in_database(plan, self.existing(plan).by_value(lookup), wanted)
+
+    def _find_by_pk(self, plan: Plan, value: Any) -> Row:
+        wanted = plan.pk_value(value)
+        rows = self.backup(plan)
+        number = rows.by_old_pk.get(wanted)
+        if number is not None:
+            return InBackup(rows, number)
+        if rows.lost_pks:
+            raise DanglingError(f"an id, but the backup names rows of {plan.label} without ids")
+        return self._in_database(plan, self.existing(plan).pks, wanted)
+
+    def _in_database(self, plan: Plan, index: dict[Any, Any], wanted: Any) -> InDatabase:
+        pk = index.get(wanted)
+        if pk is None:
+            what = f"no such row of {plan.label} in the backup or the database"
+            if plan.model._meta.auto_created:
+                what += "; dumpdata leaves this table out unless it is named"
+            raise DanglingError(what)
+        if pk is Missing.UNIQUE:
+            raise DanglingError(f"more than one row of {plan.label} has this key", ambiguous=True)
+        return InDatabase(plan, pk)
+
+    def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
+        return comparable(converted(plan.told(name).field, value))
+
+
+def refusal(error: Exception) -> str:
+    """Why a field or a key form refused a value, in one line."""
+    messages = getattr(error, "messages", None)
+    return " ".join(messages) if messages else str(error)
+
+
+def _is_foreign_pk(plan: Plan, position: int) -> bool:
+    return bool(plan.key and plan.key.parts[position].is_foreign_pk)

@@ -1,0 +1,106 @@
+"""Everything wrong with a backup, gathered before anything is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
+from fastnk.django.restore.values import as_text
+from fastnk.errors import Finding, FindingsError, Place
+from fastnk.renames import NONEXISTENT
+
+DANGLING = "FNK410"
+UNKNOWN_MODEL = "FNK411"
+UNKNOWN_FIELD = "FNK412"
+REFUSED_VALUE = "FNK413"
+AMBIGUOUS_KEY = "FNK414"
+SAME_ROW = "FNK415"
+NO_KEY = "FNK416"
+NO_PK = "FNK417"
+UNIQUE = "FNK418"
+EXISTS = "FNK419"
+CHECK = "FNK420"
+
+
+class Findings:
+    """The findings of one restore, by the name that its backup goes by."""
+
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        ignore_nonexistent: bool = False,
+        keeps_generic: bool = False,
+        nulls_dangling: bool = False,
+    ) -> None:
+        self._name = name
+        self.keeps_generic = keeps_generic
+        """Whether a generic reference to a row that is gone may come to mean another one."""
+        self.nulls_dangling = nulls_dangling
+        """Whether a reference that nothing answers becomes null, or one less among many."""
+        self._may_let_go = False
+        """Whether there are findings that `nulls_dangling` would spare."""
+        self._found: dict[Finding, None] = {}
+        self._ignore_nonexistent = ignore_nonexistent
+        self._counts = True
+        self.left_out: Counter[str] = Counter()
+        """How many records or values of what the target does not have are left out."""
+        self.let_go: Counter[str] = Counter()
+        """How many references that nothing answers are let go, by field."""
+
+    def leaves_out(self, what: str, count: int = 1) -> bool:
+        """Whether a model or field that the target does not have is left out; it is counted."""
+        if self._ignore_nonexistent and self._counts:
+            self.left_out[what] += count
+        return self._ignore_nonexistent
+
+    def lets_go(self, what: str) -> bool:
+        """Whether a reference that nothing answers is let go; it is counted."""
+        self._may_let_go = not self.nulls_dangling
+        if self.nulls_dangling and self._counts:
+            self.let_go[what] += 1
+        return self.nulls_dangling
+
+    def stop_counting(self) -> None:
+        """What follows has been counted before."""
+        self._counts = False
+
+    def add(
+        self,
+        code: str,
+        what: str,
+        *,
+        record: int,
+        model: str,
+        pk: Any = None,
+        field: str | None = None,
+        value: Any = ...,
+    ) -> None:
+        """Note one finding; `value` as the backup has it."""
+        if is_secret(model, field):
+            what = what if code != REFUSED_VALUE else "a value that the field does not take"
+            value = value if value is ... else NOT_SHOWN
+            pk = None
+        place = Place(
+            path=self._name,
+            record=record,
+            model=model,
+            pk=None if pk is None else pk if isinstance(pk, str) else as_text(pk),
+            field=field,
+        )
+        text = None if value is ... else as_text(value)
+        self._found[Finding(code, what, place, text)] = None
+
+    def refuse(self) -> None:
+        """Raise `FindingsError` if there are any, in the order of the backup."""
+        if self._found:
+            findings = sorted(self._found, key=lambda finding: finding.place.record or 0)
+            raise FindingsError(findings, total=len(findings), remedy=self._remedy())
+
+    def _remedy(self) -> str:
+        if {finding.code for finding in self._found} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
+            return NONEXISTENT
+        if self._may_let_go:
+            return "mend the backup or the database, or let references go: --on-unresolved null"
+        return "mend the backup or the database, then restore again"

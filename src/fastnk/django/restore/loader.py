@@ -1,0 +1,454 @@
+"""Puts converted records into the database of the configured Django project."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from django.db import Error as DatabaseFault
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
+from django.utils.connection import ConnectionDoesNotExist
+
+from fastnk.django.restore import checks, ledger
+from fastnk.django.restore.accounting import Accounts
+from fastnk.django.restore.backup import Backup, Lean
+from fastnk.django.restore.batches import Batches, Sink, Table
+from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.discretion import reason, remedy_for
+from fastnk.django.restore.early import EarlyCheck
+from fastnk.django.restore.engines import engine_of
+from fastnk.django.restore.engines.base import Engine, refuse_unmigrated
+from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.matching import Matcher
+from fastnk.django.restore.natural_keys import CalledKey
+from fastnk.django.restore.plan import PkKind, Plan, Plans
+from fastnk.django.restore.reading import Chunks
+from fastnk.django.restore.renaming import refuse_unfit
+from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
+from fastnk.django.restore.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
+from fastnk.django.restore.signalling import Sender, has_receivers, receivers
+from fastnk.django.restore.streams import Stream
+from fastnk.django.restore.uniques import UniqueColumns
+from fastnk.django.restore.values import as_text, comparable
+from fastnk.django.restore.writing import Writer, changes
+from fastnk.errors import (
+    FindingsError,
+    NotRestoredError,
+    OutcomeUnknownError,
+    RestoreError,
+    UsageError,
+)
+from fastnk.renames import Renames
+from fastnk.schema import Schema
+
+logger = logging.getLogger(__name__)
+
+Confirm = Callable[[RestoreReport], None]
+
+
+class Loader:
+    """Loads records into a database of a Django project that is set up, all or nothing."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        database: str = "default",
+        *,
+        dry_run: bool = False,
+        options: RestoreOptions | None = None,
+        renames: Renames | None = None,
+        begin: Callable[[str], None] | None = None,
+        count_rows: Callable[[int], None] | None = None,
+    ) -> None:
+        """`begin` is told the phases in which the backup is not read, `count_rows` how many more
+        records are done with in a phase. Raises `UsageError` for an alias that the project does not
+        have, or an engine that restores do not know, and `RenameError` for new names that the
+        project does not have."""
+        self.schema = schema
+        self.options = options or RestoreOptions()
+        self.renames = renames or Renames()
+        refuse_unfit(self.renames)
+        self.begin = begin or (lambda phase: None)
+        self.count_rows = count_rows or (lambda count: None)
+        self._database = database
+        self.dry_run = dry_run
+        try:
+            self._connection = connections[database]
+        except ConnectionDoesNotExist:
+            known = ", ".join(connections)
+            raise UsageError(
+                f'the project has no database "{database}"', remedy=f"one of: {known}"
+            ) from None
+        self.engine = engine_of(self._connection)
+
+    @property
+    def target(self) -> RestoreTarget:
+        settings = self._connection.settings_dict
+        return RestoreTarget(
+            database=self._database,
+            engine=self._connection.vendor,
+            name=str(settings["NAME"]),
+            host=str(settings["HOST"]),
+        )
+
+    def load(
+        self,
+        chunks: Chunks,
+        name: str | None = None,
+        *,
+        labels: Collection[str] | None = None,
+        confirm: Confirm | None = None,
+    ) -> RestoreReport:
+        """Restore the records in `chunks`, which are read three times or four.
+
+        `name` is what findings call the backup, `labels` are those of its records there. `confirm`
+        is told what will be done, before the first row is written, and raises to stop it. Raises
+        `FindingsError` and `RenameError` before that, `LockedError` while another restore is under
+        way, and `RestoreError` where the database refuses; it is then as it was before.
+        """
+        self.engine.keep_alive()
+        restore = _Restore(self, chunks, name, labels)
+        token = uuid4().hex
+        report: RestoreReport | None = None
+        try:
+            with (
+                _without_collector(),
+                self.engine.session(),
+                transaction.atomic(using=self._database),
+            ):
+                done = restore.run(confirm)
+                if not self.dry_run and done.created + done.updated:
+                    ledger.note(self.engine, token, name)
+                    self.begin("commit")
+                report = done  # from here on only COMMIT can fail
+            return done
+        except IntegrityError as error:
+            raise self._failed(
+                error, "mend the backup or the rows named, then restore again"
+            ) from error
+        except DatabaseFault as error:
+            if report is not None and self._came_through(token, error):
+                return report
+            check = f"python manage.py migrate --check --database {self._database}"
+            remedy = remedy_for(error) or check
+            raise self._failed(error, remedy) from error
+
+    def _came_through(self, token: str, error: Exception) -> bool:
+        """Whether the restore is in the database although the answer to COMMIT was lost."""
+        if not isinstance(error, OperationalError | InterfaceError):
+            return False
+        try:
+            return ledger.is_noted(self.engine, token)
+        except (DatabaseFault, TimeoutError) as fault:
+            raise OutcomeUnknownError(
+                f"the answer to COMMIT was lost ({reason(error)}), and the database does not"
+                f" answer ({reason(fault)}): the backup is restored whole, or not at all",
+                remedy=f"SELECT * FROM {ledger.TABLE} WHERE token = '{token}'; a row: restored",
+            ) from error
+
+    def _failed(self, error: Exception, remedy: str) -> RestoreError:
+        return RestoreError(
+            f'database "{self._database}": {reason(error)}; nothing was changed', remedy=remedy
+        )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's collector of cycles away: it would walk over all rows again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Restore:
+    """One restore, inside its transaction."""
+
+    def __init__(
+        self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
+    ) -> None:
+        self._loader = loader
+        self._chunks = chunks
+        self._name = name
+        self._labels = labels
+        self._renames = loader.renames
+        self._seconds: dict[str, float] = {}
+        self._target = loader.target
+        self._options = loader.options
+        self._dry_run = loader.dry_run
+        self._engine = loader.engine
+        self._connection = self._engine.connection
+        self._start({})
+
+    def _start(self, weak: dict[str, str]) -> None:
+        """Begin, or begin again: with models whose natural keys count as none, and why."""
+        options, database = self._options, self._target.database
+        self._weak = weak
+        self._findings = Findings(
+            self._name,
+            ignore_nonexistent=options.ignore_nonexistent,
+            keeps_generic=options.keep_generic,
+            nulls_dangling=options.null_dangling,
+        )
+        plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
+        self._naming = plans.naming
+        labels = self._labels and list(map(self._renames.label, self._labels))
+        self._directory = Directory(plans, self._engine, labels, keeps_names=options.diff)
+        self._backup = Backup(
+            self._chunks,
+            self._directory,
+            self._findings,
+            self._connection,
+            null_keys=options.null_keys,
+            count_rows=self._loader.count_rows,
+        )
+        self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
+        self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
+        self._accounts = Accounts(self._directory, self._findings, options)
+        self._early = EarlyCheck(self._directory, self._uniques, self._check_created)
+
+    def run(self, confirm: Confirm | None) -> RestoreReport:
+        """The restore, or the dry run, up to the commit."""
+        if not self._dry_run:
+            self._engine.lock()
+        refuse_unmigrated(self._connection)
+        report = self.checked()
+        if not self._dry_run:
+            if confirm is not None:
+                confirm(report)
+            self._write()
+            if self._options.verify:
+                self._verify()
+                report.verified = True
+        report.seconds = self._seconds
+        return report
+
+    def _write(self) -> None:
+        with self._phase("write"):
+            with self._engine.stream() as stream:
+                self._reserve_pks(stream)
+                sinks = _Sinks(self._directory, self._engine, stream, self._options)
+                self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
+            self._findings.refuse()  # of values that could not be made before the new pks were
+        self._loader.begin("constraints")
+        with self._phase("constraints"):
+            self._finish()
+
+    def _verify(self) -> None:
+        """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
+        try:
+            with self._phase("verify"):
+                again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+        except FindingsError as error:
+            differs = f"{error.total:,} records clash with what is there"
+        else:
+            if not again.created and not again.updated:
+                return
+            differs = f"{again.created:,} records are not there and {again.updated:,} differ"
+        raise NotRestoredError(
+            f"read back, {differs}; everything was rolled back",
+            remedy="triggers of the database, or conversions of fields, may change values",
+        )
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = round(time.perf_counter() - started, 3)
+
+    def checked(self) -> RestoreReport:
+        """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        with self._phase("read"):
+            self._survey()
+        self._loader.begin("match")
+        with self._phase("match"):
+            self._matcher.match()
+        with self._phase("check"):
+            generic_kept = self._pass_on(
+                self._check_created, self._check_matched, CHECKED, is_check=True
+            )
+            renamed = self._naming.counts()
+            self._findings.stop_counting()
+            if self._uniques.find_repeated():
+                look_again = self._uniques.look_again
+                self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
+            self._findings.refuse()
+            self._engine.refuse_tables(_touched_tables(self._plans))
+            self._accounts.count_unknown()
+        return RestoreReport(
+            database=self._target.database,
+            engine=self._target.engine,
+            name=self._target.name,
+            dry_run=self._dry_run,
+            models=dict(self._accounts.models),
+            privileges=self._accounts.privileges,
+            differences=self._accounts.differences,
+            receivers=receivers(self._plans),
+            left_out=dict(self._findings.left_out),
+            let_go=dict(self._findings.let_go),
+            renamed=renamed,
+            generic_kept=generic_kept,
+            weak_keys=self._weak,
+        )
+
+    @property
+    def _plans(self) -> list[Plan]:
+        """Of the models that the backup holds."""
+        return [rows.plan for rows in self._directory.in_backup]
+
+    def _survey(self) -> None:
+        """Read all records; again without the natural keys that do not tell them apart."""
+        self._backup.survey(self._meet_lean)
+        while weak := self._backup.weak:
+            self._start(self._weak | weak)
+            self._backup.survey(self._meet_lean)
+        self._early.settle()
+
+    def _meet_lean(self, lean: Lean) -> None:
+        self._matcher.match_lean(lean)
+        self._early.check(lean)
+
+    def _check_created(self, table: Table) -> None:
+        self._uniques.look(table)
+        checks.look(table, self._findings, self._engine)
+        self._accounts.created(table)
+
+    def _check_matched(self, table: Table) -> None:
+        changed = changes(self._directory, table)
+        self._uniques.look(table, changed)
+        checks.look(table, self._findings, self._engine)
+        self._accounts.matched(table, changed)
+
+    def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
+        """Translate all records but those with the fates `done`, and pass them on in batches.
+
+        Gives the number of generic references that keep their ids.
+        """
+        batches = Batches(
+            self._backup,
+            self._directory,
+            self._findings,
+            self._connection,
+            created=created,
+            matched=matched,
+            is_check=is_check,
+            in_python=lambda plan: self._options.signals and has_receivers(plan),
+        )
+        return batches.run(done)
+
+    def _reserve_pks(self, stream: Stream) -> None:
+        """Give every new row its pk, so that any row may refer to any other."""
+        for rows in self._directory.in_backup:
+            new = rows.pks.count(Missing.PK)
+            if not new or rows.plan.pk_kind is not PkKind.AUTO:
+                continue
+            told = (pk for pk in rows.pks if not isinstance(pk, Missing))
+            kept = itertools.chain([rows.highest_own], told)
+            loose = self._directory.loose_ids[rows.plan.label]
+            pks = self._engine.reserve(rows.plan.model, new, kept, loose, stream.end)
+            if rows.is_lean:
+                rows.new_pks = pks
+                continue
+            for number, pk in enumerate(rows.pks):
+                if pk is Missing.PK:
+                    rows.pks[number] = next(pks)
+        for row in self._matcher.shared_pks:
+            self._share_pk(row)
+
+    def _share_pk(self, row: InBackup) -> Any:
+        if row.pk is Missing.PK:
+            row.rows.pks[row.number] = self._share_pk(self._matcher.shared_pks[row])
+        return row.pk
+
+    def _finish(self) -> None:
+        """Check what could not be before, and put the sequences right."""
+        for rows in self._directory.in_backup:
+            if isinstance(rows.plan.key, CalledKey):
+                self._check_called_keys(rows, rows.plan.key)
+        plans = self._plans
+        self._connection.check_constraints(table_names=sorted(_touched_tables(plans)))
+        automatic = [
+            plan.model
+            for plan in plans
+            if plan.pk_kind is PkKind.AUTO and self._accounts.models[plan.label].created
+        ]
+        self._engine.reset_sequences(automatic)
+        logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))
+
+    def _check_called_keys(self, rows: BackupRows, form: CalledKey) -> None:
+        """Raise `RestoreError` if a new row would not be found again by its natural key.
+
+        A method may have made it of ids, which nothing but the method itself can tell.
+        """
+        new = {
+            comparable(pk): number for number, pk in enumerate(rows.pks) if not rows.exists(number)
+        }
+        for pk, key in self._directory.existing(rows.plan).keys_of(form, new):
+            number = new[comparable(pk)]
+            wanted = rows.keys[number]
+            if wanted is not None and key != wanted:
+                raise RestoreError(
+                    f"record {rows.record_numbers[number]}: of the restored {rows.plan.label}"
+                    f" {pk!r}, {form.method} makes the natural key {as_text(form.spell(key))}, but"
+                    f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
+                    remedy="a key must not be made of ids, or of rows that the backup leaves out",
+                )
+
+
+class _Sinks:
+    """Writes tables, and calls receivers of signals where that is asked for."""
+
+    def __init__(
+        self, directory: Directory, engine: Engine, stream: Stream, options: RestoreOptions
+    ) -> None:
+        self._directory = directory
+        self._stream = stream
+        self._writer = Writer(directory, engine, stream)
+        self._sender = Sender(engine.connection.alias, stream.end)
+        self._signals = options.signals
+
+    def insert(self, table: Table) -> None:
+        pks = self._writer.pks(table)
+        write = partial(self._writer.insert, table, pks)
+        if self._signals and has_receivers(table.plan):
+            self._sender.created(table, pks, write)
+        else:
+            write()
+
+    def update(self, table: Table) -> None:
+        self._stream.end()
+        changed = changes(self._directory, table)
+        write = partial(self._writer.update, table.plan, changed)
+        if self._signals and has_receivers(table.plan):
+            self._sender.updated(table.plan, changed, write)
+        else:
+            write()
+
+
+def _touched_tables(plans: list[Plan]) -> set[str]:
+    """The tables in which a reference may be broken: those written, and those that hold values of
+    other columns than pks, which an update may change."""
+    tables = {plan.model._meta.db_table for plan in plans}
+    tables |= {many.through._meta.db_table for plan in plans for many in plan.many.values()}
+    for plan in plans:
+        for relation in plan.model._meta.related_objects:
+            field = relation.field
+            if relation.one_to_many and field.concrete and not field.target_field.primary_key:
+                tables.add(relation.related_model._meta.db_table)
+    return tables

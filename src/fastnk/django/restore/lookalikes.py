@@ -1,0 +1,166 @@
+"""Which existing rows are like the records that only their content can tell."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.rows import BATCH, InBackup, Missing
+from fastnk.django.restore.statements import chunks
+from fastnk.django.restore.translation import WithIds
+from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
+from fastnk.django.restore.waiting import ByContent, Content, Shape, in_order
+
+ATTEMPTS = 100
+"""How many rows are tried for a record of a circle; more are only there of rows all alike."""
+
+
+class LookAlikes:
+    """The existing rows that are like records, by content and by the firm part of it."""
+
+    def __init__(self, directory: Directory, entries: Iterable[ByContent]) -> None:
+        """Reads the rows of the models concerned, each model once per shape of its records."""
+        self._directory = directory
+        self._entries = {entry.row: entry for entry in entries}
+        self._pks: dict[Content, list[Any]] = defaultdict(list)
+        self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
+        digests: dict[Shape, set[bytes]] = defaultdict(set)
+        for entry in self._entries.values():
+            digests[entry.shape].add(entry.firm)
+        for shape, wanted in digests.items():
+            self._read(shape, wanted)
+
+    def of(self, content: Content) -> list[Any]:
+        """The pks of the rows that are like `content`."""
+        return self._pks.get(content, [])
+
+    def of_part(self, entry: ByContent) -> Mapping[Any, Content]:
+        """The rows that are like a record but for the pks that it holds of others."""
+        return self._alike_in_part[entry.shape, entry.firm]
+
+    def is_for_another(self, row: InBackup, pk: Any, content: Content) -> bool:
+        """Whether the row with `pk` is, or may be, that of the record that had this very pk."""
+        number = row.rows.number_of_old_pk(pk)
+        other = None if number is None else self._entries.get(InBackup(row.rows, number))
+        if other is None or other.row == row or (other.shape, other.firm) != content[:2]:
+            return False
+        its = other.content()
+        return its == content or its.has(Missing.MATCH)
+
+    def circle(self, entry: ByContent, claims: Mapping[str, Any]) -> dict[InBackup, Any] | None:
+        """The rows of a record and of all that it needs; `None` where there are none.
+
+        `claims` holds, by model, the pks that are out of the question.
+        """
+        own = entry.row.rows.old_pk_of(entry.row.number)
+        free = (pk for pk in self.of_part(entry) if pk not in claims[entry.shape.label])
+        for pk in sorted(free, key=lambda pk: pk != own)[:ATTEMPTS]:
+            supposed = self._suppose(entry, pk, claims)
+            if supposed is not None and self._is_right(supposed):
+                return supposed
+        return None
+
+    def _read(self, shape: Shape, wanted: set[bytes]) -> None:
+        plan = self._directory.plans[shape.label]
+        existing = self._directory.existing(plan)
+        fields = [plan.columns[name].field for name in (*shape.firm, *shape.soft)]
+        split = len(shape.firm)
+        alike = (
+            (pk, firm, tuple(map(comparable, values[split:])))
+            for pk, *values in existing.all([field.attname for field in fields])
+            if (firm := digest(tuple(map(in_column, fields[:split], values[:split])))) in wanted
+        )
+        for chunk in chunks(alike, BATCH):
+            pks = [pk for pk, _, _ in chunk]
+            links = [existing.links(plan.many[name], pks) for name in shape.many]
+            for pk, firm, soft in chunk:
+                many = tuple(in_order(link[comparable(pk)]) for link in links)
+                content = Content(shape, firm, soft, many)
+                self._pks[content].append(pk)
+                self._alike_in_part[shape, firm][pk] = content
+
+    def _suppose(
+        self, first: ByContent, pk: Any, claims: Mapping[str, Any]
+    ) -> dict[InBackup, Any] | None:
+        """Which rows records must be if the first is the row with `pk`; `None` if it cannot be."""
+        supposed = {first.row: pk}
+        taken = {(first.shape.label, pk)}
+        open_entries = deque([first])
+        while open_entries:
+            entry = open_entries.popleft()
+            content = self.of_part(entry).get(supposed[entry.row])
+            if content is None:
+                return None
+            for row, its_pk in self._implied(entry, content, supposed):
+                known = supposed.get(row, row.pk)
+                if known is Missing.MATCH:
+                    its = (row.rows.plan.label, its_pk)
+                    if row not in self._entries or its in taken or its_pk in claims[its[0]]:
+                        return None
+                    supposed[row] = its_pk
+                    taken.add(its)
+                    open_entries.append(self._entries[row])
+                elif known != its_pk:
+                    return None
+        return supposed
+
+    def _implied(
+        self, entry: ByContent, content: Content, supposed: Mapping[InBackup, Any]
+    ) -> Iterator[tuple[InBackup, Any]]:
+        """Which rows the records that `entry` needs must be, if its own is one like `content`.
+
+        For what a many-to-many field or a value with ids inside holds that is a guess: best that
+        pks have not changed.
+        """
+        guessed = list(zip(entry.many, content.many, strict=True))
+        for part, held in zip(entry.soft, content.soft, strict=True):
+            if isinstance(part, WithIds):
+                guessed.append(([one.held for one in part.pks], _scalars(held)))
+            elif isinstance(part.row, InBackup):
+                yield part.row, _pk(part.row, held)
+        for parts, pks in guessed:
+            rows = [part.row for part in parts]
+            known = {supposed.get(row, row.pk) for row in rows if isinstance(row, InBackup)}
+            left = dict.fromkeys(pk for pk in pks if pk not in known)
+            for part in parts:
+                for row in part.awaited:
+                    if row in supposed or row not in self._entries:
+                        continue
+                    alike = self.of_part(self._entries[row])
+                    own = row.rows.old_pk_of(row.number)
+                    is_own = own in left and own in alike
+                    pk = own if is_own else next((pk for pk in alike if pk in left), None)
+                    left.pop(pk, None)
+                    yield row, pk
+
+    def _is_right(self, supposed: Mapping[InBackup, Any]) -> bool:
+        """Whether the records' contents are those of the rows that they are supposed to be."""
+        for row, pk in supposed.items():
+            row.rows.pks[row.number] = pk
+        contents = {row: self._entries[row].content() for row in supposed}
+        for row in supposed:
+            row.rows.pks[row.number] = Missing.MATCH
+        return all(pk in self.of(contents[row]) for row, pk in supposed.items())
+
+
+def _pk(row: InBackup, held: Any) -> Any:
+    """What a column of any type holds as a pk of the row's model; as it is if it is none."""
+    try:
+        return row.rows.plan.pk_value(held)
+    except REFUSALS:
+        return held
+
+
+def _scalars(value: Any) -> tuple[Any, ...]:
+    """The scalars inside a comparable value; a text among them as the JSON that it may hold too."""
+    if isinstance(value, tuple):
+        return tuple(scalar for item in value for scalar in _scalars(item))
+    if not isinstance(value, str):
+        return (value,)
+    try:
+        return (value, *_scalars(comparable(json.loads(value))))
+    except ValueError:
+        return (value,)

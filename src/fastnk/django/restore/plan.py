@@ -1,0 +1,496 @@
+"""What the loader must know of each model: Django's fields and the schema's natural key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import FieldDoesNotExist
+from django.db import router
+from django.db.models import AutoField, Field, IntegerField, UUIDField
+
+from fastnk import schema as schemas
+from fastnk.django.restore.natural_keys import (
+    CalledKey,
+    KeyForm,
+    KeyPart,
+    Path,
+    concrete,
+    misfit,
+    walk,
+)
+from fastnk.django.restore.renaming import Naming
+from fastnk.django.restore.values import Inside, comparable, converted, told_of_json_text
+from fastnk.django.schema.describe import plain_of
+from fastnk.errors import SchemaError
+from fastnk.renames import Renames
+
+RIGHTS = {"auth.group", "auth.permission"}
+"""The models membership in which lets somebody do something."""
+
+
+class UnknownModelError(Exception):
+    """A label that the project or the database does not have; the text says why."""
+
+
+class PkKind(Enum):
+    AUTO = auto()
+    """Made by the database; says nothing of the row."""
+    OWN = auto()
+    """Given by the application: a code, a UUID. It identifies its row."""
+    RELATION = auto()
+    """The pk of another row."""
+    COMPOSITE = auto()
+    """The values of several columns, some of which may be pks of other rows."""
+
+
+class Reference(NamedTuple):
+    """What the values of a column refer to."""
+
+    target: str
+    """The label of a concrete model."""
+    to_field: str | None
+    """The target's field whose value the column holds; `None` for its pk."""
+    proxy_key: bool = False
+    """Whether Django, unlike fastnk, writes another natural key here than the target's own."""
+
+
+class Column(NamedTuple):
+    """A field in a model's own table."""
+
+    field: Any
+    reference: Reference | None
+
+
+class ManyColumn(NamedTuple):
+    """A many-to-many field whose table Django made by itself."""
+
+    field: Any
+    reference: Reference
+
+    @property
+    def through(self) -> Any:
+        return self.field.remote_field.through
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The relations of the through table: to the row that has the field, to what it holds."""
+        return self.field.m2m_field_name(), self.field.m2m_reverse_field_name()
+
+    @property
+    def source_name(self) -> str:
+        """The column of the through table with the pk of the row that has the field."""
+        return str(self.through._meta.get_field(self.ends[0]).attname)
+
+    @property
+    def target_name(self) -> str:
+        return str(self.through._meta.get_field(self.ends[1]).attname)
+
+    @property
+    def rest(self) -> list[Any]:
+        """The columns of the through table that backups do not tell, which some fields give it."""
+        known = {self.through._meta.pk.name, *self.ends}
+        return [one for one in self.through._meta.local_concrete_fields if one.name not in known]
+
+    @property
+    def rank(self) -> Any:
+        """The one among them whose numbers say the order of what a row holds, as the backup's list
+        does; `None` where there is no order."""
+        ordering = self.through._meta.ordering
+        ranks = (one for one in self.rest if isinstance(one, IntegerField))
+        return next((one for one in ranks if [*ordering] == [one.name]), None)
+
+
+class Plan:
+    """One concrete model: its columns, what they refer to, and what tells its rows apart."""
+
+    def __init__(
+        self, model: Any, spec: schemas.Model | None, plans: Plans, weak: str | None = None
+    ) -> None:
+        self.model = model
+        self.weak = weak
+        """Why the declared natural key does not tell the rows apart and counts as none."""
+        self.label: str = model._meta.label_lower
+        self.pk: Any = model._meta.pk
+        self.pk_kind = _pk_kind(self.pk)
+        is_composite = self.pk_kind is PkKind.COMPOSITE
+        self.pk_fields: list[Any] = list(self.pk.fields) if is_composite else [self.pk]
+        relations = spec.relations if spec else {}
+        self.columns: dict[str, Column] = {}
+        self.generated: dict[str, Column] = {}
+        """Columns that the database fills; others may refer to rows by them."""
+        self.made_of_others: set[str] = set()
+        """Relations by several columns, of which backups hold a text for people."""
+        for field in model._meta.local_fields:
+            if not field.concrete:
+                self.made_of_others.add(field.name)
+            elif getattr(field, "generated", False):
+                self.generated[field.name] = Column(field, None)
+            else:
+                reference = _reference(field, relations.get(field.name), plans)
+                told = told_of_json_text(field, plans.on_json_text)
+                self.columns[field.name] = Column(told, reference)
+        self.many: dict[str, ManyColumn] = {
+            field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
+            for field in model._meta.local_many_to_many
+            if field.remote_field.through._meta.auto_created
+        }
+        self.many_of_parents: dict[str, str] = {
+            field.name: concrete(field.model)._meta.label_lower
+            for field in model._meta.many_to_many
+            if field not in model._meta.local_many_to_many
+        }
+        """Many-to-many fields that stand in records of parents, and before Django 3.0 in the
+        model's own as well; and whose they are."""
+        self.generics = list(spec.generic_relations.values()) if spec else []
+        self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
+        """The columns whose values have ids of other rows inside."""
+        self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
+        """The columns whose values only the whole record can tell."""
+        self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
+        plain, one_to_one = self._uniques()
+        self.unique = plain[0] if plain else None
+        """The column that identifies rows that have nothing else but a pk of the database."""
+        self.unique_relation = None if plain or not one_to_one else one_to_one[0]
+        """The same where it is a relation: a one-to-one relation beside the pk."""
+
+    def told(self, name: str) -> Column:
+        """A column that a record may tell, be it one that is never written."""
+        return self.columns.get(name) or self.generated[name]
+
+    @property
+    def own_pk_part(self) -> int | None:
+        """Where the model's own automatic pk stands in its natural key, if it does."""
+        parts = self.key.parts if self.key else []
+        return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    @property
+    def pk_position(self) -> int | None:
+        """Where the pk stands in the natural key, if it does, whatever it is made by."""
+        return self.key.positions.get((self.pk.name,)) if self.key else None
+
+    @property
+    def key_is_enforced(self) -> bool:
+        """Whether the database sees to it that no two rows have the same natural key."""
+        return _tell_rows_apart(
+            self.model, [part.path for part in self.key.parts] if self.key else ()
+        )
+
+    @property
+    def gives_rights(self) -> bool:
+        """Whether its rows say what somebody may do; what changes in them is told by name."""
+        targets = {column.reference.target for column in self.many.values()}
+        return issubclass(self.model, AbstractBaseUser) or bool(targets & RIGHTS)
+
+    @property
+    def can_be_lean(self) -> bool:
+        """Whether each row can be decided by its record alone, where nothing refers to it."""
+        if self.unique_relation is not None or self.gives_rights:
+            return False
+        if self.pk_kind is not PkKind.AUTO:
+            return self.pk_kind is PkKind.OWN and self.key is None
+        is_plain = self.key is None or not self.key.has_foreign_pk
+        return is_plain and not isinstance(self.key, CalledKey)
+
+    @property
+    def pk_path(self) -> Path:
+        """The path to the plain field whose value the pk is."""
+        return walk(self.model, ("pk",))[0]
+
+    def end_of(self, path: Path) -> Any:
+        """The plain field at the end of a path."""
+        return plain_of(walk(self.model, path)[1])
+
+    def pk_value(self, value: Any) -> Any:
+        """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
+        if self.pk_kind is not PkKind.COMPOSITE:
+            return comparable(converted(self.pk, value))
+        if not isinstance(value, list):
+            raise ValueError(f"a list of {len(self.pk_fields)} was expected")
+        return tuple(
+            comparable(converted(field, item))
+            for field, item in zip(self.pk_fields, value, strict=True)
+        )
+
+    def _uniques(self) -> tuple[list[str], list[str]]:
+        """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
+        if self.key or self.pk_kind is not PkKind.AUTO:
+            return [], []
+        columns = [
+            (name, column)
+            for name, column in self.columns.items()
+            if column.field.unique
+            and not (column.field.null or column.field.primary_key)
+            and name not in self.special
+        ]
+        columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
+        plain = [name for name, column in columns if column.reference is None]
+        return plain, [name for name, _ in columns if name not in plain]
+
+
+class Plans:
+    """The plans of all models that are asked for, by any of their labels."""
+
+    def __init__(
+        self,
+        schema: schemas.Schema,
+        database: str,
+        weak: Mapping[str, str] | None = None,
+        renames: Renames | None = None,
+        on_json_text: str = "error",
+    ) -> None:
+        """`weak` tells of which models the natural key counts as none, and why."""
+        self.on_json_text = on_json_text
+        self.naming = Naming(renames or Renames(), schema)
+        self._weak = weak or {}
+        self._specs = _by_concrete_label(schema)
+        self._database = database
+        self._plans: dict[str, Plan] = {}
+        self._unknown: dict[str, str] = {}
+
+    def __getitem__(self, label: str) -> Plan:
+        """The plan of a model or of what it is a proxy of. Raises `UnknownModelError`."""
+        plan = self._plans.get(label)
+        if plan is None:
+            model = self._model(label)
+            own = model._meta.label_lower
+            plan = self._plans.get(own) or Plan(
+                model, self._specs.get(own), self, self._weak.get(own)
+            )
+            self._plans[own] = self._plans[label] = plan
+        return plan
+
+    def all(self, labels: Iterable[str] | None = None) -> Iterator[Plan]:
+        """The plans of these models, or of all, as far as the database and the schema fit."""
+        if labels is None:
+            labels = [model._meta.label_lower for model in apps.get_models()]
+        for label in labels:
+            try:
+                yield self[label]
+            except (UnknownModelError, SchemaError):
+                continue
+
+    def may_change(self, field: Any) -> bool:
+        """Whether `field` is a pk that the same row need not have in the target."""
+        if isinstance(field, AutoField):
+            return True
+        label = concrete(field.model)._meta.label_lower
+        spec = self._specs.get(label)
+        if not field.primary_key or spec is None or not spec.has_natural_key or label in self._weak:
+            return False
+        parts = map(schemas.parse_path, schemas.flat_parts(spec.natural_key or ()))
+        return all(part.hops or part.field not in ("pk", field.name) for part in parts)
+
+    def own_label(self, label: str) -> str:
+        """The label of the concrete model. Raises `UnknownModelError`."""
+        return str(self._model(label)._meta.label_lower)
+
+    def _model(self, label: str) -> Any:
+        if label not in self._unknown:
+            try:
+                model = apps.get_model(label)
+            except (LookupError, ValueError):
+                self._unknown[label] = f"no such model in this project{_similar(label)}"
+            else:
+                if model._meta.swapped:
+                    self._unknown[label] = f"it is swapped out for {model._meta.swapped}"
+                elif not router.allow_migrate_model(self._database, model):
+                    self._unknown[label] = f'it has no table in database "{self._database}"'
+                else:
+                    return concrete(model)
+        raise UnknownModelError(self._unknown[label])
+
+
+def _similar(label: str) -> str:
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    close = difflib.get_close_matches(label, labels, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
+    """The names of fields of the model's own table that are unique together, where none is null."""
+    yield ("pk",)
+    for field in model._meta.local_concrete_fields:
+        if field.unique:
+            yield (field.name,)
+    yield from model._meta.unique_together
+    for constraint in model._meta.total_unique_constraints:
+        yield constraint.fields
+
+
+def _target(model: Any, relation: str) -> Any:
+    return concrete(model._meta.get_field(relation).remote_field.model)
+
+
+def _tell_rows_apart(model: Any, paths: Iterable[Path]) -> bool:
+    """Whether the database sees to it that no two rows of `model` have the same values there."""
+    behind: dict[str, list[Path]] = {}
+    for first, *rest in paths:
+        behind.setdefault(first, []).append(tuple(rest))
+    told = {
+        name
+        for name, rests in behind.items()
+        if () in rests or _tell_rows_apart(_target(model, name), rests)
+    }
+    return any(told.issuperset(one) for one in unique_sets(model))
+
+
+ANY = "*"
+"""Stands for every label."""
+
+
+def referred_to(plans: Iterable[Plan]) -> set[str]:
+    """The labels of the models that others may refer to; `ANY` among them means all."""
+    labels: set[str] = set()
+    for plan in plans:
+        references = (column.reference for column in plan.columns.values())
+        labels.update(reference.target for reference in references if reference)
+        labels.update(column.reference.target for column in plan.many.values())
+        labels.update(place.to for inside in plan.inside.values() for place in inside.all())
+        if plan.generics:
+            labels.add(ANY)
+    return labels
+
+
+def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
+    """Label and field of every value that a record gives to the key or column of another."""
+    for plan in plans:
+        for part in plan.key.parts if plan.key else ():
+            yield from _stations(plan.model, part.path)
+        for column in plan.columns.values():
+            if column.reference and column.reference.to_field:
+                yield column.reference.target, column.reference.to_field
+        for place in (place for inside in plan.inside.values() for place in inside.all()):
+            if place.to_field:
+                yield place.to, place.to_field
+        for many in plan.many.values():
+            for end in many.ends:
+                yield many.through._meta.label_lower, end
+
+
+def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
+    for hop, name in pairwise(path):
+        model = _target(model, hop)
+        if name != model._meta.pk.name or model._meta.pk.remote_field:
+            yield model._meta.label_lower, name
+
+
+def _pk_kind(pk: Any) -> PkKind:
+    if not pk.concrete or pk.column is None:
+        return PkKind.COMPOSITE
+    if pk.remote_field:
+        return PkKind.RELATION
+    return PkKind.AUTO if isinstance(pk, AutoField) else PkKind.OWN
+
+
+def _reference(
+    field: Field[Any, Any], relation: schemas.Relation | None, plans: Plans
+) -> Reference | None:
+    proxy_key = _has_proxy_key(relation)
+    if field.remote_field:
+        target = field.target_field
+        if not target.primary_key:
+            return Reference(concrete(target.model)._meta.label_lower, target.name, proxy_key)
+        return Reference(concrete(field.remote_field.model)._meta.label_lower, None, proxy_key)
+    if relation is None:
+        return None
+    try:  # a plain column that holds keys all the same
+        return Reference(plans.own_label(relation.to), relation.to_field, proxy_key)
+    except UnknownModelError:
+        return None
+
+
+def _reference_of_many(field: Any, relation: schemas.Relation | None) -> Reference:
+    label = concrete(field.remote_field.model)._meta.label_lower
+    return Reference(label, None, _has_proxy_key(relation))
+
+
+def _has_proxy_key(relation: schemas.Relation | None) -> bool:
+    keys = (relation.natural_key, relation.natural_key_method) if relation else ()
+    return any(key is not None for key in keys)
+
+
+def _inside(model: Any, spec: schemas.Model, plans: Plans) -> dict[str, Inside]:
+    inside: dict[str, Inside] = {}
+    for path, embedded in spec.embedded.items():
+        try:
+            end = _own_end(embedded, plans)
+        except FieldDoesNotExist as error:
+            place = f"models.{model._meta.label_lower}.embedded.{path}.to_field"
+            raise misfit(str(error), place) from None
+        inside.setdefault(schemas.embedded_steps(path)[0], Inside()).add(path, end)
+    return inside
+
+
+def _own_end(end: schemas.Embedded, plans: Plans) -> schemas.Embedded:
+    """`end` by the label of the concrete model, and without a `to_field` that is the pk."""
+    try:
+        label = plans.own_label(end.to)
+    except UnknownModelError:
+        return end
+    if end.to_field is None:
+        return schemas.Embedded(label)
+    field = apps.get_model(label)._meta.get_field(end.to_field)
+    owner = concrete(field.model)._meta.label_lower
+    return schemas.Embedded(owner, None if field.primary_key else field.name)
+
+
+def _by_concrete_label(schema: schemas.Schema) -> dict[str, schemas.Model]:
+    specs = {}
+    for label, spec in schema.models.items():
+        try:
+            own = concrete(apps.get_model(label))._meta.label_lower
+        except (LookupError, ValueError):
+            continue
+        if own == label or own not in specs:
+            specs[own] = spec
+    return specs
+
+
+def _key_form(model: Any, spec: schemas.Model, plans: Plans) -> KeyForm | None:
+    if spec.natural_key_method is not None:
+        return CalledKey(spec.natural_key_method, model)
+    natural_key = spec.natural_key or _key_of_links(model)
+    if natural_key is None:
+        return None
+    parts: list[KeyPart] = []
+
+    def shape_of(key: list[schemas.KeyPart]) -> list[Any]:
+        """`None` for a part, a list for a list; the parts are gathered on the way."""
+        shape: list[Any] = []
+        for part in key:
+            if isinstance(part, list):
+                shape.append(shape_of(part))
+            else:
+                shape.append(None)
+                parts.append(_key_part(model, part, spec, plans))
+        return shape
+
+    return KeyForm(shape_of(natural_key), parts, plans.naming)
+
+
+def _key_of_links(model: Any) -> list[schemas.KeyPart] | None:
+    """What tells the rows of a table apart that Django made for a many-to-many field."""
+    if not model._meta.auto_created:
+        return None
+    return [
+        f"{field.name}__pk" for field in model._meta.local_concrete_fields if field.remote_field
+    ]
+
+
+def _key_part(model: Any, part: str, spec: schemas.Model, plans: Plans) -> KeyPart:
+    hops, field, transform = schemas.parse_path(part)
+    try:
+        path, end = walk(model, (*hops, field))
+    except FieldDoesNotExist as error:
+        what = f'"{part}" does not lead to a field of this project: {error}'
+        raise misfit(what, f"models.{model._meta.label_lower}.natural_key") from None
+    holders = {generic.object_id for generic in spec.generic_relations.values()}
+    holders |= {schemas.embedded_steps(path)[0] for path in spec.embedded}
+    is_foreign_pk = path[0] in holders if len(path) == 1 else plans.may_change(end)
+    return KeyPart(path, plain_of(end), transform, is_foreign_pk)

@@ -1,0 +1,117 @@
+"""The way of rows into one table after the other.
+
+A COPY is kept open while rows come for the same table: the server takes rows in while the next ones
+are made; if each batch waited for its end, the two would take turns. Until `end` the connection can
+do nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError
+
+from fastnk.django.restore.discretion import refused
+
+REFUSALS = (DatabaseError, ValidationError, ValueError, TypeError, OverflowError)
+
+Columns = Sequence[Sequence[Any]]
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Say what was being written when the database or its driver refused it."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise refused(path, error) from error
+
+
+class Stream:
+    """Writes rows as they come; use it in a `with` statement.
+
+    What is under way when an error leaves that is given up.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._path = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.end()
+
+    def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
+        """Write rows into the columns with these names, which are quoted.
+
+        `path` is what errors call the place. Raises `RestoreError`, perhaps of earlier rows.
+        """
+        places = ", ".join(["%s"] * len(names))
+        into = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"
+        self._path = path
+        with self._naming(), self._connection.cursor() as cursor:
+            cursor.executemany(into, list(zip(*columns, strict=True)))
+
+    def end(self) -> None:
+        """Wait until all rows are in the database. Raises `RestoreError`."""
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        with naming(self._path), self._connection.wrap_database_errors:
+            yield
+
+
+class CopyStream(Stream):
+    """Copies rows into PostgreSQL."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._open = ExitStack()
+        self._into = ""
+        self._copy: Any = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.end()
+            return
+        self._copy, self._into = None, ""
+        with suppress(DatabaseError):  # the one that is on its way says more
+            self._open.__exit__(kind, error, trace)
+
+    def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
+        into = f"COPY {table} ({', '.join(names)}) FROM STDIN"
+        if into != self._into:
+            self.end()
+            self._path = path
+            with self._naming():
+                cursor = self._open.enter_context(self._connection.cursor())
+                self._copy = self._open.enter_context(cursor.copy(into))
+            self._into = into
+        write_row = self._copy.write_row
+        with self._naming():
+            for row in zip(*columns, strict=True):
+                write_row(row)
+
+    def end(self) -> None:
+        try:
+            with self._naming():
+                self._open.close()
+        finally:
+            self._copy, self._into = None, ""

@@ -1,0 +1,357 @@
+"""From the fields of a record to the values of a row: types, references, generic references."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fastnk.django.restore import findings as codes
+from fastnk.django.restore.backup import Record
+from fastnk.django.restore.columns import prepared
+from fastnk.django.restore.directory import DanglingError, Directory, Row, refusal
+from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
+from fastnk.django.restore.rows import InBackup, InDatabase, Missing
+from fastnk.django.restore.values import REFUSALS, Inside, as_in_json, converted, refuse_unfit
+from fastnk.schema import GenericRelation, plain_label
+
+
+class PkOf(NamedTuple):
+    """The pk of a row, as a field holds it."""
+
+    row: Row
+    field: Any
+
+    @property
+    def value(self) -> Any:
+        """The pk in the field's type, or one of `Missing`."""
+        pk = self.row.pk
+        return pk if isinstance(pk, Missing) else converted(self.field, pk)
+
+    @property
+    def awaited(self) -> list[InBackup]:
+        """The row, if its pk is not decided yet."""
+        is_awaited = isinstance(self.row, InBackup) and self.row.pk is Missing.MATCH
+        return [self.row] if is_awaited and isinstance(self.row, InBackup) else []
+
+
+class IdInside(NamedTuple):
+    """An id inside a value."""
+
+    item: Any
+    """What the backup has in its place: an id, or a natural key."""
+    held: Any
+    """The id in the target, or the `PkOf` that it will be."""
+
+    @property
+    def spelled(self) -> Any:
+        """The id as JSON has it: of its own kind for a key, of the kind of the old id for that."""
+        new = as_in_json(settled(self.held))
+        if isinstance(self.item, list):
+            return new
+        if str(new) == str(self.item):
+            return self.item
+        return str(new) if isinstance(self.item, str) else new
+
+
+class WithIds(NamedTuple):
+    """A value that holds ids of other rows."""
+
+    raw: Any
+    """The value in the backup."""
+    inside: Inside
+    ids: list[IdInside]
+    """In the order in which they stand there."""
+    field: Any
+
+    @property
+    def value(self) -> Any:
+        """The value in the field's type, or one of `Missing`."""
+        held = {settled(one.held) for one in self.pks}
+        for missing in (Missing.MATCH, Missing.PK):
+            if missing in held:
+                return missing
+        spelled = iter([one.spelled for one in self.ids])
+        return converted(self.field, self.inside.replaced(self.raw, lambda *_: next(spelled)))
+
+    @property
+    def awaited(self) -> list[InBackup]:
+        """The rows whose pks are not decided yet."""
+        return [row for one in self.pks for row in one.held.awaited]
+
+    @property
+    def pks(self) -> list[IdInside]:
+        """The ids that are pks of rows."""
+        return [one for one in self.ids if isinstance(one.held, PkOf)]
+
+
+Pending = PkOf | WithIds
+"""What a column will hold once the pks of other rows are known."""
+PENDING = (PkOf, WithIds)
+
+
+def settled(value: Any) -> Any:
+    """What a column holds, if that is known by now."""
+    return value.value if isinstance(value, PENDING) else value
+
+
+class Translator:
+    """Translates records and notes what cannot be."""
+
+    def __init__(self, directory: Directory, findings: Findings, connection: Any) -> None:
+        self._directory = directory
+        self._findings = findings
+        self._connection = connection
+        self.generic_kept = 0
+        """Generic references so far to rows that the backup does not hold."""
+
+    def columns(self, record: Record) -> dict[str, Any]:
+        """Column name to value or `Pending`; columns that cannot be translated are left out."""
+        values: dict[str, Any] = {}
+        for generic in record.plan.generics:
+            self._put_generic(values, record, generic)
+        for name in record.fields:
+            if name not in values:
+                self._put_field(values, record, name)
+        return values
+
+    def column(self, record: Record, name: str) -> Any:
+        """One of `columns`, or `Missing.VALUE` where it cannot be translated."""
+        values: dict[str, Any] = {}
+        for generic in record.plan.generics:
+            if generic.object_id == name:
+                self._put_generic(values, record, generic)
+        if name not in values:
+            self._put_field(values, record, name)
+        return values.get(name, Missing.VALUE)
+
+    def _put_field(self, values: dict[str, Any], record: Record, name: str) -> None:
+        plan, raw = record.plan, record.fields[name]
+        column = plan.columns.get(name)
+        if column is not None and name in plan.inside:
+            self._put_with_ids(values, record, name, column, raw)
+        elif column is not None:
+            self._put(values, record, name, column, raw)
+        elif name in plan.many or self._directory.passes_over(plan, name):
+            return
+        elif not self._findings.leaves_out(f"{plan.label}.{name}"):
+            what = f"{plan.label} has no such field to restore into"
+            record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
+
+    def many(self, record: Record) -> dict[str, list[PkOf]]:
+        """Many-to-many field to the rows it holds, each once."""
+        result = {}
+        for name, column in record.plan.many.items():
+            raw = record.fields.get(name)
+            if raw is None:
+                continue
+            if not isinstance(raw, list):
+                record.note(
+                    self._findings,
+                    codes.REFUSED_VALUE,
+                    "a list of keys was expected",
+                    field=name,
+                    value=raw,
+                )
+                continue
+            found = (self._member(record, name, column.reference, value) for value in raw)
+            result[name] = [one for one in dict.fromkeys(found) if one is not None]
+        return result
+
+    def _member(self, record: Record, name: str, reference: Reference, value: Any) -> PkOf | None:
+        """The pk of the row that one of many keys or ids means; `None`, and perhaps a finding, if
+        none."""
+        row = self._find(record, name, reference, value, is_optional=True)
+        return None if row is None else PkOf(row, self._directory.plans[reference.target].pk)
+
+    def pk_relation(self, record: Record) -> Any:
+        """The pk of a record whose pk is a relation: a value or `PkOf`; `None` if it is unknown."""
+        name = record.plan.pk.name
+        column = record.plan.columns[name]
+        value = record.pk
+        if value is None and column.reference is not None:
+            value = self._key_of_pk_relation(record, column.reference)
+        values: dict[str, Any] = {}
+        if value is None:
+            record.note(self._findings, codes.NO_PK, f"the record does not say its {name}")
+        else:
+            self._put(values, record, name, column, value)
+        return values.get(name)
+
+    def _put(
+        self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
+    ) -> None:
+        try:
+            if raw is None or column.reference is None:
+                value = converted(column.field, raw)
+                refuse_unfit(column.field, value, self._connection)
+                values[name] = value
+                self._refuse_null(record, name, column, values[name])
+                return
+            is_optional = column.field.null
+            row = self._find(record, name, column.reference, raw, is_optional=is_optional)
+            if row is None:
+                if is_optional and self._findings.nulls_dangling:
+                    values[name] = None
+            else:
+                held = self._directory.held(row, column.reference)
+                is_row = isinstance(held, InBackup | InDatabase)
+                values[name] = PkOf(held, column.field) if is_row else held
+        except REFUSALS as error:
+            self._note_refusal(record, name, error, raw)
+        except DanglingError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
+
+    def _put_with_ids(
+        self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
+    ) -> None:
+        """Put a value in which keys, and ids of records that are renumbered, become new ids."""
+        ids: list[IdInside | None] = []
+
+        def gather(place: Inside, item: Any) -> Any:
+            ids.append(self._id_inside(record, place, item))
+            return item
+
+        record.plan.inside[name].replaced(raw, gather)
+        known = [one for one in ids if one is not None]
+        if not ids:
+            self._put(values, record, name, column, raw)
+        elif len(known) == len(ids):
+            whole = WithIds(raw, record.plan.inside[name], known, column.field)
+            try:
+                now = whole.value
+                values[name] = whole if isinstance(now, Missing) else now
+            except REFUSALS as error:
+                self._note_refusal(record, name, error, raw)
+
+    def _id_inside(self, record: Record, place: Inside, item: Any) -> IdInside | None:
+        """The new id for a key, or for the id of a record; any other id stays.
+
+        `None`, and a finding, for a key that leads nowhere.
+        """
+        reference = Reference(place.to, place.to_field)
+        row: Row | None
+        try:
+            plan = self._directory.plans[place.to]
+            if isinstance(item, list):
+                if plan.key is None:
+                    return IdInside(item, item)  # no key, then: nothing has made it one
+                row = self._find(record, place.path, reference, item)
+                if row is None:
+                    return None
+            else:
+                row = self._directory.in_backup_by_id(reference, item)
+                if row is None:
+                    return IdInside(item, item)
+            held = self._directory.held(row, reference)
+        except DanglingError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=place.path, value=item)
+            return None
+        except (UnknownModelError, *REFUSALS):
+            return IdInside(item, item)
+        return IdInside(item, PkOf(held, plan.pk) if isinstance(held, Row) else held)
+
+    def _note_refusal(self, record: Record, name: str, error: Exception, raw: Any) -> None:
+        record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
+
+    def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
+        field = column.field
+        if value is not None or field.null or field.get_internal_type() == "JSONField":
+            return
+        if prepared(field, None, self._connection) is None:  # some put a text where Python has None
+            what = "null, which the column does not take"
+            record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
+
+    def _find(
+        self,
+        record: Record,
+        name: str,
+        reference: Reference,
+        value: Any,
+        *,
+        is_optional: bool = False,
+    ) -> Row | None:
+        """The row that is meant; `None`, and a finding, if none is, unless it may be let go."""
+        try:
+            if value is None:
+                raise DanglingError("null among many keys")
+            return self._directory.find(reference, value)
+        except DanglingError as error:
+            code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
+            field = f"{record.plan.label}.{name}"
+            if is_optional and not error.ambiguous and self._findings.lets_go(field):
+                return None
+            record.note(self._findings, code, str(error), field=name, value=value)
+        except UnknownModelError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=name, value=value)
+        return None
+
+    def _key_of_pk_relation(self, record: Record, reference: Reference) -> Any:
+        """What tells the row whose pk is the record's, out of the record's own natural key."""
+        own, target = record.plan.key, self._directory.plans[reference.target]
+        key = record.row.rows.keys[record.row.number]
+        if own is None or key is None:
+            return None
+        name = record.plan.pk.name
+        held = {path[1:]: key[number] for path, number in own.positions.items() if path[0] == name}
+        if target.key and target.key.parts and all(part.path in held for part in target.key.parts):
+            return target.key.spell(tuple(held[part.path] for part in target.key.parts))
+        return held.get((reference.to_field,) if reference.to_field else target.pk_path)
+
+    def _put_generic(
+        self, values: dict[str, Any], record: Record, generic: GenericRelation
+    ) -> None:
+        name, kind = generic.object_id, _kind_field(generic)
+        raw = record.fields.get(name)
+        if raw is None or record.fields.get(kind) is None:
+            return
+        if not {name, kind} <= record.plan.columns.keys():
+            return  # noted as fields that are not known
+        row = self._generic_row(record, generic, raw)
+        if row is None:
+            self.generic_kept += 1
+        else:
+            values[name] = PkOf(row, record.plan.columns[name].field)
+
+    def _keep_loose(self, record: Record, name: str, plan: Plan, raw: Any) -> None:
+        """Let an id that no record has go on referring to nothing; note where it cannot."""
+        pk = plan.pk_value(raw)
+        self._directory.loose_ids[plan.label].add(pk)
+        rows = self._directory.backup(plan)
+        if not rows or self._findings.keeps_generic:
+            return
+        if pk in self._directory.existing(plan).pks:
+            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
+            what = (
+                f"the backup {who}, and in the database it is some {plan.label}"
+                " (--on-generic keep: it may be)"
+            )
+            record.note(self._findings, codes.DANGLING, what, field=name, value=raw)
+
+    def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
+        """The row meant by an object id, as far as the backup knows it."""
+        try:
+            plan = self._directory.plans[self._generic_label(record, generic)]
+            if isinstance(raw, list):
+                return self._find(record, generic.object_id, Reference(plan.label, None), raw)
+            row = self._directory.in_backup_by_id(Reference(plan.label, None), raw)
+            if row is None:
+                self._keep_loose(record, generic.object_id, plan, raw)
+            return row
+        except (DanglingError, UnknownModelError, *REFUSALS):
+            return None  # of the content type itself its own column tells
+
+    def _generic_label(self, record: Record, generic: GenericRelation) -> str:
+        """The label of the model that is meant, or what should be one. Raises `DanglingError`."""
+        name = _kind_field(generic)
+        kind, reference = record.fields[name], record.plan.columns[name].reference
+        if generic.content_type is None:
+            return generic.labels.get(kind) or plain_label(str(kind))
+        if reference is None:
+            raise DanglingError(f"{name} is not a relation")
+        row = self._directory.find(reference, kind)
+        return ".".join(self._directory.follow(row, (part,)) for part in ("app_label", "model"))
+
+
+def _kind_field(generic: GenericRelation) -> str:
+    """The field that says which model a generic relation refers to."""
+    return generic.content_type or generic.label or ""

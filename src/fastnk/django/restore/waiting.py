@@ -1,0 +1,184 @@
+"""Records that cannot be matched before the records that they need are."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from fastnk.django.restore.natural_keys import Key
+from fastnk.django.restore.rows import InBackup, Missing
+from fastnk.django.restore.translation import PENDING, Pending, PkOf
+from fastnk.django.restore.values import comparable
+
+
+class Decisions(Protocol):
+    """What can become of a record once all is known that it needs."""
+
+    def match_by_key(self, row: InBackup, key: Key) -> None: ...
+    def match_by_pk(self, row: InBackup, pk: Any) -> None: ...
+    def match_by_unique(self, row: InBackup, value: Any) -> None: ...
+    def match_by_content(self, entry: ByContent) -> None: ...
+    def create_with_pk(self, row: InBackup, pk: Any) -> None: ...
+    def create_under_new_pk(self, row: InBackup) -> None: ...
+    def share_pk(self, row: InBackup, other: Any) -> None: ...
+    def renumber(self, row: InBackup) -> None: ...
+
+
+class Waiting:
+    """A record that waits. What it holds is comparable, or the pk of another record's row."""
+
+    def __init__(self, row: InBackup, parts: Iterable[Any]) -> None:
+        self.row = row
+        self.needs = [row for part in parts if isinstance(part, PENDING) for row in part.awaited]
+
+    def settle(self, decisions: Decisions) -> None:
+        """Match the record; all that it needs is settled."""
+        raise NotImplementedError
+
+
+class ByRelation(Waiting):
+    """Its pk is the pk of another row."""
+
+    def __init__(self, row: InBackup, target: Any) -> None:
+        super().__init__(row, [target])
+        self._target = target
+
+    def settle(self, decisions: Decisions) -> None:
+        rows, number = self.row
+        pk = now(self._target)
+        if pk is Missing.PK:
+            decisions.share_pk(self.row, self._target.row)
+        elif rows.keys[number] is None or (rows.plan.key and rows.plan.key.has_foreign_pk):
+            decisions.match_by_pk(self.row, pk)
+        else:  # no row has its key
+            decisions.create_with_pk(self.row, pk)
+
+
+class ByCompositePk(Waiting):
+    """Its pk has several parts; so has its natural key where that holds pks of other rows."""
+
+    def __init__(self, row: InBackup, pk: list[Any], key: list[Any] | None) -> None:
+        super().__init__(row, [*pk, *(key or [])])
+        self._pk = pk
+        self._key = key
+
+    def settle(self, decisions: Decisions) -> None:
+        rows, number = self.row
+        if self._key is not None:
+            decisions.match_by_key(self.row, tuple(map(now, self._key)))
+        pk = tuple(map(now, self._pk))
+        if self.row.pk is not Missing.MATCH:
+            return
+        if Missing.PK in pk:
+            decisions.create_under_new_pk(self.row)
+        elif self._key is None and rows.keys[number] is None:
+            decisions.match_by_pk(self.row, pk)
+        else:  # no row has its key
+            decisions.create_with_pk(self.row, pk)
+
+
+class ByForeignPk(Waiting):
+    """Its natural key holds pks of other rows."""
+
+    def __init__(self, row: InBackup, parts: list[Any]) -> None:
+        super().__init__(row, parts)
+        self._parts = parts
+
+    def settle(self, decisions: Decisions) -> None:
+        decisions.match_by_key(self.row, tuple(map(now, self._parts)))
+        if self.row.pk is Missing.MATCH:
+            decisions.renumber(self.row)
+
+
+class ByUniqueRelation(Waiting):
+    """A relation beside its pk that no other row can have identifies it."""
+
+    def __init__(self, row: InBackup, target: Any) -> None:
+        super().__init__(row, [target])
+        self._target = target
+
+    def settle(self, decisions: Decisions) -> None:
+        decisions.match_by_unique(self.row, now(self._target))
+
+
+class Shape(NamedTuple):
+    """The columns by which a record is compared with existing rows."""
+
+    label: str
+    firm: tuple[str, ...]
+    """Columns whose values are known from the start."""
+    soft: tuple[str, ...]
+    """Columns that hold pks of records that wait themselves."""
+    many: tuple[str, ...]
+    """Many-to-many fields."""
+
+
+class Content(NamedTuple):
+    """What a row must be like to be that of a record."""
+
+    shape: Shape
+    firm: bytes
+    """The digest of the firm columns."""
+    soft: tuple[Any, ...]
+    many: tuple[tuple[Any, ...], ...]
+
+    def has(self, missing: Missing) -> bool:
+        return missing in self.soft or any(missing in values for values in self.many)
+
+
+class ByContent(Waiting):
+    """It has nothing but a pk, and another row may have that by now."""
+
+    def __init__(
+        self,
+        row: InBackup,
+        shape: Shape,
+        firm: bytes,
+        soft: Sequence[Pending],
+        many: Sequence[Sequence[PkOf]],
+    ) -> None:
+        super().__init__(row, [*soft, *(part for parts in many for part in parts)])
+        self.shape = shape
+        self.firm = firm
+        self.soft = soft
+        self.many = many
+
+    def settle(self, decisions: Decisions) -> None:
+        decisions.match_by_content(self)
+
+    def content(self) -> Content:
+        """What the record's row must be like, as far as is known by now."""
+        many = tuple(in_order(map(now, parts)) for parts in self.many)
+        return Content(self.shape, self.firm, tuple(map(now, self.soft)), many)
+
+
+def settle_in_order(waiting: Sequence[Waiting], decisions: Decisions) -> None:
+    """Settle records after those that they need, as far as there is such an order."""
+    users: dict[InBackup, list[Waiting]] = defaultdict(list)
+    open_needs = {}
+    for entry in waiting:
+        needs = [row for row in entry.needs if row.pk is Missing.MATCH]
+        open_needs[entry.row] = len(needs)
+        for row in needs:
+            users[row].append(entry)
+    ready = deque(entry for entry in waiting if not open_needs[entry.row])
+    while ready:
+        entry = ready.popleft()
+        entry.settle(decisions)
+        for user in users[entry.row]:
+            open_needs[user.row] -= 1
+            if not open_needs[user.row]:
+                ready.append(user)
+
+
+def now(part: Any) -> Any:
+    """A part of a key or a content, comparable or one of `Missing`, as far as is known."""
+    if not isinstance(part, PENDING):
+        return part
+    value = part.value
+    return value if isinstance(value, Missing) else comparable(value)
+
+
+def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(values, key=repr))

@@ -1,0 +1,152 @@
+"""Models that continue the rows of another: children in multi-table inheritance.
+
+A backup says that only by their pks, which are those of their parents. Where the parents then go by
+natural keys, the children would have lost them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fastnk.infer.guess import ABSENT
+from fastnk.infer.naming import MIN_PART
+from fastnk.infer.proposal import RelationProposal, Target
+from fastnk.infer.survey import Hashes, Ids, ModelSurvey, Survey
+from fastnk.profile import number_of
+from fastnk.schema import model_name
+
+NAMED, UNNAMED = 0.6, 0.05
+"""How sure a parent is whose pks say no more, where its child's name ends with its own or not."""
+
+MOST_NAMED, MOST_UNNAMED = 0.97, 0.85
+MOST_BITS = 20.0
+LATE, APART = 3.0, 3.0
+"""Bits: what it is worth that pks begin where those of a table of its own would have ended, and
+that another child has none of them, for tables of their own begin with the same ones."""
+
+BITS_OF_A_TEXT = 3.0
+SCATTERED = 8.0
+"""So many bits speak for a parent by themselves, fewer where it has children by their names."""
+
+MOST_OTHERS = 3
+
+
+class _Parent(NamedTuple):
+    to: str
+    confidence: float
+    named: bool
+    evidence: list[str]
+
+
+def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
+    """A proposal for each model that may be a child, with the models that may be its parent."""
+    parents = defaultdict(list)
+    named = {}
+    for to, children in _children(survey):
+        named[to] = [one for one in children if _is_named(one, to)]
+        for label in children:
+            parents[label].append(to)
+    for label, model in survey.models.items():
+        found = [_parent(survey, label, to, named[to]) for to in parents[label]]
+        likely = sorted(filter(None, found), key=lambda one: -one.confidence)
+        if likely:
+            best, *rest = likely
+            yield RelationProposal(
+                model=label,
+                field=f"{model_name(best.to)}_ptr",
+                to=best.to,
+                parent_link=True,
+                confidence=round(best.confidence, 3),
+                named=best.named,
+                values=model.records,
+                evidence=best.evidence,
+                others=[Target(one.to, round(one.confidence, 3)) for one in rest[:MOST_OTHERS]],
+            )
+
+
+def _children(survey: Survey) -> Iterator[tuple[str, list[str]]]:
+    """Each model with those all of whose pks are pks of it, and that do not speak against it: a
+    child has no field of its parent's, and none that is named after it."""
+    held = {label: pks for label, model in survey.models.items() if (pks := _pks(model))}
+    columns = {label: model.columns.keys() for label, model in survey.models.items()}
+    for to, theirs in held.items():
+        if to not in ABSENT and columns[to]:
+            yield (
+                to,
+                [
+                    label
+                    for label, pks in held.items()
+                    if _may_be_within(pks, theirs)
+                    and columns[label].isdisjoint(columns[to])
+                    and model_name(to) not in columns[label]
+                    and _is_within(pks, theirs)
+                ],
+            )
+
+
+def _parent(survey: Survey, label: str, to: str, named_children: list[str]) -> _Parent | None:
+    """How sure it is that `to`, some of whose possible children have its name, is the parent of
+    `label`."""
+    pks, theirs = _pks(survey.models[label]), _pks(survey.models[to])
+    assert pks is not None
+    assert theirs is not None
+    named = _is_named(label, to)
+    bits, is_late = _chance(pks, theirs)
+    others = [_pks(survey.models[one]) for one in named_children if one != label]
+    apart = sum(other is not None and _are_apart(pks, other) for other in others)
+    if not named and bits < SCATTERED and not (is_late and others and apart == len(others)):
+        return None
+    bits = min(MOST_BITS, bits + LATE * is_late + APART * apart)
+    before, most = (NAMED, MOST_NAMED) if named else (UNNAMED, MOST_UNNAMED)
+    odds = before / (1 - before) * 2 ** (bits / 2)
+    evidence = ["its name ends with that of its parent"] if named else []
+    evidence.append(f"{number_of(len(pks), 'pk')}, all of the {len(theirs):,} of {to}")
+    if apart:
+        evidence.append(f"no pk is in {number_of(apart, 'other model')} of such a name")
+    return _Parent(to, min(most, odds / (1 + odds)), named, evidence)
+
+
+def _is_named(child: str, parent: str) -> bool:
+    name = model_name(parent)
+    return len(name) >= MIN_PART and model_name(child).endswith(name)
+
+
+def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
+    """In bits, how unlikely it is that pks like these all are among others by accident; and
+    whether they begin late."""
+    if not (isinstance(pks, Ids) and isinstance(theirs, Ids)):
+        return BITS_OF_A_TEXT * len(pks), False
+    density = theirs.density(pks.lowest, pks.highest)
+    bits = -len(pks) * math.log2(density) if density < 1 else 0.0
+    return bits, pks.lowest > len(pks)
+
+
+def _may_be_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    """Said in little time: many models are compared with many."""
+    if len(pks) >= len(theirs) or type(pks) is not type(theirs):
+        return False
+    if isinstance(pks, Hashes) or isinstance(theirs, Hashes):
+        return True
+    return theirs.lowest <= pks.lowest and pks.highest <= theirs.highest
+
+
+def _is_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    if isinstance(pks, Ids):
+        return isinstance(theirs, Ids) and pks.common(theirs) == len(pks)
+    return all(pk in theirs for pk in pks)
+
+
+def _are_apart(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
+    if isinstance(pks, Ids):
+        return not (isinstance(theirs, Ids) and pks.common(theirs))
+    return not any(pk in theirs for pk in pks)
+
+
+def _pks(model: ModelSurvey) -> Ids | Hashes | None:
+    """The pks of a model whose records all have one, and all of one kind."""
+    if model.is_keyed or (model.int_pks and model.text_pks):
+        return None
+    return model.pks(int) or model.pks(str)

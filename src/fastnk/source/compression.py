@@ -1,0 +1,365 @@
+"""Compressed streams as chunks of bytes: told by their first bytes, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from queue import Full, Queue
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
+from fastnk.source.opening import CHUNK_BYTES
+
+CHUNKS_AHEAD = 8
+"""Chunks that are unpacked before anybody asks for them."""
+MAX_LAYERS = 4
+"""Compressions and archives in one another; more is no accident."""
+MAX_RATIO = 1000
+"""How many times its size a backup may unpack to, all layers together, …"""
+FREE_BYTES = 1 << 30
+"""… once it is larger than this. Real dumps stay below 100; zeros in gzip reach 1,030."""
+
+Chunks = Iterator[bytes]
+
+
+class Guard:
+    """Stops a file that unpacks to far more than it is, whatever is packed in what."""
+
+    def __init__(self, name: str | None, packed: int = 0) -> None:
+        self.name = name
+        self._packed = packed
+        self._unpacked = 0
+
+    def packed(self, chunks: Chunks) -> Chunks:
+        """The chunks of the file, as they are read."""
+        for chunk in chunks:
+            self._packed += len(chunk)
+            yield chunk
+
+    def unpacked(self, chunks: Chunks) -> Chunks:
+        """What was made of them, as far as the limit allows; any number of times. Raises
+        `BackupSyntaxError`."""
+        for chunk in chunks:
+            self._unpacked += len(chunk)
+            if self._unpacked > FREE_BYTES and self._unpacked > MAX_RATIO * self._packed:
+                raise BackupSyntaxError(
+                    f"the backup unpacks to more than {MAX_RATIO:,} times its size",
+                    code="FNK210",
+                    place=Place(self.name, self._unpacked),
+                    remedy="no dump does that; if it is one, unpack it yourself and give the file",
+                )
+            yield chunk
+
+    def add_layer(self, layers: list[str], layer: str) -> None:
+        """Raises `BackupSyntaxError` for one too many."""
+        if len(layers) == MAX_LAYERS:
+            raise BackupSyntaxError(
+                f"the backup is packed more than {MAX_LAYERS} times",
+                code="FNK210",
+                place=Place(self.name, 0),
+                remedy="is this file what it seems?",
+            )
+        layers.append(layer)
+
+
+def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int], None]) -> Chunks:
+    """What is inside all compressions, whose names are appended to `layers`.
+
+    `cut` is called with the bytes unpacked where a stream ends too early or goes wrong, and may
+    raise; what was good before stands.
+    """
+    while True:
+        head, chunks = peek(chunks, 16)
+        kind = compression_of(head)
+        if kind is None:
+            return chunks
+        guard.add_layer(layers, kind)
+        chunks = guard.unpacked(read_ahead(_decompressed(chunks, _KINDS[kind], cut)))
+
+
+def peek(chunks: Chunks, length: int) -> tuple[bytes, Chunks]:
+    """Up to `length` first bytes, and the same chunks again from the start."""
+    taken: list[bytes] = []
+    known = 0
+    for chunk in chunks:
+        taken.append(chunk)
+        known += len(chunk)
+        if known >= length:
+            break
+    head = b"".join(taken)
+    return head[:length], _again(head, chunks)
+
+
+def _again(head: bytes, chunks: Chunks) -> Chunks:
+    if head:
+        yield head
+    del head
+    yield from chunks
+
+
+def compression_of(head: bytes) -> str | None:
+    """The compression that a file with these first bytes has."""
+    for name, kind in _KINDS.items():
+        if head.startswith(kind.magic):
+            return name
+    # lzma alone has no magic: properties, a dictionary of a usual size, a length or none.
+    is_lzma = head[:3] == b"\x5d\0\0" and len(head) >= 13
+    return "lzma" if is_lzma and head[5:13] in (b"\xff" * 8, head[5:10] + b"\0" * 3) else None
+
+
+class Lookahead:
+    """Chunks, of which the next bytes can be looked at."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self.done = 0
+        """Bytes taken."""
+
+    def peek(self, length: int) -> bytes:
+        """The next bytes, as far as there are any."""
+        while len(self._rest) < length and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        return self._rest[:length]
+
+    def take(self, length: int) -> bytes:
+        taken = self.peek(length)
+        self._rest = self._rest[len(taken) :]
+        self.done += len(taken)
+        return taken
+
+    def take_some(self, most: int) -> bytes:
+        """What is at hand, and at least something, if there is anything."""
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        return self.take(min(most, len(self._rest)))
+
+    def give_back(self, taken: bytes) -> None:
+        self._rest = taken + self._rest
+        self.done -= len(taken)
+
+    def chunks(self) -> Chunks:
+        """The rest, chunk by chunk."""
+        while taken := self.take_some(CHUNK_BYTES):
+            yield taken
+
+    def skip_all(self) -> None:
+        """So that damage behind is met."""
+        self._rest = b""
+        for _ in self._chunks:
+            pass
+
+
+def stream_of(chunks: Chunks) -> BinaryIO:
+    """Chunks as a file to be read in order."""
+    return cast(BinaryIO, _Stream(chunks))
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file to be read in order."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts: list[bytes | memoryview] = []
+        left = size
+        while left:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+            part = self._rest if left < 0 else self._rest[:left]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            left -= len(part) if left > 0 else 0
+        return b"".join(parts)
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    magic: bytes
+    decompressor: Callable[[], Any]
+    """Makes an object as `bz2` and `lzma` have it."""
+    feed: int = CHUNK_BYTES
+    """Compressed bytes that it gets at once."""
+
+
+class _Inflater:
+    """gzip with the interface of the other decompressors."""
+
+    def __init__(self) -> None:
+        library = fast_zlib() or zlib
+        self._inflate = library.decompressobj(31)
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inflate.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inflate.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        rest = self._inflate.unconsumed_tail
+        return bytes(self._inflate.decompress(rest + data if rest else data, most))
+
+
+class _Zstd:
+    """zstd with the interface of the other decompressors. It knows no limit for a call, so it is
+    given little at a time: a block of 4 bytes unpacks to 128 KiB at most."""
+
+    needs_input = True
+
+    def __init__(self) -> None:
+        self._object = zstandard().ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._object.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._object.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return bytes(self._object.decompress(data)) if data else b""
+
+
+def _bz2() -> Any:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+def _lzma() -> Any:
+    import lzma
+
+    return lzma.LZMADecompressor()
+
+
+_KINDS = {
+    "gzip": _Kind(b"\x1f\x8b", _Inflater),
+    "bzip2": _Kind(b"BZh", _bz2),
+    "xz": _Kind(b"\xfd7zXZ\0", _lzma),
+    "zstd": _Kind(b"\x28\xb5\x2f\xfd", _Zstd, 1 << 10),
+    "lzma": _Kind(b"\x5d\0\0\0\0\0\0\0", _lzma),
+}
+
+
+def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Chunks:
+    """All streams that stand one after the other, with NUL bytes behind them or not."""
+    one = kind.decompressor()
+    is_new = True
+    done = 0
+    for chunk in _of_size(chunks, kind.feed):
+        data = chunk.lstrip(b"\0") if is_new else chunk
+        while data or not one.needs_input:
+            try:
+                made = one.decompress(data, CHUNK_BYTES)
+            except Exception as error:
+                if not is_damage(error):
+                    raise
+                return cut(done)
+            is_new = False
+            if made:
+                done += len(made)
+                yield made
+            data = b""
+            if one.eof:
+                data = one.unused_data.lstrip(b"\0")
+                one, is_new = kind.decompressor(), True
+                if not data:
+                    break
+    if not is_new:
+        cut(done)
+    return None
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a library says so that what it was given is wrong. Each has an error of its own."""
+    return isinstance(error, (EOFError, OSError, ValueError)) or type(error).__name__ in (
+        "error",
+        "IsalError",
+        "LZMAError",
+        "ZstdError",
+    )
+
+
+def _of_size(chunks: Chunks, size: int) -> Chunks:
+    for chunk in chunks:
+        if len(chunk) <= size:
+            yield chunk
+            continue
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+def read_ahead(chunks: Chunks) -> Chunks:
+    """The chunks, made in a thread of their own: the libraries release the GIL."""
+    made: Queue[tuple[bytes | None, BaseException | None]] = Queue(CHUNKS_AHEAD)
+    is_over = threading.Event()
+
+    def put(item: tuple[bytes | None, BaseException | None]) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(Full):
+                made.put(item, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for chunk in chunks:
+                put((chunk, None))
+                if is_over.is_set():
+                    break
+            put((None, None))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            chunk, error = made.get()
+            if error is not None:
+                raise error
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        is_over.set()
+        # What nobody reads to its end is closed by the collector, in whatever thread that runs.
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+def fast_zlib() -> Any:
+    """ISA-L's zlib, where it is installed, or `None`."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return None
+    return isal_zlib
+
+
+def zstandard() -> Any:
+    """Raises `MissingExtraError` without it."""
+    try:
+        import zstandard as library
+    except ImportError:
+        raise MissingExtraError("zstandard", "fast", "zstd") from None
+    return library

@@ -1,0 +1,191 @@
+"""How a backup's text is encoded, and the same text in UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from fastnk.errors import UsageError
+from fastnk.source.compression import Chunks, peek
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
+RECORD_START = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"\s*:')
+_MODEL = re.compile(rb'"model"\s*:\s*"[^"\\\s]+"')
+_TYPOGRAPHY = bytes.fromhex(
+    "80 82 84 85 89 8b 91 92 93 94 96 97 9b a0 a1 a3 a7 ab b0 b2 b3 b4 b7 bb bc bd be bf d7 f7"
+)
+"""Punctuation in cp1252: the euro sign, quotes, dashes and the like."""
+_LEGACY = bytes(
+    byte
+    for byte in range(0x80, 0xFF)  # ÿ begins no word, and is what a broken disk gives
+    if byte in _TYPOGRAPHY or bytes([byte]).decode("cp1252", "ignore").isalpha()
+)
+
+
+class Encoding:
+    """An encoding and how many bytes its byte order mark takes."""
+
+    def __init__(self, name: str, mark: int = 0) -> None:
+        self.name = name
+        self.mark = mark
+
+    @property
+    def is_plain(self) -> bool:
+        return self.name == "utf-8" and not self.mark
+
+    @property
+    def errors(self) -> str:
+        """How its codec lets pass what is wrong, so that nothing is lost on the way to UTF-8."""
+        return "surrogatepass" if self.name.startswith("utf-") else "surrogateescape"
+
+    def __str__(self) -> str:
+        return self.name + (" with a byte order mark" if self.mark else "")
+
+
+def named(name: str | None) -> str | None:
+    """The usual spelling of an encoding. Raises `UsageError` for one that is not known."""
+    if name is None:
+        return None
+    try:
+        known = codecs.lookup(name).name
+        "[".encode(known)
+    except (LookupError, UnicodeError):
+        raise UsageError(f'no encoding "{name}"', remedy="utf-8, utf-16, cp1252, latin-1") from None
+    return _SPELLINGS.get(known, known)
+
+
+def encoding_of(head: bytes, wanted: str | None) -> Encoding:
+    """The encoding of a file that begins with `head`: by its byte order mark, by the zeros that
+    two-byte encodings leave between ASCII characters, or as it is wanted."""
+    for mark, name in _MARKS:
+        if head.startswith(mark) and (wanted is None or name.startswith(wanted)):
+            return Encoding(name, len(mark))
+    if wanted is not None:
+        return Encoding({"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(wanted, wanted))
+    start = head[:64]
+    if len(start) >= 4 and start[0] and not any(start[1::2][:2]):
+        return Encoding("utf-16-le")
+    if len(start) >= 4 and start[1] and not any(start[::2][:2]):
+        return Encoding("utf-16-be")
+    return Encoding("utf-8")
+
+
+def in_utf8(chunks: Chunks, encoding: Encoding) -> Chunks:
+    """The text in UTF-8. What is wrong in it is wrong there, too, so that it is found there."""
+    _, chunks = peek(chunks, encoding.mark)
+    skipped = encoding.mark
+    decoder = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
+    for chunk in chunks:
+        rest, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+        text = rest if encoding.name == "utf-8" else _utf8(decoder, rest, False)
+        if text:
+            yield text
+    if encoding.name != "utf-8" and (rest := _utf8(decoder, b"", True)):
+        yield rest
+
+
+def _utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool) -> bytes:
+    try:
+        return decoder.decode(chunk, final).encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return b"\xff"
+
+
+def original_offsets(chunks: Chunks, encoding: Encoding, offsets: Sequence[int]) -> list[int]:
+    """Where in the file the bytes are that stand at these ascending offsets of its text in
+    UTF-8."""
+    if encoding.name == "utf-8":
+        return [encoding.mark + offset for offset in offsets]
+    found: list[int] = []
+    before, done = encoding.mark, 0
+    for text in in_utf8(chunks, encoding):
+        at = 0
+        while len(found) < len(offsets) and offsets[len(found)] <= done + len(text):
+            end = _character_start(text, offsets[len(found)] - done)
+            before += _original_length(text[at:end], encoding)
+            at = max(at, end)
+            found.append(before)
+        if len(found) == len(offsets):
+            break
+        before += _original_length(text[at:], encoding)
+        done += len(text)
+    return found + [before] * (len(offsets) - len(found))
+
+
+def _character_start(text: bytes, at: int) -> int:
+    while 0 < at < len(text) and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+def _original_length(text: bytes, encoding: Encoding) -> int:
+    characters = text.replace(b"\xff", b"").decode("utf-8", "surrogatepass")  # a cut-off one
+    return len(characters.encode(encoding.name, encoding.errors))
+
+
+_XML = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE[^>\[]*\[?|<django-objects\b)",
+    re.DOTALL,
+)
+_YAML = re.compile(
+    rb"(?:%YAML[^\n]*\n|---[^\n]*\n|#[^\n]*\n|\s)*- \s*(?:\{\s*)?(?:model|pk|fields): ?", re.DOTALL
+)
+
+
+def fixture_kind(head: bytes) -> Literal["XML", "YAML"] | None:
+    """The kind of a fixture that is not JSON; `None` for all else."""
+    text = b"".join(in_utf8(iter([head]), encoding_of(head, None)))
+    if _XML.match(text) and b"django-objects" in text:
+        return "XML"
+    return "YAML" if _YAML.match(text) else None
+
+
+def looks_like_records(head: bytes) -> bool:
+    """Whether a file that begins so holds records, as far as can be told."""
+    if len(head) < 2:
+        return False
+    encoding = encoding_of(head, None)
+    text = b"".join(in_utf8(iter([head]), encoding))
+    if re.fullmatch(rb"\s*\[\s*\]\s*", text):
+        return True
+    return bool(RECORD_START.search(text) and _MODEL.search(text)) or fixture_kind(head) is not None
+
+
+def legacy_encoding(chunks: Chunks) -> str | None:
+    """The one-byte encoding that all of a text which is not UTF-8 fits, or `None`.
+
+    A text with one character that is UTF-8 is damaged UTF-8, and so is one with bytes that no
+    text has.
+    """
+    is_ascii = True
+    rest = b""
+    for chunk in chunks:
+        if chunk.isascii():
+            rest = b""
+            continue
+        is_ascii = False
+        for run in _HIGH.findall(rest + chunk):
+            if run.translate(None, _LEGACY) or _is_utf8(run):
+                return None
+        rest = chunk[-4:] if chunk[-1] >= 0x80 else b""
+    return None if is_ascii else "cp1252"
+
+
+_HIGH = re.compile(rb"[\x80-\xff]+")
+
+
+def _is_utf8(run: bytes) -> bool:
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,255 @@
+"""The files that make up a backup: one, those of a folder or of a list, members of a tar or zip.
+
+Members are read where they are, never extracted, and nothing that they say is trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from fastnk.errors import BackupSyntaxError, Place, SourceError
+from fastnk.source.compression import Chunks, Guard, peek, unpack
+from fastnk.source.encodings import looks_like_records
+from fastnk.source.opening import BackupFile
+
+HEAD_BYTES = 1 << 16
+"""What is looked at to tell what a file is."""
+
+PACKAGE_BACKUP = "database/database_backup.json"
+"""Where a package that an EDMS makes has its backup, beside media files and settings."""
+CHECKSUM_NAMES = ("checksum.txt", "checksums.txt", "checksum.sha256", "sha256sums")
+_DIGEST = re.compile(r"\b(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b", re.IGNORECASE)
+_HASHES = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
+
+Cut = Callable[[str, str | None, int], None]
+"""Called where a packed file ends too early or goes wrong, with a sentence, the name of the file
+and the bytes unpacked; may raise."""
+
+
+class Member(NamedTuple):
+    """One file of a backup, unpacked."""
+
+    name: str | None
+    chunks: Chunks
+    layers: list[str]
+    """What it is packed in; complete once the first chunk was read."""
+    is_named: bool = False
+    """Whether it was given by itself, and not found in a folder or an archive."""
+
+
+class Package:
+    """The files of a backup; they can be gone through any number of times."""
+
+    def __init__(
+        self, files: Sequence[BackupFile], cut: Cut, look: Callable[[int], None] | None = None
+    ) -> None:
+        self._files = files
+        self._cut = cut
+        self.look = look
+        """Called with the bytes read, as long as anybody wants to know."""
+
+    def members(self) -> Iterator[Member]:
+        """All files in order; each must be read before the next one is asked for.
+
+        Raises `SourceError` for a package that cannot be read, or must not be.
+        """
+        before = 0
+        for file in self._files:
+            head, chunks = peek(self._looked_at(file.chunks(), before), HEAD_BYTES)
+            if archive_of(head) == "zip":
+                yield from self._zip_members(file)
+            else:
+                guard = Guard(file.name)
+                packed = guard.packed(chunks)
+                yield from self._members(file.name, packed, [], guard, is_named=file.is_named)
+            before += file.size or 0
+
+    def _looked_at(self, chunks: Chunks, before: int) -> Chunks:
+        for chunk in chunks:
+            yield chunk
+            before += len(chunk)
+            if self.look is not None:
+                self.look(before)
+
+    def _zip_members(self, file: BackupFile) -> Iterator[Member]:
+        from fastnk.source.archives import zip_files
+
+        guard = Guard(file.name, file.size or 0)
+        with file.file() as opened:
+            for one in zip_files(file.name, opened, self._cutting(file.name)):
+                name = _inner_name(file.name, one.name)
+                yield from self._members(name, guard.unpacked(one.chunks), ["zip"], guard)
+
+    def _members(
+        self,
+        name: str | None,
+        chunks: Chunks,
+        layers: list[str],
+        guard: Guard,
+        *,
+        is_named: bool = False,
+    ) -> Iterator[Member]:
+        """What is in a stream: one file, or those of an archive."""
+        layers = [*layers]
+
+        def cut(done: int) -> None:
+            self._cut(f"the {layers[-1]} stream is cut off or damaged", name, done)
+
+        head, chunks = peek(unpack(chunks, guard, layers, cut), 512)
+        kind = archive_of(head)
+        if kind is None:
+            yield Member(name, chunks, layers, is_named)
+            return
+        from fastnk.source.archives import tar_files, zip_stream
+
+        guard.add_layer(layers, kind)
+        walk = tar_files if kind == "tar" else zip_stream
+        for one in walk(name, chunks, self._cutting(name)):
+            inner = guard.unpacked(one.chunks) if kind == "zip" else one.chunks
+            yield from self._members(_inner_name(name, one.name), inner, layers, guard)
+
+    def _cutting(self, name: str | None) -> Callable[[str, int], None]:
+        return lambda what, done: self._cut(what, name, done)
+
+
+def _inner_name(archive: str | None, name: str) -> str:
+    return f"{archive}:{name}" if archive else name
+
+
+def archive_of(head: bytes) -> str | None:
+    """The kind of archive that begins so: `tar`, `zip` or none."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return "tar" if _is_tar(head) else None
+
+
+def _is_tar(head: bytes) -> bool:
+    """By its magic, or, before there was one, by the checksum of its first header."""
+    if len(head) < 512:
+        return False
+    if head[257:262] == b"ustar":
+        return True
+    field = head[148:156].strip(b" \0")
+    return (
+        head[0] not in b"\0[{"
+        and bool(re.fullmatch(rb"[0-7]+", field))
+        and int(field, 8) == sum(head[:148]) + sum(head[156:]) + 8 * 32
+    )
+
+
+# ---- which of them are the backup ----------------------------------------------------------------
+
+
+class Choice(NamedTuple):
+    """Which members of a package are the backup."""
+
+    numbers: list[int]
+    notes: list[str]
+
+
+def choose(package: Package, name: str | None) -> Choice:
+    """The members that hold records; of a package as an EDMS makes it the backup alone, with its
+    checksum verified. Raises `SourceError` where there are none, where a file was named that holds
+    none, or where the checksum is another."""
+    names: list[str] = []
+    fixtures: list[int] = []
+    digests: dict[int, dict[str, str]] = {}
+    checksums: list[tuple[str, str]] = []
+    in_vain: list[str] = []
+    for number, member in enumerate(package.members()):
+        names.append(member.name or "the backup")
+        head, chunks = peek(member.chunks, HEAD_BYTES)
+        plain = names[-1].replace("\\", "/").lower()
+        base = plain.rpartition(":")[2].rpartition("/")[2]
+        if looks_like_records(head):
+            fixtures.append(number)
+        elif member.is_named and base not in CHECKSUM_NAMES:
+            in_vain.append(names[-1])
+        if base in CHECKSUM_NAMES:
+            checksums.append((names[-1], head.decode(errors="replace")))
+        elif base == PurePosixPath(PACKAGE_BACKUP).name:
+            digests[number] = _digests(chunks)
+    packed = [number for number in fixtures if number in digests]
+    chosen = packed if len(packed) == 1 else fixtures
+    if not chosen:
+        raise _nothing_found(name, names)
+    if in_vain:
+        raise _named_in_vain(in_vain)
+    notes = _notes(names, chosen)
+    for number in packed:
+        notes += [_verified(names[number], digests[number], one) for one in checksums]
+    return Choice(chosen, notes)
+
+
+def _notes(names: list[str], chosen: list[int]) -> list[str]:
+    if len(names) == 1:
+        return []
+    taken = set(chosen)
+    left = [name for number, name in enumerate(names) if number not in taken]
+    read = ", ".join(names[number] for number in chosen[:10])
+    more = f" and {len(chosen) - 10:,} more" if len(chosen) > 10 else ""
+    note = f"read {read}{more}"
+    return [f"{note}; left alone {_some(left)}" if left else note]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _nothing_found(name: str | None, names: list[str]) -> SourceError:
+    seen = _some(names)
+    return SourceError(
+        f"no file in {name or 'the package'} holds records; there are: {seen or 'none'}",
+        code="FNK124",
+        remedy="name the file that dumpdata wrote",
+    )
+
+
+def _named_in_vain(names: list[str]) -> SourceError:
+    return SourceError(
+        f"no records are found in {_some(names)}",
+        code="FNK124",
+        remedy="name only what dumpdata wrote; in a folder or a package other files are left alone",
+    )
+
+
+def _digests(chunks: Chunks) -> dict[str, str]:
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in _HASHES.values()}
+    for chunk in chunks:
+        for one in hashes.values():
+            one.update(chunk)
+    return {name: one.hexdigest() for name, one in hashes.items()}
+
+
+def _verified(name: str, found: dict[str, str], checksum: tuple[str, str]) -> str:
+    """A sentence on the checksum. Raises `SourceError` where it is not that of the backup."""
+    checksum_name, text = checksum
+    base = PurePosixPath(PACKAGE_BACKUP).name
+    lines = [line for line in text.splitlines() if _DIGEST.search(line)]
+    stated = [line for line in lines if base in line] or (lines if len(lines) == 1 else [])
+    for line in stated:
+        digest = _DIGEST.search(line)
+        assert digest is not None
+        kind = _HASHES[len(digest[0])]
+        if digest[0].lower() != found[kind]:
+            raise SourceError(
+                f"{name} is not what {checksum_name} says: {kind} {found[kind]}",
+                code="FNK125",
+                remedy="fetch the package again; or unpack it and give the backup in it",
+            )
+        return f"the {kind} in {checksum_name} is that of {name}"
+    return f"{checksum_name} says nothing of {name}"
+
+
+def cut_off(what: str, name: str | None, offset: int) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        what,
+        code="FNK205",
+        place=Place(name, offset),
+        remedy="fetch the whole file again",
+    )
