@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import django
 import pytest
 from django.apps import apps
 from django.conf import settings
@@ -431,8 +432,9 @@ def test_key_that_a_null_relation_breaks(broken: str, schema: Schema) -> None:
     place = exact.Restaurant.objects.using(broken).create(name="Here", stars=0)
     exact.Visit.objects.using(broken).create(restaurant=place, shop=shop)
     labels = ("exact.place", "exact.restaurant", "exact.shop", "exact.visit")
-    with pytest.raises(CommandError, match="'NoneType' object has no attribute"):
-        dumped(*labels, alias=broken, **NATURAL)
+    if django.VERSION < (6, 1):  # which takes the error for a model without a key
+        with pytest.raises(CommandError, match="'NoneType' object has no attribute"):
+            dumped(*labels, alias=broken, **NATURAL)
     findings = codes_of(dumped(*labels, alias=broken), schema)
     assert ("FNK305", "exact.shop", None) in findings
 

@@ -355,8 +355,8 @@ def by_keys(alias: str) -> dict[str, list[str]]:
 
 def _with_targets(model: type[Any], alias: str) -> Any:
     """The rows of a model, and in the same query those that they refer to."""
-    fields = model._meta.local_concrete_fields
-    return rows(model, alias).select_related(*(one.name for one in fields if one.remote_field))
+    relations = [one.name for one in model._meta.local_concrete_fields if one.remote_field]
+    return rows(model, alias).select_related(*relations or [None])
 
 
 PKS_IN_KEYS = (zoo.Visit, zoo.Ticket)

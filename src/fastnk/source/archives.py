@@ -14,14 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from fastnk.errors import SourceError
 from fastnk.source.compression import Chunks, Lookahead, fast_zlib, is_damage, stream_of
 from fastnk.source.opening import CHUNK_BYTES, printable
 
-MAX_TAR_READ = 1 << 20
-"""Bytes of the long names and other attributes of one file in a tar."""
+MAX_TAR_HEADERS = 1 << 20
+"""Bytes that stand in front of one file in a tar: its long name and other attributes."""
 MAX_DESCRIPTOR = 24
 """Bytes behind a file in a zip that was written in one go."""
 
@@ -87,32 +87,39 @@ class _TarStream:
     def __init__(self, chunks: Chunks) -> None:
         self._stream = stream_of(chunks)
         self._at = 0
+        self.headers = 0
+        """Bytes that `tarfile` has read since it met the last file."""
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, position: int) -> None:
         """Forward; `tarfile` never goes back."""
-        while self._at < position and self.read(min(CHUNK_BYTES, position - self._at)):
+        while self._at < position and self.take(min(CHUNK_BYTES, position - self._at)):
             pass
 
-    def read(self, size: int) -> bytes:
-        """Raises `tarfile.ReadError` for what would fill the memory: `tarfile` reads the long name
-        of a file at once."""
-        if size > MAX_TAR_READ:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+    def take(self, size: int) -> bytes:
         data = self._stream.read(size)
         self._at += len(data)
         return data
+
+    def read(self, size: int) -> bytes:
+        """For `tarfile`, which keeps a long name in memory. Raises `tarfile.ReadError` for one that
+        would fill it."""
+        self.headers += size
+        if self.headers > MAX_TAR_HEADERS:
+            raise tarfile.ReadError(f"more than {MAX_TAR_HEADERS:,} bytes of headers for a file")
+        return self.take(size)
 
 
 def tar_files(archive: str | None, chunks: Chunks, cut: Cut) -> Iterator[ArchiveFile]:
     """The files in a tar, in order. Raises `SourceError` for what is not to be trusted."""
     names = _Names(archive)
-    stream: Any = _TarStream(chunks)
+    stream = _TarStream(chunks)
     try:
-        with tarfile.TarFile(fileobj=stream, tarinfo=_TarHeader) as tar:
+        with tarfile.TarFile(fileobj=cast(BinaryIO, stream), tarinfo=_TarHeader) as tar:
             while (header := tar.next()) is not None:
+                stream.headers = 0
                 tar.members.clear()  # type: ignore[attr-defined]  # which would grow with the archive
                 what = "a link" if header.issym() or header.islnk() else None
                 names.check(header.name, "a device" if header.isdev() else what)
@@ -127,7 +134,7 @@ def _tar_file(stream: _TarStream, header: tarfile.TarInfo, cut: Cut) -> Chunks:
     stream.seek(header.offset_data)
     left = header.size
     while left:
-        chunk = stream.read(min(CHUNK_BYTES, left))
+        chunk = stream.take(min(CHUNK_BYTES, left))
         if not chunk:
             return cut("the tar is cut off", header.offset_data + header.size - left)
         left -= len(chunk)
@@ -153,23 +160,22 @@ def zip_files(archive: str | None, file: BinaryIO, cut: Cut) -> Iterator[Archive
         yield from zip_stream(archive, iter(lambda: file.read(CHUNK_BYTES), b""), lambda *_: None)
         return
     with directory:
-        inside = _packed_inside_others(directory.infolist())
+        shared = _in_the_same_bytes(directory.infolist())
         for info in directory.infolist():
             what = "a link" if stat.S_ISLNK(info.external_attr >> 16) else None
-            names.check(info.filename, "packed inside another one" if info in inside else what)
+            names.check(info.filename, "packed in bytes of another one" if info in shared else what)
             if not info.is_dir():
                 yield ArchiveFile(printable(info.filename), _zip_file(directory, info, cut))
 
 
-def _packed_inside_others(infos: list[zipfile.ZipInfo]) -> set[zipfile.ZipInfo]:
-    """Files of a zip that begin before the one in front of them ends: so that few bytes make many
-    files. No packer does that."""
+def _in_the_same_bytes(infos: list[zipfile.ZipInfo]) -> set[zipfile.ZipInfo]:
+    """Files of a zip of which one begins before the other ends: few bytes that make many files."""
+    shared: set[zipfile.ZipInfo] = set()
     in_order = sorted(infos, key=lambda info: info.header_offset)
-    return {
-        later
-        for info, later in itertools.pairwise(in_order)
-        if later.header_offset < info.header_offset + _LOCAL_HEADER.size + info.compress_size
-    }
+    for info, later in itertools.pairwise(in_order):
+        if later.header_offset < info.header_offset + _LOCAL_HEADER.size + info.compress_size:
+            shared |= {info, later}
+    return shared
 
 
 def _zip_file(directory: zipfile.ZipFile, info: zipfile.ZipInfo, cut: Cut) -> Chunks:
