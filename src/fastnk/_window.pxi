@@ -126,6 +126,12 @@ cdef class Walker:
             self.refuse(NO_RECORDS, self.opened)
 
     @property
+    def reached(self):
+        """How far it had walked when it gave up."""
+        cdef bint failed = self.walk.fault != NONE
+        return self.consumed + (self.walk.positions[self.walk.at] if failed else self.window.length)
+
+    @property
     def is_array(self):
         """Whether the records stand in an array (not in lines)."""
         return self.top != LINES

@@ -86,7 +86,7 @@ class Nesting:
         self._indents = [-self.unit]
         self._last = last
         """The bracket, comma, colon or end of a value before it."""
-        self.closed = b""
+        self.closed = bytearray()
         """Those that were closed of what was around where it began."""
         self.is_known = True
         self._is_at_close = False
@@ -105,7 +105,7 @@ class Nesting:
     def lose(self) -> None:
         """They do not add up."""
         self._last = _UNKNOWN
-        self.closed = b""
+        self.closed = bytearray()
         self.is_known = False
         self._is_at_close = False
         if not self.unit:
@@ -191,7 +191,7 @@ class Nesting:
         if not self._opened:
             self._opened.append(_UNKNOWN)
             self._indents.append(indent - self.unit)
-            self.closed += bytes([mark])
+            self.closed.append(mark)
         self._last = _VALUE
         return is_good
 
@@ -315,7 +315,7 @@ class Behind(NamedTuple):
 
     standing: Standing
     """Where it stands by that."""
-    closed: bytes
+    closed: bytearray
     """The brackets that are closed there of what is around it."""
     reached: int
     """How far it was looked at."""

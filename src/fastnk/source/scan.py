@@ -160,6 +160,9 @@ class _Scanner:
         """Whether that is by the line that it begins."""
         self._looked_ahead = 0
         """Bytes that were looked at to tell it from what is behind."""
+        self._tried: list[int] = []
+        """How far was walked from places around the one at hand that seemed to start a record and
+        did not."""
 
     def scan(self) -> Scan:
         self._look_at_start()
@@ -216,7 +219,7 @@ class _Scanner:
 
     def _end_run(self, indexer: Indexer, origin: int, start: int) -> int:
         if not indexer.records:
-            return self._end_without_records(start)
+            return self._end_without_records(start, origin + indexer.reached)
         end = origin + indexer.records_end
         if not self._closes and not self._are_records(end, indexer.records):
             self._gap.starts -= 1
@@ -241,11 +244,13 @@ class _Scanner:
         self._place = end
         return end
 
-    def _end_without_records(self, start: int) -> int:
+    def _end_without_records(self, start: int, reached: int) -> int:
         """Where to look on when what seemed to be a record is none."""
         first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
         if first is None:
-            return start + (start > 0)
+            self._tried = [reached, *(end for end in self._tried if end > start)]
+            is_deep = len(self._tried) > DEEP
+            return max(reached, start + 1) if is_deep else start + (start > 0)
         self._gap.fault = self._fault
         self._gap.starts += 1
         return first.end()
