@@ -88,6 +88,7 @@ def envelope_of(chunks: Chunks, start: int) -> Envelope | None:
     larger than `MAX_ENVELOPE`."""
     text = Lookahead(chunks)
     around = [text.take(start)]
+    size = start
     counts: list[int] = []
     found = Scan()
     is_array = True
@@ -98,7 +99,8 @@ def envelope_of(chunks: Chunks, start: int) -> Envelope | None:
         found.follow(one, len(around[-1]) if counts else 0)
         counts.append(one.records)
         is_array = _take_up_to_array(text, around)
-        if sum(map(len, around)) > MAX_ENVELOPE:
+        size += len(around[-1])
+        if size > MAX_ENVELOPE:
             return None
     try:
         json.loads(b"[]".join(around))

@@ -52,8 +52,6 @@ _MARK = codecs.BOM_UTF8
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
 _FIRST_BRACE = re.compile(rb"\s*\[\s*\{|" + RECORD_START.pattern)
-_NO_VALUE = re.compile(rb"\{(?<!:\{)(?<!:\s\{)" + RECORD_START.pattern.removeprefix(rb"\{"))
-"""Not behind a colon, which is told at once where brackets are not followed."""
 _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
 _IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
@@ -348,8 +346,7 @@ class _Scanner:
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
         while True:
-            pattern = _NO_VALUE if self._is_far(at) else RECORD_START
-            match = pattern.search(self._window, max(0, at - self._base))
+            match = RECORD_START.search(self._window, max(0, at - self._base))
             if match is not None:
                 start = self._base + match.start()
                 self._follow(start)
@@ -374,8 +371,7 @@ class _Scanner:
         self._is_told_by_line = nesting.unit > 0 and indent is not None
         self._standing = nesting.standing(self._shape, indent)
         is_value = nesting.unit > 0 and nesting.awaits_value
-        is_plain = is_value or nesting.depth > DEEP or self._is_far(start)
-        return is_plain and self._standing is Standing.INSIDE
+        return is_value and self._standing is Standing.INSIDE
 
     def _forget(self, end: int) -> None:
         if end > self._base:
