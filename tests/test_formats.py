@@ -1056,6 +1056,7 @@ def test_memory_does_not_grow_with_a_compressed_backup(tmp_path: Path) -> None:
 
 MORE = [keeper(70, "Xaver"), pupil(71, 70)]
 BOM = b"\xef\xbb\xbf"
+UTF16 = TEXT.decode().encode("utf-16-le")
 UTF16_LOG = "\ufeffINFO [x] {y}\r\nWARN\r\n" + TEXT.decode().replace("\n", "\r\n")
 
 
@@ -1115,6 +1116,9 @@ DAMAGED: dict[str, tuple[bytes, int]] = {
     "a log around an envelope": (b"INFO\n{" + b'"data": {"all": %s}}\nINFO [' % TEXT, 45),
     "a log before lines": (b"[x] WARN {1}\n" + MIXED, 45),
     "NULs in front": (bytes(5000) + TEXT, 45),
+    "NULs behind the bracket": (b"[" + bytes(501) + TEXT[1:], 45),
+    "NULs in the first record": (b"[" + bytes(99) + TEXT[100:], 44),
+    "NULs in the first record, in UTF-16": (UTF16[:2] + bytes(198) + UTF16[200:], 44),
     "a guard against scripts": (b")]}'\n" + COMPACT, 45),
     "a call": (b"callback(" + COMPACT + b");", 45),
     "a fence": (b"```json\n" + TEXT + b"\n```\n", 45),

@@ -17,6 +17,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_FIRST_TWO = re.compile(rb"[^\0](?:[^\0]|(?P<zero>\0)[^\0](?:\0|\Z))")
+"""Two in a row, with no zeros around them but those of a two-byte encoding: a broken disk gives
+zeros, too."""
 _SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
 RECORD_START = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"\s*:')
 _MODEL = re.compile(rb'"model"\s*:\s*"[^"\\\s]+"')
@@ -71,11 +74,11 @@ def encoding_of(head: bytes, wanted: str | None) -> Encoding:
             return Encoding(name, len(mark))
     if wanted is not None:
         return Encoding({"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(wanted, wanted))
-    start = head[:64]
-    if len(start) >= 4 and start[0] and not any(start[1::2][:2]):
-        return Encoding("utf-16-le")
-    if len(start) >= 4 and start[1] and not any(start[::2][:2]):
-        return Encoding("utf-16-be")
+    two = _FIRST_TWO.search(head)
+    if two and two["zero"]:
+        at = two.start() % 2  # where the first one of all must stand, too
+        if head[at] and not head[1 - at]:
+            return Encoding("utf-16-be" if at else "utf-16-le")
     return Encoding("utf-8")
 
 
