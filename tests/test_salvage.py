@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import fastnk
 from fastnk import LegacyBackupConverter
+from fastnk._core import Indexer
 from fastnk.cli import main
 from fastnk.errors import BackupSyntaxError
 from fastnk.schema import Schema
-from fastnk.source.scan import scan
+from fastnk.source.scan import MAX_FOLLOWED, scan
 
 SCHEMA = Schema.loads(b'{"version": 1, "models": {"a.b": {"pk": "id"}}}')
 INNER = {"model": "a.b", "pk": "inner", "fields": {"n": 1}}
@@ -288,12 +289,34 @@ def test_what_neither_side_tells_to_be_inside_is_kept(layout: str) -> None:
     assert salvaged(data) == [records[0], records[2], records[4]]
 
 
-@pytest.mark.parametrize("piece", [b'{"model":', b'{"model":\n'])
+@pytest.mark.parametrize(
+    "piece", [b'{"model":', b'{"model":\n', b'{"model":[', b'{"pk":[', b'{"pk":{"a":{', b"}", b"]}"]
+)
 def test_what_is_nested_without_end_is_passed_over(piece: bytes) -> None:
     whole = laid_out([record(0)], "compact").encode()[:-1]
-    damaged = piece * (2_000_000 // len(piece))
-    found = scan(iter([whole + b",", damaged, whole[1:] + b"]"]))
+    damaged = [piece * (65_536 // len(piece))] * (5 * MAX_FOLLOWED // 4 // 65_536)
+    found = scan(iter([whole + b",", *damaged, whole[1:] + b"]"]))
     assert (found.records, found.loss_count) in ((1, 1), (2, 1))
+
+
+@pytest.mark.parametrize("end", [b"", b"]}" * 500], ids=["open", "closed"])
+@pytest.mark.parametrize("gap", [0, MAX_FOLLOWED + 1000])
+def test_what_is_inside_many_that_are_no_records_is_walked_over_a_few_times(
+    gap: int, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def counted(*arguments: Any, **options: Any) -> Indexer:
+        tried.append(options)
+        return Indexer(*arguments, **options)
+
+    monkeypatch.setattr("fastnk.source.scan.Indexer", counted)
+    whole = laid_out([record(0)], "compact").encode()[:-1]
+    nested = b'{"pk":[0,' * 500 + b"0," * 200_000 + b"0" + end
+    data = b"".join([whole, b",", b"\xff" * gap, nested, b",", whole[1:], b"]"])
+    found = scan(iter([data]))
+    assert found.records == (2 if end else 1)
+    assert len(tried) < 40
 
 
 def test_lines_go_on_behind_a_first_one_that_is_broken() -> None:

@@ -258,8 +258,7 @@ class _Scanner:
         self._read_on(end + _MARGIN)
         text = bytes(self._window[end - self._base :][:_MARGIN])
         behind = text.lstrip()[:1]
-        is_first = start == 0 and indexer.records == 1
-        is_list = indexer.is_array or (is_first and behind in (b",", b"]"))
+        is_list = indexer.is_array or (indexer.records == 1 and behind in (b",", b"]"))
         self._found.shape = "array" if is_list else "jsonl"
         if is_list and not indexer.is_array:
             self._gap.lacks_bracket = True
