@@ -654,8 +654,8 @@ class _Conversion:
     def generic_target(self, label: str, generic: GenericRelation, type_: Any) -> str | None:
         if generic.content_type is None:
             text = canonical_id(type_) or ""
-            models = {one.lower(): one for one in self.schema.models}
-            return generic.labels.get(text) or models.get(text.lower())
+            app, point, name = text.partition(".")
+            return generic.labels.get(text) or f"{app}{point}{name.lower()}"
         if not isinstance(type_, list):
             row = self.row(self.relation(label, generic.content_type), type_)
             type_ = [row["fields"].get("app_label"), row["fields"].get("model")] if row else []

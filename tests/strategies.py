@@ -350,7 +350,9 @@ class _Builder:
             if labels and self.draw(st.booleans()):
                 text = self.pick(list(labels))
                 is_label = text in self.schema.models
-                spellings = [text, text.title(), text.upper()] if is_label else [text]
+                app, _, name = text.partition(".")
+                spellings = [text, f"{app}.{name.title()}", f"{app}.{name.upper()}"]
+                spellings = spellings if is_label else [text]
                 row["fields"][generic.label or ""] = self.pick(spellings)
                 row["fields"][generic.object_id] = self.id_elsewhere(Relation(labels[text]))
             else:

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import fastnk
 from fastnk import _core
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import FindingsError
-from fastnk.schema import Model, Relation, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema
 from tests.strategies import BLOCK_SIZES
 
 VARIANTS = _core.variants()
@@ -221,6 +222,27 @@ def test_models_are_known_in_capitals_and_apps_as_they_stand(label: str, is_know
     assert [(one.code, one.place.model) for one in caught.value.findings] == [
         ("FNK302", "myapp.user")
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_known"),
+    [("MyApp.user", True), ("MyApp.USER", True), ("myapp.user", False), ("MYAPP.User", False)],
+)
+def test_texts_that_name_models_are_read_as_labels_are(text: str, is_known: bool) -> None:
+    log = Model(generic_relations={"what": GenericRelation(label="kind", object_id="number")})
+    schema = Schema.of({"MyApp.user": Model(natural_key=["name"]), "logs.log": log})
+    backup = as_bytes(
+        [
+            {"model": "MyApp.user", "pk": 1, "fields": {"name": "ann"}},
+            {"model": "logs.log", "pk": 1, "fields": {"kind": text, "number": 1}},
+        ]
+    )
+    policies = Policies(on_generic="keep")
+    out = LegacyBackupConverter(schema, policies=policies).convert_bytes(backup)
+    assert json.loads(out)[1].get("references") == ({"number": ["ann"]} if is_known else None)
+    report = fastnk.verify(backup, out, schema, policies=policies)
+    assert report.faithful
+    assert report.complete is is_known
 
 
 def test_records_of_many_unknown_models_are_counted_by_model() -> None:

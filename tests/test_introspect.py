@@ -24,7 +24,7 @@ from fastnk.django.schema.introspect import (
     schema_from_project,
 )
 from fastnk.errors import SchemaError, UsageError
-from fastnk.schema import GenericRelation, Model, Relation, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema, plain_label
 
 SETTINGS = "tests.project.settings"
 
@@ -111,6 +111,16 @@ if django.VERSION >= (5, 2):
 @pytest.fixture(scope="module")
 def schema() -> Schema:
     return schema_from_apps()
+
+
+@pytest.mark.parametrize("text", ["auth.user", "auth.User", "auth.USER", "Auth.User", "AUTH.user"])
+def test_labels_are_read_as_django_reads_them(text: str) -> None:
+    labels = {model._meta.label_lower: model for model in apps.get_models()}
+    try:
+        found = apps.get_model(text)
+    except LookupError:
+        found = None
+    assert labels.get(plain_label(text)) is found
 
 
 @pytest.mark.parametrize("label", KEYS)

@@ -481,7 +481,7 @@ LOG = record(
     rows=[["ann", "bob"], [], None],
     note=NOTE,
     who="2",
-    kind="Documents.Document",
+    kind="documents.Document",
     number="7",
 )
 ODD_LOG = record(

@@ -107,6 +107,16 @@ cdef inline bint is_simple(const uint8_t *value) noexcept nogil:
     return fnk_class[value[0]] & ENDS_SCALAR
 
 
+cdef inline void lower_name(uint8_t *label, size_t length) noexcept nogil:
+    """Django reads "auth.User" as "auth.user", and the name of an app as it stands."""
+    cdef size_t i = 0
+    while i < length and label[i] != c'.':
+        i += 1
+    for i in range(i, length):
+        if c'A' <= label[i] <= c'Z':
+            label[i] |= 0x20
+
+
 cdef inline bint may_be_id(Text value) noexcept nogil:
     """A number, or a text that is not empty."""
     cdef uint8_t c = value.data[0]
@@ -256,22 +266,16 @@ cdef class RecordReader(Walker):
     cdef int find_model(self, Text label) noexcept nogil:
         """The model's number; an unknown one is added. NOWHERE after a fault."""
         cdef int number = self.last_model
-        cdef size_t i = 0
         cdef Text plain
         if number != NOWHERE and same(self.models[number].label, label):
             return number
         number = self.label_slot(label)[0]
         if number:
             return number - 1
-        # Django reads "auth.User" as "auth.user", and the name of an app as it stands.
         self.scratch.length = 0
         if not self.push(&self.scratch, label.data, label.length):
             return NOWHERE
-        while i < label.length and label.data[i] != c'.':
-            i += 1
-        for i in range(i, label.length):
-            if c'A' <= self.scratch.data[i] <= c'Z':
-                self.scratch.data[i] |= 0x20
+        lower_name(self.scratch.data, label.length)
         plain.data = self.scratch.data
         plain.length = label.length
         number = self.label_slot(plain)[0]

@@ -577,10 +577,7 @@ cdef class Splicer:
     cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
         """The number of the model that a text stands for."""
         cdef LabelPlan *word = self.index.plan.labels + generic.first_label
-        cdef uint8_t *letters
-        cdef Text label
         cdef size_t i = 0
-        cdef int model = NOWHERE
         while i < <size_t> generic.labels:
             if same(word[i].text, text):
                 return word[i].model
@@ -588,16 +585,9 @@ cdef class Splicer:
         self.label.length = 0
         if not append(&self.label, text.data, text.length):
             return NOWHERE
-        # From behind, so that "App.Model" is "App.model", if there is one, before it is "app.model".
-        label.data = letters = self.label.data
-        label.length = i = text.length
-        while i and model == NOWHERE:
-            i -= 1
-            if c'A' <= letters[i] <= c'Z':
-                letters[i] |= 0x20
-            if i == 0 or letters[i - 1] == c'.':
-                model = self.known_model(label)
-        return model
+        text.data = self.label.data
+        lower_name(self.label.data, text.length)
+        return self.known_model(text)
 
     cdef int known_model(self, Text label) noexcept nogil:
         """The number of the model of the schema with that label."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastnk.schema import GenericRelation, Schema
+from fastnk.schema import GenericRelation, Schema, plain_label
 from fastnk.verify.plan import KeyPlan, Proxy, Route
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import CODES
@@ -64,7 +64,6 @@ class Rows:
         self._null_keys = null_keys
         """Whether keys with a null in them may stand for rows of backups that supply keys."""
         self._plan = KeyPlan(schema, embedded=embedded)
-        self._labels = {label.lower(): label for label in schema.models}
         self._tables: dict[str, dict[str, dict[str, Row]]] = {
             label: {field: {} for field in fields} for label, fields in self._plan.tables.items()
         }
@@ -228,7 +227,8 @@ class Rows:
         """The model that a content type (an id or a natural key) or a text stands for."""
         if generic.content_type is None:
             text = id_text(value) or ""
-            return generic.labels.get(text) or self._labels.get(text.lower())
+            found = generic.labels.get(text) or plain_label(text)
+            return found if found in self._schema.models else None
         if not isinstance(value, list):
             relation = self._schema.models[label].relations[generic.content_type]
             row = self._found(*self._plan.table(relation.to, relation.to_field), value)
