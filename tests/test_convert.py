@@ -952,6 +952,32 @@ def test_keys_supply_rows_from_paths_and_bytes(tmp_path: Path) -> None:
         assert converted == b"[" + CONVERTED[CONVERTED.index(b"\n") + 1 :]
 
 
+@pytest.mark.parametrize("block_size", [16, 65536])
+@pytest.mark.parametrize("converted", ["first", "second", "in the backup"])
+def test_keys_are_made_of_the_record_that_still_has_its_pk(converted: str, block_size: int) -> None:
+    """The same record may come as it was and converted, in any order."""
+    state = Model(natural_key=["id", "name"])
+    document = Model(
+        natural_key=["number"], relations={"state": Relation(to="flow.state", to_field="code")}
+    )
+    schema = Schema.of({"flow.state": state, "flow.document": document})
+    states = [
+        {"model": "flow.state", "pk": pk, "fields": {"name": f"n{pk}", "code": f"c{pk}"}}
+        for pk in range(1, 4)
+    ]
+    legacy = json.dumps(states).encode()
+    natural = LegacyBackupConverter(schema).convert_bytes(legacy)
+    fields = {"number": "D-1", "state": "c2"}
+    records = [{"model": "flow.document", "pk": 7, "fields": fields}]
+    keys = {"first": [natural, legacy], "second": [legacy, natural]}.get(converted, [legacy])
+    if converted == "in the backup":
+        records = [*json.loads(natural), *records]
+    backup = json.dumps(records).encode()
+    out = LegacyBackupConverter(schema, keys=keys, block_size=block_size).convert_bytes(backup)
+    assert json.loads(out)[-1]["fields"]["state"] == [2, "n2"]
+    assert fastnk.verify(backup, out, schema, keys=keys).complete
+
+
 def test_systems_without_the_calls_of_linux(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

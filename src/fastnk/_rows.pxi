@@ -303,10 +303,11 @@ cdef class RowKeeper(RecordReader):
                                         &self.other_row, &self.row_scratch, &self.spill)
         if slot == NULL:
             return False
-        if slot[0]:
-            if self.keys_only and same_row(other, row, m.plan.row_columns, m.plan.pk_column,
-                                           &self.scratch, &self.row_scratch):
+        if slot[0] and self.keys_only and same_row(other, row, m.plan.row_columns, m.plan.pk_column,
+                                                   &self.scratch, &self.row_scratch):
+            if not other[0] & ~row[0] & ROW_WITHOUT_PK:  # of which a key may be made
                 return True
+        elif slot[0]:
             if not self.note_duplicate_pk(m, column, id):
                 return False
             if self.keys_only and not other[0] & ROW_OF_KEYS:
