@@ -159,7 +159,7 @@ def test_paths_that_lead_nowhere_are_refused(path: str) -> None:
     [
         ("document", 7, ["D-1"]),
         ("d.document", "7", ["D-1"]),
-        ("D.Document", 7, ["D-1"]),
+        ("d.DOCUMENT", 7, ["D-1"]),
         ("Nutzer ä", 2, ["bob"]),
     ],
 )
@@ -172,6 +172,15 @@ def test_labels_lead_to_models(kind: str, number: Any, key: list[str]) -> None:
     backup = json.dumps([*RECORDS, log]).encode()
     out = json.loads(LegacyBackupConverter(schema).convert_bytes(backup))
     assert out[-1] == {**log, "references": {"number": key}}
+
+
+@pytest.mark.parametrize("kind", ["D.document", "DOCUMENT", "nutzer ä"])
+def test_labels_of_no_model(kind: str) -> None:
+    generic = GenericRelation(label="kind", object_id="number", labels={"document": "d.document"})
+    schema = schema_with(generic_relations={"target": generic})
+    log = {"model": "a.log", "pk": 1, "fields": {"kind": kind, "number": 7}}
+    with pytest.raises(FindingsError, match="FNK308"):
+        LegacyBackupConverter(schema).convert_bytes(json.dumps([*RECORDS, log]).encode())
 
 
 @pytest.mark.parametrize("kind", ["MyApp.book", "MyApp.Book", "MyApp.BOOK"])
