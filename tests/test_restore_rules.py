@@ -575,6 +575,15 @@ def test_objects_without_equality_in_a_circle_are_found_again(new: str) -> None:
     assert restored(new, *records).updated == 0
 
 
+def test_objects_are_told_by_what_a_backup_says_of_them(new: str) -> None:
+    put(new, zoo.Pin, id=1, spot=zoo.Dot(0, 0))
+    records = [record("zoo.pin", pk, spot=f"{pk} 2") for pk in (1, 2)]
+    report = restored(new, *records, options=RestoreOptions(verify=True))
+    assert (report.created, report.unchanged) == (2, 0)
+    assert restored(new, *records).unchanged == 2
+    assert {row.spot.x for row in rows(zoo.Pin, new)} == {0, 1, 2}
+
+
 def test_values_that_a_database_gives_in_another_form_are_the_same(new: str) -> None:
     put(new, zoo.Beacon, id=7, serial="0x1f", name="old", note="")
     put(new, zoo.Filter, id=7, colour="0xa", slot="0x2")

@@ -340,6 +340,19 @@ class DotField(models.CharField):
         return f"{value.x} {value.y}" if isinstance(value, Dot) else value
 
 
+class SpotField(DotField):
+    """Its values stay objects until they are to be written, as geometries do."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return super().get_prep_value(value)
+
+    def value_to_string(self, obj: Any) -> Any:
+        return super().get_prep_value(self.value_from_object(obj))
+
+
 class HexField(models.BigIntegerField):
     """Its values are numbers where a database gives them, and texts where anyone else does."""
 
@@ -399,6 +412,12 @@ class Version(models.Model):
     content_type = models.ForeignKey(ContentType, models.CASCADE)
     object_id = models.CharField(max_length=50)
     of = GenericForeignKey()
+
+
+class Pin(models.Model):
+    """Told by nothing but its place."""
+
+    spot = SpotField(max_length=20)
 
 
 class Verdict(models.Model):

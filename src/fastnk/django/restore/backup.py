@@ -244,13 +244,13 @@ class Backup:
 
     def _known_plan(self, label: str) -> Plan | None:
         try:
-            return self._directory.plans[label]
+            return self._directory.plans.of_records(label)
         except UnknownModelError:
             return None
 
     def _note_unknown(self, run: list[Any], first: int, label: str) -> None:
         try:
-            self._directory.plans[label]
+            self._directory.plans.of_records(label)
         except UnknownModelError as error:
             if self._findings.leaves_out(label, len(run)):
                 return

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
+from django.db import connections
+
+from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import KeyShapeError, Path
 from fastnk.django.restore.plan import (
@@ -105,8 +109,17 @@ class Directory:
     def existing(self, plan: Plan) -> ExistingRows:
         existing = self._existing.get(plan.label)
         if existing is None:
-            existing = self._existing[plan.label] = ExistingRows(plan, self._engine)
+            engine = engine_of(connections[plan.database]) if plan.database else self._engine
+            existing = self._existing[plan.label] = ExistingRows(
+                plan, engine, partial(self._in_another_database, plan)
+            )
         return existing
+
+    def _in_another_database(self, plan: Plan, model: Any) -> ExistingRows | None:
+        """The rows of `model`, to which those of `plan` refer, unless both are in one database."""
+        if self.plans.elsewhere(model) == plan.database:
+            return None
+        return self.existing(self.plans[model._meta.label_lower])
 
     def find(self, reference: Reference, value: Any) -> Row:
         """The row that `value`, not null, refers to. Raises `DanglingError`."""

@@ -18,6 +18,7 @@ from django.db import (
     InterfaceError,
     OperationalError,
     connections,
+    router,
     transaction,
 )
 from django.utils.connection import ConnectionDoesNotExist
@@ -289,7 +290,7 @@ class _Restore:
                 look_again = self._uniques.look_again
                 self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
             self._findings.refuse()
-            self._engine.refuse_tables(_touched_tables(self._plans))
+            self._engine.refuse_tables(_touched_tables(self._plans, self._target.database))
             self._accounts.count_unknown()
         return RestoreReport(
             database=self._target.database,
@@ -382,7 +383,8 @@ class _Restore:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
         plans = self._plans
-        self._connection.check_constraints(table_names=sorted(_touched_tables(plans)))
+        alias = self._connection.alias
+        self._connection.check_constraints(table_names=sorted(_touched_tables(plans, alias)))
         automatic = [
             plan.model
             for plan in plans
@@ -441,14 +443,19 @@ class _Sinks:
             write()
 
 
-def _touched_tables(plans: list[Plan]) -> set[str]:
-    """The tables in which a reference may be broken: those written, and those that hold values of
-    other columns than pks, which an update may change."""
+def _touched_tables(plans: list[Plan], database: str) -> set[str]:
+    """The tables of a database in which a reference may be broken: those written, and those that
+    hold values of other columns than pks, which an update may change."""
     tables = {plan.model._meta.db_table for plan in plans}
     tables |= {many.through._meta.db_table for plan in plans for many in plan.many.values()}
     for plan in plans:
         for relation in plan.model._meta.related_objects:
             field = relation.field
-            if relation.one_to_many and field.concrete and not field.target_field.primary_key:
+            if (
+                relation.one_to_many
+                and field.concrete
+                and not field.target_field.primary_key
+                and router.allow_migrate_model(database, relation.related_model)
+            ):
                 tables.add(relation.related_model._meta.db_table)
     return tables

@@ -110,9 +110,17 @@ class Plan:
     """One concrete model: its columns, what they refer to, and what tells its rows apart."""
 
     def __init__(
-        self, model: Any, spec: schemas.Model | None, plans: Plans, weak: str | None = None
+        self,
+        model: Any,
+        spec: schemas.Model | None,
+        plans: Plans,
+        weak: str | None = None,
+        database: str | None = None,
     ) -> None:
         self.model = model
+        self.database = database
+        """The alias of the database with its rows where that is another one than is restored into:
+        others may refer to them, and no record is one of them."""
         self.weak = weak
         """Why the declared natural key does not tell the rows apart and counts as none."""
         self.label: str = model._meta.label_lower
@@ -260,9 +268,16 @@ class Plans:
             model = self._model(label)
             own = model._meta.label_lower
             plan = self._plans.get(own) or Plan(
-                model, self._specs.get(own), self, self._weak.get(own)
+                model, self._specs.get(own), self, self._weak.get(own), self.elsewhere(model)
             )
             self._plans[own] = self._plans[label] = plan
+        return plan
+
+    def of_records(self, label: str) -> Plan:
+        """The same of a model whose records can be restored. Raises `UnknownModelError`."""
+        plan = self[label]
+        if plan.database is not None:
+            raise UnknownModelError(self._no_table)
         return plan
 
     def all(self, labels: Iterable[str] | None = None) -> Iterator[Plan]:
@@ -290,6 +305,17 @@ class Plans:
         """The label of the concrete model. Raises `UnknownModelError`."""
         return str(self._model(label)._meta.label_lower)
 
+    def elsewhere(self, model: Any) -> str | None:
+        """The alias of the database with the rows of a model; `None` for that restored into."""
+        if router.allow_migrate_model(self._database, model):
+            return None
+        alias = str(router.db_for_write(model))
+        return None if alias == self._database else alias
+
+    @property
+    def _no_table(self) -> str:
+        return f'it has no table in database "{self._database}"'
+
     def _model(self, label: str) -> Any:
         if label not in self._unknown:
             try:
@@ -299,8 +325,10 @@ class Plans:
             else:
                 if model._meta.swapped:
                     self._unknown[label] = f"it is swapped out for {model._meta.swapped}"
-                elif not router.allow_migrate_model(self._database, model):
-                    self._unknown[label] = f'it has no table in database "{self._database}"'
+                elif not (
+                    router.allow_migrate_model(self._database, model) or self.elsewhere(model)
+                ):
+                    self._unknown[label] = self._no_table
                 else:
                     return concrete(model)
         raise UnknownModelError(self._unknown[label])

@@ -193,7 +193,7 @@ class Reader:
         tag = data["model"]
         label = self._naming.renames.label(tag)
         try:
-            names = needed(self._plans[label])
+            names = needed(self._plans.of_records(label))
         except UnknownModelError:
             return None
         if names is None:
@@ -216,7 +216,7 @@ class Reader:
                 loose = shape.loose_for(fields)
                 break
         try:
-            plan = self._plans[label]
+            plan = self._plans.of_records(label)
         except UnknownModelError:
             return None
         shape = Shape(tag, names, plan, self._naming, loose, self._connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from operator import attrgetter
@@ -295,9 +295,13 @@ class InDatabase(NamedTuple):
 class ExistingRows:
     """What the database holds of one model before the restore. Read when asked for, in bulk."""
 
-    def __init__(self, plan: Plan, engine: Engine) -> None:
+    def __init__(
+        self, plan: Plan, engine: Engine, elsewhere: Callable[[Any], ExistingRows | None]
+    ) -> None:
+        """`elsewhere` gives those of another model if they are in another database than these."""
         self.plan = plan
         self._engine = engine
+        self._elsewhere = elsewhere
         self._database = engine.connection.alias
         self._columns: dict[str, dict[Any, Any]] = {}
         self._by_value: dict[str, dict[Any, Any]] = {}
@@ -333,7 +337,7 @@ class ExistingRows:
         for position, part in enumerate(self.plan.key.parts if self.plan.key else ()):
             values = [key[position] for key in known]
             if self._can_be_found(part.lookup, values):
-                return self._keys_in(self._chosen(part.lookup, values, ["pk", *self._lookups]))
+                return self._keys_in(self._chosen(part.lookup, values, self._lookups))
         return self.by_key
 
     def with_uniques(self, values: Sequence[Any]) -> dict[Any, Any]:
@@ -343,8 +347,8 @@ class ExistingRows:
             return {}
         known = [value for value in values if value is not Missing.VALUE]
         if self._can_be_found(name, known):
-            rows = self._chosen(name, known, [name, "pk"])
-            return _index((comparable(value), pk) for value, pk in rows)
+            rows = self._chosen(name, known, [name])
+            return _index((comparable(value), pk) for pk, value in rows)
         return self.by_value(self.plan.columns[name].field.attname)
 
     def _can_be_found(self, name: str, values: Sequence[Any]) -> bool:
@@ -358,11 +362,12 @@ class ExistingRows:
     def _chosen(
         self, name: str, values: Iterable[Any], names: list[str]
     ) -> Iterator[tuple[Any, ...]]:
-        """The named columns of the rows that have one of these values."""
+        """The pk and the named columns, or ends of lookup paths, of the rows that have one of these
+        values."""
         field = self.plan.columns[name].field
         fit = (value for value in values if self._fits(field, value))
         for chunk in chunks(fit, rows_per_statement(self.plan, self._database)):
-            yield from self.query.filter(**{f"{name}__in": chunk}).values_list(*names)
+            yield from self._told(self.query.filter(**{f"{name}__in": chunk}), names, iter)
 
     def _fits(self, field: Any, value: Any) -> bool:
         """Whether a row may have it; drivers refuse to ask for some of the others."""
@@ -396,7 +401,9 @@ class ExistingRows:
         relations = [
             field.name
             for field in form.model._meta.concrete_fields
-            if field.remote_field and not field.remote_field.parent_link
+            if field.remote_field
+            and not field.remote_field.parent_link
+            and self._elsewhere(field.remote_field.model) is None
         ]
         rows = QuerySet(form.model, using=self._database).order_by().filter(**lookups)
         if relations:  # without names it would follow others, and those at any depth
@@ -430,7 +437,47 @@ class ExistingRows:
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The pk and the named columns, or ends of lookup paths, of every row."""
-        return self._engine.read(self.query.values_list("pk", *names))
+        return self._told(self.query, names, self._engine.read)
+
+    def _told(
+        self,
+        query: QuerySet[Any],
+        names: Sequence[str],
+        read: Callable[[QuerySet[Any]], Iterator[tuple[Any, ...]]],
+    ) -> Iterator[tuple[Any, ...]]:
+        """The pk and the named columns of the rows of a query, also where a lookup path leads into
+        another database."""
+        crossings = [self._crossing(name) for name in names]
+        columns = [
+            crossing.column if crossing else name
+            for name, crossing in zip(names, crossings, strict=True)
+        ]
+        rows = read(query.values_list("pk", *columns))
+        if not any(crossings):
+            return rows
+        return (
+            (
+                pk,
+                *(
+                    crossing.end(value) if crossing else value
+                    for crossing, value in zip(crossings, values, strict=True)
+                ),
+            )
+            for pk, *values in rows
+        )
+
+    def _crossing(self, lookup: str) -> Crossing | None:
+        """Where a lookup path leads into another database."""
+        model, names = self.plan.model, lookup.split("__")
+        for at, name in enumerate(names[:-1], start=1):
+            field = model._meta.get_field(name)
+            model = field.remote_field.model
+            rest = "__".join(names[at:])
+            there = None if rest == field.target_field.name else self._elsewhere(model)
+            if there is not None:
+                column = "__".join([*names[: at - 1], field.attname])
+                return Crossing(column, there, field.target_field, rest)
+        return None
 
     def some(self, pks: Sequence[Any], names: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
         """The named columns of the rows with these pks, by comparable pk."""
@@ -452,6 +499,26 @@ class ExistingRows:
             for source, target, link in rows:
                 links[comparable(source)][comparable(target)] = link
         return links
+
+
+class Crossing(NamedTuple):
+    """A relation on a lookup path that leads into another database."""
+
+    column: str
+    """The lookup path of the column that refers there."""
+    rows: ExistingRows
+    """Those that it refers to."""
+    field: Any
+    """The one of theirs whose values the column holds."""
+    rest: str
+    """The lookup path from there on."""
+
+    def end(self, value: Any) -> Any:
+        """What is at the end of the path where the column holds `value`; `None` for nothing."""
+        is_pk = self.field.primary_key
+        rows = self.rows.pks if is_pk else self.rows.by_value(self.field.attname)
+        pk = None if value is None else rows.get(comparable(as_restored(self.field, value)))
+        return None if pk is None else self.rows.value(pk, self.rest)
 
 
 def rows_per_statement(plan: Plan, database: str, values: int = 0) -> int:

@@ -12,6 +12,7 @@ from copy import copy
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -241,11 +242,15 @@ def _may_read_otherwise(field: Field[Any, Any]) -> bool:
 
 def in_column(field: Field[Any, Any], value: Any) -> Any:
     """The comparable form of what a column holds; an object of a type that only its field knows
-    is compared by what the field puts into the column."""
+    is compared by what the field puts into the column, or into a backup if that is an object, too,
+    as a place on a map is."""
     value = as_restored(field, value)
     if type(value) not in _KNOWN:
         with contextlib.suppress(*REFUSALS):
             value = field.get_prep_value(value)
+    if type(value) not in _KNOWN:
+        with contextlib.suppress(*REFUSALS):
+            value = field.value_to_string(SimpleNamespace(**{field.attname: value}))
     return comparable(value)
 
 
