@@ -8,6 +8,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -59,6 +60,12 @@ def project(sqlite: databases.SQLite, filled: str) -> Iterator[Any]:
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, APP]):
         sqlite.renew(ALIAS, filled)
         yield apps.get_app_config("untraced").models_module
+
+
+@cache
+def schema_of_all() -> Schema:
+    """With those models, once they are installed. Tracing their methods again would take long."""
+    return schema_from_apps()
 
 
 def make(model: Any, **values: Any) -> Any:
@@ -136,7 +143,7 @@ def test_converted_is_what_django_dumps(
         backup = json.dumps(read(backup)[::-1], indent=1)
         natural = {label: records[::-1] for label, records in natural.items()}
     request.getfixturevalue("without_connections")
-    ours = by_model(convert(backup, schema_from_apps(), style=style))
+    ours = by_model(convert(backup, schema_of_all(), style=style))
     if style == "fastnk":
         # What leads through a proxy speaks as the record itself does.
         for label in ("untraced.order", "untraced.party"):
@@ -146,7 +153,7 @@ def test_converted_is_what_django_dumps(
 
 
 def test_record_has_the_key_that_its_method_gives(project: Any) -> None:
-    schema = schema_from_apps()
+    schema = schema_of_all()
     ours = by_model(convert(dumped(*labels(), alias=ALIAS), schema))
     checked = 0
     for model in apps.get_app_config("untraced").get_models():
@@ -162,7 +169,7 @@ def test_record_has_the_key_that_its_method_gives(project: Any) -> None:
 
 
 def test_what_leads_through_a_proxy_speaks_as_the_record_does(project: Any) -> None:
-    ours = by_model(convert(dumped(*labels(), alias=ALIAS), schema_from_apps()))
+    ours = by_model(convert(dumped(*labels(), alias=ALIAS), schema_of_all()))
     assert ours["untraced.order"][0]["fields"] == {"customer": ["a@b.c"]}
     assert ours["untraced.party"][0]["fields"] == {"guests": [1, 2]}
 
@@ -171,7 +178,7 @@ def test_what_leads_through_a_proxy_speaks_as_the_record_does(project: Any) -> N
 def test_conversion_is_proved(project: Any, style: str, tmp_path: Any) -> None:
     backup, natural = tmp_path / "backup.json", tmp_path / "natural.json"
     backup.write_text(dumped(*labels(), alias=ALIAS))
-    schema = schema_from_apps()
+    schema = schema_of_all()
     converter = LegacyBackupConverter(schema, style=style, policies=NULLS)
     report = converter.convert_to_natural_keys(backup, natural)
     assert report.keys_called > 30
@@ -179,7 +186,7 @@ def test_conversion_is_proved(project: Any, style: str, tmp_path: Any) -> None:
 
 
 def test_schema_names_the_methods(project: Any) -> None:
-    schema = schema_from_apps()
+    schema = schema_of_all()
     path = f"{APP}.models"
     account, order = schema.models["untraced.account"], schema.models["untraced.order"]
     assert schema.models["untraced.branch"].natural_key_method == f"{path}.Branch.natural_key"
@@ -198,18 +205,18 @@ def test_method_that_fails_is_a_finding(
 ) -> None:
     record = {"model": label, "pk": 5, "fields": {"code": "Ab-1", "year": 7}}
     with pytest.raises(FindingsError) as caught:
-        convert(json.dumps([record]), schema_from_apps())
+        convert(json.dumps([record]), schema_of_all())
     (found,) = caught.value.findings
     assert (found.code, found.place.pk, found.value) == ("FNK307", "5", FAILING[label])
     keep = Policies(on_unresolved="keep")
-    assert convert(json.dumps([record]), schema_from_apps(), policies=keep) == [record]
+    assert convert(json.dumps([record]), schema_of_all(), policies=keep) == [record]
 
 
 def test_null_in_a_key_is_a_finding(project: Any) -> None:
     fields = {"code": "x", "year": 1, "lasts": None}
     record = {"model": "untraced.lasting", "pk": 5, "fields": fields}
     with pytest.raises(FindingsError, match="FNK305"):
-        convert(json.dumps([record]), schema_from_apps(), policies=Policies())
+        convert(json.dumps([record]), schema_of_all(), policies=Policies())
 
 
 def called(schema: Schema, *backups: list[dict[str, Any]]) -> list[CalledKey]:
@@ -232,7 +239,7 @@ def branch(pk: Any, name: str | None, parent: Any = None, **more: Any) -> dict[s
     ],
 )
 def test_why_there_is_no_key(project: Any, records: list[Any], reason: str) -> None:
-    (found,) = called(schema_from_apps(), records)
+    (found,) = called(schema_of_all(), records)
     assert (found.pk, found.key, found.reason) == ("1", None, reason)
 
 
@@ -240,7 +247,7 @@ def test_records_of_other_backups_and_natural_ones_are_found(project: Any) -> No
     natural = branch(None, "top", natural_key=["top"])
     backup = [branch(1, "a", ["top"]), branch(2, "b", 3), natural]
     keys = [branch(3, "c"), branch(2, "other"), branch(4, "d", 1)]
-    found = {one.pk: one.key for one in called(schema_from_apps(), backup, keys)}
+    found = {one.pk: one.key for one in called(schema_of_all(), backup, keys)}
     assert found == {
         "1": '["top", "a"]',
         "2": '["c", "b"]',
@@ -252,7 +259,7 @@ def test_records_of_other_backups_and_natural_ones_are_found(project: Any) -> No
 def test_many_instances_are_not_kept(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "CACHED", 3 * instances.INSTANCE)
     records = [branch(n, f"n{n}", n // 2 or None) for n in range(1, 100)]
-    found = called(schema_from_apps(), records)
+    found = called(schema_of_all(), records)
     assert json.loads(found[-1].key or "") == ["n1", "n3", "n6", "n12", "n24", "n49", "n99"]
 
 
@@ -469,7 +476,7 @@ def hash_of(text: str) -> int:
 @pytest.mark.parametrize("natural", [False, True])
 def test_keys_are_those_of_the_live_rows(project: Any, natural: bool, order: Any) -> None:
     """Where references are natural keys already, too: only methods can tell whose they are."""
-    schema = schema_from_apps()
+    schema = schema_of_all()
     backup = json.loads(dumped(*labels(), alias=ALIAS, use_natural_foreign_keys=natural))
     expected = live_keys(schema)
     found = {
@@ -487,13 +494,13 @@ def test_natural_records_of_django_are_found(project: Any, order: Any) -> None:
     tree = [branch(None, name, names[:n] or None) for n, name in enumerate(names)]
     for record in tree:
         del record["pk"]
-    (found,) = called(schema_from_apps(), order([*tree, branch(7, "leaf", names)]))
+    (found,) = called(schema_of_all(), order([*tree, branch(7, "leaf", names)]))
     assert (found.pk, json.loads(found.key or "")) == ("7", [*names, "leaf"])
 
 
 def test_keys_that_wait_for_each_other(project: Any) -> None:
     records = [branch(1, "a", ["b", "a"]), branch(2, "b", ["b", "a", "b"]), branch(3, "c")]
-    found = {one.pk: one.key or one.reason for one in called(schema_from_apps(), records)}
+    found = {one.pk: one.key or one.reason for one in called(schema_of_all(), records)}
     assert found == {
         "1": 'refers to untraced.branch ["b", "a"], which no record has',
         "2": 'refers to untraced.branch ["b", "a", "b"], which no record has',
@@ -505,13 +512,13 @@ def test_which_record_counts(project: Any) -> None:
     """The last one, and the backup's before those that only supply keys."""
     backup = [branch(1, "first"), branch("1", "last"), branch(2, "x", 1), branch(3, "y", "4")]
     more = [branch(1, "more"), branch(4, "four")]
-    found = {one.pk: one.key for one in called(schema_from_apps(), backup, more, [branch(4, "5")])}
+    found = {one.pk: one.key for one in called(schema_of_all(), backup, more, [branch(4, "5")])}
     assert found == {'"1"': '["last"]', "2": '["last", "x"]', "3": '["5", "y"]', "4": '["5"]'}
 
 
 def test_key_that_a_record_with_a_pk_tells(project: Any) -> None:
     records = [branch(1, "a", 9, natural_key=["ä", 1]), branch(2, "b", ["ä", 1])]
-    found = {one.pk: one.key or one.reason for one in called(schema_from_apps(), records)}
+    found = {one.pk: one.key or one.reason for one in called(schema_of_all(), records)}
     unknown = "refers to untraced.branch 9, which no record has"
     assert found == {"1": '["ä", 1]', "2": unknown}
 
@@ -521,17 +528,17 @@ def test_text_that_only_python_reads(project: Any) -> None:
         b'[{"model": "untraced.Structured", "pk": "\\u00e4", "fields": {"code": "c",'
         b' "facts": [NaN, 1e400, "\\ud83d\\ude00"], "shift": "\\ud800"}}]'
     )
-    (found,) = called_keys(schema_from_apps(), [Source(text)])
+    (found,) = called_keys(schema_of_all(), [Source(text)])
     assert (found.key, found.reason) == ('["c", [NaN, Infinity, "😀"]]', None)
     assert json.loads(found.pk) == "ä"
 
 
 def test_backup_that_is_cut_off(project: Any) -> None:
     text = json.dumps([branch(1, "a"), branch(2, "b", 1)]).encode()
-    (found,) = called_keys(schema_from_apps(), [Source(text[:-20])])
+    (found,) = called_keys(schema_of_all(), [Source(text[:-20])])
     assert (found.pk, found.key) == ("1", '["a"]')
     with pytest.raises(BackupSyntaxError):
-        list(called_keys(schema_from_apps(), [Source(text.replace(b"null", b"nil"))]))
+        list(called_keys(schema_of_all(), [Source(text.replace(b"null", b"nil"))]))
 
 
 CALL = "from fastnk.django.calling import called_keys; list(called_keys(None, []))"
@@ -662,7 +669,7 @@ def test_what_was_restored_is_what_was_dumped(project: Any, sqlite: databases.SQ
     databases.migrate(new)
     project.Sliced.objects.using(new).create(pk=500, code="in the way")
     natural = by_model(read(dumped(*labels(), alias=ALIAS, **NATURAL)))
-    schema = schema_from_apps()
+    schema = schema_of_all()
     manager = UnifiedRestoreManager(schema, database=new, policies=NULLS)
     backup = dumped(*labels(), alias=ALIAS).encode()
     assert manager.restore_any_format(backup).created == len(json.loads(backup))

@@ -14,11 +14,10 @@ import pytest
 from fastnk.django.restore import early
 from fastnk.django.restore.loader import Loader, _Restore
 from fastnk.django.restore.rows import Fate
-from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.schema import Embedded, Schema
 from tests.project.zoo import models as zoo
 from tests.test_restore import chunks_of, keeper, keyed, labels_of, load, record, refused
-from tests.zoo import SENSOR, Record, put, rows
+from tests.zoo import SENSOR, Record, project_schema, put, rows
 
 SENSORS = [str(UUID(int=number)) for number in range(1, 40)]
 
@@ -43,7 +42,7 @@ def checked(
     alias: str, records: list[Record], label: str, schema: Schema | None = None
 ) -> list[bool]:
     """Which rows of a model are checked once all records are surveyed, in their order."""
-    loader = Loader(schema or schema_from_apps(), alias)
+    loader = Loader(schema or project_schema(), alias)
     restore = _Restore(loader, chunks_of(records), None, labels_of(records))
     restore._survey()
     (found,) = (one for one in restore._directory.in_backup if one.plan.label == label)
@@ -95,7 +94,7 @@ def with_sensor(new: str) -> str:
 def test_what_is_plainly_right_is_checked_early(with_sensor: str, name: str) -> None:
     label = TAKEN[name][0]["model"] if "references" not in name else "zoo.reading"
     assert set(checked(with_sensor, TAKEN[name], label)) == {True}
-    assert load(with_sensor, TAKEN[name], schema_from_apps()).created == len(TAKEN[name])
+    assert load(with_sensor, TAKEN[name], project_schema()).created == len(TAKEN[name])
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -103,21 +102,21 @@ def test_what_is_not_plainly_right_is_left_to_the_full_check(with_sensor: str, n
     records, findings = LEFT[name]
     assert True not in checked(with_sensor, records, records[-1]["model"])
     if findings:
-        assert refused(with_sensor, records, schema=schema_from_apps()) == findings
+        assert refused(with_sensor, records, schema=project_schema()) == findings
     else:
-        assert load(with_sensor, records, schema_from_apps()).created == len(records)
+        assert load(with_sensor, records, project_schema()).created == len(records)
 
 
 def test_rows_that_exist_are_left(new: str) -> None:
-    load(new, [vault("a", small=1)], schema_from_apps())
+    load(new, [vault("a", small=1)], project_schema())
     records = [vault("b", small=1), vault("a", small=2), vault("c", small=3)]
     assert checked(new, records, "zoo.vault")[1] is False
-    report = load(new, records, schema_from_apps())
+    report = load(new, records, project_schema())
     assert (report.created, report.updated) == (2, 1)
 
 
 def test_values_with_ids_inside_are_left(new: str) -> None:
-    models = dict(schema_from_apps().models)
+    models = dict(project_schema().models)
     models["zoo.vault"] = _with_embedded(models["zoo.vault"])
     records = [keeper("Anna"), vault("a", data={"keeper": ["Anna"]})]
     assert checked(new, records, "zoo.vault", Schema.of(models)) == [False]
@@ -138,5 +137,5 @@ def test_more_references_than_can_be_kept(new: str, monkeypatch: pytest.MonkeyPa
     sensors = [sensor(number) for number in range(1, 30)]
     assert False in checked(new, [*ahead, *sensors], "zoo.reading")
     assert set(checked(new, [*sensors, *ahead], "zoo.reading")) == {True}
-    load(new, [*ahead, *sensors], schema_from_apps())
+    load(new, [*ahead, *sensors], project_schema())
     assert [row.sensor.serial for row in rows(zoo.Reading, new)] == [f"S{n}" for n in range(1, 30)]

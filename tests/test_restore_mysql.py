@@ -12,13 +12,12 @@ from django.db.models import signals
 
 from fastnk.django.restore.engines import mysql as engine
 from fastnk.django.restore.report import RestoreOptions
-from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError, RestoreError
 from tests import databases
 from tests import zoo as backups
 from tests.project.zoo import models as zoo
 from tests.test_restore import counts, keeper, load, record, refused
-from tests.zoo import put, rows, tables
+from tests.zoo import project_schema, put, rows, tables
 
 ALIAS = "mysql_new"
 SETTINGS = "SELECT @@sql_mode, @@foreign_key_checks, @@wait_timeout, IS_FREE_LOCK({})"
@@ -111,10 +110,10 @@ def test_characters_that_a_column_does_not_have(new: str) -> None:
 
 def test_pks_and_keys_that_columns_hold_for_the_same(new: str) -> None:
     states = [record("zoo.status", code, title="") for code in ("WELL", "well", "ILL ", "ILL")]
-    found = refused(new, states, schema=schema_from_apps())
+    found = refused(new, states, schema=project_schema())
     assert found == [("FNK418", 2, "code"), ("FNK418", 4, "code")]
     put(new, zoo.Status, code="Well", title="")
-    assert refused(new, states[:1], schema=schema_from_apps()) == [("FNK418", 1, "code")]
+    assert refused(new, states[:1], schema=project_schema()) == [("FNK418", 1, "code")]
 
 
 def test_column_that_tells_letters_apart(new: str) -> None:
@@ -194,7 +193,7 @@ def vaults(text: str, count: int) -> list[dict[str, Any]]:
 
 
 def test_many_large_rows_are_written_and_changed(new: str, packet: int) -> None:
-    schema = schema_from_apps()
+    schema = project_schema()
     for text in ("'" * (packet // 10), '"' * (packet // 10)):
         load(new, vaults(text, 30), schema)
         assert {row.data["text"] for row in rows(zoo.Vault, new)} == {text}
@@ -202,6 +201,6 @@ def test_many_large_rows_are_written_and_changed(new: str, packet: int) -> None:
 
 def test_row_that_is_larger_than_the_server_takes(new: str, packet: int) -> None:
     with pytest.raises(RestoreError, match=r"zoo\.vault") as caught:
-        load(new, [keeper("Anna"), *vaults("x" * packet, 1)], schema_from_apps())
+        load(new, [keeper("Anna"), *vaults("x" * packet, 1)], project_schema())
     assert "max_allowed_packet" in str(caught.value)
     assert not rows(zoo.Keeper, new).exists()

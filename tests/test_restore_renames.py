@@ -16,7 +16,6 @@ from django.contrib.contenttypes.models import ContentType
 
 import fastnk
 from fastnk.cli import main
-from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError
 from fastnk.renames import RenameError, Renames, parse_renames
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema
@@ -33,7 +32,7 @@ from tests.test_restore import (
     without_lost_pks,
     without_status,
 )
-from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
+from tests.zoo import SCHEMA, Record, by_keys, project_schema, put, rows, tables
 
 MODELS = {"animal": "beast", "keeper": "warden", "person": "human", "collar": "collar"}
 FIELDS = {
@@ -174,7 +173,7 @@ SAFE = {
 
 def test_rows_that_nothing_refers_to(new: str) -> None:
     """Read as structs, many at once, and in more than one shape."""
-    schema = schema_from_apps()
+    schema = project_schema()
     records = [vault(str(number), tiny=number, label=str(number)) for number in range(300)]
     records += [vault(str(number), tiny=number) for number in range(300, 400)]
     report = fastnk.restore(as_bytes(records), schema, database=new, renames=SAFE)
@@ -194,7 +193,7 @@ def test_rows_that_nothing_refers_to(new: str) -> None:
 def test_fields_that_exchange_their_names(new: str) -> None:
     names = {"zoo.vault.code": "zoo.vault.name", "zoo.vault.name": "zoo.vault.code"}
     record_of = {"model": "zoo.vault", "natural_key": ["a"], "fields": {"code": "a", "name": "b"}}
-    report = fastnk.restore(as_bytes([record_of]), schema_from_apps(), database=new, renames=names)
+    report = fastnk.restore(as_bytes([record_of]), project_schema(), database=new, renames=names)
     assert report.created == 1
     row = rows(zoo.Vault, new).get()
     assert (row.name, row.code) == ("a", "b")
@@ -396,7 +395,7 @@ def test_old_name_that_the_project_uses_again(new: str) -> None:
 def test_what_is_not_known_points_at_renames(new: str, records: list[Record]) -> None:
     records[0]["fields"]["gone"] = 1
     with pytest.raises(FindingsError) as caught:
-        fastnk.restore(as_bytes(records), schema_from_apps(), database=new)
+        fastnk.restore(as_bytes(records), project_schema(), database=new)
     assert caught.value.remedy is not None
     assert "--rename app.old=app.new" in caught.value.remedy
     assert "--ignore-nonexistent" in caught.value.remedy

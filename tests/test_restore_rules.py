@@ -19,11 +19,10 @@ from django.db.models import QuerySet, signals
 import fastnk
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
-from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.errors import FindingsError, RestoreError
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, keyed, load, record, refused
-from tests.zoo import put, rows, tables
+from tests.zoo import project_schema, put, rows, tables
 
 KEEP = RestoreOptions(on_existing="keep")
 ERROR = RestoreOptions(on_existing="error")
@@ -32,7 +31,7 @@ NULL = RestoreOptions(null_dangling=True)
 
 
 def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
-    return load(alias, list(records), schema_from_apps(), **options)
+    return load(alias, list(records), project_schema(), **options)
 
 
 def vault(name: str, **fields: Any) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
     report = restored(new, *changed, options=KEEP)
     assert (report.created, report.updated, report.unchanged, report.kept) == (1, 0, 1, 1)
     assert {row.name: row.small for row in rows(zoo.Vault, new)} == {"a": 1, "b": 1, "c": 3}
-    found = refused(new, changed, schema=schema_from_apps(), options=ERROR)
+    found = refused(new, changed, schema=project_schema(), options=ERROR)
     assert found == [("FNK419", 1, None)]
     assert restored(new, changed[1], options=ERROR).unchanged == 1
 
@@ -198,20 +197,20 @@ def test_secrets_are_not_in_the_words_of_the_database(new: str) -> None:
 def test_unique_column_of_a_row_with_another_key(new: str) -> None:
     restored(new, vault("a", code="1"), vault("b", code="2"))
     records = [vault("a", code="1"), vault("c", code="2"), vault("d", code=None)]
-    assert refused(new, records, schema=schema_from_apps()) == [("FNK418", 2, "code")]
+    assert refused(new, records, schema=project_schema()) == [("FNK418", 2, "code")]
 
 
 def test_unique_column_twice_in_the_backup(new: str) -> None:
     records = [vault(str(number), code=str(number // 2 or number)) for number in range(6)]
-    found = refused(new, records, schema=schema_from_apps())
+    found = refused(new, records, schema=project_schema())
     assert found == [("FNK418", 3, "code"), ("FNK418", 4, "code"), ("FNK418", 6, "code")]
 
 
 def test_keys_and_pks_that_occur_twice_where_nothing_refers_to_the_rows(new: str) -> None:
     records = [vault("a"), vault("b"), vault("a")]
-    assert refused(new, records, schema=schema_from_apps()) == [("FNK415", 3, None)]
+    assert refused(new, records, schema=project_schema()) == [("FNK415", 3, None)]
     events = [record("zoo.reading", str(UUID(int=n // 2)), celsius=1.0) for n in range(3)]
-    assert ("FNK415", 2, None) in refused(new, events, schema=schema_from_apps())
+    assert ("FNK415", 2, None) in refused(new, events, schema=project_schema())
 
 
 def slot(pk: int, keeper: str, day: str | None, post: str = "", **more: Any) -> dict[str, Any]:
@@ -229,7 +228,7 @@ def test_columns_that_are_unique_together(new: str) -> None:
         slot(6, "Anna", None),
         slot(7, "Anna", None),
     ]
-    found = refused(new, records, schema=schema_from_apps())
+    found = refused(new, records, schema=project_schema())
     assert found == [("FNK418", 2, "keeper, day"), ("FNK418", 4, "keeper, day")]
     assert restored(new, *old).unchanged == 3
 
@@ -249,7 +248,7 @@ def test_relations_and_conditions_that_are_unique(new: str) -> None:
     expected = [("FNK418", 2, "guest"), ("FNK418", 4, "guest")]
     if connections[new].features.supports_partial_indexes:  # MySQL keeps no condition
         expected += [("FNK418", 5, "post"), ("FNK418", 8, "post")]
-    assert refused(new, records, schema=schema_from_apps()) == expected
+    assert refused(new, records, schema=project_schema()) == expected
 
 
 def test_values_that_break_a_check_constraint(new: str) -> None:
@@ -259,7 +258,7 @@ def test_values_that_break_a_check_constraint(new: str) -> None:
         slot(2, "Anna", None, begin=3, end=3),
         slot(3, "Anna", None, begin=3, end=None),
     ]
-    assert refused(new, records, schema=schema_from_apps()) == [("FNK420", 3, None)]
+    assert refused(new, records, schema=project_schema()) == [("FNK420", 3, None)]
     assert restored(new, records[0], records[1], records[3]).created == 3
 
 
@@ -268,7 +267,7 @@ def test_values_that_break_a_check_constraint(new: str) -> None:
 
 def test_what_the_project_no_longer_has_is_listed_or_left_out(new: str) -> None:
     records = [vault("a", gone=1), vault("b", gone=2), record("zoo.gone", 1), vault("c")]
-    found = refused(new, records, schema=schema_from_apps())
+    found = refused(new, records, schema=project_schema())
     assert found == [("FNK412", 1, "gone"), ("FNK412", 2, "gone"), ("FNK411", 3, None)]
     report = restored(new, *records, options=IGNORE)
     assert report.created == 3
@@ -291,7 +290,7 @@ def test_references_that_nothing_answers_are_refused_or_let_go(new: str) -> None
         memo(4, keeper=["Ben"], tags=[98]),
         record("zoo.tag", 1, label="a"),
     ]
-    found = refused(new, records, schema=schema_from_apps())
+    found = refused(new, records, schema=project_schema())
     assert [(number, field) for _, number, field in found] == [
         (2, "parent"),
         (3, "keeper"),
@@ -315,7 +314,7 @@ def test_references_that_nothing_answers_are_refused_or_let_go(new: str) -> None
 
 def test_a_reference_that_cannot_be_null_is_not_let_go(new: str) -> None:
     records = [record("zoo.ticket", 1, keeper=["Ben"]), memo(1, keeper=["Ben"])]
-    found = refused(new, records, schema=schema_from_apps(), options=NULL)
+    found = refused(new, records, schema=project_schema(), options=NULL)
     assert ("FNK410", 1, "keeper") in found
     assert {number for _, number, _ in found} == {1}
 
@@ -329,7 +328,7 @@ TEXTS_OF_JSON = ['{"a": 1}', "[]", r'["\\"]', '"text"', "{", "5", 5, True, {"b":
 def test_texts_that_hold_json_are_refused_kept_or_read(new: str) -> None:
     records = [vault(str(number), data=data) for number, data in enumerate(TEXTS_OF_JSON)]
     for records_now in (records, records[::-1]):  # the fast way takes over at the second record
-        found = refused(new, records_now, schema=schema_from_apps())
+        found = refused(new, records_now, schema=project_schema())
         held = [records_now[number - 1]["fields"]["data"] for _, number, _ in found if number]
         assert sorted(held) == sorted(TEXTS_OF_JSON[:3])
     assert {(code, field) for code, _, field in found} == {("FNK413", "data")}
@@ -414,7 +413,7 @@ def test_values_arrive_in_python_types(new: str) -> None:
 )
 def test_values_that_the_column_would_not_take_whole(new: str, field: str, value: Any) -> None:
     records = [vault("a"), vault("b", **{field: value}), vault("c", **{field: value})]
-    found = refused(new, records, schema=schema_from_apps())
+    found = refused(new, records, schema=project_schema())
     assert found == [("FNK413", 2, field), ("FNK413", 3, field)]
 
 
@@ -423,7 +422,7 @@ def test_text_that_is_too_long(new: str) -> None:
     if connections[new].vendor == "sqlite":  # which takes it
         assert restored(new, *records).created == 2
     else:
-        assert refused(new, records, schema=schema_from_apps()) == [("FNK413", 2, "code")]
+        assert refused(new, records, schema=project_schema()) == [("FNK413", 2, "code")]
 
 
 def test_nul_in_text_and_in_json(new: str) -> None:
@@ -431,20 +430,20 @@ def test_nul_in_text_and_in_json(new: str) -> None:
     if connections[new].vendor != "postgresql":  # the others take it
         assert restored(new, *records).created == 3
     else:
-        found = refused(new, records, schema=schema_from_apps())
+        found = refused(new, records, schema=project_schema())
         assert found == [("FNK413", 2, "code"), ("FNK413", 3, "data")]
 
 
 def test_half_of_a_surrogate_pair_is_no_text(new: str) -> None:
     records = [vault("a"), vault("b", code="\ud800")]
-    assert refused(new, records, schema=schema_from_apps()) == [("FNK413", 2, "code")]
+    assert refused(new, records, schema=project_schema()) == [("FNK413", 2, "code")]
 
 
 def test_refusal_in_the_midst_of_copy_names_the_model(new: str) -> None:
     before = tables(new)
     records = [vault("a"), vault("b", share=float("nan"), data={"a": float("nan")})]
     if connections[new].vendor == "mysql":  # which has no such number
-        found = refused(new, records, schema=schema_from_apps())
+        found = refused(new, records, schema=project_schema())
         assert found == [("FNK413", 2, "share"), ("FNK413", 2, "data")]
         return
     with pytest.raises(RestoreError, match=r"zoo\.vault"):
@@ -597,7 +596,7 @@ def test_values_that_a_database_gives_in_another_form_are_the_same(new: str) -> 
     report = restored(new, *records)
     assert (report.created, report.updated, report.unchanged) == (3, 1, 1)
     assert restored(new, *records).unchanged == 5
-    assert refused(new, [keyed("zoo.filter", 12, colour=12, slot=3)], schema=schema_from_apps())
+    assert refused(new, [keyed("zoo.filter", 12, colour=12, slot=3)], schema=project_schema())
     records[0]["fields"]["name"] = "newer"
     assert restored(new, *records).updated == 1
 

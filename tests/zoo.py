@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from django.db import connections
 from django.db.models import AutoField, F, QuerySet
 
 from fastnk.django.restore import ledger
+from fastnk.django.schema.introspect import schema_from_apps
 from fastnk.schema import Schema
 from tests import oracle
 from tests.databases import at_once
@@ -131,6 +133,12 @@ SCHEMA = Schema.loads(
         }
     )
 )
+
+
+@cache
+def project_schema() -> Schema:
+    """The schema of the whole test project. Made once: all its methods are called for it."""
+    return schema_from_apps()
 
 
 def rows(model: Any, alias: str) -> QuerySet[Any]:
