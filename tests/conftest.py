@@ -29,9 +29,11 @@ if find_spec("django"):
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
     import django
     from django.conf import settings
+    from django.db.backends.signals import connection_created
 
     settings.DATABASES.update(databases.settings())
     django.setup()
+    connection_created.connect(databases.do_not_wait_for_the_disk)
 else:  # the core is tested where nothing else is installed
     modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
     modules += (

@@ -59,6 +59,12 @@ def has_mysql_driver() -> bool:
     return False
 
 
+def do_not_wait_for_the_disk(connection: Any, **_: Any) -> None:
+    """What every connection to SQLite is told; the files of tests need not outlive the machine."""
+    if connection.vendor == "sqlite":
+        connection.connection.execute("PRAGMA synchronous = OFF")
+
+
 class SQLite:
     """SQLite files in a folder."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,20 +61,11 @@ class Shell:
         return done
 
     def names(self, database: str) -> list[tuple[str, str | None]]:
-        script = (
-            "import django, json; django.setup(); from shop.models import Shop;"
-            f"rows = Shop.objects.using({database!r}).values_list('name', 'parent__name');"
-            "print(json.dumps(sorted(map(list, rows))))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [tuple(row) for row in json.loads(done.stdout)]
+        """The shops in a database, each with its parent."""
+        query = """SELECT shop.name, parent.name FROM shop_shop shop
+                   LEFT JOIN shop_shop parent ON parent.id = shop.parent_id ORDER BY 1"""
+        with closing(sqlite3.connect(self._folder / f"{database}.sqlite3")) as connection:
+            return connection.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")

@@ -569,17 +569,13 @@ TELL = """
 """
 
 
-def test_real_project_whose_app_models_and_fields_were_renamed(
-    engine: str, server: Any, tmp_path: Path
-) -> None:
+def test_real_project_whose_app_models_and_fields_were_renamed(tmp_path: Path) -> None:
     """Its ids are taken; permissions, generic relations and many-to-many fields are compared."""
     projects = {}
     for words in (BEFORE, TODAY):
         app = words["app"]
         (tmp_path / app).mkdir()
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / f"{app}.db")}
-        if engine == "postgres":
-            database = server.make(f"renames_{app}")
         projects[app] = Project(tmp_path / app)
         settings = SETTINGS.format(app=app, database=json.dumps(database))
         projects[app].write(settings, **{app: MODELS_OF_PROJECT.format(**words)})

@@ -322,21 +322,36 @@ def schema() -> Schema:
     return schema_from_apps()
 
 
-@pytest.fixture(scope="module", params=["empty", "with strangers"])
-def trip(request: pytest.FixtureRequest, renew: Callable[[str], str], schema: Schema) -> Trip:
-    old, new = renew("old"), renew("new")
+class Origin(NamedTuple):
+    """The old database, which tests only read."""
+
+    old: str
+    backup: list[Record]
+    natural: bytes
+
+
+@pytest.fixture(scope="module")
+def origin(renew: Callable[[str], str], schema: Schema) -> Origin:
+    old = renew("old")
     move_sequences(old, 1_000, 0)  # clear of the ids that the zoo chooses
     exact.fill(old)
     zoo.fill(old)
     backup = legacy(old)
-    natural = converted(backup, schema)
+    return Origin(old, backup, converted(backup, schema))
+
+
+@pytest.fixture(scope="module", params=["empty", "with strangers"])
+def trip(
+    request: pytest.FixtureRequest, renew: Callable[[str], str], schema: Schema, origin: Origin
+) -> Trip:
+    new = renew("new")
     if request.param == "empty":
         move_rows(new)
         strangers = []
     else:
-        strangers = settle_strangers(new, backup)
+        strangers = settle_strangers(new, origin.backup)
     move_sequences(new, 10_000, 1_000)
-    return Trip(old, new, backup, natural, strangers, restore(natural, schema, new))
+    return Trip(origin.old, new, *origin[1:], strangers, restore(origin.natural, schema, new))
 
 
 def converted(backup: list[Record], schema: Schema) -> bytes:
