@@ -295,7 +295,7 @@ sys.exit(cli.main(["restore", sys.argv[3], "--no-input", "--database", alias]))
 @pytest.mark.parametrize(
     ("engine", "number", "code"),
     [(engine, "KILL", -9) for engine in databases.ENGINES]
-    + [("sqlite", "INT", 130), ("postgres", "TERM", 143)],
+    + [("sqlite", "INT", 130), ("postgres", "INT", 130), ("postgres", "TERM", 143)],
     indirect=["engine"],
 )
 def test_end_of_the_process_in_the_midst_of_writing(
