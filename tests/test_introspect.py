@@ -759,3 +759,33 @@ def test_error_tells_one_from_many() -> None:
         "FNK111 cannot tell what these natural keys are made of:",
         '    a.b: natural_key() compares "c"',
     ]
+
+
+def test_ids_of_which_the_project_does_not_tell_are_named(project: Project) -> None:
+    apps = ("contenttypes", "auth", "admin")
+    settings = [*(f"django.contrib.{name}" for name in apps), "tags"]
+    project.write(
+        f"INSTALLED_APPS = {settings}",
+        tags="""
+            from django.contrib.contenttypes.fields import GenericForeignKey
+            from django.contrib.contenttypes.models import ContentType
+
+            class Tag(models.Model):
+                content_type = models.ForeignKey(ContentType, models.CASCADE)
+                object_id = models.IntegerField()
+                target = GenericForeignKey()
+
+            class Note(models.Model):
+                kind = models.ForeignKey(ContentType, models.CASCADE)
+                target_pk = models.TextField()
+                text = models.TextField()
+        """,
+    )
+    named = project.run("""
+        schema = schema_from_project("settings")
+        print(json.dumps(undeclared_generics(schema)))
+    """)
+    assert named == [
+        ["admin.logentry", "content_type", "object_id"],
+        ["tags.note", "kind", "target_pk"],
+    ]

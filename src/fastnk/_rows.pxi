@@ -305,7 +305,8 @@ cdef class RowKeeper(RecordReader):
             return False
         if slot[0] and self.keys_only and same_row(other, row, m.plan.row_columns, m.plan.pk_column,
                                                    &self.scratch, &self.row_scratch):
-            if not other[0] & ~row[0] & ROW_WITHOUT_PK:  # of which a key may be made
+            # But one that has its pk takes the place of one that has lost it.
+            if not (other[0] & ROW_WITHOUT_PK and not row[0] & ROW_WITHOUT_PK):
                 return True
         elif slot[0]:
             if not self.note_duplicate_pk(m, column, id):

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
-    from fastnk.django.schema.introspect import schema_from_project
+    from fastnk.django.schema.introspect import schema_from_project, undeclared_generics
 
     if options.settings is None:
         raise UsageError(
@@ -44,10 +44,18 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     skipped: dict[str, str] = {}
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
     schema = schema_from_project(options.settings, on_untraceable, options.at)
-    data = {"schema": schema, "skipped": skipped, "output": options.output}
+    undeclared = undeclared_generics(schema)
+    data = {
+        "schema": schema,
+        "skipped": skipped,
+        "undeclared": undeclared,
+        "output": options.output,
+    }
     code = LOSS if skipped else 0
     for label, reason in skipped.items():
         talk(f"no natural key for {label}: {reason}")
+    for label, kind, ids in undeclared:
+        talk(f'{label}: if "{ids}" has ids of what "{kind}" names, declare a generic relation')
     if options.output is None:
         return Outcome(data, schema.dumps().decode().rstrip(), exit_code=code)
     schema.save(options.output)

@@ -62,6 +62,19 @@ def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
     }
 
 
+def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
+    """A relation to content types, and a field that seems to hold ids of the models it names, where
+    no `GenericForeignKey` says so, as in the log of Django's admin."""
+    declared = generic_relations_of(model).values()
+    told = {generic.content_type for generic in declared} | {one.object_id for one in declared}
+    fields = [field for field in model._meta.local_fields if field.name not in told]
+    for kind in fields:
+        if kind.is_relation and _target_label(kind) == "contenttypes.contenttype":
+            for field in fields:
+                if not field.is_relation and field.name.endswith(("_id", "_pk")):
+                    yield kind.name, field.name
+
+
 def relations_to_proxies(written: Iterable[type[Any]]) -> Iterator[Any]:
     """The fields of `written` that refer to a proxy: its method makes the keys they hold."""
     for model in written:

@@ -104,6 +104,27 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
     )
 
 
+class UndeclaredGeneric(NamedTuple):
+    """What looks like a generic relation, of which the project does not tell."""
+
+    model: str
+    content_type: str
+    object_id: str
+
+
+def undeclared_generics(schema: Schema) -> list[UndeclaredGeneric]:
+    """Fields that may hold ids of any model, beside a content type that says of which, in the
+    models of the project that is set up; the log of Django's admin has one."""
+    from fastnk.django.schema.describe import models_in_backups, undeclared_ids
+
+    return [
+        UndeclaredGeneric(label, *names)
+        for label, model in _by_label(models_in_backups()).items()
+        if label in schema.models
+        for names in undeclared_ids(model)
+    ]
+
+
 class _Key(NamedTuple):
     """How the natural key of a model is got; neither where it has none."""
 
