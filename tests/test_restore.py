@@ -58,13 +58,14 @@ from tests.project.exact.models import (
     Floor,
     Keyhole,
     Locker,
+    Note,
     Person,
     Profile,
     Room,
     Snack,
 )
 from tests.project.zoo import models as zoo
-from tests.zoo import SCHEMA, Record, by_keys, put, rows, tables
+from tests.zoo import SCHEMA, Record, by_keys, project_schema, put, rows, tables
 
 if django.VERSION >= (5, 2):
     from tests.project.exact.models import Seat, Ticket
@@ -664,6 +665,18 @@ def test_generic_reference_to_a_row_that_is_gone_never_means_another(new: str) -
     assert refused(new, records) == [("FNK410", 1, "object_id")]
     kept = RestoreOptions(keep_generic=True)
     assert counts(load(new, records, options=kept)) == (0, 0, 4, 0)
+
+
+def test_generic_key_that_leads_nowhere_is_one_finding(new: str) -> None:
+    schema = project_schema()
+    note = record("exact.note", 1, text="a", content_type=["zoo", "keeper"], object_id=["Nobody"])
+    assert refused(new, [note], schema=schema) == [("FNK410", 1, "object_id")]
+    gone = record("exact.note", 1, text="a", content_type=["zoo", "dodo"], object_id=["Nobody"])
+    assert refused(new, [gone], schema=schema) == [("FNK410", 1, "content_type")]
+    load(new, [gone], schema, options=RestoreOptions(null_dangling=True))
+    assert [*rows(Note, new).values_list("content_type", "object_id")] == [(None, None)]
+    pin = record("exact.pin", 1, content_type=["zoo", "dodo"], object_id=["Nobody"])
+    assert ("FNK413", 1, "object_id") in refused(new, [pin], schema=schema)
 
 
 def test_rows_whose_pk_is_a_relation_can_be_referred_to(new: str) -> None:

@@ -307,10 +307,12 @@ class Translator:
         if not {name, kind} <= record.plan.columns.keys():
             return  # noted as fields that are not known
         row = self._generic_row(record, generic, raw)
-        if row is None:
-            self.generic_kept += 1
-        else:
+        if row is not None:
             values[name] = PkOf(row, record.plan.columns[name].field)
+        elif isinstance(raw, list):
+            values[name] = None  # what is wrong with it has been noted, or was let go
+        else:
+            self.generic_kept += 1
 
     def _keep_loose(self, record: Record, name: str, plan: Plan, raw: Any) -> None:
         """Let an id that no record has go on referring to nothing; note where it cannot."""
@@ -338,7 +340,11 @@ class Translator:
                 self._keep_loose(record, generic.object_id, plan, raw)
             return row
         except (DanglingError, UnknownModelError, *REFUSALS):
-            return None  # of the content type itself its own column tells
+            # Of the content type itself its own column tells; without it a key leads nowhere.
+            if isinstance(raw, list):
+                name = generic.object_id
+                self._refuse_null(record, name, record.plan.columns[name], None)
+            return None
 
     def _generic_label(self, record: Record, generic: GenericRelation) -> str:
         """The label of the model that is meant, or what should be one. Raises `DanglingError`."""
