@@ -11,10 +11,10 @@ import pytest
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, SchemaError, UsageError
 from fastnk.infer import infer
+from fastnk.infer.fields import MAX_VALUES, Hashes, Ids, contained, normal_time, survey
 from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.naming import is_plain, matches, singular
 from fastnk.infer.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
-from fastnk.infer.survey import MAX_VALUES, Hashes, Ids, contained, normal_time, survey
 from fastnk.schema import Model, Relation, Schema
 
 Records = list[dict[str, Any]]
@@ -565,7 +565,7 @@ def test_odd_models_and_numbers_are_no_trouble() -> None:
 
 
 def test_values_beyond_the_cap_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnk.infer.survey.MAX_VALUES", 5)
+    monkeypatch.setattr("fastnk.infer.fields.MAX_VALUES", 5)
     records = [legacy("docs.paper", n, user=n) for n in range(1, 21)]
     held = survey(dump(records)).models["docs.paper"]
     assert len(held.columns["user"].codes) == 5
@@ -573,7 +573,7 @@ def test_values_beyond_the_cap_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_capped_field_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnk.infer.survey.MAX_VALUES", 5)
+    monkeypatch.setattr("fastnk.infer.fields.MAX_VALUES", 5)
     records = users(30) + [legacy("docs.paper", n, user=n) for n in range(1, 21)]
     found = relation(infer(dump(records)), "docs.paper", "user")
     assert any("of the first 5" in sentence for sentence in found.evidence)
@@ -581,8 +581,8 @@ def test_a_capped_field_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_very_many_fields_fewer_values_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnk.infer.survey.MOST_VALUES", 100)
-    monkeypatch.setattr("fastnk.infer.survey.ROOM_CHECKED_EVERY", 10)
+    monkeypatch.setattr("fastnk.infer.fields.MOST_VALUES", 100)
+    monkeypatch.setattr("fastnk.infer.fields.ROOM_CHECKED_EVERY", 10)
     key = {f"key{n}": [f"K{n}", "X"] for n in range(3)}
     many = {f"many{n}": [1, 2, 3] for n in range(3)}
     records = [legacy("docs.paper", n, user=n, **key, **many) for n in range(1, 95)]

@@ -11,9 +11,9 @@ import msgspec
 
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import Finding, FindingsError
+from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_relations
 from fastnk.infer.proposal import MINIMUM
-from fastnk.infer.survey import ModelSurvey, Survey, survey
 from fastnk.policies import Policies
 from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of, rereadable

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fastnk.errors import UsageError
+from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_keys, guess_relations, with_others
 from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.learn import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.infer.proposal import KeyProposal, Proposal, RelationProposal, Target
-from fastnk.infer.survey import ModelSurvey, Survey, survey
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of

@@ -13,9 +13,7 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastnk.infer.naming import Match, is_plain, matches, singular
-from fastnk.infer.proposal import KeyProposal, OtherKey, RelationProposal, Target
-from fastnk.infer.survey import (
+from fastnk.infer.fields import (
     MAX_VALUES,
     Column,
     Hashes,
@@ -27,6 +25,8 @@ from fastnk.infer.survey import (
     joined,
     unique,
 )
+from fastnk.infer.naming import Match, is_plain, matches, singular
+from fastnk.infer.proposal import KeyProposal, OtherKey, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart, model_name
 

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey
 from fastnk.infer.guess import ABSENT
 from fastnk.infer.naming import MIN_PART
 from fastnk.infer.proposal import RelationProposal, Target
-from fastnk.infer.survey import Hashes, Ids, ModelSurvey, Survey
 from fastnk.profile import number_of
 from fastnk.schema import model_name
 

@@ -14,9 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from fastnk.infer.guess import ABSENT, KEY_WORDS, KNOWN_KEYS, find_people
-from fastnk.infer.naming import matches
-from fastnk.infer.survey import (
+from fastnk.infer.fields import (
     Column,
     ModelSurvey,
     Parts,
@@ -26,6 +24,8 @@ from fastnk.infer.survey import (
     normal_time,
     unique,
 )
+from fastnk.infer.guess import ABSENT, KEY_WORDS, KNOWN_KEYS, find_people
+from fastnk.infer.naming import matches
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart
 
