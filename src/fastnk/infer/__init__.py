@@ -12,7 +12,7 @@ from fastnk.errors import UsageError
 from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_keys, guess_relations, with_others
 from fastnk.infer.inheritance import guess_parents
-from fastnk.infer.learn import LearnedKey, LearnedRelation, Lesson, learn
+from fastnk.infer.learning import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.infer.proposal import KeyProposal, Proposal, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart, flat_parts, parse_path
