@@ -221,6 +221,8 @@ class MySQL:
         self._socket = str(self._folder / "socket")
         user = pwd.getpwuid(os.geteuid()).pw_name
         self._where = ["--no-defaults", f"--user={user}", f"--datadir={self._folder / 'data'}"]
+        # Each server that starts removes the temporary files of all others in the same folder.
+        self._where.append(f"--tmpdir={self._folder}")
         self._initialize(program)
         quick = ["--loose-debug-no-sync", "--innodb-flush-log-at-trx-commit=0"]
         quick += ["--skip-log-bin", "--skip-name-resolve", "--character-set-server=utf8mb4"]
