@@ -27,8 +27,8 @@ _UNKNOWN, _RECORD = ord("?"), ord("R")
 _VALUE = ord("v")
 _LIST, _BRACE, _COLON, _COMMA = b"[{:,"
 DEEP = 20
-"""Behind damage, what is inside so many brackets is no record, so that no time is lost on hostile
-ones."""
+"""Behind damage so many brackets are looked at, and so many beginnings of records inside each other
+are tried, so that no time is lost on hostile ones."""
 _NO_INDENT = 1 << 30
 _STEP = re.compile(rb'^([ \t]*)[^\n]*[\[{]\r?\n(?=\1([ \t]+)["\[{])', re.MULTILINE)
 _IN_LINES = re.compile(rb"\s*(?:[\[{]\s*?\n|[^\s\[{][^\n]*\n|" + RECORD_START.pattern + rb")")

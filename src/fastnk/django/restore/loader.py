@@ -383,8 +383,8 @@ class _Restore:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
         plans = self._plans
-        alias = self._connection.alias
-        self._connection.check_constraints(table_names=sorted(_touched_tables(plans, alias)))
+        tables = _touched_tables(plans, self._target.database)
+        self._connection.check_constraints(table_names=sorted(tables))
         automatic = [
             plan.model
             for plan in plans
