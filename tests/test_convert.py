@@ -872,7 +872,7 @@ def test_small_case(name: str, style: str) -> None:
     data = BackupData(Schema.of(models), records)
     for spelling in (Spelling(loose=True), Spelling(indent=2, loose=True), Spelling(lines=True)):
         case = Case(data, spelling, policies, style)
-        for block_size in (1, 64, 65536):
+        for block_size in BLOCK_SIZES:
             case.check(block_size)
 
 

@@ -329,6 +329,11 @@ def test_is_the_same_every_time_but_for_a_difference_which_is_a_failure(
     assert lines[at + 2 :] == ["", *played.lines[at + 4 :]]
 
 
+def test_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert python(PLAY, TMPDIR=str(tmp_path)).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refuses_a_folder_in_use(played: Played) -> None:
     before = (played.folder / "legacy.json").read_bytes()
     again = python(PLAY, played.folder)

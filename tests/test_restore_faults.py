@@ -292,12 +292,7 @@ sys.exit(cli.main(["restore", sys.argv[3], "--no-input", "--database", alias]))
 """
 
 
-@pytest.mark.parametrize(
-    ("engine", "number", "code"),
-    [(engine, "KILL", -9) for engine in databases.ENGINES]
-    + [("sqlite", "INT", 130), ("postgres", "INT", 130), ("postgres", "TERM", 143)],
-    indirect=["engine"],
-)
+@pytest.mark.parametrize(("number", "code"), [("KILL", -9), ("INT", 130), ("TERM", 143)])
 def test_end_of_the_process_in_the_midst_of_writing(
     new: str, tmp_path: Path, number: str, code: int
 ) -> None:

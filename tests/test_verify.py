@@ -1818,7 +1818,7 @@ def _key_of(one: Record, rows: list[Record], schema: Schema) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("flaw", sorted(FLAWS))
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(
     backups(flawed=False),
     st.data(),
@@ -1848,7 +1848,7 @@ def test_every_conversion_verifies_with_its_policies(
 
 
 @pytest.mark.parametrize("flaw", sorted(FLAWS))
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(
     backups(flawed=False),
     st.data(),
