@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from fastnk._core import Indexer, Plan, Splicer, Walker
-from fastnk.planning import Planner
+from fastnk.planning import Plans
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE
 
@@ -17,7 +17,7 @@ PASSES = ("index", "splice")
 
 
 def plan_of(schema: Schema) -> Plan:
-    return Planner(schema, "fastnk", embedded=False).plan()
+    return Plans(schema).lean.plan
 
 
 def feed(walker: Walker, data: bytes) -> None:

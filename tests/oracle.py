@@ -518,7 +518,10 @@ class _Conversion:
 
     def generic_findings(self, number: int, record: Record) -> list[Found]:
         found = []
-        for name, label, id_ in self.generics(record):
+        for generic, label, id_ in self.generics(record):
+            name = generic.object_id
+            if generic.may_dangle:
+                continue
             if label is None:
                 found.append(self.finding(NO_CONTENT_TYPE, number, record, name))
             elif not self.schema.models[label].has_natural_key:
@@ -632,16 +635,16 @@ class _Conversion:
                 elif self.has_key(record["model"]):
                     # Its key takes the place of the pk, so nothing else would hold the id.
                     found[name] = record["pk"]
-        for name, label, id_ in self.generics(record):
+        for generic, label, id_ in self.generics(record):
             row = self.row(Relation(label), id_) if label and self.has_key(label) else None
             key = None if row is None else self.key_or_none(row)
             if key is not None:
-                found[name] = key
+                found[generic.object_id] = key
         return found
 
-    def generics(self, record: Record) -> Iterator[tuple[str, str | None, Any]]:
-        """The generic relations whose ids the output holds as keys: the field of the id, the
-        label of the target's model where it can be told, the id."""
+    def generics(self, record: Record) -> Iterator[tuple[GenericRelation, str | None, Any]]:
+        """The generic relations whose ids the output holds as keys, the label of the target's
+        model where it can be told, the id."""
         if self.style == "django" or "references" in record:
             return
         for generic in self.schema.models[record["model"]].generic_relations.values():
@@ -649,7 +652,7 @@ class _Conversion:
             id_ = record["fields"].get(generic.object_id)
             if type_ is not None and id_ is not None and not isinstance(id_, list):
                 label = self.generic_target(record["model"], generic, type_)
-                yield generic.object_id, label if label in self.schema.models else None, id_
+                yield generic, label if label in self.schema.models else None, id_
 
     def generic_target(self, label: str, generic: GenericRelation, type_: Any) -> str | None:
         if generic.content_type is None:

@@ -125,7 +125,12 @@ def _generics(draw: st.DrawFn, labels: Sequence[str]) -> dict[str, GenericRelati
     if not pick(draw, (True, False, False)):
         return {}
     models = {text: pick(draw, labels) for text in draw(_TEXTS_FOR_LABELS)}
-    generic = GenericRelation(label=LABEL_FIELD, object_id=OBJECT_FIELD, labels=models)
+    generic = GenericRelation(
+        label=LABEL_FIELD,
+        object_id=OBJECT_FIELD,
+        labels=models,
+        may_dangle=pick(draw, (True, False)),
+    )
     return {"target": generic}
 
 
@@ -235,8 +240,8 @@ def add_flaws(draw: st.DrawFn, data: BackupData) -> None:
 def settle(data: BackupData) -> None:
     """Leave out what the contract says nothing about: flaws that are no record's to report.
 
-    These are rows of a keys backup, and records that say their natural key already, whose parts
-    are null or cannot be made.
+    These are rows of a keys backup whose keys have null parts or cannot be made, and records that
+    say a natural key which is not theirs any more.
     """
     while unfit := [
         one for one in data.keys if natural_key_of(one, data.keys, data.schema) is None
@@ -245,8 +250,9 @@ def settle(data: BackupData) -> None:
         data.records += unfit
     both = [*data.records, *data.keys]
     for record in data.records:
-        if "pk" in record and natural_key_of(record, both, data.schema) is None:
-            record.pop("natural_key", None)
+        key = record.get("natural_key")
+        if "pk" in record and key and natural_key_of(record, both, data.schema) != key:
+            del record["natural_key"]
 
 
 def remove_flaws(data: BackupData) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,58 @@ def test_models_of_another_database_are_refused(shell: Shell, project: Project) 
     assert 'it has no table in database "default"' in refused.stderr
     shell.run("fastnk_restore", "legacy.json", "--no-input", "--database", "other")
     assert shell.names("other") == [("a", None), ("b", "a")]
+
+
+def test_log_of_the_admin_follows_its_rows(shell: Shell, project: Project) -> None:
+    project.write(
+        SETTINGS.replace(
+            '"shop"]',
+            '"shop", *(f"django.contrib.{app}" for app in ("admin", "auth", "contenttypes"))]',
+        )
+        + '    SILENCED_SYSTEM_CHECKS = [f"admin.E{n}" for n in range(403, 411)]\n'
+    )
+    (project.folder / "default.sqlite3").unlink()
+    shell.run("migrate", "--run-syncdb", "-v", "0")
+
+    def entry(pk: int, kind: int, object_id: str | None) -> dict[str, Any]:
+        fields = {"action_time": "2001-02-03T04:05:06Z", "user": 7, "content_type": kind}
+        fields |= {"object_id": object_id, "object_repr": "x", "action_flag": 2}
+        return {"model": "admin.logentry", "pk": pk, "fields": fields}
+
+    backup = [
+        *(entry(pk, kind, id_) for pk, kind, id_ in ((1, 44, "7"), (2, 44, "3"), (3, 45, "7"))),
+        entry(4, 44, None),
+        {
+            "model": "contenttypes.contenttype",
+            "pk": 44,
+            "fields": {"app_label": "auth", "model": "user"},
+        },
+        {
+            "model": "contenttypes.contenttype",
+            "pk": 45,
+            "fields": {"app_label": "old", "model": "x"},
+        },
+        {"model": "auth.user", "pk": 7, "fields": {"username": "ann", "password": "!"}},
+    ]
+    (project.folder / "legacy.json").write_text(json.dumps(backup))
+    with closing(sqlite3.connect(project.folder / "default.sqlite3")) as connection:
+        names = ("username", "password", "first_name", "last_name", "email", "date_joined")
+        flags = ("is_superuser", "is_staff", "is_active")
+        row = (7, "zoe", *[""] * 4, "2001-02-03", *[0] * 3)
+        connection.execute(
+            f"INSERT INTO auth_user (id, {', '.join(names + flags)}) VALUES ({'?, ' * 9}?)", row
+        )
+        connection.commit()
+    for created in (6, 0):
+        words = ["legacy.json", "--no-input", "--verify", "--json"]
+        report = json.loads(shell.run("fastnk_restore", *words).stdout)
+        assert (report["created"], report["generic_kept"]) == (created, 2)
+        with closing(sqlite3.connect(project.folder / "default.sqlite3")) as connection:
+            query = "SELECT id FROM auth_user WHERE username = 'ann'"
+            ((ann,),) = connection.execute(query).fetchall()
+            query = "SELECT object_id FROM django_admin_log ORDER BY id"
+            assert connection.execute(query).fetchall() == [(str(ann),), ("3",), ("7",), (None,)]
+        assert ann not in (3, 7)
 
 
 def test_swapped_user(shell: Shell, project: Project) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -562,6 +563,37 @@ def test_generic_relations_that_lead_nowhere_are_findings() -> None:
         ("FNK308", 8, "number", '["no", "model"]'),
     ]
     assert "--on-generic" in str(caught.value)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("log_first", [True, False])
+def test_ids_in_a_log_stay_where_the_rows_are_gone(jobs: int, log_first: bool) -> None:
+    """And no rows are kept for a log that a backup does not have."""
+    models, records, _ = SMALL_CASES["generic relations"]
+    target = GenericRelation(content_type="kind", object_id="number", may_dangle=True)
+    log = msgspec.structs.replace(models["v.v"], generic_relations={"target": target})
+    schema = Schema.of({**models, "v.v": log, "w.w": model("name")})
+    converter = LegacyBackupConverter(schema, jobs=jobs)
+    entries = [one for one in records if one["model"] == "v.v"]
+    others = [one for one in records if one["model"] != "v.v"]
+    others += [record("w.w", n, name=f"{n:0500}") for n in range(5000)]
+    backup = json.dumps([*entries, *others] if log_first else [*others, *entries]).encode()
+    output = io.BytesIO()
+    report = converter.convert_to_natural_keys(backup, output)
+    assert (report.complete, report.generic_kept, report.policies_applied) == (True, 3, {})
+    converted = [one for one in json.loads(output.getvalue()) if one["model"] == "v.v"]
+    assert [one.get("references") for one in converted] == [
+        {"number": ["ann"]},
+        {"number": ["ann"]},
+        *[None] * 6,
+    ]
+    numbers = [[one["fields"]["number"] for one in some] for some in (converted, entries)]
+    assert numbers[0] == numbers[1]
+    verified = fastnk.verify(backup, output.getvalue(), schema)
+    assert (verified.faithful, verified.complete, verified.generic_kept) == (True, True, 3)
+    without = json.dumps(others).encode()
+    assert converter.convert_to_natural_keys(without, io.BytesIO()).key_map_bytes < 10_000
+    assert report.key_map_bytes > 100_000
 
 
 @pytest.mark.parametrize(("style", "lost"), [("fastnk", []), ("django", ["s.state", "p.profile"])])

@@ -15,7 +15,7 @@ from fastnk.infer.fields import MAX_VALUES, Hashes, Ids, contained, normal_time,
 from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.naming import is_plain, matches, singular
 from fastnk.infer.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
-from fastnk.schema import Model, Relation, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema
 
 Records = list[dict[str, Any]]
 
@@ -283,7 +283,12 @@ def test_content_types_left_out_are_known_all_the_same() -> None:
     assert proposal.models["contenttypes.contenttype"] == 0
     schema = proposal.schema()
     assert schema.models["contenttypes.contenttype"].natural_key == ["app_label", "model"]
-    assert any("generic relation" in note for note in proposal.notes)
+    assert schema.models["log.entry"].generic_relations == {
+        "object_id": GenericRelation(
+            content_type="content_type", object_id="object_id", may_dangle=True
+        )
+    }
+    assert any(note.startswith("log.entry: object_id") for note in proposal.notes)
 
 
 def test_further_backups_supply_what_is_referred_to() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fastnk._core import Indexer
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import MAX_MODELS, BackupSyntaxError, FindingsError
-from fastnk.planning import Planner
+from fastnk.planning import Plans
 from fastnk.schema import Schema
 from tests.strategies import BLOCK_SIZES, KEEP, BackupData, Spelling, backups, spellings
 
@@ -459,7 +459,7 @@ def test_more_models_than_the_limit() -> None:
 
 
 def index(text: bytes, block_size: int, max_record: int) -> None:
-    indexer = Indexer(Planner(SCHEMA).plan(), policies=KEEP, max_record=max_record)
+    indexer = Indexer(Plans(SCHEMA).full.plan, policies=KEEP, max_record=max_record)
     for start in range(0, len(text), block_size):
         indexer.feed(text[start : start + block_size])
     indexer.finish()
@@ -647,7 +647,7 @@ PLACES = (
 def test_up_to_two_tokens_where_they_do_not_belong(place: str) -> None:
     """In a record behind one of the same shape, whose fields a faster way may walk over."""
     record = '{"model":"users.user",' + place + "}"
-    plan = Planner(SCHEMA, "fastnk", False).plan()
+    plan = Plans(SCHEMA).full.plan
     first = '[{"model":"users.user","fields":{"x":"s","y":2}},'
     for tokens in itertools.chain([()], *(itertools.product(TOKENS, repeat=n) for n in (1, 2))):
         backup = (first + record.replace("~", "".join(tokens)) + "]").encode()

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID
 
 import django
+import msgspec
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, User
@@ -664,6 +665,10 @@ def test_generic_reference_to_a_row_that_is_gone_never_means_another(new: str) -
     assert refused(new, records) == [("FNK410", 1, "object_id")]
     kept = RestoreOptions(keep_generic=True)
     assert counts(load(new, records, options=kept)) == (0, 0, 4, 0)
+    thing = GenericRelation(content_type="content_type", object_id="object_id", may_dangle=True)
+    log = msgspec.structs.replace(SCHEMA.models["zoo.sticker"], generic_relations={"thing": thing})
+    schema = Schema.of({**SCHEMA.models, "zoo.sticker": log})
+    assert counts(load(new, records, schema)) == (0, 0, 4, 0)
 
 
 def test_generic_key_that_leads_nowhere_is_one_finding(new: str) -> None:

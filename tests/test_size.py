@@ -24,7 +24,7 @@ from fastnk.detect import BackupFormatDetector
 from fastnk.errors import BackupSyntaxError, FindingsError
 from fastnk.infer import infer
 from fastnk.lanes import Cutter
-from fastnk.planning import Planner
+from fastnk.planning import Plans
 from fastnk.records import RecordReader
 from fastnk.schema import Schema
 from fastnk.source import Source, split_records
@@ -121,7 +121,7 @@ def test_slots_beyond_4_gib() -> None:
 
 
 def test_findings_beyond_4_gib() -> None:
-    indexer = Indexer(Planner(SCHEMA, "fastnk", False).plan())
+    indexer = Indexer(Plans(SCHEMA).full.plan)
     start = (1 << 32) + 5
     blank = b" " * (1 << 22)
     indexer.feed(BEFORE)

@@ -54,6 +54,8 @@ cdef class Indexer(RowKeeper):
     """Where the last entry of the log ended."""
     cdef readonly unsigned long long logged_record
     """The number of the last record in the log."""
+    cdef readonly bint lacks_rows
+    """Whether a generic relation was met whose targets the plan does not keep."""
 
     def __cinit__(self, Plan plan not None, *, name=None, policies=None, bint django_style=False,
                   size_t max_record=DEFAULT_MAX_RECORD, after=None, is_piece=False,
@@ -287,6 +289,7 @@ cdef class Indexer(RowKeeper):
         for i in range(plan.first_generic, plan.first_generic + plan.generics):
             generic = &self.plan.generics[i]
             if self.refers(generic):
+                self.lacks_rows |= generic.lacks_rows
                 id = canonical(self.columns[generic.id_column], &self.scratch)
                 type_ = self.columns[generic.type_column]
                 if id.data == NULL or not (append_number(log, 2 * i + 1)

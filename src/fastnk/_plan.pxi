@@ -49,6 +49,8 @@ cdef struct StepPlan:    # of the paths into a field
 
 cdef struct GenericPlan:
     Text name            # of the field with the id
+    bint may_dangle      # an id that leads nowhere stays
+    bint lacks_rows      # those of its targets are not kept
     int type_column      # of the record: holds the content type, or a label as text
     int id_column        # of the record: holds the id
     int model            # of content types; NOWHERE where there is a label
@@ -97,8 +99,9 @@ cdef class Plan:
 
     `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `keep_pk`,
     `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
-    relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, type column,
-    id column, model, index, app column, name column, [(text, model)])].
+    relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, may dangle,
+    lacks rows, type column, id column, model, index, app column, name column,
+    [(text, model)])].
     `paths`: [(hops, column, transform)] with hops [(column, model, index, positions, transform)].
     `relations`: [(field name, model, index, many, embedded, operations)].
     `steps`: [(name, relation, elements, members)], members being a range of steps.
@@ -200,10 +203,11 @@ cdef class Plan:
             self.add_generic(generic)
 
     cdef add_generic(self, tuple generic):
-        name, type_column, id_column, model, index, app_column, name_column, labels = generic
+        (name, may_dangle, lacks_rows, type_column, id_column, model, index, app_column,
+         name_column, labels) = generic
         self.generics[self.generic_count] = GenericPlan(
-            self.keep(name), type_column, id_column, model, index, app_column, name_column,
-            self.label_count, len(labels))
+            self.keep(name), may_dangle, lacks_rows, type_column, id_column, model, index,
+            app_column, name_column, self.label_count, len(labels))
         self.generic_count += 1
         for text, labelled in labels:
             self.labels[self.label_count] = LabelPlan(self.keep(text), labelled)

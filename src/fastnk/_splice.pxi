@@ -61,6 +61,7 @@ cdef class Splicer:
     cdef uint64_t covered        # up to here the log is known
     cdef readonly unsigned long long keys_written
     cdef readonly unsigned long long references_written
+    cdef readonly unsigned long long generic_kept
     cdef readonly bint again
     """Whether this pass found something that changes what should have been written before."""
     cdef readonly bint keeps_more
@@ -537,7 +538,9 @@ cdef class Splicer:
             outcome = self.put_reference(model, 0, self.index.models[model].plan.key, id)
         else:
             outcome = self.put_reference(model, relation.index, relation.key, id)
-        if outcome == LOST and not self.note(code, start, name, id):
+        if outcome == LOST and is_generic and generic.may_dangle:
+            self.generic_kept += 1
+        elif outcome == LOST and not self.note(code, start, name, id):
             return FAILED
         if (is_generic or outcome == WRITTEN or outcome == FAILED or self.keeps_pks()
                 or not self.index.models[self.record_model].plan.natural):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -23,13 +24,51 @@ from fastnk.schema import (
 Style = Literal["fastnk", "django"]
 
 
+class Planned(NamedTuple):
+    """The schema in the form that the core needs."""
+
+    plan: Plan
+    key_tables: dict[tuple[str, str], str]
+    """The labels of the tables that hold the keys which methods make, by model and method."""
+
+
+class Plans:
+    """What a schema becomes for the core: `lean`, and `full` for a backup with a log.
+
+    A generic relation may lead to any row, so that the rows of all models with a natural key are
+    kept. A project with Django's admin has one that may dangle, used or not; of those it is seen
+    first whether the backup has any.
+    """
+
+    def __init__(self, schema: Schema, style: Style = "fastnk", embedded: bool = False) -> None:
+        self._planned = partial(_planned, schema, style, embedded)
+
+    @cached_property
+    def lean(self) -> Planned:
+        return self._planned(expects_logs=False)
+
+    @cached_property
+    def full(self) -> Planned:
+        return self._planned(expects_logs=True)
+
+
+def _planned(schema: Schema, style: Style, embedded: bool, expects_logs: bool) -> Planned:
+    planner = Planner(schema, style, embedded, expects_logs)
+    return Planned(planner.plan(), planner.key_tables)
+
+
 class Planner:
     """Decides which columns and indexes every model's rows need."""
 
-    def __init__(self, schema: Schema, style: Style = "fastnk", embedded: bool = False) -> None:
+    def __init__(self, schema: Schema, style: Style, embedded: bool, expects_logs: bool) -> None:
         self._schema = schema
         self._style = style
         self._embedded = embedded
+        self._expects_logs = expects_logs or any(
+            not generic.may_dangle
+            for model in schema.models.values()
+            for generic in model.generic_relations.values()
+        )
         self._numbers = {label: number for number, label in enumerate(schema.models)}
         self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
         self._indexes: dict[str, list[str]] = {label: [] for label in schema.models}
@@ -37,7 +76,6 @@ class Planner:
         self._relations: list[_PlannedRelation] = []
         self._steps: list[tuple[bytes, int, int, range]] = []
         self.key_tables: dict[tuple[str, str], str] = {}
-        """The labels of the tables that hold the keys which methods make, by model and method."""
 
     def plan(self) -> Plan:
         """The schema in the form that the core needs."""
@@ -155,7 +193,7 @@ class Planner:
         for label in types:
             self._column(label, "app_label")
             self._column(label, "model")
-        if any(model.generic_relations for model in models.values()):
+        if self._expects_logs and any(model.generic_relations for model in models.values()):
             for label, model in models.items():
                 if model.has_natural_key:
                     self._index(label, None)
@@ -165,6 +203,8 @@ class Planner:
         return [
             (
                 generic.object_id.encode(),
+                generic.may_dangle,
+                not self._expects_logs,
                 self._column(label, generic.content_type or generic.label or ""),
                 self._column(label, generic.object_id),
                 *self._content_type(model, generic),

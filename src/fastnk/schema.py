@@ -18,6 +18,10 @@ VERSION = 1
 TRANSFORMS = ("str", "isoformat")
 """What may stand after `|` in a key part: Python's `str()` and `datetime.isoformat()`."""
 
+CONTENT_TYPE = "content_type"
+OBJECT_IDS = ("object_id", "object_pk")
+"""How the two fields of a generic relation are called, by default in Django, and by habit."""
+
 ELEMENTS = "[]"
 """The step of an embedded path that goes to each element of a list."""
 MAX_EMBEDDED_STEPS = 32
@@ -61,6 +65,8 @@ class GenericRelation(
     """a field that holds the label of its model as text."""
     labels: dict[str, str] = {}
     """What that text may be besides a label: text to label."""
+    may_dangle: bool = False
+    """Whether it may name rows that are gone, as a log does; their ids stay and are counted."""
 
 
 class Embedded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -93,6 +93,8 @@ def _conversion_text(report: ConversionReport) -> str:
     lines += salvage_lines(report)
     if report.records_dropped:
         lines.append(f"  left out: {report.records_dropped:,} records")
+    if report.generic_kept:
+        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
     if report.pks_lost:
         lines.append(f"  this style has no place for the pks of: {', '.join(report.pks_lost)}")
     if report.models_keeping_pks:

@@ -64,6 +64,8 @@ def _verification_text(report: VerificationReport) -> str:
         for policy, counts in report.allowed.items()
         for what, count in counts.items()
     ]
+    if report.generic_kept:
+        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
     if not report.envelope_kept:
         lines.append("  what stands around the records is not the same")
     rows = [

@@ -18,7 +18,7 @@ from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
 from fastnk.lanes import PIECE_SIZE, processors
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
-from fastnk.planning import Planner, Style
+from fastnk.planning import Plans, Style
 from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain
@@ -65,11 +65,9 @@ class LegacyBackupConverter:
     ) -> None:
         _check_options(style, order, jobs, memory_limit)
         schema = schema if isinstance(schema, Schema) else Schema.load(schema)
-        planner = Planner(schema, style, embedded)
         self._settings = Settings(
             schema=schema,
-            plan=planner.plan(),
-            key_tables=planner.key_tables,
+            plans=Plans(schema, style, embedded),
             style=style,
             keys=tuple(keys),
             salvage=salvage,
@@ -133,7 +131,7 @@ class LegacyBackupConverter:
         """A small backup in two strokes of the core, for jobs that convert many; `None` where there
         is anything to be told of it, which is left to a `Conversion`."""
         indexer = Indexer(
-            self._settings.plan,
+            self._settings.plans.lean.plan,
             policies=self._policies_by_name,
             django_style=self._settings.style == "django",
         )
@@ -143,7 +141,7 @@ class LegacyBackupConverter:
         except BackupSyntaxError:
             return None
         pks, keys = indexer.take_prints()
-        if indexer.take_findings() or repeated(pks):
+        if indexer.lacks_rows or indexer.take_findings() or repeated(pks):
             return None
         splicer = Splicer(indexer)
         converted = bytes(splicer.splice(data, 0, indexer.take_log(), 0, 0))

@@ -161,6 +161,7 @@ class Conversion:
             self._findings.count_allowed(splicer.policy_counts())
             report.keys_written += splicer.keys_written
             report.references_written += splicer.references_written
+            report.generic_kept += splicer.generic_kept
             report.key_map_spilled_seconds += splicer.spilled_nanoseconds / 1e9
         report.key_map_bytes = self._pass1.indexer.key_map_bytes
         report.key_map_spilled_bytes = self._pass1.indexer.spilled_bytes

@@ -28,6 +28,7 @@ class Indexing:
         self._report = report
         self.drops = "drop" in findings.policies.values()
         """Whether a record may be left out, so that what stands before has to be known."""
+        self._planned = settings.plans.lean
         self.indexer = self._make_indexer(None)
         self.log = SlotLog()
         self.keys = Audit()
@@ -45,14 +46,14 @@ class Indexing:
         clock.end("index")
         self._index_keys()
         clock.end("keys")
-        if self._settings.key_tables:
+        if self._planned.key_tables:
             self._call_methods()
             clock.end("methods")
         self._report.read_as = self._source.notes
 
     def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
-            self._settings.plan,
+            self._planned.plan,
             name=self._source.name,
             policies=self._findings.policies,
             django_style=self._settings.style == "django",
@@ -85,6 +86,11 @@ class Indexing:
                 raise self._source.explained(error) from None
             self._start_over()
             self._index(0)
+            return
+        except _RowsLackingError:
+            self._planned = self._settings.plans.full
+            self._start_over()
+            self._index(jobs)
             return
         indexer, report = self.indexer, self._report
         report.records = indexer.records
@@ -181,6 +187,8 @@ class Indexing:
         self._pks.add(pks)
         self.keys.add(keys)
         self._findings.take(indexer.take_findings())
+        if indexer.lacks_rows:
+            raise _RowsLackingError
 
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._settings.keys, start=1):
@@ -205,7 +213,7 @@ class Indexing:
 
     def _call_methods(self) -> None:
         """Have the project's methods make the keys that no fields can tell."""
-        tables = self._settings.key_tables
+        tables = self._planned.key_tables
         if not self._settings.keys and not any(label in self._report.models for label, _ in tables):
             return
         from fastnk.django.calling import called_keys
@@ -227,6 +235,10 @@ class Indexing:
                 self._report.keys_called += 1
         if self._report.keys_called:
             self.indexer.finish()
+
+
+class _RowsLackingError(Exception):
+    """A log was met, whose ids may be those of rows that are not kept."""
 
 
 def _plain_id(pk: str) -> str:

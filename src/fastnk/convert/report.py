@@ -38,6 +38,8 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     """Records whose pk became a natural key."""
     references_written: int = 0
     """Ids in relation fields that became natural keys."""
+    generic_kept: int = 0
+    """Generic references that keep their ids: they lead nowhere, and by the schema may do so."""
     models: dict[str, ModelCounts] = {}
     pks_lost: list[str] = []
     """Models whose pk says something that the style `django` has no place for."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fastnk._core import Plan
-from fastnk.planning import Style
+from fastnk.planning import Plans, Style
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source
 
@@ -14,9 +13,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What all conversions by one converter have in common."""
 
     schema: Schema
-    plan: Plan
-    key_tables: dict[tuple[str, str], str]
-    """By label and method: the label under which keys that methods have made come in."""
+    plans: Plans
     style: Style
     keys: tuple[Backup, ...]
     salvage: bool
@@ -31,7 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_plain(self) -> bool:
         """Whether nothing is asked for but the conversion itself."""
-        further = (self.keys, self.key_tables, self.salvage, self.encoding, self.memory_limit)
+        tables = self.plans.lean.key_tables
+        further = (self.keys, tables, self.salvage, self.encoding, self.memory_limit)
         return self.block_size >= BLOCK_SIZE and self.progress is None and not any(further)
 
     def open(self, backup: Backup) -> Source:

@@ -15,7 +15,7 @@ from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.learning import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.infer.proposal import KeyProposal, Proposal, RelationProposal, Target
 from fastnk.profile import number_of
-from fastnk.schema import KeyPart, flat_parts, parse_path
+from fastnk.schema import CONTENT_TYPE, OBJECT_IDS, KeyPart, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of
 
 NOT_UNIQUE = 0.6
@@ -54,13 +54,15 @@ def infer(
         notes.append("the backup has natural keys itself; they were learned from, too")
     for lesson in lessons:
         relations = _with_learned_relations(held, relations, lesson)
+    object_ids = _object_ids(held)
     return Proposal(
         backup=name_of(backup),
         example=None if example is None else name_of(example),
         models=_models(held, relations),
         relations=sorted(relations, key=lambda one: (one.model, one.field)),
         keys=sorted(_keys(held, relations, lessons), key=lambda one: one.model),
-        notes=[*notes, *_generic_notes(held)],
+        object_ids=object_ids,
+        notes=[*notes, *_generic_notes(object_ids)],
         damage=damage,
     )
 
@@ -83,13 +85,18 @@ def _models(held: Survey, relations: list[RelationProposal]) -> dict[str, int]:
     return models
 
 
-def _generic_notes(held: Survey) -> Iterator[str]:
-    for label, model in held.models.items():
-        if "content_type" in model.columns and "object_id" in model.columns:
-            yield (
-                f"{label}: content_type and object_id look like a generic relation;"
-                " if they are, list it in generic_relations"
-            )
+def _generic_notes(object_ids: dict[str, list[str]]) -> Iterator[str]:
+    for label, names in object_ids.items():
+        for name in names:
+            yield f"{label}: {name} is taken for the id of a row, perhaps gone, of {CONTENT_TYPE}"
+
+
+def _object_ids(held: Survey) -> dict[str, list[str]]:
+    return {
+        label: [name for name in OBJECT_IDS if name in model.columns]
+        for label, model in held.models.items()
+        if CONTENT_TYPE in model.columns
+    }
 
 
 # ---- relations ---------------------------------------------------------------------------------

@@ -7,7 +7,16 @@ from typing import Any
 
 import msgspec
 
-from fastnk.schema import KeyPart, Model, Relation, Schema, flat_parts, parse_path
+from fastnk.schema import (
+    CONTENT_TYPE,
+    GenericRelation,
+    KeyPart,
+    Model,
+    Relation,
+    Schema,
+    flat_parts,
+    parse_path,
+)
 
 MINIMUM = 0.9
 """What a schema is made of unless another confidence is asked for."""
@@ -83,6 +92,8 @@ class Proposal(msgspec.Struct, kw_only=True):
     """Records of each model; 0 for one that is only referred to."""
     relations: list[RelationProposal]
     keys: list[KeyProposal]
+    object_ids: dict[str, list[str]]
+    """By model with a content type: the fields that by their names hold ids of what it names."""
     notes: list[str]
     """What else a person should know, in sentences."""
     damage: list[str] = []
@@ -107,6 +118,7 @@ class Proposal(msgspec.Struct, kw_only=True):
                     pk=self._pk(label, minimum),
                     natural_key=self._key(label, minimum),
                     relations=self._relations(label, minimum),
+                    generic_relations=self._generic_relations(label, minimum),
                 )
                 for label in sorted(self.models)
             }
@@ -137,6 +149,14 @@ class Proposal(msgspec.Struct, kw_only=True):
             )
             for one in self.relations
             if one.model == label and one.confidence >= minimum
+        }
+
+    def _generic_relations(self, label: str, minimum: float) -> dict[str, GenericRelation]:
+        relations = self._relations(label, minimum)
+        return {
+            name: GenericRelation(content_type=CONTENT_TYPE, object_id=name, may_dangle=True)
+            for name in self.object_ids.get(label, ())
+            if CONTENT_TYPE in relations and name not in relations
         }
 
     def _pk(self, label: str, minimum: float) -> str:

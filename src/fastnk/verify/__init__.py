@@ -31,7 +31,7 @@ from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.verify.comparison import Comparison
 from fastnk.verify.findings import Findings
-from fastnk.verify.keys import Rows
+from fastnk.verify.keys import LogMetError, Rows
 from fastnk.verify.leeway import COMPLETE, Leeway
 from fastnk.verify.likeness import Likeness
 from fastnk.verify.pairing import Arranged, Pairing
@@ -111,18 +111,17 @@ class _Verification:
         self._embedded = embedded
         self._any_order = any_order
         self._policies = policies
-        null_keys = policies.on_null_key == "null"
-        self._rows = Rows(schema, embedded=embedded, null_keys=null_keys)
-        self._leeway = Leeway(schema, self._rows, policies)
-        self._likeness = Likeness(schema, self._rows, self._leeway, embedded=embedded)
         self._findings = Findings()
+        self._labels: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._counts: list[int] = []
         """How many records stay in each array of an envelope."""
 
     def run(self) -> VerificationReport:
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._take_rows_in()
+        self._rows = self._take_rows_in()
+        self._leeway = Leeway(self._schema, self._rows, self._policies)
+        self._likeness = Likeness(self._schema, self._rows, self._leeway, embedded=self._embedded)
         self._apply_policies()
         if self._old.has_lines and self._leeway.leaves_out():
             self._new.may_be_empty = not self._keeps_any()
@@ -139,32 +138,41 @@ class _Verification:
             self._compare(self._new.records("compare"))
         return self._report(started)
 
-    def _take_rows_in(self) -> None:
-        labels = set()
+    def _take_rows_in(self) -> Rows:
         with self._phase("rows"):
-            for entry in self._old.records("rows"):
-                labels.add(entry.label)
-                self._rows.add(entry, only_keys=False)
-        if not labels:
+            try:
+                rows = self._rows_of_backup()
+            except LogMetError:
+                rows = self._rows_of_backup(for_logs=True)
+        if not self._labels:
             place = Place(self._old.name, 0)
             raise BackupSyntaxError("the backup holds no records", code="FNK202", place=place)
-        if any(self._more or label in labels for label, _ in self._rows.methods()):
+        if any(self._more or label in self._labels for label, _ in rows.methods()):
             with self._phase("methods"):
-                self._call_methods()
+                self._call_methods(rows)
         with self._phase("keys"):
             for more in self._more:
                 for entry in more.records("keys"):
-                    self._rows.add(entry, only_keys=True)
+                    rows.add(entry, only_keys=True)
+        return rows
 
-    def _call_methods(self) -> None:
+    def _rows_of_backup(self, *, for_logs: bool = False) -> Rows:
+        null_keys = self._policies.on_null_key == "null"
+        rows = Rows(self._schema, embedded=self._embedded, null_keys=null_keys, for_logs=for_logs)
+        for entry in self._old.records("rows"):
+            self._labels.add(entry.label)
+            rows.add(entry, only_keys=False)
+        return rows
+
+    def _call_methods(self, rows: Rows) -> None:
         """Have the project's methods make the keys that no fields can tell."""
         from fastnk.django.calling import called_keys
 
-        methods = self._rows.methods()
+        methods = rows.methods()
         sources = [one.source for one in (self._old, *self._more)]
         for made in called_keys(self._schema, sources):
             if made.key is not None and (made.label, made.method) in methods:
-                self._rows.add_called(made.label, made.method, made.pk, made.key)
+                rows.add_called(made.label, made.method, made.pk, made.key)
 
     def _apply_policies(self) -> None:
         """First which models keep their pks, then which records are left out: one that refers to
@@ -234,6 +242,7 @@ class _Verification:
             allowed={
                 name: dict(sorted(counts.items())) for name, counts in sorted(allowed.items())
             },
+            generic_kept=self._leeway.generic_kept,
             complete=damage is None and not lost,
             embedded=self._embedded,
             cut_off_at=None if damage is None else damage.cut_off_at,

@@ -11,6 +11,7 @@ from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Doubt, Rows, Target
 from fastnk.verify.leeway import (
     IDS_KEPT,
+    MAY_DANGLE,
     NULLS_WRITTEN,
     PKS_KEPT,
     TWICE,
@@ -281,20 +282,21 @@ class Comparison:
             id_ = fields.get(generic.object_id)
             if type_ is not None and id_ is not None and not isinstance(id_, list):
                 label = self._rows.generic_target(pair.label, generic, type_)
-                one = self._generic_reference(label, id_)
+                policy = MAY_DANGLE if generic.may_dangle else "on_generic"
+                one = self._generic_reference(label, id_, policy)
                 if one is not None:
                     found[generic.object_id] = one
         return found
 
-    def _generic_reference(self, label: str | None, id_: Any) -> _Reference | None:
-        by_policy = "on_generic" if self._leeway.allows("on_generic", "keep") else None
+    def _generic_reference(self, label: str | None, id_: Any, policy: str) -> _Reference | None:
+        by_policy = policy if self._leeway.allows(policy, "keep") else None
         if label is None:
             absent = Doubt("FNK508", "no record has this content type, or the schema lacks it")
             return _Reference(None, id_, absent, by_policy)
         if not self._rows.is_keyed(label):
             absent = Doubt("FNK508", "the target has no natural key")
             return _Reference(None, id_, absent, by_policy) if by_policy else None
-        target = Target(label, policy="on_generic")
+        target = Target(label, policy=policy)
         doubt = self._rows.find(target, id_)[1]
         absent = Doubt("FNK508", CODES["FNK508"] if doubt is None else doubt.what)
         return self._reference(target, id_, absent)

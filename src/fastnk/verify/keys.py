@@ -31,6 +31,10 @@ class UnmadeError(Exception):
     """A natural key that cannot be made: something on its way is not there."""
 
 
+class LogMetError(Exception):
+    """A generic relation is used, so that any row may be meant."""
+
+
 class Doubt(NamedTuple):
     """Why a reference cannot be faithful whatever was written."""
 
@@ -59,11 +63,13 @@ class RowOfKeys(tuple[Any, ...]):
 class Rows:
     """The rows that something refers to, by id, and the natural keys made of them."""
 
-    def __init__(self, schema: Schema, *, embedded: bool, null_keys: bool = False) -> None:
+    def __init__(
+        self, schema: Schema, *, embedded: bool, null_keys: bool, for_logs: bool = False
+    ) -> None:
         self._schema = schema
         self._null_keys = null_keys
         """Whether keys with a null in them may stand for rows of backups that supply keys."""
-        self._plan = KeyPlan(schema, embedded=embedded)
+        self._plan = KeyPlan(schema, embedded=embedded, for_logs=for_logs)
         self._tables: dict[str, dict[str, dict[str, Row]]] = {
             label: {field: {} for field in fields} for label, fields in self._plan.tables.items()
         }
@@ -82,7 +88,12 @@ class Rows:
     # -- rows --
 
     def add(self, entry: Entry, *, only_keys: bool) -> None:
-        """Take a record of the backup in, or one of a backup that only supplies keys."""
+        """Take a record of the backup in, or one of a backup that only supplies keys.
+
+        Raises `LogMetError` for a record that may refer to rows which were not kept.
+        """
+        if not (self._plan.expects_logs or only_keys) and self._is_in_log(entry):
+            raise LogMetError
         tables = self._tables.get(entry.label)
         if tables is None:
             return
@@ -101,6 +112,12 @@ class Rows:
                 beside = [] if found is None or only_keys else [found]
         if beside:
             self._unnumbered.setdefault(entry.label, []).extend(beside)
+
+    def _is_in_log(self, entry: Entry) -> bool:
+        return any(
+            entry.fields.get(log.object_id) is not None
+            for log in self._plan.logs.get(entry.label, ())
+        )
 
     def _overrules(self, label: str, row: Row, found: Row | None) -> bool:
         """Whether a row that only supplies keys counts, and not the one found with its id: that of

@@ -26,6 +26,9 @@ TWICE = "records with a member that stands twice"
 COMPLETE = (NULLS_WRITTEN, TWICE)
 """What loses nothing."""
 
+MAY_DANGLE = "may_dangle"
+"""In place of a policy that is `keep`, where the schema itself says that an id may lead nowhere."""
+
 
 class Instead(NamedTuple):
     """What stands for an id that becomes no natural key."""
@@ -43,6 +46,8 @@ class Leeway:
         """The models that keep their pks, and the policy for that."""
         self.allowed: dict[str, Counter[str]] = {}
         """By policy: how often it was needed, and for what."""
+        self.generic_kept = 0
+        """Generic references that stay ids, as the schema allows."""
         self._schema = schema
         self._rows = rows
         self._policies = policies
@@ -50,13 +55,16 @@ class Leeway:
         self._standing: dict[str, set[bytes]] = {}
 
     def allows(self, policy: str, *words: str) -> bool:
-        return getattr(self._policies, policy) in words
+        return ("keep" if policy == MAY_DANGLE else getattr(self._policies, policy)) in words
 
     def leaves_out(self) -> bool:
         """Whether records may be left out."""
         return self.allows("on_unknown_model", "drop") or self.allows("on_unresolved", "drop")
 
     def use(self, policy: str, what: str) -> None:
+        if policy == MAY_DANGLE:
+            self.generic_kept += 1
+            return
         self.allowed.setdefault(policy, Counter())[what] += 1
 
     # -- references --

@@ -37,8 +37,19 @@ Maker = list[Any] | str
 class KeyPlan:
     """How the natural keys of all models are made."""
 
-    def __init__(self, schema: Schema, *, embedded: bool) -> None:
+    def __init__(self, schema: Schema, *, embedded: bool, for_logs: bool) -> None:
         self._schema = schema
+        self.logs: dict[str, list[GenericRelation]] = {
+            label: logs
+            for label, model in schema.models.items()
+            if (logs := [one for one in model.generic_relations.values() if one.may_dangle])
+        }
+        """By label: the generic relations that may dangle."""
+        self.expects_logs = for_logs or any(
+            len(self.logs.get(label, ())) < len(model.generic_relations)
+            for label, model in schema.models.items()
+        )
+        """Whether any row with a natural key can be found, as generic relations need it."""
         self._embedded = embedded
         self.columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
         """By label and field: the number of the column of a row, from 1."""
@@ -76,14 +87,14 @@ class KeyPlan:
                     self.table(embedded.to, embedded.to_field)
 
     def _add_generic_tables(self, model: Model, generic: GenericRelation) -> None:
-        """Any record may be meant."""
+        """Any record may be meant, if the relation is used at all."""
         if generic.content_type is not None:
             types = model.relations[generic.content_type]
             self.table(types.to, types.to_field)
             self.column(types.to, "app_label")
             self.column(types.to, "model")
         for label, proxy in self.makers:
-            if proxy is None:
+            if proxy is None and self.expects_logs:
                 self.table(label, None)
 
     def is_keyed(self, label: str) -> bool:

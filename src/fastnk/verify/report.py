@@ -106,6 +106,8 @@ class VerificationReport(msgspec.Struct, kw_only=True):
     """Those that were not `error`, by name."""
     allowed: dict[str, dict[str, int]]
     """By policy: what it left out, kept or made null, and how often."""
+    generic_kept: int
+    """Generic references that lead nowhere and keep their ids, as the schema allows."""
     complete: bool
     """False where `salvage` or a policy left something out or unconverted."""
     embedded: bool

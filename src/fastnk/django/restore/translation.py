@@ -314,12 +314,12 @@ class Translator:
         else:
             self.generic_kept += 1
 
-    def _keep_loose(self, record: Record, name: str, plan: Plan, raw: Any) -> None:
+    def _keep_loose(self, record: Record, generic: GenericRelation, plan: Plan, raw: Any) -> None:
         """Let an id that no record has go on referring to nothing; note where it cannot."""
         pk = plan.pk_value(raw)
         self._directory.loose_ids[plan.label].add(pk)
         rows = self._directory.backup(plan)
-        if not rows or self._findings.keeps_generic:
+        if not rows or generic.may_dangle or self._findings.keeps_generic:
             return
         if pk in self._directory.existing(plan).pks:
             who = "names rows without ids" if rows.lost_pks else "has no record with this id"
@@ -327,7 +327,7 @@ class Translator:
                 f"the backup {who}, and in the database it is some {plan.label}"
                 " (--on-generic keep: it may be)"
             )
-            record.note(self._findings, codes.DANGLING, what, field=name, value=raw)
+            record.note(self._findings, codes.DANGLING, what, field=generic.object_id, value=raw)
 
     def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
         """The row meant by an object id, as far as the backup knows it."""
@@ -337,7 +337,7 @@ class Translator:
                 return self._find(record, generic.object_id, Reference(plan.label, None), raw)
             row = self._directory.in_backup_by_id(Reference(plan.label, None), raw)
             if row is None:
-                self._keep_loose(record, generic.object_id, plan, raw)
+                self._keep_loose(record, generic, plan, raw)
             return row
         except (DanglingError, UnknownModelError, *REFUSALS):
             # Of the content type itself its own column tells; without it a key leads nowhere.

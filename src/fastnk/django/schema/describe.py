@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.fields import AutoFieldMixin
 
 from fastnk.errors import SchemaError
-from fastnk.schema import GenericRelation, Relation
+from fastnk.schema import CONTENT_TYPE, OBJECT_IDS, GenericRelation, Relation
 
 
 def models_in_backups(every: Iterable[type[Any]] | None = None) -> list[type[Any]]:
@@ -49,7 +49,26 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
 
 
 def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
-    """The generic foreign keys whose two fields are in a record of `model`."""
+    """The generic relations whose two fields are in a record of `model`.
+
+    Those of a `GenericForeignKey`, and those that only bear the names which one has, as in the log
+    of Django's admin: nothing says of these that the row is still there.
+    """
+    return _generic_foreign_keys(model) | {
+        ids: GenericRelation(content_type=kind, object_id=ids, may_dangle=True)
+        for kind, ids in _undeclared_ids(model)
+        if kind == CONTENT_TYPE and ids in OBJECT_IDS
+    }
+
+
+def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
+    """A relation to content types, and a field that seems to hold ids of the models it names, of
+    which neither a `GenericForeignKey` nor their names tell."""
+    known = {generic.object_id for generic in generic_relations_of(model).values()}
+    return (names for names in _undeclared_ids(model) if names[1] not in known)
+
+
+def _generic_foreign_keys(model: type[Any]) -> dict[str, GenericRelation]:
     if not apps.is_installed("django.contrib.contenttypes"):
         return {}
     from django.contrib.contenttypes.fields import GenericForeignKey
@@ -62,10 +81,8 @@ def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
     }
 
 
-def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
-    """A relation to content types, and a field that seems to hold ids of the models it names, where
-    no `GenericForeignKey` says so, as in the log of Django's admin."""
-    declared = generic_relations_of(model).values()
+def _undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
+    declared = _generic_foreign_keys(model).values()
     told = {generic.content_type for generic in declared} | {one.object_id for one in declared}
     fields = [field for field in model._meta.local_fields if field.name not in told]
     for kind in fields:

@@ -123,14 +123,11 @@ _GONE = "went with its model, which the project no longer has"
 
 
 def generic_relations_then(model: type[Any], live: type[Any] | None) -> dict[str, GenericRelation]:
-    """The generic foreign keys of `live`, today's `model`, whose two fields were there already.
-
-    Migrations hold the fields alone.
+    """The generic relations of `live`, today's `model`, whose two fields were there already; of a
+    model that is gone those that their names tell, because migrations hold the fields alone.
     """
-    if live is None:
-        return {}
-    if model is live:
-        return generic_relations_of(live)
+    if live is None or model is live:
+        return generic_relations_of(model)
     return {
         name: generic
         for name, generic in generic_relations_of(live).items()

@@ -114,7 +114,8 @@ class UndeclaredGeneric(NamedTuple):
 
 def undeclared_generics(schema: Schema) -> list[UndeclaredGeneric]:
     """Fields that may hold ids of any model, beside a content type that says of which, in the
-    models of the project that is set up; the log of Django's admin has one."""
+    models of the project that is set up. Those named `content_type` and `object_id` or `object_pk`
+    are taken for a generic relation and not listed."""
     from fastnk.django.schema.describe import models_in_backups, undeclared_ids
 
     return [
