@@ -671,6 +671,35 @@ def test_generic_reference_to_a_row_that_is_gone_never_means_another(new: str) -
     assert counts(load(new, records, schema)) == (0, 0, 4, 0)
 
 
+def test_key_beside_the_fields_of_what_is_no_relation_is_refused(new: str) -> None:
+    kind = ["zoo", "keeper"]
+    sticker = record("zoo.sticker", 1, text="a", content_type=kind, object_id="1")
+    sticker["references"] = {"object_id": ["Anna"]}
+    blind = msgspec.structs.replace(SCHEMA.models["zoo.sticker"], generic_relations={})
+    schema = Schema.of({**SCHEMA.models, "zoo.sticker": blind})
+    assert refused(new, [sticker, keeper("Anna")], schema=schema) == [("FNK413", 1, "object_id")]
+    load(new, [sticker, keeper("Anna")])
+    assert rows(zoo.Sticker, new).get().object_id == str(rows(zoo.Keeper, new).get().pk)
+
+
+def test_rows_that_only_a_log_names_are_found(new: str) -> None:
+    """Of a model whose rows nothing else refers to, in any order, also where the log says ids."""
+    tags = [record("zoo.tag", n, label=f"tag {n}") for n in range(1, 60)]
+    put(new, zoo.Tag, id=7, label="taken")
+
+    def log(n: int, object_id: Any) -> Record:
+        kind = ["zoo", "tag"]
+        return record("zoo.sticker", n, text=str(n), content_type=kind, object_id=object_id)
+
+    stickers = [log(n, str(n)) for n in range(1, 60)]
+    for records in ([*tags, *stickers], [*stickers, *tags]):
+        load(new, records)
+        held = dict(rows(zoo.Sticker, new).values_list("text", "object_id"))
+        labels = dict(rows(zoo.Tag, new).values_list("label", "pk"))
+        assert held == {str(n): str(labels[f"tag {n}"]) for n in range(1, 60)}
+        assert labels["tag 7"] != 7
+
+
 def test_generic_key_that_leads_nowhere_is_one_finding(new: str) -> None:
     schema = project_schema()
     note = record("exact.note", 1, text="a", content_type=["zoo", "keeper"], object_id=["Nobody"])

@@ -68,6 +68,11 @@ class GenericRelation(
     may_dangle: bool = False
     """Whether it may name rows that are gone, as a log does; their ids stay and are counted."""
 
+    @property
+    def kind(self) -> str:
+        """The field that says which model is meant."""
+        return self.content_type or self.label or ""
+
 
 class Embedded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A place inside a JSON or text field that holds keys of another model."""

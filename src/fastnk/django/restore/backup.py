@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +12,19 @@ import msgspec
 
 from fastnk.django.instances import RefusalError
 from fastnk.django.restore import findings as codes
-from fastnk.django.restore.directory import DanglingError, Directory, refusal
+from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory, refusal
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey, Key, KeyForm, KeyPart, KeyShapeError, Path
 from fastnk.django.restore.plan import PkKind, Plan, Reference, UnknownModelError
-from fastnk.django.restore.reading import Chunks, Reader, Shape, label_of, with_references
+from fastnk.django.restore.reading import (
+    Chunks,
+    Reader,
+    Shape,
+    frozen,
+    label_of,
+    unfrozen,
+    with_references,
+)
 from fastnk.django.restore.renaming import Data
 from fastnk.django.restore.repeats import Repeats
 from fastnk.django.restore.rows import BackupRows, InBackup, Missing
@@ -139,6 +148,8 @@ class Backup:
         """Chunk by chunk."""
         self.weak: dict[str, str] = {}
         """Of models whose natural keys turned out not to tell their records apart: why."""
+        self._kinds: dict[tuple[str, str], set[Any]] = defaultdict(set)
+        """By label and object id: what names the models that generic relations lead to."""
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
@@ -158,6 +169,17 @@ class Backup:
         self._call_unsaid()
         self._compose_deferred()
         self._name_repeated()
+
+    def lean_but_named(self) -> set[str]:
+        """The labels of models with lean rows that generic relations may lead to."""
+        labels = set()
+        for (label, name), kinds in self._kinds.items():
+            plan = self._directory.plans[label]
+            for kind in kinds - {None}:
+                with contextlib.suppress(*UNSOLVED):
+                    named = plan.generics[name], unfrozen(kind)
+                    labels.add(self._directory.generic_target(plan, *named).label)
+        return {rows.plan.label for rows in self._directory.in_backup if rows.is_lean} & labels
 
     def runs(self, phase: str, done: bytes = b"") -> Iterator[Run]:
         """All records as they come, with their rows; without the chunks all of whose rows have
@@ -236,6 +258,7 @@ class Backup:
         if not self._directory.is_in_fastnk_style:
             self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
         if rows.is_lean:
+            self._note_kinds(plan, run)
             meet_lean(self._entered(rows, number, run))
         else:
             for at, record in enumerate(run):
@@ -259,8 +282,19 @@ class Backup:
                 pk = self._reader.data(record).get("pk")
                 self._findings.add(codes.UNKNOWN_MODEL, what, record=number, model=label, pk=pk)
 
+    def _note_kinds(self, plan: Plan, run: list[Any]) -> None:
+        shape = self._reader.shape_of(run[0])
+        for name, generic in plan.generics.items():
+            if shape is not None and generic.kind in shape.names:
+                kinds = shape.column(run, generic.kind)
+            else:
+                kinds = [self._reader.data(one)["fields"].get(generic.kind) for one in run]
+            self._kinds[plan.label, name].update(map(frozen, kinds))
+
     def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
         record = Record(InBackup(rows, len(rows)), data)
+        for name, generic in rows.plan.generics.items():
+            self._kinds[rows.plan.label, name].add(frozen(record.fields.get(generic.kind)))
         rows.enter_many(number, 1)
         rows.keys.append(None)
         rows.uniques.append(self._unique(record))

@@ -10,9 +10,9 @@ from msgspec import Raw
 
 from fastnk.django.restore.backup import Backup, Record, Run
 from fastnk.django.restore.columns import is_written_directly, prepared
-from fastnk.django.restore.directory import DanglingError, Directory, Row
+from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
-from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
+from fastnk.django.restore.plan import Column, Plan, Reference
 from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
 from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, Missing
 from fastnk.django.restore.translation import PkOf, Translator, settled
@@ -20,8 +20,6 @@ from fastnk.django.restore.values import REFUSALS, converted, refuse_unfit
 
 MOST_REMEMBERED = 50_000
 """References of one column of which it is remembered where they lead."""
-UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
-"""What is raised for a reference that leads nowhere."""
 
 
 class Table(NamedTuple):
@@ -186,6 +184,8 @@ class Batches:
                 return (column.plain.driver if batch.prepares else column.plain.python)(values)
             except REFUSALS:
                 pass  # one of them is not plain; which one will be found out
+        if column.is_generic:
+            return self._generic(batch, column.name, values)
         known = batch.rows.plan.columns.get(column.name)
         if known is None or known.reference is None or column.name in batch.rows.plan.special:
             own = partial(self._converted, batch, column.name)
@@ -196,6 +196,45 @@ class Batches:
             except UNSOLVED:
                 pass
         return [self._referred(batch, known, value, at) for at, value in enumerate(values)]
+
+    def _generic(self, batch: _Batch, name: str, values: Sequence[Any]) -> Sequence[Any]:
+        """What a column holds for generic references."""
+        plan, shape = batch.rows.plan, batch.shape
+        assert shape is not None
+        kinds = shape.column(batch.records, plan.generics[name].kind)
+        memory = self._remembered.setdefault(
+            (plan.label, name, batch.prepares),
+            Remembered(partial(self._held_generic, plan, name, batch.prepares)),
+        )
+        held = []
+        for at, pair in enumerate(zip(kinds, values, strict=True)):
+            try:
+                value, is_kept = memory[pair]
+            except UNSOLVED:
+                value, is_kept = self._one(batch, name, at), False
+            held.append(value)
+            self._translator.generic_kept += is_kept
+        return held
+
+    def _held_generic(
+        self, plan: Plan, name: str, prepares: bool, pair: tuple[Any, Any]
+    ) -> tuple[Any, bool]:
+        """What a column holds for a generic reference, and whether it leads nowhere and stays.
+
+        Raises one of `UNSOLVED`.
+        """
+        kind, raw = map(unfrozen, pair)
+        field = plan.columns[name].field
+        if raw is None and not field.null:
+            raise ValueError("null, which the column does not take")
+        row = None
+        if kind is not None and raw is not None:
+            row = self._translator.generic_row(plan, plan.generics[name], kind, raw)
+        if row is not None:
+            return self._final(plan, name, PkOf(row, field), prepares), False
+        python = converted(field, raw)
+        refuse_unfit(field, python, self._connection)
+        return self._final(plan, name, python, prepares), kind is not None and raw is not None
 
     def _memory(self, batch: _Batch, column: Column) -> Remembered:
         plan, prepares = batch.rows.plan, batch.prepares

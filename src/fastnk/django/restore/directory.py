@@ -13,17 +13,18 @@ from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import KeyShapeError, Path
 from fastnk.django.restore.plan import (
-    ANY,
     Column,
     ManyColumn,
     Plan,
     Plans,
     Reference,
+    UnknownModelError,
     looked_through,
     referred_to,
 )
 from fastnk.django.restore.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
 from fastnk.django.restore.values import REFUSALS, comparable, converted
+from fastnk.schema import GenericRelation, plain_label
 
 Row = InBackup | InDatabase
 
@@ -44,6 +45,10 @@ class DanglingError(Exception):
         super().__init__(why)
 
 
+UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
+"""What is raised for a reference that leads nowhere."""
+
+
 class Directory:
     """The rows of all models, in the backup and in the database."""
 
@@ -53,10 +58,12 @@ class Directory:
         engine: Engine,
         labels: Collection[str] | None = None,
         *,
+        named: Collection[str] = (),
         keeps_names: bool = False,
     ) -> None:
-        """`labels` are those of the backup's records, where they are known. With `keeps_names` the
-        rows that nothing refers to can be called by their keys, too, which takes memory."""
+        """`labels` are those of the backup's records, where they are known, and `named` those that
+        generic relations lead to. With `keeps_names` the rows that nothing refers to can be called
+        by their keys, too, which takes memory."""
         self._keeps_names = keeps_names
         self.plans = plans
         self._engine = engine
@@ -72,13 +79,13 @@ class Directory:
         for label, name in looked_through(plans_of_all):
             self._kept.setdefault(label, set()).add(name)
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
-        self._referred = referred_to(plans_of_all)
+        self._referred = referred_to(plans_of_all).union(named)
 
     def backup(self, plan: Plan) -> BackupRows:
         rows = self._backup.get(plan.label)
         if rows is None:
             kept = sorted(self._kept.get(plan.label, ()))
-            is_referred = plan.label in self._referred or ANY in self._referred
+            is_referred = plan.label in self._referred
             is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
             rows = self._backup[plan.label] = BackupRows(
                 plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
@@ -90,6 +97,7 @@ class Directory:
         if self.backup(plan).is_lean:
             return None
         names = {plan.pk.name, *self._kept.get(plan.label, ())}
+        names.update(generic.kind for generic in plan.generics.values())
         names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
         names.update(filter(None, [plan.unique]))
         return sorted(names)
@@ -134,6 +142,16 @@ class Directory:
             return self._find_by_pk(plan, value)
         except (*REFUSALS, KeyShapeError) as error:
             raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
+
+    def generic_target(self, plan: Plan, generic: GenericRelation, kind: Any) -> Plan:
+        """The plan of the model that `kind` names, which is not null. Raises one of `UNSOLVED`."""
+        if generic.content_type is None:
+            return self.plans[generic.labels.get(str(kind)) or plain_label(str(kind))]
+        reference = plan.columns[generic.content_type].reference
+        if reference is None:
+            raise DanglingError(f"{generic.content_type} is not a relation")
+        row = self.find(reference, kind)
+        return self.plans[".".join(self.follow(row, (part,)) for part in ("app_label", "model"))]
 
     def in_backup_by_id(self, reference: Reference, value: Any) -> InBackup | None:
         """The row of the record that has an id, if there is one.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnk.django.restore.backup import Lean
-from fastnk.django.restore.batches import UNSOLVED, Sink, Table
+from fastnk.django.restore.batches import Sink, Table
 from fastnk.django.restore.checks import checks_of
 from fastnk.django.restore.conditions import names_in
-from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import ShapedColumn, unfrozen
 from fastnk.django.restore.rows import CHECKED, CREATED, InBackup
@@ -23,6 +23,10 @@ from fastnk.django.restore.values import REFUSALS
 
 MOST_OPEN = 20_000
 """References of one kind that may wait for the end of the survey."""
+
+
+Referrer = Reference | tuple[str, str]
+"""A reference that values make, or a generic one: the label and the field that holds the ids."""
 
 
 class EarlyCheck:
@@ -35,7 +39,7 @@ class EarlyCheck:
         self._created = created
         self._is_plain: dict[str, bool] = {}
         """By label: whether no constraint of the model is about references."""
-        self._open: dict[str, dict[Reference, set[Any]]] = defaultdict(lambda: defaultdict(set))
+        self._open: dict[str, dict[Referrer, set[Any]]] = defaultdict(lambda: defaultdict(set))
         """By label: references of checked records that are still to be found."""
 
     def check(self, lean: Lean) -> None:
@@ -47,9 +51,13 @@ class EarlyCheck:
             return
         old_pks = [record.pk for record in lean.records]
         table = Table(rows, range(first, first + count), {}, True, {}, old_pks)
-        references: dict[Reference, set[Any]] = {}
+        references: dict[Referrer, set[Any]] = {}
         for column, values in lean.shape.values(lean.records):
-            if not self._takes(table, references, column, values):
+            if column.is_generic:
+                is_right = self._takes_generic(references, lean, column, values)
+            else:
+                is_right = self._takes(table, references, column, values)
+            if not is_right:
                 return
         if self._waits_for(rows.plan, references):
             rows.fates[first:] = CHECKED * count
@@ -72,13 +80,15 @@ class EarlyCheck:
             names = {name for unique in self._uniques.of(plan) for name in unique.needed}
             names.update(name for _, check in checks_of(plan) for name in names_in(check))
             known = [plan.columns[name] for name in names if name in plan.columns]
-            self._is_plain[plan.label] = all(column.reference is None for column in known)
+            self._is_plain[plan.label] = plan.generics.keys().isdisjoint(names) and all(
+                column.reference is None for column in known
+            )
         return self._is_plain[plan.label]
 
     def _takes(
         self,
         table: Table,
-        references: dict[Reference, set[Any]],
+        references: dict[Referrer, set[Any]],
         column: ShapedColumn,
         values: Sequence[Any],
     ) -> bool:
@@ -101,7 +111,25 @@ class EarlyCheck:
             some.discard(None)
         return None not in some
 
-    def _waits_for(self, plan: Plan, references: dict[Reference, set[Any]]) -> bool:
+    def _takes_generic(
+        self,
+        references: dict[Referrer, set[Any]],
+        lean: Lean,
+        column: ShapedColumn,
+        values: Sequence[Any],
+    ) -> bool:
+        """Whether all generic references of a column are keys, or null."""
+        plan = lean.rows.plan
+        kinds = (
+            lean.shape.column(lean.records, plan.generics[column.name].kind) if lean.shape else []
+        )
+        some = references.setdefault((plan.label, column.name), set())
+        some.update(zip(kinds, values, strict=True))
+        if plan.columns[column.name].field.null:
+            some -= {pair for pair in some if pair[1] is None}
+        return all(kind is not None and isinstance(value, tuple) for kind, value in some)
+
+    def _waits_for(self, plan: Plan, references: dict[Referrer, set[Any]]) -> bool:
         """Keep references until all rows are known, if they are not too many."""
         for reference, values in references.items():
             kept = self._open[plan.label][reference]
@@ -112,8 +140,10 @@ class EarlyCheck:
                 return False
         return True
 
-    def _is_met(self, reference: Reference, value: Any) -> bool:
+    def _is_met(self, reference: Referrer, value: Any) -> bool:
         """Whether a reference leads to a row of the backup, whatever is still to come."""
+        if not isinstance(reference, Reference):
+            return False
         if reference.to_field is not None or not isinstance(value, tuple):
             return False
         try:
@@ -121,8 +151,14 @@ class EarlyCheck:
         except UNSOLVED:
             return False
 
-    def _leads_somewhere(self, reference: Reference, value: Any) -> bool:
+    def _leads_somewhere(self, reference: Referrer, value: Any) -> bool:
         try:
+            if not isinstance(reference, Reference):
+                label, name = reference
+                plan = self._directory.plans[label]
+                kind, value = value
+                target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))
+                reference = Reference(target.label, None)
             self._directory.held(self._directory.find(reference, unfrozen(value)), reference)
         except UNSOLVED:
             return False

@@ -195,12 +195,14 @@ class _Restore:
         self._dry_run = loader.dry_run
         self._engine = loader.engine
         self._connection = self._engine.connection
-        self._start({})
+        self._start({}, set())
 
-    def _start(self, weak: dict[str, str]) -> None:
-        """Begin, or begin again: with models whose natural keys count as none, and why."""
+    def _start(self, weak: dict[str, str], named: set[str]) -> None:
+        """Begin, or begin again: with models whose natural keys count as none, and why, and with
+        those that generic relations lead to."""
         options, database = self._options, self._target.database
         self._weak = weak
+        self._named = named
         self._findings = Findings(
             self._name,
             ignore_nonexistent=options.ignore_nonexistent,
@@ -210,7 +212,9 @@ class _Restore:
         plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
         self._naming = plans.naming
         labels = self._labels and list(map(self._renames.label, self._labels))
-        self._directory = Directory(plans, self._engine, labels, keeps_names=options.diff)
+        self._directory = Directory(
+            plans, self._engine, labels, named=named, keeps_names=options.diff
+        )
         self._backup = Backup(
             self._chunks,
             self._directory,
@@ -314,10 +318,12 @@ class _Restore:
         return [rows.plan for rows in self._directory.in_backup]
 
     def _survey(self) -> None:
-        """Read all records; again without the natural keys that do not tell them apart."""
+        """Read all records; again without the natural keys that do not tell them apart, and with
+        all rows of models that generic relations turn out to lead to."""
         self._backup.survey(self._meet_lean)
-        while weak := self._backup.weak:
-            self._start(self._weak | weak)
+        while (again := (self._backup.weak, self._backup.lean_but_named())) != ({}, set()):
+            weak, named = again
+            self._start(self._weak | weak, self._named | named)
             self._backup.survey(self._meet_lean)
         self._early.settle()
 

@@ -155,10 +155,15 @@ class Plan:
         }
         """Many-to-many fields that stand in records of parents, and before Django 3.0 in the
         model's own as well; and whose they are."""
-        self.generics = list(spec.generic_relations.values()) if spec else []
+        self.generics: dict[str, schemas.GenericRelation] = {
+            generic.object_id: generic
+            for generic in (spec.generic_relations.values() if spec else ())
+            if {generic.object_id, generic.kind} <= self.columns.keys()
+        }
+        """By the name of the column that holds the ids."""
         self.inside: dict[str, Inside] = _inside(model, spec, plans) if spec else {}
         """The columns whose values have ids of other rows inside."""
-        self.special = {generic.object_id for generic in self.generics} | self.inside.keys()
+        self.special = self.generics.keys() | self.inside.keys()
         """The columns whose values only the whole record can tell."""
         self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
         plain, one_to_one = self._uniques()
@@ -368,20 +373,14 @@ def _tell_rows_apart(model: Any, paths: Iterable[Path]) -> bool:
     return any(told.issuperset(one) for one in unique_sets(model))
 
 
-ANY = "*"
-"""Stands for every label."""
-
-
 def referred_to(plans: Iterable[Plan]) -> set[str]:
-    """The labels of the models that others may refer to; `ANY` among them means all."""
+    """The labels of the models that others refer to, but for generic relations."""
     labels: set[str] = set()
     for plan in plans:
         references = (column.reference for column in plan.columns.values())
         labels.update(reference.target for reference in references if reference)
         labels.update(column.reference.target for column in plan.many.values())
         labels.update(place.to for inside in plan.inside.values() for place in inside.all())
-        if plan.generics:
-            labels.add(ANY)
     return labels
 
 

@@ -44,6 +44,8 @@ class ShapedColumn(NamedTuple):
     """The type of the values."""
     is_reference: bool = False
     """Whether the values are references, spelled so that they can be hashed."""
+    is_generic: bool = False
+    """Whether they are generic references, spelled so; their keys stand beside the fields."""
 
 
 class Shape:
@@ -71,6 +73,11 @@ class Shape:
             for name in naming.fields(tag, spelled)
         ]
 
+        self.beside = [
+            at for at, column in enumerate(self.columns) if column.is_generic and not naming
+        ]
+        """The numbers of the fields of which a key may stand beside them."""
+
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
@@ -87,24 +94,41 @@ class Shape:
         hints = [column.hint for column in self.columns]
         return _struct(self.tag, self.spelled, hints, strict=True)
 
+    def references_type(self) -> Any:
+        """Of what stands beside the fields."""
+        spelled = [self.spelled[at] for at in self.beside]
+        if not spelled:
+            return None
+        return _struct(self.tag, spelled, [SPELLED] * len(spelled), strict=True, whole=False) | None
+
     def values(self, records: Sequence[Any]) -> Iterator[tuple[ShapedColumn, Sequence[Any]]]:
         """The columns of records of this shape."""
         rows = [msgspec.structs.astuple(record.fields) for record in records]
-        return zip(self.columns, zip(*rows, strict=True), strict=True)
+        for at, (column, values) in enumerate(
+            zip(self.columns, zip(*rows, strict=True), strict=True)
+        ):
+            yield column, self._with_keys(at, records, values) if at in self.beside else values
 
     def column(self, records: Sequence[Any], name: str) -> list[Any]:
         """One column of records of this shape; nulls where they do not have it."""
         if name not in self.names:
             return [None] * len(records)
-        get = attrgetter(f"fields.f{self.names.index(name)}")
-        return list(map(get, records))
+        at = self.names.index(name)
+        values = list(map(attrgetter(f"fields.f{at}"), records))
+        return self._with_keys(at, records, values) if at in self.beside else values
+
+    def _with_keys(self, at: int, records: Sequence[Any], ids: Sequence[Any]) -> list[Any]:
+        """The keys of generic references, and the ids of which none stands beside the fields."""
+        beside = [record.references for record in records]
+        get = attrgetter(f"f{self.beside.index(at)}")
+        return [
+            id_ if one is None or (key := get(one)) is msgspec.UNSET else key
+            for id_, one in zip(ids, beside, strict=True)
+        ]
 
     def data(self, record: Any) -> Data:
         """The record of this shape as JSON has it."""
-        values = msgspec.structs.astuple(record.fields)
-        fields = {
-            column.name: _json_of(value) for column, value in zip(self.columns, values, strict=True)
-        }
+        fields = {column.name: _json_of(value) for column, (value,) in self.values([record])}
         data = {"model": self.label, "pk": record.pk, "fields": fields}
         if record.natural_key is not None:
             data["natural_key"] = record.natural_key
@@ -117,6 +141,13 @@ def _json_of(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return list(map(unfrozen, value))
     return value if value is None or isinstance(value, int | float | dict) else str(value)
+
+
+def frozen(value: Any) -> Any:
+    """A reference so that it can be hashed."""
+    if isinstance(value, list | tuple):
+        return tuple(map(frozen, value))
+    return value if isinstance(value, int | str | None) else str(value)
 
 
 def unfrozen(value: Any) -> Any:
@@ -206,7 +237,7 @@ class Reader:
         """The type of records like this one; `None` where it would be of no use."""
         tag, fields = data["model"], data.get("fields")
         label = self._naming.renames.label(tag)
-        if not isinstance(fields, dict) or "references" in data or len(known) == MOST_SHAPES:
+        if not isinstance(fields, dict) or len(known) == MOST_SHAPES:
             return None
         if self._naming.has_names_in_values(label):
             return None
@@ -220,6 +251,8 @@ class Reader:
         except UnknownModelError:
             return None
         shape = Shape(tag, names, plan, self._naming, loose, self._connection)
+        if not set(data.get("references") or ()) <= {names[at] for at in shape.beside}:
+            return None
         kind = _record_type(shape)
         self._shapes[kind] = shape
         return kind
@@ -299,7 +332,7 @@ def _record_type(shape: Shape) -> type:
             ("fields", shape.fields_type()),
             ("pk", Any, None),
             ("natural_key", Any, None),
-            ("references", None, None),
+            ("references", shape.references_type(), None),
         ],
         tag_field="model",
         tag=shape.tag,
@@ -335,7 +368,7 @@ class Head(msgspec.Struct, gc=False):
 
 
 def _head_type(tag: str, label: str, spelled: Sequence[str]) -> Any:
-    fields = _struct(tag, list(spelled), [Any] * len(spelled), strict=False)
+    fields = _struct(tag, list(spelled), [Any] * len(spelled), strict=False, whole=False)
     return msgspec.defstruct(
         "Head",
         [("fields", fields)],
@@ -357,12 +390,14 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _struct(tag: str, names: list[str], hints: list[Any], *, strict: bool) -> Any:
-    """A struct with these members; where it is strict, with exactly these."""
+def _struct(
+    tag: str, names: list[str], hints: list[Any], *, strict: bool, whole: bool = True
+) -> Any:
+    """A struct of these members: with no others where it is strict, with all where it is whole."""
     fields: list[Any] = []
     for number, hint in enumerate(hints):
         name = f"f{number}"  # theirs may be no names in Python
-        fields.append((name, hint) if strict else (name, hint, msgspec.UNSET))
+        fields.append((name, hint) if whole else (name, hint, msgspec.UNSET))
     return msgspec.defstruct(
         f"Fields of {tag}",
         fields,
@@ -374,6 +409,8 @@ def _struct(tag: str, names: list[str], hints: list[Any], *, strict: bool) -> An
 
 def _shaped_column(plan: Plan, name: str, connection: Any) -> ShapedColumn:
     column = (plan.columns | plan.many).get(name)
+    if name in plan.generics and name not in plan.inside:
+        return ShapedColumn(name, None, SPELLED | None, is_generic=True)
     if column is None or name in plan.special:
         return ShapedColumn(name, None, Any)
     if name in plan.many:

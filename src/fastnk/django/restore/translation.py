@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Record
 from fastnk.django.restore.columns import prepared
-from fastnk.django.restore.directory import DanglingError, Directory, Row, refusal
+from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory, Row, refusal
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
 from fastnk.django.restore.rows import InBackup, InDatabase, Missing
 from fastnk.django.restore.values import REFUSALS, Inside, as_in_json, converted, refuse_unfit
-from fastnk.schema import GenericRelation, plain_label
+from fastnk.schema import GenericRelation
+
+
+class StrangerError(DanglingError):
+    """An id that no record of the backup has, and a row that the backup does not know."""
 
 
 class PkOf(NamedTuple):
@@ -107,7 +111,7 @@ class Translator:
     def columns(self, record: Record) -> dict[str, Any]:
         """Column name to value or `Pending`; columns that cannot be translated are left out."""
         values: dict[str, Any] = {}
-        for generic in record.plan.generics:
+        for generic in record.plan.generics.values():
             self._put_generic(values, record, generic)
         for name in record.fields:
             if name not in values:
@@ -117,9 +121,8 @@ class Translator:
     def column(self, record: Record, name: str) -> Any:
         """One of `columns`, or `Missing.VALUE` where it cannot be translated."""
         values: dict[str, Any] = {}
-        for generic in record.plan.generics:
-            if generic.object_id == name:
-                self._put_generic(values, record, generic)
+        if name in record.plan.generics:
+            self._put_generic(values, record, record.plan.generics[name])
         if name not in values:
             self._put_field(values, record, name)
         return values.get(name, Missing.VALUE)
@@ -182,6 +185,8 @@ class Translator:
     ) -> None:
         try:
             if raw is None or column.reference is None:
+                if name in (record.data.get("references") or ()):
+                    raise ValueError("a natural key, and in the schema this is no relation")
                 value = converted(column.field, raw)
                 refuse_unfit(column.field, value, self._connection)
                 values[name] = value
@@ -300,13 +305,11 @@ class Translator:
     def _put_generic(
         self, values: dict[str, Any], record: Record, generic: GenericRelation
     ) -> None:
-        name, kind = generic.object_id, _kind_field(generic)
+        name, kind = generic.object_id, record.fields.get(generic.kind)
         raw = record.fields.get(name)
-        if raw is None or record.fields.get(kind) is None:
+        if raw is None or kind is None:
             return
-        if not {name, kind} <= record.plan.columns.keys():
-            return  # noted as fields that are not known
-        row = self._generic_row(record, generic, raw)
+        row = self._generic_row(record, generic, kind, raw)
         if row is not None:
             values[name] = PkOf(row, record.plan.columns[name].field)
         elif isinstance(raw, list):
@@ -314,50 +317,56 @@ class Translator:
         else:
             self.generic_kept += 1
 
-    def _keep_loose(self, record: Record, generic: GenericRelation, plan: Plan, raw: Any) -> None:
-        """Let an id that no record has go on referring to nothing; note where it cannot."""
-        pk = plan.pk_value(raw)
-        self._directory.loose_ids[plan.label].add(pk)
-        rows = self._directory.backup(plan)
-        if not rows or generic.may_dangle or self._findings.keeps_generic:
-            return
-        if pk in self._directory.existing(plan).pks:
-            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
-            what = (
-                f"the backup {who}, and in the database it is some {plan.label}"
-                " (--on-generic keep: it may be)"
-            )
-            record.note(self._findings, codes.DANGLING, what, field=generic.object_id, value=raw)
-
-    def _generic_row(self, record: Record, generic: GenericRelation, raw: Any) -> Row | None:
+    def _generic_row(
+        self, record: Record, generic: GenericRelation, kind: Any, raw: Any
+    ) -> Row | None:
         """The row meant by an object id, as far as the backup knows it."""
+        name = generic.object_id
         try:
-            plan = self._directory.plans[self._generic_label(record, generic)]
+            target = self._directory.generic_target(record.plan, generic, kind)
             if isinstance(raw, list):
-                return self._find(record, generic.object_id, Reference(plan.label, None), raw)
-            row = self._directory.in_backup_by_id(Reference(plan.label, None), raw)
-            if row is None:
-                self._keep_loose(record, generic, plan, raw)
-            return row
-        except (DanglingError, UnknownModelError, *REFUSALS):
+                return self._find(record, name, Reference(target.label, None), raw)
+            return self._row_by_id(generic, target, raw)
+        except StrangerError as error:
+            record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
+        except UNSOLVED:
             # Of the content type itself its own column tells; without it a key leads nowhere.
             if isinstance(raw, list):
-                name = generic.object_id
                 self._refuse_null(record, name, record.plan.columns[name], None)
+        return None
+
+    def generic_row(self, plan: Plan, generic: GenericRelation, kind: Any, raw: Any) -> Row | None:
+        """The row meant by an object id and what names its model, neither of them null; `None` for
+        an id that goes on referring to nothing.
+
+        Raises `StrangerError`, and one of `UNSOLVED` for a key that leads nowhere.
+        """
+        try:
+            target = self._directory.generic_target(plan, generic, kind)
+            if isinstance(raw, list):
+                return self._directory.find(Reference(target.label, None), raw)
+            return self._row_by_id(generic, target, raw)
+        except StrangerError:
+            raise
+        except UNSOLVED:
+            if isinstance(raw, list):
+                raise
             return None
 
-    def _generic_label(self, record: Record, generic: GenericRelation) -> str:
-        """The label of the model that is meant, or what should be one. Raises `DanglingError`."""
-        name = _kind_field(generic)
-        kind, reference = record.fields[name], record.plan.columns[name].reference
-        if generic.content_type is None:
-            return generic.labels.get(kind) or plain_label(str(kind))
-        if reference is None:
-            raise DanglingError(f"{name} is not a relation")
-        row = self._directory.find(reference, kind)
-        return ".".join(self._directory.follow(row, (part,)) for part in ("app_label", "model"))
-
-
-def _kind_field(generic: GenericRelation) -> str:
-    """The field that says which model a generic relation refers to."""
-    return generic.content_type or generic.label or ""
+    def _row_by_id(self, generic: GenericRelation, target: Plan, raw: Any) -> InBackup | None:
+        """The row of the record with an id. One that no record has may go on referring to nothing;
+        raises `StrangerError` where it cannot."""
+        row = self._directory.in_backup_by_id(Reference(target.label, None), raw)
+        if row is not None:
+            return row
+        pk = target.pk_value(raw)
+        self._directory.loose_ids[target.label].add(pk)
+        rows = self._directory.backup(target)
+        may_be_any = generic.may_dangle or self._findings.keeps_generic or not rows
+        if not may_be_any and pk in self._directory.existing(target).pks:
+            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
+            raise StrangerError(
+                f"the backup {who}, and in the database it is some {target.label}"
+                " (--on-generic keep: it may be)"
+            )
+        return None

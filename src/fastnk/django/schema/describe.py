@@ -64,8 +64,8 @@ def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
 def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
     """A relation to content types, and a field that seems to hold ids of the models it names, of
     which neither a `GenericForeignKey` nor their names tell."""
-    known = {generic.object_id for generic in generic_relations_of(model).values()}
-    return (names for names in _undeclared_ids(model) if names[1] not in known)
+    known = {generic.content_type for generic in generic_relations_of(model).values()}
+    return (names for names in _undeclared_ids(model) if names[0] not in known)
 
 
 def _generic_foreign_keys(model: type[Any]) -> dict[str, GenericRelation]:
