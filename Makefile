@@ -8,6 +8,9 @@ SOURCES := $(wildcard src/fastnk/*.pyx src/fastnk/*.pxi src/fastnk/*.pxd src/fas
 
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes, each of which would compile all
 
+# What is never imported need not be compiled.
+export PIP_NO_COMPILE := 1
+
 .PHONY: demo test lint bench clean
 
 demo: .venv/demo.ok
