@@ -7,7 +7,7 @@ of all records.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastnk.django.restore.backup import Lean
@@ -44,17 +44,19 @@ class EarlyCheck:
 
     def check(self, lean: Lean) -> None:
         """Check records whose rows were just matched."""
-        rows, first, count = lean.rows, lean.first, len(lean.records)
-        if lean.shape is None or not rows.all_are(first, count, CREATED):
+        rows, first, count, shape = lean.rows, lean.first, len(lean.records), lean.shape
+        if shape is None or not rows.all_are(first, count, CREATED):
             return
         if not rows.are_decided(first) or not self._constraints_are_plain(rows.plan):
             return
         old_pks = [record.pk for record in lean.records]
         table = Table(rows, range(first, first + count), {}, True, {}, old_pks)
         references: dict[Referrer, set[Any]] = {}
-        for column, values in lean.shape.values(lean.records):
+        for column, values in shape.values(lean.records):
             if column.is_generic:
-                is_right = self._takes_generic(references, lean, column, values)
+                kinds = shape.column(lean.records, rows.plan.generics[column.name].kind)
+                pairs = zip(kinds, values, strict=True)
+                is_right = self._takes_generic(rows.plan, references, column.name, pairs)
             else:
                 is_right = self._takes(table, references, column, values)
             if not is_right:
@@ -113,19 +115,15 @@ class EarlyCheck:
 
     def _takes_generic(
         self,
+        plan: Plan,
         references: dict[Referrer, set[Any]],
-        lean: Lean,
-        column: ShapedColumn,
-        values: Sequence[Any],
+        name: str,
+        pairs: Iterable[tuple[Any, Any]],
     ) -> bool:
-        """Whether all generic references of a column are keys, or null."""
-        plan = lean.rows.plan
-        kinds = (
-            lean.shape.column(lean.records, plan.generics[column.name].kind) if lean.shape else []
-        )
-        some = references.setdefault((plan.label, column.name), set())
-        some.update(zip(kinds, values, strict=True))
-        if plan.columns[column.name].field.null:
+        """Whether generic references, with what names their models, are keys or may be null."""
+        some = references.setdefault((plan.label, name), set())
+        some.update(pairs)
+        if plan.columns[name].field.null:
             some -= {pair for pair in some if pair[1] is None}
         return all(kind is not None and isinstance(value, tuple) for kind, value in some)
 
@@ -142,24 +140,28 @@ class EarlyCheck:
 
     def _is_met(self, reference: Referrer, value: Any) -> bool:
         """Whether a reference leads to a row of the backup, whatever is still to come."""
-        if not isinstance(reference, Reference):
-            return False
-        if reference.to_field is not None or not isinstance(value, tuple):
-            return False
         try:
+            reference, value = self._plainly(reference, value)
+            if reference.to_field is not None or not isinstance(value, tuple):
+                return False
             return isinstance(self._directory.find(reference, unfrozen(value)), InBackup)
         except UNSOLVED:
             return False
 
     def _leads_somewhere(self, reference: Referrer, value: Any) -> bool:
         try:
-            if not isinstance(reference, Reference):
-                label, name = reference
-                plan = self._directory.plans[label]
-                kind, value = value
-                target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))
-                reference = Reference(target.label, None)
+            reference, value = self._plainly(reference, value)
             self._directory.held(self._directory.find(reference, unfrozen(value)), reference)
         except UNSOLVED:
             return False
         return True
+
+    def _plainly(self, reference: Referrer, value: Any) -> tuple[Reference, Any]:
+        """A generic reference as others are. Raises one of `UNSOLVED`."""
+        if isinstance(reference, Reference):
+            return reference, value
+        label, name = reference
+        kind, key = value
+        plan = self._directory.plans[label]
+        target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))
+        return Reference(target.label, None), key

@@ -320,11 +320,12 @@ class _Restore:
     def _survey(self) -> None:
         """Read all records; again without the natural keys that do not tell them apart, and with
         all rows of models that generic relations turn out to lead to."""
-        self._backup.survey(self._meet_lean)
-        while (again := (self._backup.weak, self._backup.lean_but_named())) != ({}, set()):
-            weak, named = again
-            self._start(self._weak | weak, self._named | named)
+        while True:
             self._backup.survey(self._meet_lean)
+            weak, named = self._backup.weak, self._backup.lean_but_named()
+            if not (weak or named):
+                break
+            self._start(self._weak | weak, self._named | named)
         self._early.settle()
 
     def _meet_lean(self, lean: Lean) -> None:

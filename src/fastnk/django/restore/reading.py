@@ -72,7 +72,6 @@ class Shape:
             else _shaped_column(plan, name, connection)
             for name in naming.fields(tag, spelled)
         ]
-
         self.beside = [
             at for at, column in enumerate(self.columns) if column.is_generic and not naming
         ]
