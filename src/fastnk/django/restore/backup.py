@@ -148,8 +148,9 @@ class Backup:
         """Chunk by chunk."""
         self.weak: dict[str, str] = {}
         """Of models whose natural keys turned out not to tell their records apart: why."""
-        self._kinds: dict[tuple[str, str], set[Any]] = defaultdict(set)
-        """By label and object id: what names the models that generic relations lead to."""
+        self._kinds: dict[tuple[str, str], set[tuple[Any, bool]]] = defaultdict(set)
+        """By label and object id: what names the models that generic relations lead to, and
+        whether by a key."""
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
@@ -175,11 +176,15 @@ class Backup:
         labels = set()
         for (label, name), kinds in self._kinds.items():
             plan = self._directory.plans[label]
-            for kind in kinds - {None}:
+            for kind, is_by_key in kinds:
                 with contextlib.suppress(*UNSOLVED):
-                    named = plan.generics[name], unfrozen(kind)
-                    labels.add(self._directory.generic_target(plan, *named).label)
-        return {rows.plan.label for rows in self._directory.in_backup if rows.is_lean} & labels
+                    generic = plan.generics[name]
+                    rows = self._directory.backup(
+                        self._directory.generic_target(plan, generic, unfrozen(kind))
+                    )
+                    if rows and rows.is_lean and (is_by_key or rows.says_pks):
+                        labels.add(rows.plan.label)
+        return labels
 
     def runs(self, phase: str, done: bytes = b"") -> Iterator[Run]:
         """All records as they come, with their rows; without the chunks all of whose rows have
@@ -258,6 +263,7 @@ class Backup:
         if not self._directory.is_in_fastnk_style:
             self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
         if rows.is_lean:
+            rows.says_pks = rows.says_pks or any(map(_says_pk, run))
             self._note_kinds(plan, run)
             meet_lean(self._entered(rows, number, run))
         else:
@@ -285,16 +291,25 @@ class Backup:
     def _note_kinds(self, plan: Plan, run: list[Any]) -> None:
         shape = self._reader.shape_of(run[0])
         for name, generic in plan.generics.items():
-            if shape is not None and generic.kind in shape.names:
-                kinds = shape.column(run, generic.kind)
+            if shape is not None and name in shape.generics:
+                self._kinds[plan.label, name].update(
+                    (kind, isinstance(value, tuple))
+                    for kind, value in set(shape.pairs(run, generic))
+                    if kind is not None and value is not None
+                )
             else:
-                kinds = [self._reader.data(one)["fields"].get(generic.kind) for one in run]
-            self._kinds[plan.label, name].update(map(frozen, kinds))
+                for one in run:
+                    self._note_kind(plan, name, self._reader.data(one)["fields"])
+
+    def _note_kind(self, plan: Plan, name: str, fields: dict[str, Any]) -> None:
+        kind, value = fields.get(plan.generics[name].kind), fields.get(name)
+        if kind is not None and value is not None:
+            self._kinds[plan.label, name].add((frozen(kind), isinstance(value, list)))
 
     def _enter(self, rows: BackupRows, number: int, data: Data) -> None:
         record = Record(InBackup(rows, len(rows)), data)
-        for name, generic in rows.plan.generics.items():
-            self._kinds[rows.plan.label, name].add(frozen(record.fields.get(generic.kind)))
+        for name in rows.plan.generics:
+            self._note_kind(rows.plan, name, record.fields)
         rows.enter_many(number, 1)
         rows.keys.append(None)
         rows.uniques.append(self._unique(record))
@@ -571,6 +586,11 @@ def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[
         return list(map(plan.pk_value, told)) if kinds <= {int, str} else None
     except REFUSALS:
         return None  # one of them; which one will be found out
+
+
+def _says_pk(record: Any) -> bool:
+    """Whether a struct or a dictionary has a pk beside its fields."""
+    return (record.get("pk") if isinstance(record, dict) else record.pk) is not None
 
 
 def _is_in_fastnk_style(record: Any) -> bool:

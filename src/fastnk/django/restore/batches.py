@@ -185,7 +185,7 @@ class Batches:
             except REFUSALS:
                 pass  # one of them is not plain; which one will be found out
         if column.is_generic:
-            return self._generic(batch, column.name, values)
+            return self._generic(batch, column.name)
         known = batch.rows.plan.columns.get(column.name)
         if known is None or known.reference is None or column.name in batch.rows.plan.special:
             own = partial(self._converted, batch, column.name)
@@ -197,17 +197,16 @@ class Batches:
                 pass
         return [self._referred(batch, known, value, at) for at, value in enumerate(values)]
 
-    def _generic(self, batch: _Batch, name: str, values: Sequence[Any]) -> Sequence[Any]:
+    def _generic(self, batch: _Batch, name: str) -> Sequence[Any]:
         """What a column holds for generic references."""
         plan, shape = batch.rows.plan, batch.shape
         assert shape is not None
-        kinds = shape.column(batch.records, plan.generics[name].kind)
         memory = self._remembered.setdefault(
             (plan.label, name, batch.prepares),
             Remembered(partial(self._held_generic, plan, name, batch.prepares)),
         )
         held = []
-        for at, pair in enumerate(zip(kinds, values, strict=True)):
+        for at, pair in enumerate(shape.pairs(batch.records, plan.generics[name])):
             try:
                 value, is_kept = memory[pair]
             except UNSOLVED:
@@ -223,18 +222,8 @@ class Batches:
 
         Raises one of `UNSOLVED`.
         """
-        kind, raw = map(unfrozen, pair)
-        field = plan.columns[name].field
-        if raw is None and not field.null:
-            raise ValueError("null, which the column does not take")
-        row = None
-        if kind is not None and raw is not None:
-            row = self._translator.generic_row(plan, plan.generics[name], kind, raw)
-        if row is not None:
-            return self._final(plan, name, PkOf(row, field), prepares), False
-        python = converted(field, raw)
-        refuse_unfit(field, python, self._connection)
-        return self._final(plan, name, python, prepares), kind is not None and raw is not None
+        value, is_kept = self._translator.generic_value(plan, name, *map(unfrozen, pair))
+        return self._final(plan, name, value, prepares), is_kept
 
     def _memory(self, batch: _Batch, column: Column) -> Remembered:
         plan, prepares = batch.rows.plan, batch.prepares

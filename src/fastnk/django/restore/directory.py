@@ -97,7 +97,8 @@ class Directory:
         if self.backup(plan).is_lean:
             return None
         names = {plan.pk.name, *self._kept.get(plan.label, ())}
-        names.update(generic.kind for generic in plan.generics.values())
+        for name, generic in plan.generics.items():
+            names.update((name, generic.kind))
         names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
         names.update(filter(None, [plan.unique]))
         return sorted(names)

@@ -6,8 +6,8 @@ of all records.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from fastnk.django.restore.backup import Lean
@@ -18,6 +18,7 @@ from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import ShapedColumn, unfrozen
 from fastnk.django.restore.rows import CHECKED, CREATED, InBackup
+from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import REFUSALS
 
@@ -25,22 +26,29 @@ MOST_OPEN = 20_000
 """References of one kind that may wait for the end of the survey."""
 
 
-Referrer = Reference | tuple[str, str]
-"""A reference that values make, or a generic one: the label and the field that holds the ids."""
+_Pair = tuple[Any, Any]
+"""What names the model of a generic reference, and the key or id."""
 
 
 class EarlyCheck:
     """Takes lean rows as they are met, and their references once all rows are known."""
 
-    def __init__(self, directory: Directory, uniques: UniqueColumns, created: Sink) -> None:
+    def __init__(
+        self, directory: Directory, translator: Translator, uniques: UniqueColumns, created: Sink
+    ) -> None:
         """`created` is given tables of new rows, in which there are no references."""
         self._directory = directory
+        self._translator = translator
         self._uniques = uniques
         self._created = created
         self._is_plain: dict[str, bool] = {}
         """By label: whether no constraint of the model is about references."""
-        self._open: dict[str, dict[Referrer, set[Any]]] = defaultdict(lambda: defaultdict(set))
+        self._open: dict[str, dict[Reference, set[Any]]] = defaultdict(lambda: defaultdict(set))
         """By label: references of checked records that are still to be found."""
+        self._generic: dict[str, dict[str, Counter[_Pair]]] = defaultdict(
+            lambda: defaultdict(Counter)
+        )
+        """By label and field: the same of generic references, and how often each occurs."""
 
     def check(self, lean: Lean) -> None:
         """Check records whose rows were just matched."""
@@ -51,30 +59,35 @@ class EarlyCheck:
             return
         old_pks = [record.pk for record in lean.records]
         table = Table(rows, range(first, first + count), {}, True, {}, old_pks)
-        references: dict[Referrer, set[Any]] = {}
+        references: dict[Reference, set[Any]] = {}
+        generics: dict[str, Counter[_Pair]] = {}
         for column, values in shape.values(lean.records):
             if column.is_generic:
-                kinds = shape.column(lean.records, rows.plan.generics[column.name].kind)
-                pairs = zip(kinds, values, strict=True)
-                is_right = self._takes_generic(rows.plan, references, column.name, pairs)
-            else:
-                is_right = self._takes(table, references, column, values)
-            if not is_right:
+                generic = rows.plan.generics[column.name]
+                generics[column.name] = Counter(shape.pairs(lean.records, generic))
+            elif not self._takes(table, references, column, values):
                 return
-        if self._waits_for(rows.plan, references):
+        if self._waits_for(rows.plan, references) and self._waits_for_generic(rows.plan, generics):
             rows.fates[first:] = CHECKED * count
             self._created(table)
 
-    def settle(self) -> None:
-        """Leave to the check of all records those that refer to nothing."""
-        for label, references in self._open.items():
-            if not all(
-                self._leads_somewhere(reference, value)
-                for reference, values in references.items()
-                for value in values
-            ):
-                rows = self._directory.backup(self._directory.plans[label])
-                rows.fates = rows.fates.replace(CHECKED, CREATED)
+    def settle(self) -> int:
+        """Leave to the check of all records those that refer to nothing.
+
+        Gives the number of generic references of the others that keep their ids.
+        """
+        kept = 0
+        for label in {*self._open, *self._generic}:
+            try:
+                for reference, values in self._open[label].items():
+                    for value in values:
+                        self._directory.held(
+                            self._directory.find(reference, unfrozen(value)), reference
+                        )
+                kept += self._kept(label)
+            except UNSOLVED:
+                self._give_up(label)
+        return kept
 
     def _constraints_are_plain(self, plan: Plan) -> bool:
         """Whether no constraint of the model is about references, which are not known yet."""
@@ -90,7 +103,7 @@ class EarlyCheck:
     def _takes(
         self,
         table: Table,
-        references: dict[Referrer, set[Any]],
+        references: dict[Reference, set[Any]],
         column: ShapedColumn,
         values: Sequence[Any],
     ) -> bool:
@@ -113,21 +126,7 @@ class EarlyCheck:
             some.discard(None)
         return None not in some
 
-    def _takes_generic(
-        self,
-        plan: Plan,
-        references: dict[Referrer, set[Any]],
-        name: str,
-        pairs: Iterable[tuple[Any, Any]],
-    ) -> bool:
-        """Whether generic references, with what names their models, are keys or may be null."""
-        some = references.setdefault((plan.label, name), set())
-        some.update(pairs)
-        if plan.columns[name].field.null:
-            some -= {pair for pair in some if pair[1] is None}
-        return all(kind is not None and isinstance(value, tuple) for kind, value in some)
-
-    def _waits_for(self, plan: Plan, references: dict[Referrer, set[Any]]) -> bool:
+    def _waits_for(self, plan: Plan, references: dict[Reference, set[Any]]) -> bool:
         """Keep references until all rows are known, if they are not too many."""
         for reference, values in references.items():
             kept = self._open[plan.label][reference]
@@ -138,30 +137,51 @@ class EarlyCheck:
                 return False
         return True
 
-    def _is_met(self, reference: Referrer, value: Any) -> bool:
-        """Whether a reference leads to a row of the backup, whatever is still to come."""
-        try:
-            reference, value = self._plainly(reference, value)
-            if reference.to_field is not None or not isinstance(value, tuple):
+    def _waits_for_generic(self, plan: Plan, generics: dict[str, Counter[_Pair]]) -> bool:
+        """The same of generic references. If they are too many, all that the model has are left to
+        the check of all records, which counts those that lead nowhere."""
+        for name, pairs in generics.items():
+            kept = self._generic[plan.label][name]
+            kept.update(pairs)
+            if len(kept) > MOST_OPEN:
+                for pair in [pair for pair in kept if self._is_generic_met(plan, name, pair)]:
+                    del kept[pair]
+            if len(kept) > MOST_OPEN // 2:
+                self._give_up(plan.label)
                 return False
+        return True
+
+    def _give_up(self, label: str) -> None:
+        rows = self._directory.backup(self._directory.plans[label])
+        rows.fates = rows.fates.replace(CHECKED, CREATED)
+        self._is_plain[label] = False
+        self._open.pop(label, None)
+        self._generic.pop(label, None)
+
+    def _is_met(self, reference: Reference, value: Any) -> bool:
+        """Whether a reference leads to a row of the backup, whatever is still to come."""
+        if reference.to_field is not None or not isinstance(value, tuple):
+            return False
+        try:
             return isinstance(self._directory.find(reference, unfrozen(value)), InBackup)
         except UNSOLVED:
             return False
 
-    def _leads_somewhere(self, reference: Referrer, value: Any) -> bool:
+    def _is_generic_met(self, plan: Plan, name: str, pair: _Pair) -> bool:
+        kind, value = pair
         try:
-            reference, value = self._plainly(reference, value)
-            self._directory.held(self._directory.find(reference, unfrozen(value)), reference)
+            target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))
+            return self._is_met(Reference(target.label, None), value)
         except UNSOLVED:
             return False
-        return True
 
-    def _plainly(self, reference: Referrer, value: Any) -> tuple[Reference, Any]:
-        """A generic reference as others are. Raises one of `UNSOLVED`."""
-        if isinstance(reference, Reference):
-            return reference, value
-        label, name = reference
-        kind, key = value
+    def _kept(self, label: str) -> int:
+        """How many generic references of a model lead nowhere and stay. Raises one of `UNSOLVED`
+        if there is one that must not."""
         plan = self._directory.plans[label]
-        target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))
-        return Reference(target.label, None), key
+        return sum(
+            count
+            for name, pairs in self._generic[label].items()
+            for pair, count in pairs.items()
+            if self._translator.generic_value(plan, name, *map(unfrozen, pair))[1]
+        )

@@ -42,6 +42,7 @@ from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreT
 from fastnk.django.restore.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
 from fastnk.django.restore.signalling import Sender, has_receivers, receivers
 from fastnk.django.restore.streams import Stream
+from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import as_text, comparable
 from fastnk.django.restore.writing import Writer, changes
@@ -226,7 +227,8 @@ class _Restore:
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
         self._accounts = Accounts(self._directory, self._findings, options)
-        self._early = EarlyCheck(self._directory, self._uniques, self._check_created)
+        translator = Translator(self._directory, self._findings, self._connection)
+        self._early = EarlyCheck(self._directory, translator, self._uniques, self._check_created)
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
@@ -285,7 +287,7 @@ class _Restore:
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
-            generic_kept = self._pass_on(
+            self._generic_kept += self._pass_on(
                 self._check_created, self._check_matched, CHECKED, is_check=True
             )
             renamed = self._naming.counts()
@@ -308,7 +310,7 @@ class _Restore:
             left_out=dict(self._findings.left_out),
             let_go=dict(self._findings.let_go),
             renamed=renamed,
-            generic_kept=generic_kept,
+            generic_kept=self._generic_kept,
             weak_keys=self._weak,
         )
 
@@ -326,7 +328,7 @@ class _Restore:
             if not (weak or named):
                 break
             self._start(self._weak | weak, self._named | named)
-        self._early.settle()
+        self._generic_kept = self._early.settle()
 
     def _meet_lean(self, lean: Lean) -> None:
         self._matcher.match_lean(lean)

@@ -22,6 +22,7 @@ from fastnk.django.restore.plan import Plan, Plans, UnknownModelError
 from fastnk.django.restore.renaming import Data, Naming, is_record
 from fastnk.django.restore.values import from_json
 from fastnk.errors import BackupSyntaxError, Place
+from fastnk.schema import GenericRelation
 
 Chunks = Callable[[str], Iterable[bytes]]
 """Gives the chunks of a backup, each time from the start; it is told what for."""
@@ -76,6 +77,7 @@ class Shape:
             at for at, column in enumerate(self.columns) if column.is_generic and not naming
         ]
         """The numbers of the fields of which a key may stand beside them."""
+        self.generics = {column.name for column in self.columns if column.is_generic}
 
     @property
     def names(self) -> list[str]:
@@ -115,6 +117,11 @@ class Shape:
         at = self.names.index(name)
         values = list(map(attrgetter(f"fields.f{at}"), records))
         return self._with_keys(at, records, values) if at in self.beside else values
+
+    def pairs(self, records: Sequence[Any], generic: GenericRelation) -> Iterator[tuple[Any, Any]]:
+        """What names the models of generic references, and their keys or ids."""
+        kinds = self.column(records, generic.kind)
+        return zip(kinds, self.column(records, generic.object_id), strict=True)
 
     def _with_keys(self, at: int, records: Sequence[Any], ids: Sequence[Any]) -> list[Any]:
         """The keys of generic references, and the ids of which none stands beside the fields."""

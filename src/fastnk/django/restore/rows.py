@@ -159,6 +159,8 @@ class BackupRows:
         self.is_lean = is_lean
         """Whether nothing refers to these rows. They are decided as they are read, and `keys`,
         `uniques`, `by_key`, `by_old_pk` and, where no pk is kept, `old_pks` stay empty."""
+        self.says_pks = False
+        """Of lean rows: whether the backup says the pk of any."""
         self.late_keys: dict[int, Key] = {}
         """Of lean rows: the natural keys that could only be made when all records were known."""
         self.new_pks: Iterator[Any] = iter(())

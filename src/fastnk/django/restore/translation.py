@@ -335,7 +335,24 @@ class Translator:
                 self._refuse_null(record, name, record.plan.columns[name], None)
         return None
 
-    def generic_row(self, plan: Plan, generic: GenericRelation, kind: Any, raw: Any) -> Row | None:
+    def generic_value(self, plan: Plan, name: str, kind: Any, raw: Any) -> tuple[Any, bool]:
+        """What a column holds for a generic reference and what names its model: a value or a
+        `PkOf`; and whether it is an id that goes on referring to nothing.
+
+        Raises one of `UNSOLVED`.
+        """
+        field = plan.columns[name].field
+        if raw is None and not field.null:
+            raise ValueError("null, which the column does not take")
+        is_used = kind is not None and raw is not None
+        row = self._row_meant(plan, plan.generics[name], kind, raw) if is_used else None
+        if row is not None:
+            return PkOf(row, field), False
+        value = converted(field, raw)
+        refuse_unfit(field, value, self._connection)
+        return value, is_used
+
+    def _row_meant(self, plan: Plan, generic: GenericRelation, kind: Any, raw: Any) -> Row | None:
         """The row meant by an object id and what names its model, neither of them null; `None` for
         an id that goes on referring to nothing.
 
