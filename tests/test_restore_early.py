@@ -34,6 +34,10 @@ def reading(number: int, sensor: Any) -> Record:
     return record("zoo.reading", str(UUID(int=1000 + number)), sensor=sensor, celsius=1.5)
 
 
+def sticker(number: int, kind: str, object_id: Any) -> Record:
+    return record("zoo.sticker", number, text="x", content_type=["zoo", kind], object_id=object_id)
+
+
 def slot(pk: int, **fields: Any) -> Record:
     return record("zoo.slot", pk, keeper=["Anna"], day=None, post=str(pk), **fields)
 
@@ -56,6 +60,9 @@ TAKEN = {
     "references to rows further down": [reading(1, ["S1"]), sensor(1), reading(2, ["S1"])],
     "references to rows in the database": [reading(1, ["there"])],
     "ids of rows in the database": [reading(1, str(SENSOR))],
+    "a generic key": [sticker(1, "keeper", ["Anna"]), keeper("Anna")],
+    "a generic id": [sticker(1, "tag", "5"), record("zoo.tag", 5, label="a")],
+    "generic ids of rows that are gone": [sticker(n, "keeper", "99") for n in (1, 2)],
 }
 
 LEFT: dict[str, tuple[list[Record], list[Any]]] = {
@@ -77,6 +84,14 @@ LEFT: dict[str, tuple[list[Record], list[Any]]] = {
     "a field that has its own way": ([vault("a", content="x")], []),
     "a moment without a zone": ([vault("a", moment="2024-02-03T04:05:06")], []),
     "an address that Django spells otherwise": ([vault("a", place="::ffff:10.0.0.1")], []),
+    "a generic key to nothing, with all others": (
+        [sticker(1, "keeper", "9"), sticker(2, "keeper", ["Nobody"])],
+        [("FNK410", 2, "object_id")],
+    ),
+    "a null where a generic id must be": (
+        [sticker(1, "keeper", None)],
+        [("FNK413", 1, "object_id")],
+    ),
     "a constraint about references": (
         [keeper("Anna"), slot(1), slot(2, begin=3, end=3)],
         [("FNK420", 3, None)],
@@ -139,3 +154,22 @@ def test_more_references_than_can_be_kept(new: str, monkeypatch: pytest.MonkeyPa
     assert set(checked(new, [*sensors, *ahead], "zoo.reading")) == {True}
     load(new, [*ahead, *sensors], project_schema())
     assert [row.sensor.serial for row in rows(zoo.Reading, new)] == [f"S{n}" for n in range(1, 30)]
+
+
+def test_more_generic_references_than_can_be_kept(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then all are left, so that those which lead nowhere are counted once."""
+    monkeypatch.setattr(early, "MOST_OPEN", 10)
+    keys = [sticker(n, "keeper", [f"K{n}"]) for n in range(1, 30)]
+    keepers = [keeper(f"K{n}") for n in range(1, 30)]
+    assert set(checked(new, [*keepers, *keys], "zoo.sticker")) == {True}
+    loose = [sticker(100 + n, "keeper", str(5000 + n)) for n in range(30)]
+    records = [*keepers, *keys, *loose]
+    assert True not in checked(new, records, "zoo.sticker")
+    report = load(new, records, project_schema())
+    assert (report.created, report.generic_kept) == (len(records), 30)
+    names = dict(rows(zoo.Keeper, new).values_list("name", "pk"))
+    held = dict(rows(zoo.Sticker, new).values_list("pk", "object_id"))
+    assert [held[n] for n in range(1, 30)] == [str(names[f"K{n}"]) for n in range(1, 30)]
+    assert [held[100 + n] for n in range(30)] == [str(5000 + n) for n in range(30)]
