@@ -329,3 +329,23 @@ def test_lines_go_on_behind_a_first_one_that_is_broken() -> None:
     broken = lines[0].replace('"pk":', '"pk', 1)
     data = "\n".join([broken, *lines[1:]]).encode()
     assert salvaged(data) == [record(1), record(2)]
+
+
+@pytest.mark.parametrize("space", [0, 300, 300_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[%s %s, %s]",
+        "%s %s, %s]",
+        '{"a": [%s %s], "b": [%s]}',
+        '{"a": [%s] %s, "b": [%s]}',
+        '[%s %s, {"model": "a.b", "pk": 7, "fields": {"x": ]}}, %s]',
+    ],
+)
+def test_white_space_of_any_length_tells_nothing(
+    text: str, space: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastnk.source.scan.MAX_SPACE", 1000)
+    first, second = (laid_out(record(pk), "compact") for pk in range(2))
+    data = (text % (first, " " * space, second)).encode()
+    assert salvaged(data) == [record(0), record(1)]

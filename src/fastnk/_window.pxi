@@ -69,6 +69,8 @@ cdef class Walker:
     cdef Top top
     cdef uint64_t opened         # where the opening bracket stands
     cdef str name
+    cdef readonly unsigned long long closed
+    """Where the closing bracket stands, if it does."""
     cdef readonly unsigned long long consumed
     """Bytes that are done with; the window starts here."""
     cdef readonly unsigned long long records
@@ -226,6 +228,7 @@ cdef class Walker:
                 self.top = NEXT
             elif c == c']' and (self.top == BEHIND or self.top == OPENED):
                 self.top = CLOSED
+                self.closed = self.consumed + w.positions[w.at]
             else:
                 self.fail_top(c)
                 return done

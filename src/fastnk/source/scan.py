@@ -34,6 +34,9 @@ MAX_LOSSES = 10_000
 """How many lost ranges are listed; all are counted."""
 MAX_RECORD = 64 << 20
 """Bytes of a record behind damage, so that one bracket that is never closed costs little."""
+MAX_SPACE = 16 << 20
+"""Bytes of white space behind a record that can be looked at again: no less than may be around the
+records of an envelope."""
 FIRST_LOOK = 1 << 12
 PUNCTUATION = b" \t\r\n,[]"
 """What may stand around the records of an array."""
@@ -54,6 +57,7 @@ MANY_RECORDS = 10
 _FIRST_BRACE = re.compile(rb"\s*\[\s*\{|" + RECORD_START.pattern)
 _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
+_ELEMENT_END = re.compile(rb"\s*[,\]]")
 _IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
 _END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
 
@@ -227,10 +231,10 @@ class _Scanner:
             return end
         found = self._found
         if not found.runs:
-            self._note_shape(start, end, indexer)
+            self._note_shape(end, indexer)
         found.records += indexer.records
         self._close_gap(self._first)
-        self._note_close(end)
+        self._note_close(origin + indexer.closed)
         found.runs.extend((self._first, end))
         self._gap = _Gap(end, self._fault)
         if self._space[0] == end:
@@ -253,27 +257,28 @@ class _Scanner:
         self._gap.starts += 1
         return first.end()
 
-    def _note_shape(self, start: int, end: int, indexer: Indexer) -> None:
+    def _note_shape(self, end: int, indexer: Indexer) -> None:
         """What the first records stand in, by what is behind them where nothing is in front."""
         self._read_on(end + _MARGIN)
-        text = bytes(self._window[end - self._base :][:_MARGIN])
-        behind = text.lstrip()[:1]
-        is_list = indexer.is_array or (indexer.records == 1 and behind in (b",", b"]"))
+        place = max(0, end - self._base)
+        is_element = _ELEMENT_END.match(self._window, place)
+        is_list = indexer.is_array or (indexer.records == 1 and is_element is not None)
         self._found.shape = "array" if is_list else "jsonl"
         if is_list and not indexer.is_array:
             self._gap.lacks_bracket = True
             self._shape = Shape.TORN
         nesting = self._nesting
-        if self._shape is Shape.LINES and text[:1] in (b"\r", b"\n"):
+        if self._shape is Shape.LINES and self._window.startswith((b"\r", b"\n"), place):
             nesting.unit, nesting.record_indent = nesting.unit or 1, 0
         elif self._shape is Shape.TORN:
             nesting.record_indent = self._indent
 
-    def _note_close(self, end: int) -> None:
+    def _note_close(self, closed: int) -> None:
         """Where the array ended that was all there should be, if it did."""
         found = self._found
-        if self._closes and found.is_clean and not found.runs and self._fault == _MORE_BEHIND:
-            found.closed = self._base + self._window.index(b"]", end - self._base) + 1
+        is_all = self._closes and found.is_clean and not found.runs and self._fault == _MORE_BEHIND
+        if is_all and closed >= self._base:
+            found.closed = closed + 1
 
     def _find_first(self) -> None:
         if self._first == 0 and not self._base:
@@ -315,7 +320,7 @@ class _Scanner:
 
     def _before(self, place: int) -> bytes:
         """What stands in front of a place in the window."""
-        return bytes(self._window[max(0, place - _MARGIN) : place])
+        return bytes(self._window[max(0, place - _MARGIN) : max(0, place)])
 
     def _trim(self, indexer: Indexer, origin: int) -> None:
         """Forget what is whole."""
@@ -323,7 +328,7 @@ class _Scanner:
             return
         end = origin + indexer.records_end
         done = end - self._base - _MARGIN
-        if indexer.consumed - indexer.records_end > MAX_RECORD:
+        if indexer.consumed - indexer.records_end > MAX_SPACE:
             done = origin + indexer.consumed - self._base - _MARGIN
             self._forget_space(end, done)
         if done > 0:
@@ -332,7 +337,7 @@ class _Scanner:
 
     def _forget_space(self, end: int, done: int) -> None:
         marks = self._space[1] if self._space[0] == end else b""
-        text = bytes(self._window[max(0, end - self._base) : max(0, done)])
+        text = self._window[max(0, end - self._base) : max(0, done)]
         self._space = end, marks + text.translate(None, b" \t\r\n")
 
     def _indent_of(self, place: int) -> int | None:
@@ -445,7 +450,7 @@ class _Scanner:
         """Where a run stands by what is before it, or by the line on which its last record ends,
         where its first one has lost its end to that."""
         if self._is_told_by_line and self._standing is Standing.INSIDE:
-            last = self._indent_of(self._window.rfind(b"}", 0, end - self._base))
+            last = self._indent_of(self._window.rfind(b"}", 0, max(0, end - self._base)))
             if last is not None and self._indent is not None and last < self._indent:
                 return self._nesting.standing(self._shape, last)
         return self._standing
