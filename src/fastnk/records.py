@@ -437,12 +437,11 @@ def _readable(piece: bytes) -> bytes:
     """
     if len(piece) < LARGE_NUMBER and b"NaN" not in piece and b"Infinity" not in piece:
         return piece
-    return _UNREADABLE.sub(_as_zero, piece)
-
-
-def _as_zero(match: re.Match[bytes]) -> bytes:
-    unreadable = match["unreadable"]
-    return match[0] if unreadable is None else b"0.".ljust(len(unreadable), b"0")
+    readable = bytearray(piece)
+    for match in _UNREADABLE.finditer(piece):
+        if match["unreadable"]:
+            readable[match.start() : match.end()] = b"0.".ljust(len(match[0]), b"0")
+    return bytes(readable)
 
 
 LARGE_NUMBER = 1000
