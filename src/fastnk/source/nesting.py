@@ -272,6 +272,8 @@ class Nesting:
         if len(self._opened) > 1:
             return None
         mark, closed = token[0][0], self.closed
+        if self._opened == b"[" and (token["key"] or mark == ord("}")):
+            return Standing.UNKNOWN  # no list holds a member
         if self._last == _VALUE:
             if mark == ord("}") and not closed:
                 return Standing.INSIDE
@@ -323,10 +325,11 @@ class Behind(NamedTuple):
     """Whether that is the end of all."""
 
 
-def look_behind(text: bytearray, start: int, end: int, is_all: bool) -> Behind:
-    """What is behind something that ends at `start`. `is_all` where the text ends at `end`."""
+def look_behind(text: bytearray, start: int, end: int, is_all: bool, is_listed: bool) -> Behind:
+    """What is behind something that ends at `start`. `is_all` where the text ends at `end`,
+    `is_listed` where what is around it is known to be a list."""
     nesting = Nesting()
-    nesting.begin(_UNKNOWN)
+    nesting.begin(_LIST if is_listed else _UNKNOWN)
     place = start
     for token in TOKEN.finditer(text, start, end):
         has_line = b"\n" in text[place : token.start()]

@@ -434,10 +434,10 @@ class _Scanner:
         some unless either side tells that they are not."""
         front = self._standing_in_front(end)
         if front is Standing.RECORD:
-            return self._is_sure(records) or not self._are_inner(end)
+            return self._is_sure(records) or not self._are_inner(end, records)
         if records >= MANY_RECORDS:
             return True
-        behind = self._look_behind(end)
+        behind = self._look_behind(end, records)
         if self._shape is Shape.LINES and behind.closed:
             return False
         if behind.standing is Standing.LAST:
@@ -460,7 +460,7 @@ class _Scanner:
         many = 2 if self._shape is Shape.LINES else MANY_RECORDS
         return self._is_told_by_line or bool(self._found.runs) or records >= many
 
-    def _are_inner(self, end: int) -> bool:
+    def _are_inner(self, end: int, records: int) -> bool:
         """Whether the first records of all are inside one of which the rest follows."""
         self._read_on(end + _MARGIN)
         if self._shape is Shape.LINES and _IS_MEMBER.match(self._window, end - self._base):
@@ -468,7 +468,7 @@ class _Scanner:
         is_last = _CLOSE.match(self._window, end - self._base)
         if (self._shape is not Shape.LINES and not is_last) or self._indent == 0:
             return False
-        behind = self._look_behind(end)
+        behind = self._look_behind(end, records)
         if behind.standing is Standing.LAST and self._shape is Shape.ARRAY:
             self._shape = Shape.ENVELOPE
         ends_record = behind.closed.count(b"}") > 1 + self._nesting.braces
@@ -483,13 +483,14 @@ class _Scanner:
             self._shape = Shape.ENVELOPE
         return self._shape is Shape.ENVELOPE
 
-    def _look_behind(self, end: int) -> Behind:
-        """What is behind records that end there."""
+    def _look_behind(self, end: int, records: int) -> Behind:
+        """What is behind so many records that end there."""
+        is_listed = records > 1 and self._shape is not Shape.LINES
         free = min(MAX_FOLLOWED, FREE_LOOKS + end - self._looked_ahead)
         has_more = self._read_on(end + free + 1)
         start = end - self._base
         limit = min(start + max(0, free), len(self._window))
-        found = look_behind(self._window, start, limit, not has_more)
+        found = look_behind(self._window, start, limit, not has_more, is_listed)
         self._looked_ahead += found.reached - start
         return found
 
