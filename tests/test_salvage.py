@@ -349,3 +349,27 @@ def test_white_space_of_any_length_tells_nothing(
     first, second = (laid_out(record(pk), "compact") for pk in range(2))
     data = (text % (first, " " * space, second)).encode()
     assert salvaged(data) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("member", ["model", "pk", "fields"])
+def test_record_that_a_lost_end_makes_the_value_of_a_member(
+    member: str, count: int, layout: str
+) -> None:
+    records = [record(pk, ("x", [1])) for pk in range(count)]
+    text = laid_out(records, layout)
+    data, wholes = text.encode(), whole_records(text, count)
+    place = data.index(b":", data.index(f'"{member}"'.encode(), wholes[1].start)) + 1
+    damage = Damage(place, wholes[2].start)
+    assert salvaged(damage.done_to(data)) == [records[0], *records[2:]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_record_that_lost_its_beginning_does_not_refute_those_before_it(layout: str) -> None:
+    records = [record(pk, ("x", [1])) for pk in range(6)]
+    text = laid_out(records, layout)
+    data, wholes = text.encode(), whole_records(text, 6)
+    head = Damage(0, wholes[0].start + 20)
+    torn = Damage(wholes[4].start, data.index(b'"', wholes[4].start))
+    assert salvaged(head.done_to(torn.done_to(data))) == [*records[1:4], records[5]]

@@ -250,6 +250,11 @@ class Nesting:
         """Whether what is around are objects, and within them one list."""
         return self._opened.find(_LIST, 0, DEEP) == self.depth - 1
 
+    def may_close(self, closed: bytearray) -> bool:
+        """Whether that may be the brackets that are closed next, from the innermost one on."""
+        pairs = zip(closed, reversed(self._opened), strict=False)
+        return all(opened in _OPENED_BY[mark] + b"?" for mark, opened in pairs)
+
     @property
     def awaits_value(self) -> bool:
         """Whether the value of a member begins here."""

@@ -59,6 +59,7 @@ _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
 _ELEMENT_END = re.compile(rb"\s*[,\]]")
 _IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
+_MEMBER_LINE = re.compile(rb'\{\r?\n([ \t]*)"')
 _END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
 
 
@@ -312,7 +313,7 @@ class _Scanner:
         self._first = start
         if start == 0:
             return b""
-        self._indent = self._indent_of(start - self._base)
+        self._indent = self._indent_of_record(start - self._base)
         if self._found.runs:
             return b"[" if self._found.shape == "array" else b""
         before = self._before(start - self._base).rstrip(b" \t\r\n\0")
@@ -345,6 +346,17 @@ class _Scanner:
         line = self._before(place).removesuffix(_MARK).rpartition(b"\n")
         return len(line[2]) if line[1] and not line[2].strip(b" \t") else None
 
+    def _indent_of_record(self, place: int) -> int | None:
+        """The same of a record. Where its line has lost its beginning and what is left stands at
+        the end of another one, the line of its first member tells."""
+        indent, unit = self._indent_of(place), self._nesting.unit
+        member = _MEMBER_LINE.match(self._window, place)
+        if indent is not None or member is None or not unit:
+            return indent
+        line = self._before(place).rpartition(b"\n")[2]
+        own = len(member[1]) - unit
+        return own if 0 <= own != len(line) - len(line.lstrip(b" \t")) else None
+
     # -- between runs --
 
     def _next(self, at: int) -> int | None:
@@ -371,7 +383,7 @@ class _Scanner:
 
     def _is_inside(self, start: int) -> bool:
         """Whether what seems to start a record there plainly stands inside one."""
-        nesting, indent = self._nesting, self._indent_of(start - self._base)
+        nesting, indent = self._nesting, self._indent_of_record(start - self._base)
         self._is_told_by_line = nesting.unit > 0 and indent is not None
         self._standing = nesting.standing(self._shape, indent)
         is_value = nesting.unit > 0 and nesting.awaits_value
@@ -443,7 +455,8 @@ class _Scanner:
         if behind.standing is Standing.LAST:
             return self._ends_envelope(end)
         if front is Standing.INSIDE:
-            return behind.standing is Standing.RECORD and not behind.is_all
+            is_cut_off = behind.is_all and self._nesting.may_close(behind.closed)
+            return behind.standing is Standing.RECORD and not is_cut_off
         return behind.standing is not Standing.INSIDE
 
     def _standing_in_front(self, end: int) -> Standing:
