@@ -767,6 +767,19 @@ def test_yaml_whose_aliases_grow_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("kind", ["xml", "yaml"])
+def test_xml_and_yaml_that_are_nested_without_end_are_refused(kind: str) -> None:
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    serializers = pytest.importorskip("django.core.serializers")
+    from tests.project.zoo.models import Keeper
+
+    text = serializers.serialize(kind, [Keeper(pk=1, name="Anna")], fields=("name",))
+    deep = {"xml": "<b>" * 5000 + "</b>" * 5000, "yaml": "[" * 5000 + "]" * 5000}[kind]
+    with pytest.raises(BackupSyntaxError, match="FNK212 .* nest"):
+        LegacyBackupConverter(SCHEMA).convert_bytes(text.replace("Anna", deep).encode())
+
+
+@pytest.mark.parametrize("kind", ["xml", "yaml"])
 def test_natural_keys_in_xml_and_yaml_stay_as_they_are(kind: str, tmp_path: Path) -> None:
     if kind == "yaml":
         pytest.importorskip("yaml")

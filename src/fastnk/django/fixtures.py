@@ -45,6 +45,8 @@ def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
             separator = b",\n"
     except (base.DeserializationError, SAXException, ValueError, TypeError) as error:
         raise _refused(kind, name, str(error) or type(error).__name__) from error
+    except RecursionError:
+        raise _refused(kind, name, "it is nested too deep") from None
     yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
 
@@ -145,7 +147,7 @@ def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
         raise _refused("YAML", name, f"it is larger than {MAX_YAML >> 20} MiB")
     try:
         records = yaml.load(data, Loader=SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise _refused("YAML", name, " ".join(str(error).split())) from error
     if not isinstance(records, list):
         raise _refused("YAML", name, "it is no list of records")

@@ -537,9 +537,18 @@ def contained(codes: Sequence[int], ids: Ids | Hashes, most: int) -> float:
     """Which share of `codes` is in `ids`; of very many only `most`, evenly spread, are tried."""
     if not codes:
         return 0.0
-    step = max(1, len(codes) // most)
-    tried = codes[::step]
+    tried = _spread(codes, most)
     return sum(code in ids for code in tried) / len(tried)
+
+
+def is_within(codes: Sequence[int], ids: Ids | Hashes, most: int) -> bool:
+    """Whether there are `codes`, and all that are tried are in `ids`. The first one that is not
+    ends it: with many models, most have nothing to do with each other."""
+    return bool(codes) and all(code in ids for code in _spread(codes, most))
+
+
+def _spread(codes: Sequence[int], most: int) -> Sequence[int]:
+    return codes[:: max(1, len(codes) // most)]
 
 
 def joined(first: array[int], second: array[int]) -> float:

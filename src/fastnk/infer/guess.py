@@ -22,6 +22,7 @@ from fastnk.infer.fields import (
     Room,
     Survey,
     contained,
+    is_within,
     joined,
     unique,
 )
@@ -263,9 +264,9 @@ def _unnamed(
     found: list[tuple[float, str, Ids | Hashes]] = []
     for to, target in survey.models.items():
         pks = target.pks(ids.kind)
-        if to in without or pks is None or contained(ids.codes, pks, PREFILTER) < 1:
+        if to in without or pks is None or not is_within(ids.codes, pks, PREFILTER):
             continue
-        if contained(ids.codes, pks, UNNAMED_TRIED) == 1:
+        if is_within(ids.codes, pks, UNNAMED_TRIED):
             found.append((_surprise(ids, pks), to, pks))
     counter = ids.kind is int and not ids.many and unique([ids.column.codes])
     most = MOST_UNNAMED if ids.kind is int else MOST_UNNAMED_TEXT
