@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -886,6 +887,21 @@ def test_python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 EDMS = os.environ.get("FASTNK_EDMS_BACKUPS")
 EDMS_SCHEMA = Path(__file__).parents[1] / "examples" / "edms" / "schema.json"
+
+
+@pytest.mark.parametrize("piece", ["1e", '""', '\\"', "NaN "])
+def test_what_is_no_json_takes_little_memory(piece: str) -> None:
+    whole = json.dumps([{"model": "a.b", "pk": 1, "fields": {}}])
+    data = f"{whole[:-1]},{piece * (1_000_000 // len(piece))}".encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackupSyntaxError, match="FNK200") as caught:
+            detect(data, full=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(data)
+    assert piece.strip() in caught.value.what
 
 
 @pytest.mark.skipif(EDMS is None, reason="FASTNK_EDMS_BACKUPS names no folder of backups")

@@ -172,7 +172,7 @@ class RecordReader:
         try:
             self._parser.send(readable)
         except PARSE_ERRORS as error:
-            raise self._syntax_error(readable, error) from None
+            raise self._syntax_error(piece, error) from None
         self.offset += len(piece)
 
     def _build(self) -> None:
