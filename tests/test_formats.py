@@ -775,7 +775,7 @@ def test_xml_and_yaml_that_are_nested_without_end_are_refused(kind: str) -> None
 
     text = serializers.serialize(kind, [Keeper(pk=1, name="Anna")], fields=("name",))
     deep = {"xml": "<b>" * 5000 + "</b>" * 5000, "yaml": "[" * 5000 + "]" * 5000}[kind]
-    with pytest.raises(BackupSyntaxError, match="FNK212 .* nest"):
+    with pytest.raises(BackupSyntaxError, match=r"FNK212 .* nest"):
         LegacyBackupConverter(SCHEMA).convert_bytes(text.replace("Anna", deep).encode())
 
 
@@ -1036,6 +1036,21 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         fastnk.detect("s3://bucket/backup.json")
     with pytest.raises(FastnkError, match=r"fastnk\[fast\]"):
         fastnk.detect(b"\x28\xb5\x2f\xfd" + bytes(20))
+
+
+@pytest.mark.parametrize("text", ["x", "\\n"])
+def test_texts_of_an_envelope_take_little_memory(text: str) -> None:
+    import tracemalloc
+
+    envelope = {"note": text * 1_000_000, "data": [keeper(1, "Anna")]}
+    data = json.dumps(envelope).encode()
+    tracemalloc.start()
+    try:
+        assert fastnk.detect(data, SCHEMA, full=True).records == 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15 * len(data)
 
 
 def test_memory_does_not_grow_with_a_compressed_backup(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ class RecordReader:
 
 
 _SCALAR = re.compile(
-    rb'(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|NaN|-?Infinity)\s*', re.DOTALL
+    rb'(?:"(?:[^"\\]++|\\.)*+"|-?\d[\d.eE+-]*|true|false|null|NaN|-?Infinity)\s*', re.DOTALL
 )
 _BACKUP_START = re.compile(
     rb'^[ \t]*(?:\[\s*(?:\{|(?P<nothing>\Z))|\{\s*"(?:model|pk|fields|natural_key)")', re.MULTILINE

@@ -18,7 +18,7 @@ MAX_ENVELOPE = 16 << 20
 """Bytes of an envelope in front of its records, between them, and behind them."""
 FIRST_LOOK = 1 << 16
 _SECRET = os.urandom(16)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}:]', re.DOTALL)
 _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
 _MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')

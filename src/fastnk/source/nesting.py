@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastnk.source.encodings import RECORD_START
 
 TOKEN = re.compile(
-    rb'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"(?P<key>\s*:)?|[\[\]{},]'
+    rb'"(?:[^"\\\n]++|\\.)*+"(?P<key>\s*:)?|[\[\]{},]'
     rb"|(?P<bad>(?!(?:-?[0-9][0-9.eE+-]*|true|false|null|NaN|-?Infinity)(?=[\s,\]}]|\Z))[^\s,\[\]{}\"]+|\")"
     rb"|[^\s,\]}]+"
 )
