@@ -230,8 +230,10 @@ def test_columns_that_are_unique_together(new: str) -> None:
         slot(7, "Anna", None),
     ]
     found = refused(new, records, schema=project_schema())
-    assert found == [("FNK418", 2, "keeper, day"), ("FNK418", 4, "keeper, day")]
+    assert found == [("FNK418", 4, "keeper, day")]
     assert restored(new, *old).unchanged == 3
+    report = restored(new, *records[:2], options=RestoreOptions(verify=True))
+    assert (report.created, report.updated) == (1, 1)  # the row of that day is the record's
 
 
 def test_relations_and_conditions_that_are_unique(new: str) -> None:

@@ -307,6 +307,7 @@ class ExistingRows:
         self._database = engine.connection.alias
         self._columns: dict[str, dict[Any, Any]] = {}
         self._by_value: dict[str, dict[Any, Any]] = {}
+        self._by_values: dict[tuple[str, ...], dict[Any, Any]] = {}
 
     @property
     def query(self) -> QuerySet[Any]:
@@ -428,6 +429,14 @@ class ExistingRows:
             held = ((as_restored(field, value), pk) for pk, value in self.all([lookup]))
             self._by_value[lookup] = _index((comparable(value), pk) for value, pk in held)
         return self._by_value[lookup]
+
+    def by_values(self, lookups: tuple[str, ...]) -> dict[Any, Any]:
+        """The same of several fields."""
+        if lookups not in self._by_values:
+            fields = [self.plan.end_of((lookup,)) for lookup in lookups]
+            held = ((map(as_restored, fields, row), pk) for pk, *row in self.all(lookups))
+            self._by_values[lookups] = _index((tuple(map(comparable, row)), pk) for row, pk in held)
+        return self._by_values[lookups]
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""
