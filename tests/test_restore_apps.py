@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ SETTINGS = """
         import pymysql
         pymysql.install_as_MySQLdb()
     SECRET_KEY = "x"
+    USE_TZ = True
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     INSTALLED_APPS = ["django.contrib.contenttypes", "fastnk.django", "shop"]
     MIGRATION_MODULES = {{"contenttypes": None}}
@@ -59,6 +59,18 @@ SHOP = """
             constraints = [
                 models.UniqueConstraint(fields=["book", "currency"], name="one_price"),
             ]
+
+    class Sale(models.Model):
+        book = models.ForeignKey(Book, models.CASCADE)
+        at = models.DateTimeField()
+        cents = models.IntegerField()
+
+        class Meta:
+            unique_together = [("book", "at")]
+
+    class Opening(models.Model):
+        at = models.DateTimeField(unique=True)
+        note = models.CharField(max_length=10)
 """
 START = """
     import os
@@ -80,13 +92,13 @@ RESTORE = """
 
     KEEP = fastnk.Policies(on_duplicate_key="keep")
 """
-TYPES = [{"model": "contenttypes.contenttype", "pk": 70, "fields": {"app_label": "shop", "model": "book"}}]
 
 
 def record(label: str, pk: int, **fields: Any) -> dict[str, Any]:
     return {"model": label, "pk": pk, "fields": fields}
 
 
+TYPES = [record("contenttypes.contenttype", 70, app_label="shop", model="book")]
 BOOKS = [record("shop.book", 1, code="a"), record("shop.book", 2, code="b")]
 
 
@@ -135,7 +147,8 @@ def test_rows_that_say_nothing_are_told_by_what_refers_to_them(shop: Project) ->
         ShelfText.objects.create(shelf=Shelf.objects.create(pk=pk), language="en", name=name)
     ShelfText.objects.create(shelf=Shelf.objects.create(pk=3), language="fr", name="Jouets")
     done = [restored({records!r}) for _ in range(2)]
-    names = [sorted(shelf.shelftext_set.values_list("name", flat=True)) for shelf in Shelf.objects.all()]
+    texts = [shelf.shelftext_set.values_list("name", flat=True) for shelf in Shelf.objects.all()]
+    names = list(map(sorted, texts))
     print(json.dumps([done, sorted(names)]))
     """
     )
@@ -163,3 +176,26 @@ def test_columns_that_are_unique_together_tell_a_row_that_has_changed(shop: Proj
     )
     held = [["a", "EUR", 100], ["b", "EUR", 200], ["b", "USD", 300], ["x", "EUR", 1]]
     assert done == [[[3, 1, 1], [0, 0, 5], [0, 1, 4]], held]
+
+
+def test_times_tell_no_row_by_themselves(shop: Project) -> None:
+    """Backups cut them to milliseconds, of which several rows may be."""
+    at = "2024-01-01T12:00:00.001Z"
+    records = [
+        *BOOKS,
+        record("shop.sale", 2, book=2, at=at, cents=2),
+        record("shop.opening", 2, at=at, note="late"),
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    from datetime import UTC, datetime
+    for pk, note in ((1, "early"), (2, "late")):
+        at = datetime(2024, 1, 1, 12, 0, 0, 1000 + pk, UTC)
+        Sale.objects.create(pk=pk, book=b, at=at, cents=pk)
+        Opening.objects.create(pk=pk, at=at, note=note)
+    print(json.dumps([restored({records!r}) for _ in range(2)]))
+    """
+    )
+    assert done == [[1, 0, 3], [0, 0, 4]]

@@ -68,8 +68,8 @@ class Matcher:
         have nothing else to tell which rows they are; `None` for one that must be new."""
         self._like_continuations = self._look_alikes
         self._users: dict[InBackup, list[tuple[ByContent, int]]] = defaultdict(list)
-        """By the row of a record that says nothing at all: those that it alone has one of, and where
-        among their soft columns they refer to it."""
+        """By the row of a record that says nothing at all: what refers to it in columns that are
+        unique together, and where among its soft columns."""
         self.shared_pks: dict[InBackup, InBackup] = {}
         """New rows whose pk will be that of another new row."""
 

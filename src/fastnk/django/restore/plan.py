@@ -14,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, Field, IntegerField, UUIDField
+from django.db.models import AutoField, DateTimeField, Field, IntegerField, TimeField, UUIDField
 
 from fastnk import schema as schemas
 from fastnk.django.restore.natural_keys import (
@@ -228,12 +228,12 @@ class Plan:
         return [names for names in map(tuple, unique_sets(self.model)) if len(names) > 1]
 
     def _is_firm(self, name: str) -> bool:
-        """Whether a column does not lead to a row that only its content may tell."""
+        """Whether a column says all, and leads to no row that only its content may tell."""
         column = self.columns.get(name)
         if column is None or name in {self.pk.name, *self.special}:
             return False
         if column.reference is None:
-            return True
+            return not _is_cut(column.field)
         try:
             return self._plans[column.reference.target].is_told_at_once
         except UnknownModelError:
@@ -274,7 +274,7 @@ class Plan:
             (name, column)
             for name, column in self.columns.items()
             if column.field.unique
-            and not (column.field.null or column.field.primary_key)
+            and not (column.field.null or column.field.primary_key or _is_cut(column.field))
             and name not in self.special
         ]
         columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
@@ -373,6 +373,11 @@ class Plans:
                 else:
                     return concrete(model)
         raise UnknownModelError(self._unknown[label])
+
+
+def _is_cut(field: Any) -> bool:
+    """Whether backups say less than the column holds: they cut times to milliseconds."""
+    return isinstance(field, DateTimeField | TimeField)
 
 
 def _similar(label: str) -> str:
