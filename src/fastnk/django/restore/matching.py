@@ -67,6 +67,7 @@ class Matcher:
         """By the row of a record: those that go on under its pk in tables of their own, and that
         have nothing else to tell which rows they are; `None` for one that must be new."""
         self._like_continuations = self._look_alikes
+        self._with_columns: dict[str, Mapping[Any, Any]] = {}
         self._users: dict[InBackup, list[tuple[ByContent, int]]] = defaultdict(list)
         """By the row of a record that says nothing at all: what refers to it in columns that are
         unique together, and where among its soft columns."""
@@ -84,6 +85,7 @@ class Matcher:
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)
             self._note_users(contents)
+            self._with_columns = self._existing_with_columns(waiting)
             behind = filter(None, itertools.chain.from_iterable(self._continuations.values()))
             self._like_continuations = LookAlikes(self._directory, behind)
             settle_in_order(waiting, self)
@@ -161,9 +163,7 @@ class Matcher:
 
     def match_by_columns(self, row: InBackup, values: tuple[Any, ...]) -> None:
         """Match by the comparable values of the columns that together identify rows."""
-        plan = row.rows.plan
-        columns = tuple(plan.columns[name].field.attname for name in plan.together)
-        self._match_by_unique(row, values, self._directory.existing(plan).by_values(columns))
+        self._match_by_unique(row, values, self._with_columns[row.rows.plan.label])
 
     def _match_by_unique(self, row: InBackup, value: Any, existing: Mapping[Any, Any]) -> None:
         pk = existing.get(value)
@@ -211,6 +211,22 @@ class Matcher:
             any(alike.soft[place] == pk for alike in self._look_alikes.of_part(user).values())
             for user, place in self._users.get(row, ())
         )
+
+    def _existing_with_columns(self, waiting: list[Waiting]) -> dict[str, Mapping[Any, Any]]:
+        """By label and the values of the columns that together identify rows: the pks of existing
+        rows, those alone that records may be."""
+        wanted: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+        for entry in waiting:
+            if isinstance(entry, ByUniqueColumns):
+                wanted[entry.row.rows.plan.label].add(entry.values)
+        found: dict[str, Mapping[Any, Any]] = {}
+        for label, values in wanted.items():
+            plan = self._directory.plans[label]
+            columns = [plan.columns[name].field.attname for name in plan.together]
+            are_known = Missing.MATCH not in itertools.chain.from_iterable(values)
+            existing = self._directory.existing(plan)
+            found[label] = existing.with_values(columns, values if are_known else None)
+        return found
 
     def _note_users(self, contents: list[ByContent]) -> None:
         """Note what tells records that say nothing, as those do whose texts are all in a table of

@@ -99,8 +99,13 @@ class ByUniqueColumns(Waiting):
         super().__init__(row, parts)
         self._parts = parts
 
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What the columns hold, as far as is known by now."""
+        return tuple(map(now, self._parts))
+
     def settle(self, decisions: Decisions) -> None:
-        decisions.match_by_columns(self.row, tuple(map(now, self._parts)))
+        decisions.match_by_columns(self.row, self.values)
 
 
 class Shape(NamedTuple):
