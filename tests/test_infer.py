@@ -688,6 +688,25 @@ def test_parts_of_names_that_mean_something_else(label: str, field: str) -> None
     assert matches(label, "content_type", labels, None, ["contenttypes.contenttype"])
 
 
+@pytest.mark.parametrize("field", ["type", "event_type", "entry", "entries"])
+def test_what_is_hardly_ever_meant_by_a_part_of_its_name(field: str) -> None:
+    labels = ["contenttypes.contenttype", "admin.logentry"]
+    assert matches("x.y", field, labels, None) == []
+    assert [one.to for one in matches("x.y", "content_type", labels, None)] == labels[:1]
+    assert [one.to for one in matches("x.y", field, [*labels, "x.eventtype"], None)] == [
+        *(["x.eventtype"] if "type" in field else [])
+    ]
+
+
+def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it() -> None:
+    labels = ["blog.category", "shop.productcategory", "auth.user", "shop.shopuser"]
+    found = matches("shop.product", "category", labels, "auth.user")
+    assert {one.to for one in found} == {"blog.category", "shop.productcategory"}
+    assert max(one.strength for one in found) < 0.5
+    assert [one.to for one in matches("shop.product", "user", labels, "auth.user")] == ["auth.user"]
+    assert [one.to for one in matches("blog.post", "category", labels, None)] == ["blog.category"]
+
+
 def test_the_beginning_of_a_name_needs_values_that_speak_for_it() -> None:
     def to_language(step: int) -> float:
         records = [legacy("x.language", step * n, text="x") for n in range(1, 5)]

@@ -343,6 +343,7 @@ def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
         with pytest.raises(NotRestoredError, match=r"1 records (are not there|clash)") as caught:
             load(new, [keeper("Bela")], options=options)
         assert caught.value.exit_code == 5
+        assert "zoo.keeper" in str(caught.value)
         assert tables(new) == before
     finally:
         with connections[new].cursor() as cursor:

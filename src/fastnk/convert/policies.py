@@ -34,6 +34,8 @@ CODES: dict[int, tuple[str, str]] = {
 
 DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
 """Findings that a lost record may cause."""
+_WITH_KEYS = {301, 307, 308, 309, 311}
+"""Findings that further backups may answer, which only supply keys."""
 _ABOUT_REFERENCES = ("on_unresolved", "on_generic", "on_embedded")
 
 
@@ -103,7 +105,7 @@ class Findings:
         remedy = f"allow them with {', '.join(options)}"
         if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
             return "give the schema of this system: it knows none of the models in this backup"
-        if 301 in codes:
+        if not codes.isdisjoint(_WITH_KEYS):
             return f"name backups that hold the missing records with --keys, or {remedy}"
         return remedy
 

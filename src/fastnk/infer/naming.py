@@ -102,6 +102,9 @@ PLAIN_WORDS = frozenset(
 )
 """Last words of fields that hold numbers of their own, unless a whole model name says otherwise."""
 
+BY_WHOLE_NAME = frozenset(("admin.logentry", "contenttypes.contenttype"))
+"""Models that fields name in full: a `type` or an `entry` is hardly ever one of them."""
+
 ENDS = (str.endswith, 0.92, "its name ends")
 BEGINS = (str.startswith, 0.85, "its name begins")
 LAST_WORDS = 0.98
@@ -135,11 +138,13 @@ def matches(
     by_name: dict[str, list[str]] = {}
     for other in (*labels, *absent):
         by_name.setdefault(model_name(other), []).append(other)
-    others = [one for one in labels if one != label]
+    others = [one for one in labels if one != label and one not in BY_WHOLE_NAME]
     kinds = itertools.chain(_whole(label, words, by_name, people), _partly(words, others))
     for found in kinds:
         if found:
-            return _of_one_app(label, found)
+            of_people = found[0].to == people or _app(found[0].to) == "auth"
+            rivals = [] if of_people else _rivals(label, words, found, others)
+            return _shared([*found, *rivals]) if rivals else _of_one_app(label, found)
     return []
 
 
@@ -216,19 +221,38 @@ def _partly(words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
             ]
 
 
+def _rivals(
+    label: str, words: list[str], found: list[Match], labels: Collection[str]
+) -> list[Match]:
+    """Models of the field's own app that may be meant where one of another has its very name: a
+    `category` may be one of products."""
+    app, name = _app(label), singular("".join(words))
+    if app in {_app(match.to) for match in found} or model_name(found[0].to) != name:
+        return []
+    own = [one for one in labels if _app(one) == app and model_name(one).endswith(name)]
+    return [found[0]._replace(to=one) for one in own]
+
+
+def _app(label: str) -> str:
+    return label.partition(".")[0]
+
+
 def _of_one_app(label: str, found: list[Match]) -> list[Match]:
     """Those of the field's own app if there are any; sharing what certainty there is."""
     if len({match.why for match in found}) > 1:
         return found
-    app = label.partition(".")[0]
-    near = [match for match in found if match.to.partition(".")[0] == app]
+    near = [match for match in found if _app(match.to) == _app(label)]
     chosen = near or found
     if len(chosen) == 1:
         if len(found) == 1:
             return chosen
         nearest = chosen[0]
         return [Match(nearest.to, nearest.strength * 0.97, f"{nearest.why}, in the same app")]
+    return _shared(chosen)
+
+
+def _shared(found: list[Match]) -> list[Match]:
     return [
-        Match(match.to, match.strength / len(chosen), f"{match.why}, and others are named so too")
-        for match in chosen
+        Match(match.to, match.strength / len(found), f"{match.why}, and others are named so too")
+        for match in found
     ]

@@ -29,7 +29,7 @@ from fastnk.django.restore.renaming import Data
 from fastnk.django.restore.repeats import Repeats
 from fastnk.django.restore.rows import BackupRows, InBackup, Missing
 from fastnk.django.restore.unsaid import KeyMaker
-from fastnk.django.restore.values import REFUSALS, are_comparable, comparable, converted
+from fastnk.django.restore.values import REFUSALS, are_comparable, comparable, converted, digest
 from fastnk.errors import SourceError
 
 
@@ -151,6 +151,8 @@ class Backup:
         self._kinds: dict[tuple[str, str], set[tuple[Any, bool]]] = defaultdict(set)
         """By label and object id: what names the models that generic relations lead to, and
         whether by a key."""
+        self._spelled: dict[tuple[str, bytes], int] = {}
+        """By label and digest: the first record of keys that only the target will tell."""
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
 
@@ -419,6 +421,15 @@ class Backup:
             value=... if key is None or form is None else form.spell(key),
         )
 
+    def _note_same_words(self, record: Record, form: KeyForm) -> None:
+        """Note a record that says its key, with a row in it whose pk is not known yet, as another
+        one does."""
+        rows, number = record.row
+        words = digest(tuple(comparable(record.raw(part.path[0])) for part in form.parts))
+        first = self._spelled.setdefault((rows.plan.label, words), number)
+        if first != number and not rows.plan.key_is_enforced:
+            self._note_same(record.row, rows.record_numbers[first], ())
+
     def _unique(self, record: Record) -> Any:
         name = record.plan.unique
         value = record.fields.get(name) if name else None
@@ -459,6 +470,8 @@ class Backup:
         try:
             parts = [self.value_of(record, part) for part in form.parts]
         except (*REFUSALS, KeyShapeError, DanglingError):
+            if form.has_foreign_pk:
+                self._note_same_words(record, form)
             return None  # the check of the fields reports it
         if any(isinstance(part, Hop) for part in parts):
             self._deferred.append((record.row, parts))

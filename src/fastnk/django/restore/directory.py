@@ -87,6 +87,8 @@ class Directory:
             kept = sorted(self._kept.get(plan.label, ()))
             is_referred = plan.label in self._referred
             is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
+            if plan.together:  # which others that wait may hold, unless there are no rows yet
+                is_lean = is_lean and self.existing(plan).is_empty
             rows = self._backup[plan.label] = BackupRows(
                 plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
             )

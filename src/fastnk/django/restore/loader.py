@@ -50,6 +50,7 @@ from fastnk.errors import (
     FindingsError,
     NotRestoredError,
     OutcomeUnknownError,
+    Place,
     RestoreError,
     UsageError,
 )
@@ -264,12 +265,17 @@ class _Restore:
                 again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
         except FindingsError as error:
             differs = f"{error.total:,} records clash with what is there"
+            place: Place | str = error.findings[0].place
+            differs += f", the first: {error.findings[0].code} {error.findings[0].what}"
         else:
             if not again.created and not again.updated:
                 return
             differs = f"{again.created:,} records are not there and {again.updated:,} differ"
+            counts = again.models.items()
+            place = ", ".join(label for label, one in counts if one.created or one.updated)
         raise NotRestoredError(
             f"read back, {differs}; everything was rolled back",
+            place=place,
             remedy="triggers of the database, or conversions of fields, may change values",
         )
 

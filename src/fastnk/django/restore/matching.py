@@ -27,7 +27,7 @@ from fastnk.django.restore.waiting import (
     ByContent,
     ByForeignPk,
     ByRelation,
-    ByUniqueRelation,
+    ByUniqueColumns,
     Shape,
     Waiting,
     settle_in_order,
@@ -67,6 +67,10 @@ class Matcher:
         """By the row of a record: those that go on under its pk in tables of their own, and that
         have nothing else to tell which rows they are; `None` for one that must be new."""
         self._like_continuations = self._look_alikes
+        self._with_columns: dict[str, Mapping[Any, Any]] = {}
+        self._users: dict[InBackup, list[tuple[ByContent, int]]] = defaultdict(list)
+        """By the row of a record that says nothing at all: what refers to it in columns that are
+        unique together, and where among its soft columns."""
         self.shared_pks: dict[InBackup, InBackup] = {}
         """New rows whose pk will be that of another new row."""
 
@@ -80,6 +84,8 @@ class Matcher:
             waiting = list(self._all_waiting())
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
             self._look_alikes = LookAlikes(self._directory, contents)
+            self._note_users(contents)
+            self._with_columns = self._existing_with_columns(waiting)
             behind = filter(None, itertools.chain.from_iterable(self._continuations.values()))
             self._like_continuations = LookAlikes(self._directory, behind)
             settle_in_order(waiting, self)
@@ -151,9 +157,13 @@ class Matcher:
     def match_by_unique(self, row: InBackup, value: Any) -> None:
         """Match by the comparable value of the column that identifies rows."""
         plan = row.rows.plan
-        column = plan.columns[plan.unique or plan.unique_relation or ""]
+        column = plan.columns[plan.unique or ""]
         by_value = self._directory.existing(plan).by_value(column.field.attname)
         self._match_by_unique(row, value, by_value)
+
+    def match_by_columns(self, row: InBackup, values: tuple[Any, ...]) -> None:
+        """Match by the comparable values of the columns that together identify rows."""
+        self._match_by_unique(row, values, self._with_columns[row.rows.plan.label])
 
     def _match_by_unique(self, row: InBackup, value: Any, existing: Mapping[Any, Any]) -> None:
         pk = existing.get(value)
@@ -197,7 +207,37 @@ class Matcher:
             and pk in self._like_continuations.of_part(entry)
             and self._goes_on_alike(entry.row, pk)
             for entry in self._continuations.get(row, ())
+        ) and all(
+            any(alike.soft[place] == pk for alike in self._look_alikes.of_part(user).values())
+            for user, place in self._users.get(row, ())
         )
+
+    def _existing_with_columns(self, waiting: list[Waiting]) -> dict[str, Mapping[Any, Any]]:
+        """By label and the values of the columns that together identify rows: the pks of existing
+        rows, those alone that records may be."""
+        wanted: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+        for entry in waiting:
+            if isinstance(entry, ByUniqueColumns):
+                wanted[entry.row.rows.plan.label].add(entry.values)
+        found: dict[str, Mapping[Any, Any]] = {}
+        for label, values in wanted.items():
+            plan = self._directory.plans[label]
+            columns = [plan.columns[name].field.attname for name in plan.together]
+            are_known = Missing.MATCH not in itertools.chain.from_iterable(values)
+            existing = self._directory.existing(plan)
+            found[label] = existing.with_values(columns, values if are_known else None)
+        return found
+
+    def _note_users(self, contents: list[ByContent]) -> None:
+        """Note what tells records that say nothing, as those do whose texts are all in a table of
+        translations: what refers to them in columns that are unique together."""
+        silent = {entry.row for entry in contents if not any(entry.shape[1:])}
+        for entry in contents if silent else ():
+            plan = entry.row.rows.plan
+            names = set(itertools.chain.from_iterable(plan.sets)) - plan.special
+            for place, (name, part) in enumerate(zip(entry.shape.soft, entry.soft, strict=True)):
+                for row in silent.intersection(part.awaited if name in names else ()):
+                    self._users[row].append((entry, place))
 
     # What becomes of a record that is a new row
 
@@ -281,7 +321,7 @@ class Matcher:
             self.match_by_key(row, key)
         elif rows.unique_of(number) is not Missing.VALUE:
             self.match_by_unique(row, rows.unique_of(number))
-        elif rows.plan.unique_relation is None and not rows.is_lean:
+        elif not rows.plan.together and not rows.is_lean:
             self._match_by_pk_alone(row)
 
     def _match_by_pk_alone(self, row: InBackup) -> None:
@@ -322,10 +362,11 @@ class Matcher:
             if plan.pk_kind is PkKind.OWN:
                 self._match_by_own_pk(row)
                 return None
-        if plan.unique_relation is not None:
-            target = self._quiet_translator.columns(record).get(plan.unique_relation)
-            if target is not None:
-                return ByUniqueRelation(row, _part(target))
+        if plan.together:
+            columns = self._quiet_translator.columns(record)
+            told = [columns.get(name) for name in plan.together]
+            if all(value is not None for value in told):
+                return ByUniqueColumns(row, list(map(_part, told)))
             self._keep_free_pk(row)
         return self._by_content(record) if row.pk is Missing.MATCH else None
 

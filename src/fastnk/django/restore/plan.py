@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import AutoField, Field, IntegerField, UUIDField
+from django.db.models import AutoField, DateTimeField, Field, IntegerField, TimeField, UUIDField
 
 from fastnk import schema as schemas
 from fastnk.django.restore.natural_keys import (
@@ -166,11 +168,10 @@ class Plan:
         self.special = self.generics.keys() | self.inside.keys()
         """The columns whose values only the whole record can tell."""
         self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
-        plain, one_to_one = self._uniques()
+        plain, self._one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
         """The column that identifies rows that have nothing else but a pk of the database."""
-        self.unique_relation = None if plain or not one_to_one else one_to_one[0]
-        """The same where it is a relation: a one-to-one relation beside the pk."""
+        self._plans = plans
 
     def told(self, name: str) -> Column:
         """A column that a record may tell, be it one that is never written."""
@@ -203,12 +204,47 @@ class Plan:
     @property
     def can_be_lean(self) -> bool:
         """Whether each row can be decided by its record alone, where nothing refers to it."""
-        if self.unique_relation is not None or self.gives_rights:
+        if self.gives_rights:
             return False
         if self.pk_kind is not PkKind.AUTO:
             return self.pk_kind is PkKind.OWN and self.key is None
         is_plain = self.key is None or not self.key.has_foreign_pk
         return is_plain and not isinstance(self.key, CalledKey)
+
+    @cached_property
+    def together(self) -> tuple[str, ...]:
+        """What identifies rows where no plain column does: a one-to-one relation beside the pk, or
+        columns that are unique together."""
+        if self.key or self.unique or self.pk_kind is not PkKind.AUTO:
+            return ()
+        if self._one_to_one:
+            return (self._one_to_one[0],)
+        are_firm = all(map(self._is_firm, itertools.chain.from_iterable(self.sets)))
+        return self.sets[0] if self.sets and are_firm else ()
+
+    @cached_property
+    def sets(self) -> list[tuple[str, ...]]:
+        """The columns that are unique together, where none of them is null."""
+        return [names for names in map(tuple, unique_sets(self.model)) if len(names) > 1]
+
+    def _is_firm(self, name: str) -> bool:
+        """Whether a column says all, and leads to no row that only its content may tell."""
+        column = self.columns.get(name)
+        if column is None or name in {self.pk.name, *self.special}:
+            return False
+        if column.reference is None:
+            return not _is_cut(column.field)
+        try:
+            return self._plans[column.reference.target].is_told_at_once
+        except UnknownModelError:
+            return False
+
+    @property
+    def is_told_at_once(self) -> bool:
+        """Whether each row is told by what its record says, whatever becomes of others."""
+        if self.key is not None:
+            return not self.key.has_foreign_pk
+        return self.unique is not None or self.pk_kind is PkKind.OWN
 
     @property
     def pk_path(self) -> Path:
@@ -238,7 +274,7 @@ class Plan:
             (name, column)
             for name, column in self.columns.items()
             if column.field.unique
-            and not (column.field.null or column.field.primary_key)
+            and not (column.field.null or column.field.primary_key or _is_cut(column.field))
             and name not in self.special
         ]
         columns.sort(key=lambda item: not isinstance(item[1].field, UUIDField))
@@ -337,6 +373,11 @@ class Plans:
                 else:
                     return concrete(model)
         raise UnknownModelError(self._unknown[label])
+
+
+def _is_cut(field: Any) -> bool:
+    """Whether backups say less than the column holds: they cut times to milliseconds."""
+    return isinstance(field, DateTimeField | TimeField)
 
 
 def _similar(label: str) -> str:

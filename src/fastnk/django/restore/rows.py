@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from operator import attrgetter
@@ -428,6 +428,15 @@ class ExistingRows:
             held = ((as_restored(field, value), pk) for pk, value in self.all([lookup]))
             self._by_value[lookup] = _index((comparable(value), pk) for value, pk in held)
         return self._by_value[lookup]
+
+    def with_values(
+        self, lookups: Sequence[str], wanted: Container[tuple[Any, ...]] | None
+    ) -> dict[tuple[Any, ...], Any]:
+        """The same of several fields; of the values `wanted` alone, where these are known."""
+        fields = [self.plan.end_of((lookup,)) for lookup in lookups]
+        held = ((map(as_restored, fields, row), pk) for pk, *row in self.all(lookups))
+        told = ((tuple(map(comparable, row)), pk) for row, pk in held)
+        return _index(one for one in told if wanted is None or one[0] in wanted)
 
     def value(self, pk: Any, lookup: str) -> Any:
         """The value at the end of a lookup path from an existing row."""

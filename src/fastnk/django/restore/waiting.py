@@ -17,7 +17,7 @@ class Decisions(Protocol):
 
     def match_by_key(self, row: InBackup, key: Key) -> None: ...
     def match_by_pk(self, row: InBackup, pk: Any) -> None: ...
-    def match_by_unique(self, row: InBackup, value: Any) -> None: ...
+    def match_by_columns(self, row: InBackup, values: tuple[Any, ...]) -> None: ...
     def match_by_content(self, entry: ByContent) -> None: ...
     def create_with_pk(self, row: InBackup, pk: Any) -> None: ...
     def create_under_new_pk(self, row: InBackup) -> None: ...
@@ -91,15 +91,21 @@ class ByForeignPk(Waiting):
             decisions.renumber(self.row)
 
 
-class ByUniqueRelation(Waiting):
-    """A relation beside its pk that no other row can have identifies it."""
+class ByUniqueColumns(Waiting):
+    """A relation beside its pk, or several columns together, that no other row can have identify
+    it."""
 
-    def __init__(self, row: InBackup, target: Any) -> None:
-        super().__init__(row, [target])
-        self._target = target
+    def __init__(self, row: InBackup, parts: list[Any]) -> None:
+        super().__init__(row, parts)
+        self._parts = parts
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What the columns hold, as far as is known by now."""
+        return tuple(map(now, self._parts))
 
     def settle(self, decisions: Decisions) -> None:
-        decisions.match_by_unique(self.row, now(self._target))
+        decisions.match_by_columns(self.row, self.values)
 
 
 class Shape(NamedTuple):

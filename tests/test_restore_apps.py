@@ -1,0 +1,201 @@
+"""Tables as packages for Django make them: of tags, translations, addresses and histories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Project
+
+SETTINGS = """
+    import importlib.util
+    if importlib.util.find_spec("pymysql") and not importlib.util.find_spec("MySQLdb"):
+        import pymysql
+        pymysql.install_as_MySQLdb()
+    SECRET_KEY = "x"
+    USE_TZ = True
+    DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    INSTALLED_APPS = ["django.contrib.contenttypes", "fastnk.django", "shop"]
+    MIGRATION_MODULES = {{"contenttypes": None}}
+    DATABASES = {{"default": {database!r}}}
+"""
+SHOP = """
+    from django.contrib.contenttypes.fields import GenericForeignKey
+    from django.contrib.contenttypes.models import ContentType
+
+    class Book(models.Model):
+        code = models.CharField(max_length=10, unique=True)
+
+        def natural_key(self):
+            return (self.code,)
+
+    class Tagging(models.Model):
+        content_type = models.ForeignKey(ContentType, models.CASCADE)
+        object_id = models.IntegerField()
+        tagged = GenericForeignKey()
+        tag = models.CharField(max_length=10)
+
+        def natural_key(self):
+            return (self.object_id,)
+
+    class Shelf(models.Model):
+        pass
+
+    class ShelfText(models.Model):
+        shelf = models.ForeignKey(Shelf, models.CASCADE)
+        language = models.CharField(max_length=5)
+        name = models.CharField(max_length=20)
+
+        class Meta:
+            unique_together = [("language", "shelf")]
+
+    class Price(models.Model):
+        book = models.ForeignKey(Book, models.CASCADE)
+        currency = models.CharField(max_length=3)
+        cents = models.IntegerField()
+
+        class Meta:
+            constraints = [
+                models.UniqueConstraint(fields=["book", "currency"], name="one_price"),
+            ]
+
+    class Sale(models.Model):
+        book = models.ForeignKey(Book, models.CASCADE)
+        at = models.DateTimeField()
+        cents = models.IntegerField()
+
+        class Meta:
+            unique_together = [("book", "at")]
+
+    class Opening(models.Model):
+        at = models.DateTimeField(unique=True)
+        note = models.CharField(max_length=10)
+"""
+START = """
+    import os
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django, fastnk
+    django.setup()
+    from django.contrib.contenttypes.models import ContentType
+    from django.core.management import call_command
+    from shop.models import *
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    for code in ("x", "y", "b"):
+        Book.objects.create(code=code)
+    b = Book.objects.get(code="b")
+"""
+RESTORE = """
+    def restored(records, **options):
+        report = fastnk.restore(json.dumps(records).encode(), verify=True, **options)
+        return [report.created, report.updated, report.unchanged]
+
+    KEEP = fastnk.Policies(on_duplicate_key="keep")
+"""
+
+
+def record(label: str, pk: int, **fields: Any) -> dict[str, Any]:
+    return {"model": label, "pk": pk, "fields": fields}
+
+
+TYPES = [record("contenttypes.contenttype", 70, app_label="shop", model="book")]
+BOOKS = [record("shop.book", 1, code="a"), record("shop.book", 2, code="b")]
+
+
+@pytest.fixture
+def shop(project: Project, engine: str, request: pytest.FixtureRequest) -> Project:
+    """The project, with an empty database of its own."""
+    if engine == "sqlite":
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}
+    else:
+        database = request.getfixturevalue(engine).make("shop")
+    project.write(SETTINGS.format(database=database), shop=SHOP)
+    return project
+
+
+def test_tags_whose_key_is_the_id_of_what_is_tagged(shop: Project) -> None:
+    """Both books have two tags, so that the key tells nothing apart."""
+    tags = [(1, "new"), (1, "red"), (2, "new"), (2, "red")]
+    records = [*TYPES, *BOOKS] + [
+        record("shop.tagging", pk, content_type=70, object_id=book, tag=tag)
+        for pk, (book, tag) in enumerate(tags, start=1)
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    done = [restored({records!r}, policies=KEEP) for _ in range(2)]
+    print(json.dumps([done, sorted([one.tagged.code, one.tag] for one in Tagging.objects.all())]))
+    """
+    )
+    held = [["a", "new"], ["a", "red"], ["b", "new"], ["b", "red"]]
+    assert done == [[[5, 0, 2], [0, 0, 7]], held]
+
+
+def test_rows_that_say_nothing_are_told_by_what_refers_to_them(shop: Project) -> None:
+    """All that there is to tell of a shelf is in the table of its translations."""
+    shelves = [("en", "Old"), ("de", "Alt"), ("en", "Rare")]
+    records = [record("shop.shelf", pk) for pk in (1, 2)] + [
+        record("shop.shelftext", pk, shelf=1 + pk // 3, language=language, name=name)
+        for pk, (language, name) in enumerate(shelves, start=1)
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    for pk, name in ((1, "Toys"), (2, "Rare")):
+        ShelfText.objects.create(shelf=Shelf.objects.create(pk=pk), language="en", name=name)
+    ShelfText.objects.create(shelf=Shelf.objects.create(pk=3), language="fr", name="Jouets")
+    done = [restored({records!r}) for _ in range(2)]
+    texts = [shelf.shelftext_set.values_list("name", flat=True) for shelf in Shelf.objects.all()]
+    names = list(map(sorted, texts))
+    print(json.dumps([done, sorted(names)]))
+    """
+    )
+    assert done == [[[3, 0, 2], [0, 0, 5]], [["Alt", "Old"], ["Jouets"], ["Rare"], ["Toys"]]]
+
+
+def test_columns_that_are_unique_together_tell_a_row_that_has_changed(shop: Project) -> None:
+    prices = [(1, "EUR", 100), (2, "EUR", 200), (2, "USD", 300)]
+    records = BOOKS + [
+        record("shop.price", pk, book=book, currency=currency, cents=cents)
+        for pk, (book, currency, cents) in enumerate(prices, start=1)
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    Price.objects.create(pk=1, book=b, currency="EUR", cents=999)
+    Price.objects.create(pk=2, book=Book.objects.get(code="x"), currency="EUR", cents=1)
+    done = [restored({records!r}) for _ in range(2)]
+    Price.objects.filter(book=b, currency="USD").update(cents=301)
+    done.append(restored({records!r}))
+    held = Price.objects.order_by("book__code", "currency")
+    print(json.dumps([done, [[one.book.code, one.currency, one.cents] for one in held]]))
+    """
+    )
+    held = [["a", "EUR", 100], ["b", "EUR", 200], ["b", "USD", 300], ["x", "EUR", 1]]
+    assert done == [[[3, 1, 1], [0, 0, 5], [0, 1, 4]], held]
+
+
+def test_times_tell_no_row_by_themselves(shop: Project) -> None:
+    """Backups cut them to milliseconds, of which several rows may be."""
+    at = "2024-01-01T12:00:00.001Z"
+    records = [
+        *BOOKS,
+        record("shop.sale", 2, book=2, at=at, cents=2),
+        record("shop.opening", 2, at=at, note="late"),
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    from datetime import UTC, datetime
+    for pk, note in ((1, "early"), (2, "late")):
+        at = datetime(2024, 1, 1, 12, 0, 0, 1000 + pk, UTC)
+        Sale.objects.create(pk=pk, book=b, at=at, cents=pk)
+        Opening.objects.create(pk=pk, at=at, note=note)
+    print(json.dumps([restored({records!r}) for _ in range(2)]))
+    """
+    )
+    assert done == [[1, 0, 3], [0, 0, 4]]
