@@ -568,7 +568,7 @@ def test_generic_relations_that_lead_nowhere_are_findings() -> None:
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("log_first", [True, False])
 def test_ids_in_a_log_stay_where_the_rows_are_gone(jobs: int, log_first: bool) -> None:
-    """And no rows are kept for a log that a backup does not have."""
+    """And rows are kept for a log only of models that it names."""
     models, records, _ = SMALL_CASES["generic relations"]
     target = GenericRelation(content_type="kind", object_id="number", may_dangle=True)
     log = msgspec.structs.replace(models["v.v"], generic_relations={"target": target})
@@ -591,9 +591,34 @@ def test_ids_in_a_log_stay_where_the_rows_are_gone(jobs: int, log_first: bool) -
     assert numbers[0] == numbers[1]
     verified = fastnk.verify(backup, output.getvalue(), schema)
     assert (verified.faithful, verified.complete, verified.generic_kept) == (True, True, 3)
-    without = json.dumps(others).encode()
-    assert converter.convert_to_natural_keys(without, io.BytesIO()).key_map_bytes < 10_000
-    assert report.key_map_bytes > 100_000
+    assert report.key_map_bytes < 10_000
+    naming = [
+        record("v.v", 9, kind=9, number="7"),
+        record("contenttypes.contenttype", 9, app_label="w", model="w"),
+    ]
+    output = io.BytesIO()
+    backup = json.dumps([*naming, *others] if log_first else [*others, *naming]).encode()
+    report = converter.convert_to_natural_keys(backup, output)
+    assert (report.generic_kept, report.key_map_bytes > 100_000) == (0, True)
+    assert converter.convert_bytes(backup) == output.getvalue()
+    (entry,) = (one for one in json.loads(output.getvalue()) if one["model"] == "v.v")
+    assert entry["references"] == {"number": [f"{7:0500}"]}
+    small = LegacyBackupConverter(schema).convert_bytes(json.dumps([*naming, others[-1]]).encode())
+    assert json.loads(small)[0]["fields"]["number"] == "7"
+
+
+def test_log_of_more_models_than_there_can_be_and_by_keys_elsewhere() -> None:
+    models = {"w.w": model("name"), "contenttypes.contenttype": model("app_label", "model")}
+    target = GenericRelation(content_type="kind", object_id="number", may_dangle=True)
+    kinds = {"kind": Relation("contenttypes.contenttype")}
+    models["v.v"] = Model(relations=kinds, generic_relations={"target": target})
+    keys = json.dumps([record("contenttypes.contenttype", 5, app_label="w", model="w")]).encode()
+    converter = LegacyBackupConverter(Schema.of(models), keys=[keys])
+    rows = [record("v.v", 1, kind=5, number=1), record("w.w", 1, name="one")]
+    for strange in ([], [["no", f"model {n}"] for n in range(1000)]):
+        logs = [record("v.v", 10 + n, kind=kind, number=1) for n, kind in enumerate(strange)]
+        converted = json.loads(converter.convert_bytes(json.dumps([*logs, *rows]).encode()))
+        assert converted[-2]["references"] == {"number": ["one"]}
 
 
 @pytest.mark.parametrize(("style", "lost"), [("fastnk", []), ("django", ["s.state", "p.profile"])])

@@ -39,6 +39,10 @@ cdef int compare_slots(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+cdef enum:
+    MAX_KINDS = 1 << 12      # bytes of what names models; backups have a few dozen content types
+
+
 @cython.final
 @cython.no_gc
 cdef class Indexer(RowKeeper):
@@ -54,8 +58,8 @@ cdef class Indexer(RowKeeper):
     """Where the last entry of the log ended."""
     cdef readonly unsigned long long logged_record
     """The number of the last record in the log."""
-    cdef readonly bint lacks_rows
-    """Whether a generic relation was met whose targets the plan does not keep."""
+    cdef Buffer kinds            # of generic relations whose targets may not be kept: the number of
+                                 # the relation, and what names the model
 
     def __cinit__(self, Plan plan not None, *, name=None, policies=None, bint django_style=False,
                   size_t max_record=DEFAULT_MAX_RECORD, after=None, is_piece=False,
@@ -70,6 +74,7 @@ cdef class Indexer(RowKeeper):
 
     def __dealloc__(self):
         free(self.log.data)
+        free(self.kinds.data)
 
     def start_keys(self, name):
         """What is fed from now on is another backup, whose records only supply keys."""
@@ -181,10 +186,23 @@ cdef class Indexer(RowKeeper):
         for i in range(CODES):
             self.counts[i] += piece.counts[i]
             piece.counts[i] = 0
+        if not self.adopt_kinds(&piece.kinds):
+            return False
         self.records += piece.records
         self.records_end = piece.records_end
         self.consumed = piece.consumed
         self.top = piece.top
+        return True
+
+    cdef bint adopt_kinds(self, Buffer *kinds) noexcept nogil:
+        cdef const uint8_t *at = kinds.data
+        cdef const uint8_t *end = at + kinds.length
+        cdef int generic
+        kinds.length = 0
+        while at < end:
+            generic = <int> read_number(&at)
+            if not self.note_kind(generic, read_text(&at)):
+                return False
         return True
 
     def cut_log(self):
@@ -289,14 +307,29 @@ cdef class Indexer(RowKeeper):
         for i in range(plan.first_generic, plan.first_generic + plan.generics):
             generic = &self.plan.generics[i]
             if self.refers(generic):
-                self.lacks_rows |= generic.lacks_rows
                 id = canonical(self.columns[generic.id_column], &self.scratch)
                 type_ = self.columns[generic.type_column]
+                if generic.lacks_rows and not self.note_kind(i, type_):
+                    return False
                 if id.data == NULL or not (append_number(log, 2 * i + 1)
                                            and append_text(log, id.data, id.length)
                                            and append_text(log, type_.data, type_.length)):
                     return False
         return True
+
+    cdef bint note_kind(self, int generic, Text kind) noexcept nogil:
+        """Note what names a model, once; not all where there are more than backups have."""
+        cdef const uint8_t *at = self.kinds.data
+        cdef const uint8_t *end = at + self.kinds.length
+        cdef int number
+        if self.kinds.length > MAX_KINDS:
+            return True
+        while at < end:
+            number = <int> read_number(&at)
+            if same(read_text(&at), kind) and number == generic:
+                return True
+        return (append_number(&self.kinds, generic)
+                and append_text(&self.kinds, kind.data, kind.length))
 
     cdef bint append_parent(self, int relation) noexcept nogil:
         cdef Buffer *log = &self.log

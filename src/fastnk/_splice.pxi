@@ -577,6 +577,22 @@ cdef class Splicer:
         app.length = label.length
         return self.known_model(app)
 
+    def lacks_rows(self):
+        """Whether a generic relation leads to a model whose rows are not kept, as the plan was made
+        without counting on that."""
+        cdef const uint8_t *at = self.index.kinds.data
+        cdef const uint8_t *end = at + self.index.kinds.length
+        cdef int generic, model
+        if self.index.kinds.length > MAX_KINDS:
+            return True
+        while at < end:
+            generic = <int> read_number(&at)
+            model = self.generic_target(&self.index.plan.generics[generic], read_text(&at))
+            if (model != NOWHERE and self.index.models[model].plan.natural
+                    and index_count(&self.index.models[model]) == 0):
+                return True
+        return False
+
     cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
         """The number of the model that a text stands for."""
         cdef LabelPlan *word = self.index.plan.labels + generic.first_label

@@ -37,7 +37,7 @@ class Plans:
 
     A generic relation may lead to any row, so that the rows of all models with a natural key are
     kept. A project with Django's admin has one that may dangle, used or not; of those it is seen
-    first whether the backup has any.
+    first whether any in the backup leads to a model whose rows are not kept anyway.
     """
 
     def __init__(self, schema: Schema, style: Style = "fastnk", embedded: bool = False) -> None:

@@ -141,9 +141,9 @@ class LegacyBackupConverter:
         except BackupSyntaxError:
             return None
         pks, keys = indexer.take_prints()
-        if indexer.lacks_rows or indexer.take_findings() or repeated(pks):
-            return None
         splicer = Splicer(indexer)
+        if splicer.lacks_rows() or indexer.take_findings() or repeated(pks):
+            return None
         converted = bytes(splicer.splice(data, 0, indexer.take_log(), 0, 0))
         splicer.finish()
         if splicer.again or splicer.take_findings() or repeated(keys + splicer.take_prints()):

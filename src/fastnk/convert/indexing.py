@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from fastnk._core import DEFAULT_MAX_RECORD, Indexer
+from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splicer
 from fastnk.audit import Audit
 from fastnk.convert.policies import Findings
 from fastnk.convert.report import Clock, ConversionReport, ModelCounts
@@ -40,16 +40,23 @@ class Indexing:
 
     def run(self, clock: Clock) -> None:
         self._report.note_damage(self._source)
+        self._index_all(clock)
+        if Splicer(self.indexer).lacks_rows():
+            self._planned = self._settings.plans.full
+            self._start_over()
+            self._index_all(clock)
+        if self._planned.key_tables:
+            self._call_methods()
+            clock.end("methods")
+        self._report.read_as = self._source.notes
+
+    def _index_all(self, clock: Clock) -> None:
         self._index(0 if self.drops else self._settings.jobs)
         if repeated := self._pks.repeated():
             self._index_again(repeated)
         clock.end("index")
         self._index_keys()
         clock.end("keys")
-        if self._planned.key_tables:
-            self._call_methods()
-            clock.end("methods")
-        self._report.read_as = self._source.notes
 
     def _make_indexer(self, before: Indexer | None, is_piece: bool = False) -> Indexer:
         return Indexer(
@@ -86,11 +93,6 @@ class Indexing:
                 raise self._source.explained(error) from None
             self._start_over()
             self._index(0)
-            return
-        except _RowsLackingError:
-            self._planned = self._settings.plans.full
-            self._start_over()
-            self._index(jobs)
             return
         indexer, report = self.indexer, self._report
         report.records = indexer.records
@@ -187,14 +189,13 @@ class Indexing:
         self._pks.add(pks)
         self.keys.add(keys)
         self._findings.take(indexer.take_findings())
-        if indexer.lacks_rows:
-            raise _RowsLackingError
 
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._settings.keys, start=1):
             with self._settings.open_keys(backup) as source:
                 name = source.name = source.name or f"keys {number}"
-                self._report.note_damage(source)
+                if self._planned is self._settings.plans.lean:  # else it has been noted
+                    self._report.note_damage(source)
                 self.indexer.start_keys(name)
                 try:
                     self._feed_keys(source)
@@ -235,10 +236,6 @@ class Indexing:
                 self._report.keys_called += 1
         if self._report.keys_called:
             self.indexer.finish()
-
-
-class _RowsLackingError(Exception):
-    """A log was met, whose ids may be those of rows that are not kept."""
 
 
 def _plain_id(pk: str) -> str:
