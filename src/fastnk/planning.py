@@ -64,11 +64,7 @@ class Planner:
         self._schema = schema
         self._style = style
         self._embedded = embedded
-        self._expects_logs = expects_logs or any(
-            not generic.may_dangle
-            for model in schema.models.values()
-            for generic in model.generic_relations.values()
-        )
+        self._expects_logs = expects_logs or schema.has_firm_generics
         self._numbers = {label: number for number, label in enumerate(schema.models)}
         self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
         self._indexes: dict[str, list[str]] = {label: [] for label in schema.models}
@@ -205,7 +201,7 @@ class Planner:
                 generic.object_id.encode(),
                 generic.may_dangle,
                 not self._expects_logs,
-                self._column(label, generic.content_type or generic.label or ""),
+                self._column(label, generic.kind),
                 self._column(label, generic.object_id),
                 *self._content_type(model, generic),
                 [(text.encode(), self._numbers[to]) for text, to in generic.labels.items()],

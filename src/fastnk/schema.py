@@ -186,6 +186,15 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for label, model in self.models.items():
             _check_model(self, label, model)
 
+    @property
+    def has_firm_generics(self) -> bool:
+        """Whether there are generic relations that may not dangle."""
+        return any(
+            not generic.may_dangle
+            for model in self.models.values()
+            for generic in model.generic_relations.values()
+        )
+
     def target(self, label: str, field: str) -> str | None:
         """The model that `field` of model `label` refers to; `None` for a plain field."""
         relation = self.models[label].relations.get(self.field_name(label, field))

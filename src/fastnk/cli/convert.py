@@ -14,7 +14,7 @@ from fastnk.cli.arguments import (
     policies,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome
+from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines
 from fastnk.convert import ConversionReport, convert
 from fastnk.errors import MAX_SHOWN, Finding
 from fastnk.progress import Progress
@@ -93,8 +93,7 @@ def _conversion_text(report: ConversionReport) -> str:
     lines += salvage_lines(report)
     if report.records_dropped:
         lines.append(f"  left out: {report.records_dropped:,} records")
-    if report.generic_kept:
-        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    lines += generic_lines(report.generic_kept)
     if report.pks_lost:
         lines.append(f"  this style has no place for the pks of: {', '.join(report.pks_lost)}")
     if report.models_keeping_pks:

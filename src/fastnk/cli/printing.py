@@ -92,3 +92,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def talk(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def generic_lines(kept: int) -> list[str]:
+    """What is said of so many generic references that lead nowhere."""
+    return [f"  generic references that keep their ids: {kept:,}"] if kept else []

@@ -16,7 +16,7 @@ from fastnk.cli.arguments import (
     read_again,
 )
 from fastnk.cli.convert import salvage_lines
-from fastnk.cli.printing import LOSS, Outcome, table, talk
+from fastnk.cli.printing import LOSS, Outcome, generic_lines, table, talk
 from fastnk.errors import MAX_SHOWN, UsageError
 from fastnk.progress import Progress
 from fastnk.renames import parse_renames
@@ -162,8 +162,7 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append("  read back and compared: what the backup says is what the database holds")
     if report.kept:
         lines.append(f"  differ and are left as they are: {report.kept:,}")
-    if report.generic_kept:
-        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    lines += generic_lines(report.generic_kept)
     for label, why in sorted(report.weak_keys.items()):
         lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
     for names, count in report.renamed.items():

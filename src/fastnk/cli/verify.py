@@ -12,7 +12,7 @@ from fastnk.cli.arguments import (
     policies,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, table
+from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines, table
 from fastnk.progress import Progress
 from fastnk.verify import VerificationError, VerificationReport, verify
 
@@ -64,8 +64,7 @@ def _verification_text(report: VerificationReport) -> str:
         for policy, counts in report.allowed.items()
         for what, count in counts.items()
     ]
-    if report.generic_kept:
-        lines.append(f"  generic references that keep their ids: {report.generic_kept:,}")
+    lines += generic_lines(report.generic_kept)
     if not report.envelope_kept:
         lines.append("  what stands around the records is not the same")
     rows = [

@@ -278,7 +278,7 @@ class Comparison:
         found = {}
         fields = pair.before.fields
         for generic in model.generic_relations.values():
-            type_ = fields.get(generic.content_type or generic.label or "")
+            type_ = fields.get(generic.kind)
             id_ = fields.get(generic.object_id)
             if type_ is not None and id_ is not None and not isinstance(id_, list):
                 label = self._rows.generic_target(pair.label, generic, type_)

@@ -114,9 +114,10 @@ class Rows:
             self._unnumbered.setdefault(entry.label, []).extend(beside)
 
     def _is_in_log(self, entry: Entry) -> bool:
-        return any(
-            entry.fields.get(log.object_id) is not None
-            for log in self._plan.logs.get(entry.label, ())
+        model = self._schema.models.get(entry.label)
+        return model is not None and any(
+            entry.fields.get(generic.object_id) is not None
+            for generic in model.generic_relations.values()
         )
 
     def _overrules(self, label: str, row: Row, found: Row | None) -> bool:

@@ -39,16 +39,7 @@ class KeyPlan:
 
     def __init__(self, schema: Schema, *, embedded: bool, for_logs: bool) -> None:
         self._schema = schema
-        self.logs: dict[str, list[GenericRelation]] = {
-            label: logs
-            for label, model in schema.models.items()
-            if (logs := [one for one in model.generic_relations.values() if one.may_dangle])
-        }
-        """By label: the generic relations that may dangle."""
-        self.expects_logs = for_logs or any(
-            len(self.logs.get(label, ())) < len(model.generic_relations)
-            for label, model in schema.models.items()
-        )
+        self.expects_logs = for_logs or schema.has_firm_generics
         """Whether any row with a natural key can be found, as generic relations need it."""
         self._embedded = embedded
         self.columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
