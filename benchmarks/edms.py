@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from random import Random
 from typing import Any, NamedTuple
+from uuid import UUID
 
 Row = tuple[str, int, dict[str, Any]]
 """A model label, the number of one of its templates, and the values of the slots."""
@@ -388,8 +389,7 @@ def _workflow_of(plan: Plan, number: int) -> tuple[int, int]:
 
 
 def _uuid(dice: Dice) -> str:
-    digits = f"{dice(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return str(UUID(int=dice(128), version=4))
 
 
 def _stamp(milliseconds: int) -> str:
