@@ -21,6 +21,7 @@ import fastnk
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
 from fastnk.errors import FindingsError, RestoreError
+from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, keyed, load, record, refused
 from tests.zoo import project_schema, put, rows, tables
@@ -104,6 +105,36 @@ def test_parents_without_keys_are_told_by_their_children_too(new: str) -> None:
     before = tables(new)
     again = restored(new, *backup)
     assert (again.created, again.updated, again.unchanged) == (0, 0, 6)
+    assert tables(new) == before
+
+
+def test_parents_without_keys_are_those_of_children_with_keys(new: str) -> None:
+    put(new, exact.Vehicle, id=4, wheels=6)
+    put(new, exact.Vehicle, id=5, wheels=4)
+    put(new, exact.Truck, vehicle_ptr_id=5, plate="A")
+    backup = [record("exact.vehicle", 4, wheels=6), record("exact.truck", 4, plate="A")]
+    report = restored(new, *backup)
+    assert (report.created, report.updated, report.unchanged) == (0, 1, 1)
+    assert [(row.pk, row.wheels) for row in rows(exact.Vehicle, new)] == [(4, 6), (5, 6)]
+    assert [(row.pk, row.plate) for row in rows(exact.Truck, new)] == [(5, "A")]
+    again = restored(new, *backup)
+    assert (again.created, again.updated, again.unchanged) == (0, 0, 2)
+
+
+def test_a_relation_that_is_a_pk_stays_or_is_refused(new: str) -> None:
+    for name in ("one", "two"):
+        holder = User.objects.using(new).create(username=name)
+        put(new, exact.Profile, user_id=holder.pk, biography="")
+    put(new, exact.Passport, profile_id=holder.pk, number="A")
+    backup = [
+        keyed("exact.profile", "one", biography="", user=["one"]),
+        keyed("exact.passport", "A", number="A", profile=["one"]),
+    ]
+    before = tables(new)
+    assert refused(new, backup, schema=project_schema()) == [("FNK417", 2, "profile")]
+    report = restored(new, *backup, options=KEEP)
+    assert (report.created, report.updated, report.unchanged) == (0, 0, 1)
+    assert report.models["exact.passport"].kept == 1
     assert tables(new) == before
 
 

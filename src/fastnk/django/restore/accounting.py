@@ -78,6 +78,15 @@ class Accounts:
                 record=change.row.rows.record_numbers[change.row.number],
                 model=plan.label,
             )
+        elif plan.pk.name in change.columns:
+            self._findings.add(
+                codes.NO_PK,
+                f"the row that exists has another {plan.pk.name}, and a pk stays as it is",
+                record=change.row.rows.record_numbers[change.row.number],
+                model=plan.label,
+                pk=change.before[plan.pk.name],
+                field=plan.pk.name,
+            )
         for name in self._flags(plan):
             if name in change.columns:
                 what = f"{name}: {change.before[name]} -> {change.columns[name]}"

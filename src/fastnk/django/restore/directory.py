@@ -15,6 +15,7 @@ from fastnk.django.restore.natural_keys import KeyShapeError, Path
 from fastnk.django.restore.plan import (
     Column,
     ManyColumn,
+    PkKind,
     Plan,
     Plans,
     Reference,
@@ -84,7 +85,7 @@ class Directory:
     def backup(self, plan: Plan) -> BackupRows:
         rows = self._backup.get(plan.label)
         if rows is None:
-            kept = sorted(self._kept.get(plan.label, ()))
+            kept = sorted(self._kept_of(plan))
             is_referred = plan.label in self._referred
             is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
             if plan.together:  # which others that wait may hold, unless there are no rows yet
@@ -98,12 +99,17 @@ class Directory:
         """The fields that the survey looks at; `None` where that is all of them."""
         if self.backup(plan).is_lean:
             return None
-        names = {plan.pk.name, *self._kept.get(plan.label, ())}
+        names = {plan.pk.name, *self._kept_of(plan)}
         for name, generic in plan.generics.items():
             names.update((name, generic.kind))
         names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
         names.update(filter(None, [plan.unique]))
         return sorted(names)
+
+    def _kept_of(self, plan: Plan) -> set[str]:
+        """The fields of a model that must be known when other records are read, or all are."""
+        kept = self._kept.get(plan.label, set())
+        return kept | {plan.pk.name} if plan.pk_kind is PkKind.RELATION else kept
 
     @property
     def in_backup(self) -> list[BackupRows]:
@@ -188,6 +194,18 @@ class Directory:
             if not row.rows.exists(row.number):
                 raise DanglingError(f"the record has no {reference.to_field}")
         return self.existing(plan).value(row.pk, column.field.attname)
+
+    def pk_relation(self, row: InBackup) -> Any:
+        """What the pk of a row that exists leads to, as its record says: another row, or a value;
+        `None` where it says nothing.
+
+        Raises one of `UNSOLVED`.
+        """
+        name = row.rows.plan.pk.name
+        value, reference = row.rows.values[name][row.number], row.rows.plan.columns[name].reference
+        if value is None or value is Missing.VALUE or reference is None:
+            return None
+        return self.held(self.find(reference, value), reference)
 
     def links(self, column: ManyColumn) -> set[tuple[Any, ...]]:
         """The links of a many-to-many field that are records themselves, by comparable pks.

@@ -7,6 +7,7 @@ key, pk or content holds pks of other rows wait until those are decided.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Backup, Hop, Lean, Record
-from fastnk.django.restore.directory import DanglingError, Directory
+from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.lookalikes import LookAlikes
 from fastnk.django.restore.natural_keys import Key, KeyPart, KeyShapeError
@@ -80,6 +81,7 @@ class Matcher:
             # Lean rows are decided by now but for the few whose keys had to wait.
             for number in rows.late_keys if rows.is_lean else range(len(rows)):
                 self._match_at_once(InBackup(rows, number))
+        self._match_by_heirs()
         if any(rows.pks.count(Missing.MATCH) for rows in self._directory.in_backup):
             waiting = list(self._all_waiting())
             contents = [entry for entry in waiting if isinstance(entry, ByContent)]
@@ -324,6 +326,22 @@ class Matcher:
         elif not rows.plan.together and not rows.is_lean:
             self._match_by_pk_alone(row)
 
+    def _match_by_heirs(self) -> None:
+        """Match rows that only their pks would tell by those that exist and have the same pks, such
+        as children in multi-table inheritance with natural keys of their own."""
+        for rows in self._directory.in_backup:
+            if rows.plan.pk_kind is PkKind.RELATION:
+                for number in range(len(rows)):
+                    self._match_by_heir(InBackup(rows, number))
+
+    def _match_by_heir(self, heir: InBackup) -> None:
+        with contextlib.suppress(*UNSOLVED):
+            row = self._directory.pk_relation(heir) if _exists(heir) else None
+            if isinstance(row, InBackup) and not _exists(row) and _has_only_a_pk(row):
+                self._claim(row, heir.pk)
+                if row.rows.plan.pk_kind is PkKind.RELATION:
+                    self._match_by_heir(row)
+
     def _match_by_pk_alone(self, row: InBackup) -> None:
         if row.rows.plan.pk_kind is PkKind.AUTO:
             self._keep_free_pk(row)
@@ -480,6 +498,21 @@ def _take(row: InBackup, pk: Any) -> None:
     """Let a record's row be the existing one with this pk."""
     row.rows.pks[row.number] = pk
     row.rows.fates[row.number] = Fate.MATCHED
+
+
+def _exists(row: InBackup) -> bool:
+    return row.rows.exists(row.number)
+
+
+def _has_only_a_pk(row: InBackup) -> bool:
+    """Whether nothing tells which row it is but a pk that says nothing of it."""
+    rows, number = row
+    return (
+        rows.plan.pk_kind in (PkKind.AUTO, PkKind.RELATION)
+        and not rows.plan.together
+        and rows.key_of(number) is None
+        and rows.unique_of(number) is Missing.VALUE
+    )
 
 
 def _undecided(waiting: list[Waiting]) -> list[Waiting]:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_written_directly, prepared
-from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
 from fastnk.django.restore.rows import (
@@ -72,7 +72,21 @@ def changes(directory: Directory, table: Table) -> list[Change]:
                 of(at).added[name] = missing
             if surplus:
                 of(at).removed[name] = surplus
+    if plan.pk_kind is PkKind.RELATION:
+        for at, pk in enumerate(pks):
+            told = _told_pk(directory, InBackup(table.rows, table.numbers[at]))
+            if told is not None and comparable(told) != comparable(pk):
+                of(at).columns[plan.pk.name], of(at).before[plan.pk.name] = told, pk
     return [found[at] for at in sorted(found)]
+
+
+def _told_pk(directory: Directory, row: InBackup) -> Any:
+    """The pk that a record says its row has, that of another row; `None` where it says none."""
+    try:
+        told = directory.pk_relation(row)
+    except UNSOLVED:
+        return None
+    return told.pk if isinstance(told, Row) else told
 
 
 class Writer:
