@@ -347,8 +347,8 @@ REFUSED: list[tuple[str, Callable[[Any], Any]]] = [
     ("returns the constant None, not a tuple", lambda s: None),
     ("returns a dict, not a tuple", lambda s: {"code": s.code}),
     ("returns a generator, not a tuple", lambda s: (part for part in (s.code,))),
-    ("returns an empty tuple", lambda s: ()),
     ("returns an empty tuple", lambda s: (s.code, [])),
+    ('makes another key where "maybe" is null', lambda s: () if s.maybe is None else (s.maybe,)),
     ("returns the constant 'SAMPLE' as part 2", lambda s: (s.code, "SAMPLE")),
     ("returns the constant 'a' as part 1", lambda s: (s.KINDS[0], s.code)),
     ("returns the constant 7 as part 1, which is not the value of a field", lambda s: (7,)),
@@ -461,6 +461,12 @@ ACCEPTED: list[tuple[list[Any], Callable[[Any], Any]]] = [
 @pytest.mark.parametrize(("key", "method"), ACCEPTED)
 def test_accepted(key: list[Any], method: Callable[[Any], Any]) -> None:
     assert trace(method) == key
+
+
+def test_an_empty_key_says_that_a_model_has_none() -> None:
+    """So a subclass takes back the key of its parent."""
+    assert trace(lambda sample: ()) is None
+    assert trace(lambda sample: [getattr(sample, name) for name in ()]) is None
 
 
 class _Tree(models.Model):

@@ -202,6 +202,8 @@ def _keys_through_proxies(
         key, reason = _proxy_key(label, counterpart, written, live)
         if reason is not None:
             yield field, _NO_KEY, f"is not that of {who} refers to, which {reason}"
+        elif key == _NO_KEY != keys[label]:
+            yield field, key, f"is not that of {who} refers to, which has none"
         elif key != keys[label]:
             yield field, key, None
 

@@ -55,7 +55,8 @@ class TraceError(Exception):
 
 
 def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
-    """The key parts of `model`; `None` where it has no `natural_key` method.
+    """The key parts of `model`; `None` where it has no `natural_key` method, or one that returns
+    an empty tuple, by which a subclass says that it has no natural key.
 
     Raises `TraceError`. Asks the database nothing.
     """
@@ -75,7 +76,7 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
             raise TraceError(f'makes another key where "{null}" is null')
     for number in range(SAMPLES):
         _check_on_sample(model, key, number)
-    return key
+    return key or None
 
 
 class _Run:
@@ -287,7 +288,7 @@ def _value_route(model: type[Any], field: Any) -> tuple[str, ...]:
 def _key(result: Any) -> list[KeyPart]:
     if isinstance(result, _Opaque) or not isinstance(result, tuple | list):
         raise TraceError(f"returns {_described(result)}, not a tuple")
-    return _parts(result)
+    return _parts(result) if result else []
 
 
 def _parts(values: tuple[Any, ...] | list[Any]) -> list[KeyPart]:
