@@ -700,6 +700,15 @@ def test_rows_that_only_a_log_names_are_found(new: str) -> None:
         assert labels["tag 7"] != 7
 
 
+def test_a_model_without_a_table_is_not_asked_for_rows(new: str) -> None:
+    """A log may name one that another program manages, or whose table is gone."""
+    with connections[new].schema_editor() as editor:
+        editor.delete_model(zoo.Vault)
+    sticker = record("zoo.sticker", 1, text="a", content_type=["zoo", "vault"], object_id="7")
+    assert load(new, [sticker], project_schema()).generic_kept == 1
+    assert rows(zoo.Sticker, new).get().object_id == "7"
+
+
 def test_generic_key_that_leads_nowhere_is_one_finding(new: str) -> None:
     schema = project_schema()
     note = record("exact.note", 1, text="a", content_type=["zoo", "keeper"], object_id=["Nobody"])

@@ -66,6 +66,7 @@ class Directory:
         generic relations lead to. With `keeps_names` the rows that nothing refers to can be called
         by their keys, too, which takes memory."""
         self._keeps_names = keeps_names
+        self._labels = labels
         self.plans = plans
         self._engine = engine
         self._backup: dict[str, BackupRows] = {}
@@ -87,7 +88,10 @@ class Directory:
         if rows is None:
             kept = sorted(self._kept_of(plan))
             is_referred = plan.label in self._referred
-            is_lean = plan.can_be_lean and not (kept or is_referred or self._keeps_names)
+            # A model of which there are no records may have no table either.
+            has_records = self._labels is None or plan.label in self._labels
+            is_lean = has_records and plan.can_be_lean
+            is_lean = is_lean and not (kept or is_referred or self._keeps_names)
             if plan.together:  # which others that wait may hold, unless there are no rows yet
                 is_lean = is_lean and self.existing(plan).is_empty
             rows = self._backup[plan.label] = BackupRows(
