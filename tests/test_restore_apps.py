@@ -71,6 +71,10 @@ SHOP = """
     class Opening(models.Model):
         at = models.DateTimeField(unique=True)
         note = models.CharField(max_length=10)
+
+    class Refund(models.Model):
+        after = models.ForeignKey("self", models.DO_NOTHING, db_constraint=False)
+        cents = models.IntegerField()
 """
 START = """
     import os
@@ -199,3 +203,28 @@ def test_times_tell_no_row_by_themselves(shop: Project) -> None:
     """
     )
     assert done == [[1, 0, 3], [0, 0, 4]]
+
+
+def test_ids_that_the_database_lets_dangle_stay_and_no_new_row_gets_them(shop: Project) -> None:
+    records = [
+        record("shop.refund", 1, after=4, cents=1),
+        record("shop.refund", 2, after=1, cents=2),
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    for pk in (1, 2, 3):
+        Refund.objects.create(pk=pk, after_id=pk, cents=0)
+    try:
+        restored({records!r})
+    except fastnk.FastnkError as error:
+        refused = [one.code for one in error.findings]
+    stay = fastnk.Policies(on_unresolved="keep")
+    done = [restored({records!r}, policies=stay) for _ in range(2)]
+    held = {{row.cents: row for row in Refund.objects.filter(cents__gt=0)}}
+    found = [held[1].after_id, held[2].after.cents, Refund.objects.filter(pk=4).exists()]
+    print(json.dumps([refused, done, found]))
+    """
+    )
+    assert done == [["FNK410"], [[2, 0, 0], [0, 0, 2]], [4, 1, False]]

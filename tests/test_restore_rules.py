@@ -29,7 +29,8 @@ from tests.zoo import project_schema, put, rows, tables
 KEEP = RestoreOptions(on_existing="keep")
 ERROR = RestoreOptions(on_existing="error")
 IGNORE = RestoreOptions(ignore_nonexistent=True)
-NULL = RestoreOptions(null_dangling=True)
+NULL = RestoreOptions(on_dangling="null")
+DROP = RestoreOptions(on_dangling="drop", verify=True)
 
 
 def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
@@ -351,6 +352,53 @@ def test_a_reference_that_cannot_be_null_is_not_let_go(new: str) -> None:
     found = refused(new, records, schema=project_schema(), options=NULL)
     assert ("FNK410", 1, "keeper") in found
     assert {number for _, number, _ in found} == {1}
+
+
+def test_records_whose_references_nothing_answers_are_left_out(new: str) -> None:
+    """With them goes what refers to them."""
+    records = [
+        record("zoo.tag", 1, label="a"),
+        memo(1, parent=99),
+        memo(2, parent=1),
+        memo(3, parent=2, tags=[1]),
+        memo(4, tags=[1]),
+        memo(5, tags=[1, 98]),
+        keeper("Anna"),
+        record("zoo.ticket", 1, keeper=["Ben"], text=""),
+        record("zoo.ticket", 2, keeper=["Anna"], text=""),
+    ]
+    put(new, zoo.Memo, id=2, text="another's")
+    with pytest.raises(FindingsError, match="leave records out: --on-unresolved drop"):
+        restored(new, *records, options=NULL)
+    dry = restored(new, *records, options=DROP, dry_run=True)
+    report = restored(new, *records, options=DROP)
+    for one in (dry, report):
+        assert one.let_go == {"zoo.memo.parent": 3, "zoo.memo.tags": 1, "zoo.ticket.keeper": 1}
+        assert (one.created, one.records, one.complete) == (4, 4, False)
+    assert sorted(row.text for row in rows(zoo.Memo, new)) == ["4", "another's"]
+    assert restored(new, *records, options=DROP).unchanged == 4
+
+
+def test_findings_say_which_record_where_others_are_left_out(new: str) -> None:
+    records = [memo(1, parent=99), memo(2), vault("a", small="x"), vault("b", small="y")]
+    found = refused(new, records, schema=project_schema(), options=DROP)
+    assert found == [("FNK413", 3, "small"), ("FNK413", 4, "small")]
+
+
+def test_an_id_that_no_record_has_means_no_row_that_has_it_by_chance(new: str) -> None:
+    put(new, zoo.Memo, id=99, text="another's")
+    records = [memo(1, parent=99)]
+    assert refused(new, records, schema=project_schema()) == [("FNK410", 1, "parent")]
+    kept = restored(new, *records, dry_run=True, options=RestoreOptions(on_dangling="keep"))
+    assert (kept.created, kept.let_go) == (1, {})
+    assert restored(new, *records, options=NULL).let_go == {"zoo.memo.parent": 1}
+    assert restored(new, *records, options=NULL).unchanged == 1
+
+
+def test_ids_of_models_without_records_are_those_of_the_database(new: str) -> None:
+    put(new, zoo.Tag, id=5, label="a")
+    assert restored(new, memo(1, tags=[5])).created == 1
+    assert rows(zoo.Memo, new).get().tags.get().label == "a"
 
 
 # Texts that hold JSON

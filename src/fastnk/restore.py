@@ -107,7 +107,7 @@ class UnifiedRestoreManager:
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             keep_generic=policies.on_generic == "keep",
-            null_dangling=policies.on_unresolved == "null",
+            on_dangling=policies.on_unresolved,
             diff=diff,
             verify=verify,
             signals=signals,

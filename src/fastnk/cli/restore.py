@@ -170,7 +170,7 @@ def _restore_text(report: RestoreReport) -> str:
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
     for what, count in sorted(report.let_go.items()):
-        lines.append(f"  null or left out, since nothing answers it, {what}: {count:,}")
+        lines.append(f"  let go, since nothing answers it, {what}: {count:,}")
     rows = [
         (label, c.created, c.updated, c.unchanged, c.kept, c.renumbered, c.unknown_rows)
         for label, c in sorted(report.models.items())

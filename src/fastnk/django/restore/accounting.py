@@ -62,6 +62,11 @@ class Accounts:
         for number in done:
             fates[number] = Fate.UNCHANGED
 
+    def forget(self, label: str) -> None:
+        """Take back what was counted of a model; all its records will come again."""
+        self.models.pop(label, None)
+        self.privileges = [one for one in self.privileges if one.model != label]
+
     def count_unknown(self) -> None:
         """Count the rows of the database that the backup does not know."""
         for rows in self._directory.in_backup:

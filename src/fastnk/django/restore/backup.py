@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,11 +58,15 @@ class Record(NamedTuple):
         """The value of a field as it stands in the backup; `None` where there is none."""
         return self.pk if name == self.plan.pk.name else self.fields.get(name)
 
+    @property
+    def number(self) -> int:
+        """Its place in the backup, from 1."""
+        return self.row.rows.record_numbers[self.row.number]
+
     def note(self, findings: Findings, code: str, what: str, **rest: Any) -> None:
         """Add a finding about this record."""
-        number = self.row.rows.record_numbers[self.row.number]
         pk = self.data.get("pk")
-        findings.add(code, what, record=number, model=self.plan.label, pk=pk, **rest)
+        findings.add(code, what, record=self.number, model=self.plan.label, pk=pk, **rest)
 
 
 class Hop(NamedTuple):
@@ -132,12 +136,15 @@ class Backup:
         connection: Any,
         *,
         null_keys: bool = False,
+        left_out: Collection[int] = (),
         count_rows: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """With `null_keys` a natural key with a null in it is one all the same. `count_rows` is
-        told how many records are done with, chunk by chunk."""
+        """With `null_keys` a natural key with a null in it is one all the same. `left_out` are the
+        numbers of records that count as not there. `count_rows` is told how many records are done
+        with, chunk by chunk."""
         self._count_rows = count_rows
         self._null_keys = null_keys
+        self._left_out = left_out
         self._reader = Reader(chunks, directory.plans, connection)
         self._directory = directory
         self._findings = findings
@@ -163,9 +170,9 @@ class Backup:
             first, parts = number, []
             for run in runs:
                 together = isinstance(run[0], msgspec.Struct)
-                for some in [run] if together else ([record] for record in run):
-                    parts += self._survey(some, number, meet_lean)
-                    number += len(some)
+                for one, some in self._stretches(run, number, together=together):
+                    parts += self._survey(some, one, meet_lean)
+                number += len(run)
             self._met.append(Met(number - first, parts))
             self._count_rows(number - first)
         self._directory.plans.naming.refuse_unfit_fields()
@@ -210,9 +217,10 @@ class Backup:
 
         for records in itertools.chain.from_iterable(self._reader.records(phase, is_wanted)):
             shape = self._reader.shape_of(records[0])
-            for some in [records] if shape else ([record] for record in records):
-                plan = shape.plan if shape else self._known_plan(label_of(number, some[0]))
-                number += len(some)
+            stretches = self._stretches(records, number, together=shape is not None)
+            number += len(records)
+            for one, some in stretches:
+                plan = shape.plan if shape else self._known_plan(label_of(one, some[0]))
                 if plan is None:
                     continue
                 rows, first = self._directory.backup(plan), seen[plan.label]
@@ -252,6 +260,28 @@ class Backup:
         elif rest == (target.pk.name,) and reference.to_field is None:
             return target.pk_value(value)
         return Hop(reference, value, rest)
+
+    def _stretches(
+        self, run: list[Any], number: int, *, together: bool
+    ) -> Iterator[tuple[int, list[Any]]]:
+        """The records of a run that are not left out, those that follow each other together if they
+        may be; with the number of the first, which is `number` for the run's."""
+        if together and not self._left_out:
+            yield number, run
+            return
+        start = 0
+        for end in range(len(run) + 1):
+            is_out = end == len(run) or number + end in self._left_out
+            if start < end and (is_out or not together):
+                yield number + start, run[start:end]
+                start = end
+            if is_out:
+                start = end + 1
+
+    def _bodies(self) -> Iterator[bytes]:
+        """Every record that is not left out, as it stands in the backup."""
+        bodies = enumerate(self._reader.bodies(), start=1)
+        return (body for number, body in bodies if number not in self._left_out)
 
     def _survey(self, run: list[Any], number: int, meet_lean: MeetLean) -> list[Part]:
         """Enter a run of structs of one label, or one record; `number` is that of the first."""
@@ -400,7 +430,9 @@ class Backup:
             for one in itertools.chain.from_iterable(runs):
                 number += 1
                 plan = self._known_plan(label_of(number, one))
-                if plan is not None and self._directory.backup(plan).is_lean:
+                if number in self._left_out or plan is None:
+                    continue
+                if self._directory.backup(plan).is_lean:
                     row = InBackup(self._directory.backup(plan), seen[plan.label])
                     seen[plan.label] += 1
                     yield number, Record(row, self._reader.data(one))
@@ -484,7 +516,7 @@ class Backup:
         if not self._unsaid:
             return
         # Under other names the methods would find nothing, or the wrong thing.
-        bodies = iter(()) if self._directory.plans.naming else self._reader.bodies()
+        bodies = iter(()) if self._directory.plans.naming else self._bodies()
         with KeyMaker(self._unsaid, bodies) as maker:
             for row, form in ((row, form) for form, rows in self._unsaid.items() for row in rows):
                 label = row.rows.plan.label

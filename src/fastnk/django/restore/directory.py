@@ -46,6 +46,13 @@ class DanglingError(Exception):
         super().__init__(why)
 
 
+def stranger(rows: BackupRows, option: str) -> str:
+    """Why an id that no record has does not mean the row of the database that has it."""
+    who = "names rows without ids" if rows.lost_pks else "has no record with this id"
+    label = rows.plan.label
+    return f"the backup {who}, and in the database it is some {label} ({option}: it may be)"
+
+
 UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
 """What is raised for a reference that leads nowhere."""
 
@@ -61,11 +68,14 @@ class Directory:
         *,
         named: Collection[str] = (),
         keeps_names: bool = False,
+        keeps_ids: bool = False,
     ) -> None:
         """`labels` are those of the backup's records, where they are known, and `named` those that
         generic relations lead to. With `keeps_names` the rows that nothing refers to can be called
-        by their keys, too, which takes memory."""
+        by their keys, too, which takes memory; with `keeps_ids` an id that no record has means the
+        row of the database that has it."""
         self._keeps_names = keeps_names
+        self._keeps_ids = keeps_ids
         self._labels = labels
         self.plans = plans
         self._engine = engine
@@ -74,7 +84,7 @@ class Directory:
         self._kept: dict[str, set[str]] = {}
         self._links: dict[str, set[tuple[Any, ...]]] = {}
         self.loose_ids: dict[str, set[Any]] = defaultdict(set)
-        """By model: pks in generic references to rows that are gone; no new row may get them."""
+        """By model: pks in references to rows that are gone; no new row may get them."""
         self.is_in_fastnk_style = False
         """Whether the backup shows that every key in it is that of the row's own model."""
         plans_of_all = list(plans.all(labels))
@@ -179,6 +189,14 @@ class Directory:
             wanted = self._comparable(plan, reference.to_field, value)
             number = rows.by_value(reference.to_field).get(wanted)
         return None if number is None else InBackup(rows, number)
+
+    def loose(self, reference: Reference, value: Any) -> Any:
+        """What a column holds that goes on referring to nothing by an id, which no new row gets."""
+        plan = self.plans[reference.target]
+        if reference.to_field is not None:
+            return converted(plan.told(reference.to_field).field, value)
+        self.loose_ids[plan.label].add(plan.pk_value(value))
+        return converted(plan.pk, value)
 
     def held(self, row: Row, reference: Reference) -> Any:
         """What a column holds that refers to `row`: a value, or the row whose pk it is.
@@ -288,7 +306,15 @@ class Directory:
             return InBackup(rows, number)
         if rows.lost_pks:
             raise DanglingError(f"an id, but the backup names rows of {plan.label} without ids")
-        return self._in_database(plan, self.existing(plan).pks, wanted)
+        existing = self.existing(plan).pks
+        tells = self._keeps_ids or plan.pk_kind is PkKind.OWN or not self._has_records(plan)
+        if wanted in existing and not tells:
+            raise DanglingError(stranger(rows, "--on-unresolved keep"))
+        return self._in_database(plan, existing, wanted)
+
+    def _has_records(self, plan: Plan) -> bool:
+        """Whether the backup has records of a model, be they left out."""
+        return bool(self.backup(plan) if self._labels is None else plan.label in self._labels)
 
     def _in_database(self, plan: Plan, index: dict[Any, Any], wanted: Any) -> InDatabase:
         pk = index.get(wanted)

@@ -7,7 +7,7 @@ of all records.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastnk.django.restore.backup import Lean
@@ -34,13 +34,20 @@ class EarlyCheck:
     """Takes lean rows as they are met, and their references once all rows are known."""
 
     def __init__(
-        self, directory: Directory, translator: Translator, uniques: UniqueColumns, created: Sink
+        self,
+        directory: Directory,
+        translator: Translator,
+        uniques: UniqueColumns,
+        created: Sink,
+        forget: Callable[[str], None],
     ) -> None:
-        """`created` is given tables of new rows, in which there are no references."""
+        """`created` is given tables of new rows, in which there are no references; `forget` is told
+        the labels of which all that were given will be checked once more."""
         self._directory = directory
         self._translator = translator
         self._uniques = uniques
         self._created = created
+        self._forget = forget
         self._is_plain: dict[str, bool] = {}
         """By label: whether no constraint of the model is about references."""
         self._open: dict[str, dict[Reference, set[Any]]] = defaultdict(lambda: defaultdict(set))
@@ -154,6 +161,7 @@ class EarlyCheck:
     def _give_up(self, label: str) -> None:
         rows = self._directory.backup(self._directory.plans[label])
         rows.fates = rows.fates.replace(CHECKED, CREATED)
+        self._forget(label)
         self._is_plain[label] = False
         self._open.pop(label, None)
         self._generic.pop(label, None)

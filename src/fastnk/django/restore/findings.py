@@ -32,15 +32,17 @@ class Findings:
         *,
         ignore_nonexistent: bool = False,
         keeps_generic: bool = False,
-        nulls_dangling: bool = False,
+        on_dangling: str = "error",
     ) -> None:
         self._name = name
         self.keeps_generic = keeps_generic
         """Whether a generic reference to a row that is gone may come to mean another one."""
-        self.nulls_dangling = nulls_dangling
-        """Whether a reference that nothing answers becomes null, or one less among many."""
-        self._may_let_go = False
-        """Whether there are findings that `nulls_dangling` would spare."""
+        self.on_dangling = on_dangling
+        """What becomes of a reference that nothing answers, as in `RestoreOptions`."""
+        self._spared_by: set[str] = set()
+        """What `on_dangling` would have to be for the references that nothing answers."""
+        self.unanswered: dict[int, str] = {}
+        """With `drop`: the records to leave out, by number, and the field for which."""
         self._found: dict[Finding, None] = {}
         self._ignore_nonexistent = ignore_nonexistent
         self._counts = True
@@ -55,12 +57,16 @@ class Findings:
             self.left_out[what] += count
         return self._ignore_nonexistent
 
-    def lets_go(self, what: str) -> bool:
-        """Whether a reference that nothing answers is let go; it is counted."""
-        self._may_let_go = not self.nulls_dangling
-        if self.nulls_dangling and self._counts:
+    def lets_go(self, what: str, record: int, *, may_be_null: bool, may_dangle: bool) -> bool:
+        """Whether a reference of a record that nothing answers is let go; it is counted."""
+        self._spared_by.add("null" if may_be_null else "drop")
+        if self.on_dangling == "drop":
+            self.unanswered.setdefault(record, what)
+            return True
+        lets_go = {"null": may_be_null, "keep": may_dangle}.get(self.on_dangling, False)
+        if lets_go and self._counts:
             self.let_go[what] += 1
-        return self.nulls_dangling
+        return lets_go
 
     def stop_counting(self) -> None:
         """What follows has been counted before."""
@@ -101,6 +107,8 @@ class Findings:
     def _remedy(self) -> str:
         if {finding.code for finding in self._found} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
-        if self._may_let_go:
+        if "drop" in self._spared_by:
+            return "mend the backup or the database, or leave records out: --on-unresolved drop"
+        if "null" in self._spared_by - {self.on_dangling}:
             return "mend the backup or the database, or let references go: --on-unresolved null"
         return "mend the backup or the database, then restore again"

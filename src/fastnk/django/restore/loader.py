@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -197,6 +198,8 @@ class _Restore:
         self._dry_run = loader.dry_run
         self._engine = loader.engine
         self._connection = self._engine.connection
+        self._left_out: dict[int, str] = {}
+        """The records whose references nothing answers, by number, and the field concerned."""
         self._start({}, set())
 
     def _start(self, weak: dict[str, str], named: set[str]) -> None:
@@ -209,13 +212,18 @@ class _Restore:
             self._name,
             ignore_nonexistent=options.ignore_nonexistent,
             keeps_generic=options.keep_generic,
-            nulls_dangling=options.null_dangling,
+            on_dangling=options.on_dangling,
         )
         plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
         self._naming = plans.naming
         labels = self._labels and list(map(self._renames.label, self._labels))
         self._directory = Directory(
-            plans, self._engine, labels, named=named, keeps_names=options.diff
+            plans,
+            self._engine,
+            labels,
+            named=named,
+            keeps_names=options.diff,
+            keeps_ids=options.on_dangling == "keep",
         )
         self._backup = Backup(
             self._chunks,
@@ -223,13 +231,20 @@ class _Restore:
             self._findings,
             self._connection,
             null_keys=options.null_keys,
+            left_out=self._left_out,
             count_rows=self._loader.count_rows,
         )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
         self._accounts = Accounts(self._directory, self._findings, options)
         translator = Translator(self._directory, self._findings, self._connection)
-        self._early = EarlyCheck(self._directory, translator, self._uniques, self._check_created)
+        self._early = EarlyCheck(
+            self._directory,
+            translator,
+            self._uniques,
+            self._check_created,
+            self._accounts.forget,
+        )
 
     def run(self, confirm: Confirm | None) -> RestoreReport:
         """The restore, or the dry run, up to the commit."""
@@ -287,6 +302,16 @@ class _Restore:
 
     def checked(self) -> RestoreReport:
         """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        while True:
+            report = self._looked_through()
+            if report is not None:
+                return report
+            # What refers to these records refers to nothing from now on.
+            self._left_out |= self._findings.unanswered
+            self._start(self._weak, self._named)
+
+    def _looked_through(self) -> RestoreReport | None:
+        """What will be done; `None` where more records are to be left out."""
         with self._phase("read"):
             self._survey()
         self._loader.begin("match")
@@ -296,6 +321,8 @@ class _Restore:
             self._generic_kept += self._pass_on(
                 self._check_created, self._check_matched, CHECKED, is_check=True
             )
+            if self._findings.unanswered:
+                return None
             renamed = self._naming.counts()
             self._findings.stop_counting()
             if self._uniques.find_repeated():
@@ -314,7 +341,7 @@ class _Restore:
             differences=self._accounts.differences,
             receivers=receivers(self._plans),
             left_out=dict(self._findings.left_out),
-            let_go=dict(self._findings.let_go),
+            let_go=dict(self._findings.let_go + Counter(self._left_out.values())),
             renamed=renamed,
             generic_kept=self._generic_kept,
             weak_keys=self._weak,

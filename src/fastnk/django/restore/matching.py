@@ -60,7 +60,7 @@ class Matcher:
         self._findings = findings
         self._translator = Translator(directory, findings, connection)
         # What is wrong with fields is for the check of all records to say, once pks are known.
-        quiet = Findings(None, nulls_dangling=findings.nulls_dangling)
+        quiet = Findings(None, on_dangling=findings.on_dangling)
         self._quiet_translator = Translator(directory, quiet, connection)
         self._claims = Claims(directory)
         self._look_alikes = LookAlikes(directory, [])

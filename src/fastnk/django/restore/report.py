@@ -25,9 +25,10 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Let a natural key with a null in it identify the one row that has it so."""
     keep_generic: bool = False
     """Let a generic reference to a row that the backup lacks keep its id, whatever has it now."""
-    null_dangling: bool = False
-    """A reference that nothing in the backup or the database answers becomes null where its column
-    takes that, and one less among many."""
+    on_dangling: Literal["error", "keep", "null", "drop"] = "error"
+    """A reference that nothing in the backup or the database answers: refuse the backup; keep the
+    id where the database lets it dangle, or has some row with it; write null where the column takes
+    that, and one less among many; or leave its record out."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
     signals: bool = False
@@ -108,7 +109,7 @@ class RestoreReport(msgspec.Struct):
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
     let_go: dict[str, int] = {}
-    """With `null_dangling`: how many references, by field, became null or one less among many."""
+    """How many references that nothing answers, by field, were let go as `on_dangling` says."""
     renamed: dict[str, int] = {}
     """Of each rename, as `old -> new`, how many records have the old name; 0 where only references,
     content types or permissions do."""

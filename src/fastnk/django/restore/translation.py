@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Record
 from fastnk.django.restore.columns import prepared
-from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory, Row, refusal
+from fastnk.django.restore.directory import (
+    UNSOLVED,
+    DanglingError,
+    Directory,
+    Row,
+    refusal,
+    stranger,
+)
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
 from fastnk.django.restore.rows import InBackup, InDatabase, Missing
@@ -163,7 +170,7 @@ class Translator:
     def _member(self, record: Record, name: str, reference: Reference, value: Any) -> PkOf | None:
         """The pk of the row that one of many keys or ids means; `None`, and perhaps a finding, if
         none."""
-        row = self._find(record, name, reference, value, is_optional=True)
+        row = self._find(record, name, reference, value, may_be_null=True)
         return None if row is None else PkOf(row, self._directory.plans[reference.target].pk)
 
     def pk_relation(self, record: Record) -> Any:
@@ -192,11 +199,22 @@ class Translator:
                 values[name] = value
                 self._refuse_null(record, name, column, values[name])
                 return
-            is_optional = column.field.null
-            row = self._find(record, name, column.reference, raw, is_optional=is_optional)
+            may_be_null = column.field.null
+            # Where the database does not look, an id may go on referring to nothing.
+            may_dangle = not (isinstance(raw, list) or column.field.db_constraint)
+            row = self._find(
+                record,
+                name,
+                column.reference,
+                raw,
+                may_be_null=may_be_null,
+                may_dangle=may_dangle,
+            )
             if row is None:
-                if is_optional and self._findings.nulls_dangling:
+                if may_be_null and self._findings.on_dangling == "null":
                     values[name] = None
+                elif may_dangle and self._findings.on_dangling == "keep":
+                    values[name] = self._directory.loose(column.reference, raw)
             else:
                 held = self._directory.held(row, column.reference)
                 is_row = isinstance(held, InBackup | InDatabase)
@@ -273,7 +291,8 @@ class Translator:
         reference: Reference,
         value: Any,
         *,
-        is_optional: bool = False,
+        may_be_null: bool = False,
+        may_dangle: bool = False,
     ) -> Row | None:
         """The row that is meant; `None`, and a finding, if none is, unless it may be let go."""
         try:
@@ -282,8 +301,12 @@ class Translator:
             return self._directory.find(reference, value)
         except DanglingError as error:
             code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
-            field = f"{record.plan.label}.{name}"
-            if is_optional and not error.ambiguous and self._findings.lets_go(field):
+            if not error.ambiguous and self._findings.lets_go(
+                f"{record.plan.label}.{name}",
+                record.number,
+                may_be_null=may_be_null,
+                may_dangle=may_dangle,
+            ):
                 return None
             record.note(self._findings, code, str(error), field=name, value=value)
         except UnknownModelError as error:
@@ -381,9 +404,5 @@ class Translator:
         rows = self._directory.backup(target)
         may_be_any = generic.may_dangle or self._findings.keeps_generic or not rows
         if not may_be_any and pk in self._directory.existing(target).pks:
-            who = "names rows without ids" if rows.lost_pks else "has no record with this id"
-            raise StrangerError(
-                f"the backup {who}, and in the database it is some {target.label}"
-                " (--on-generic keep: it may be)"
-            )
+            raise StrangerError(stranger(rows, "--on-generic keep"))
         return None
