@@ -707,6 +707,14 @@ def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it()
     assert [one.to for one in matches("blog.post", "category", labels, None)] == ["blog.category"]
 
 
+def test_the_end_of_the_name_of_its_own_model_says_little_in_a_field() -> None:
+    labels = ["x.draftsideeffect", "x.publishsideeffect", "x.change"]
+    (of_own,) = matches("x.draftsideeffect", "effect", labels, None)
+    (of_another,) = matches("x.change", "effect", labels[1:], None)
+    assert (of_own.to, of_another.to) == (labels[1], labels[1])
+    assert of_own.strength == of_another.strength / 2
+
+
 def test_the_beginning_of_a_name_needs_values_that_speak_for_it() -> None:
     def to_language(step: int) -> float:
         records = [legacy("x.language", step * n, text="x") for n in range(1, 5)]

@@ -139,7 +139,7 @@ def matches(
     for other in (*labels, *absent):
         by_name.setdefault(model_name(other), []).append(other)
     others = [one for one in labels if one != label and one not in BY_WHOLE_NAME]
-    kinds = itertools.chain(_whole(label, words, by_name, people), _partly(words, others))
+    kinds = itertools.chain(_whole(label, words, by_name, people), _partly(label, words, others))
     for found in kinds:
         if found:
             of_people = found[0].to == people or _app(found[0].to) == "auth"
@@ -206,16 +206,18 @@ def _with_app(name: str, by_name: dict[str, list[str]]) -> list[Match]:
     ]
 
 
-def _partly(words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
-    """Matches by a part of a model's name. No model is so called for what refers to its own."""
+def _partly(own: str, words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
+    """Matches by a part of a model's name. No model is so called for what refers to its own, but
+    where `own` is named so as well, that may be all that the name says."""
     for number, name in enumerate(map(singular, _ends(words))):
         if len(name) < MIN_PART or name in PLAIN_WORDS:
             continue
         of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
         # What is called after people is no person: a `userprofile`, a `membership`.
         for test, strength, why in (ENDS,) if name in PERSON_WORDS else (ENDS, BEGINS):
+            doubt, too = (0.5, ", as its own model's does") if test(model_name(own), name) else (1, "")
             yield [
-                Match(label, strength * worth, f"{why} with the field's {of}")
+                Match(label, strength * worth * doubt, f"{why} with the field's {of}{too}")
                 for label in labels
                 if test(model_name(label), name)
             ]
