@@ -350,6 +350,19 @@ def test_rows_that_the_database_changes_are_found_by_verify(new: str) -> None:
             cursor.execute("DROP TRIGGER louder" + (" ON zoo_keeper" if "postgres" in new else ""))
 
 
+def test_verify_names_the_fields_that_differ(sqlite: databases.SQLite) -> None:
+    alias = "sqlite_new"
+    sqlite.renew(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            """CREATE TRIGGER fires AFTER INSERT ON zoo_keeper BEGIN
+            UPDATE zoo_keeper SET hired = NULL WHERE id = NEW.id; END"""
+        )
+    with pytest.raises(NotRestoredError) as caught:
+        load(alias, [keeper("Anna", hired="2001-02-03")], options=RestoreOptions(verify=True))
+    assert "at zoo.keeper (hired)" in str(caught.value)
+
+
 def test_full_disk_in_sqlite(sqlite: databases.SQLite) -> None:
     """Its limit of pages raises what a full disk does."""
     alias = "sqlite_new"

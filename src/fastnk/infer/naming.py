@@ -215,7 +215,9 @@ def _partly(own: str, words: list[str], labels: Collection[str]) -> Iterator[lis
         of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
         # What is called after people is no person: a `userprofile`, a `membership`.
         for test, strength, why in (ENDS,) if name in PERSON_WORDS else (ENDS, BEGINS):
-            doubt, too = (0.5, ", as its own model's does") if test(model_name(own), name) else (1, "")
+            doubt, too = (
+                (0.5, ", as its own model's does") if test(model_name(own), name) else (1, "")
+            )
             yield [
                 Match(label, strength * worth * doubt, f"{why} with the field's {of}{too}")
                 for label in labels

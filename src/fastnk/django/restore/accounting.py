@@ -31,6 +31,8 @@ class Accounts:
         self.models: dict[str, ModelCounts] = defaultdict(ModelCounts)
         self.privileges: list[Privilege] = []
         self.differences: list[Difference] = []
+        self.changing: dict[str, set[str]] = defaultdict(set)
+        """By label: the fields in which existing rows change."""
 
     def created(self, table: Table) -> None:
         counts = self.models[table.plan.label]
@@ -51,6 +53,8 @@ class Accounts:
         """Count rows that exist; those in which nothing is to change are done with."""
         counts = self.models[table.plan.label]
         counts.unchanged += len(table.numbers) - len(changes)
+        for one in changes:
+            self.changing[table.plan.label].update(one.columns, one.added, one.removed)
         fates, done = table.rows.fates, set(table.numbers)
         if self._options.on_existing == "keep":
             counts.kept += len(changes)

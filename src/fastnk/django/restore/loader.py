@@ -277,7 +277,8 @@ class _Restore:
         """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
         try:
             with self._phase("verify"):
-                again = _Restore(self._loader, self._chunks, self._name, self._labels).checked()
+                restore = _Restore(self._loader, self._chunks, self._name, self._labels)
+                again = restore.checked()
         except FindingsError as error:
             differs = f"{error.total:,} records clash with what is there"
             place: Place | str = error.findings[0].place
@@ -287,12 +288,18 @@ class _Restore:
                 return
             differs = f"{again.created:,} records are not there and {again.updated:,} differ"
             counts = again.models.items()
-            place = ", ".join(label for label, one in counts if one.created or one.updated)
+            labels = [label for label, one in counts if one.created or one.updated]
+            place = ", ".join(map(restore.what_changes, labels))
         raise NotRestoredError(
             f"read back, {differs}; everything was rolled back",
             place=place,
             remedy="triggers of the database, or conversions of fields, may change values",
         )
+
+    def what_changes(self, label: str) -> str:
+        """A model, and the fields in which its existing rows change."""
+        fields = sorted(self._accounts.changing[label])
+        return f"{label} ({', '.join(fields)})" if fields else label
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
