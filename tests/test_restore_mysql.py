@@ -16,7 +16,7 @@ from fastnk.errors import FindingsError, RestoreError
 from tests import databases
 from tests import zoo as backups
 from tests.project.zoo import models as zoo
-from tests.test_restore import counts, keeper, load, record, refused
+from tests.test_restore import counts, keeper, keyed, load, record, refused
 from tests.zoo import project_schema, put, rows, tables
 
 ALIAS = "mysql_new"
@@ -106,6 +106,22 @@ def test_characters_that_a_column_does_not_have(new: str) -> None:
         assert load(new, records[:2]).created == 2
     assert load(new, records).created == 4
     assert {row.name for row in rows(zoo.Keeper, new)} == {"Anna", "Béla", "Ανδρέας", "🦁"}
+
+
+def test_numbers_without_a_sign(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a `PositiveBigIntegerField` has them, here alone above those with one."""
+    small = zoo.Vault._meta.get_field("small")
+    monkeypatch.setattr(small, "get_internal_type", lambda: "PositiveBigIntegerField")
+    numbers = [0, 2**63 - 1, 2**63, 2**64 - 1, -1, 2**64]
+    pairs = zip("abcdef", numbers, strict=True)
+    records = [keyed("zoo.vault", name, name=name, small=number) for name, number in pairs]
+    there, back = "MODIFY small bigint unsigned NOT NULL", "MODIFY small smallint NOT NULL"
+    with changed("zoo_vault", there, back):
+        found = refused(new, records, schema=project_schema())
+        assert found == [("FNK413", 5, "small"), ("FNK413", 6, "small")]
+        assert load(new, records[:4], project_schema()).created == 4
+        assert load(new, records[:4], project_schema()).unchanged == 4
+        assert sorted(row.small for row in rows(zoo.Vault, new)) == numbers[:4]
 
 
 def test_pks_and_keys_that_columns_hold_for_the_same(new: str) -> None:

@@ -50,6 +50,9 @@ INTEGERS = (
     models.PositiveSmallIntegerField,
     models.SmallIntegerField,
 )
+MOST_IN_A_BOUND = (1 << 63) - 1
+"""What msgspec takes as one; a column of MySQL without a sign holds more, which is not plain."""
+
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}")
 
@@ -138,7 +141,8 @@ def _text(field: Any, connection: Any) -> PlainColumn:
 
 def _integer(field: Any, connection: Any) -> PlainColumn:
     low, high = integer_range(field, connection)
-    return PlainColumn(Annotated[int, msgspec.Meta(ge=low, le=high)], _same, _same, _same)
+    hint = Annotated[int, msgspec.Meta(ge=low, le=min(high, MOST_IN_A_BOUND))]
+    return PlainColumn(hint, _same, _same, _same)
 
 
 def _boolean(field: Any, connection: Any) -> PlainColumn:
