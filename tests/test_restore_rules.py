@@ -354,6 +354,14 @@ def test_a_reference_that_cannot_be_null_is_not_let_go(new: str) -> None:
     assert {number for _, number, _ in found} == {1}
 
 
+def test_rows_that_dumpdata_hides_are_named_as_such(new: str) -> None:
+    with pytest.raises(FindingsError, match="what the model's manager hides, but with --all"):
+        restored(new, record("exact.hint", 1, secret=7))
+    with pytest.raises(FindingsError) as caught:
+        restored(new, memo(1, parent=7))
+    assert "--all" not in str(caught.value)
+
+
 def test_records_whose_references_nothing_answers_are_left_out(new: str) -> None:
     """With them goes what refers to them."""
     records = [

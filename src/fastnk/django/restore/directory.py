@@ -57,6 +57,12 @@ UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
 """What is raised for a reference that leads nowhere."""
 
 
+def _hides_unless_all(model: Any) -> bool:
+    """Whether dumpdata leaves out rows of a model that it writes with `--all`."""
+    default, base = model._default_manager.all(), model._base_manager.all()
+    return bool(default.query.where) and not base.query.where
+
+
 class Directory:
     """The rows of all models, in the backup and in the database."""
 
@@ -322,6 +328,8 @@ class Directory:
             what = f"no such row of {plan.label} in the backup or the database"
             if plan.model._meta.auto_created:
                 what += "; dumpdata leaves this table out unless it is named"
+            elif _hides_unless_all(plan.model):
+                what += "; dumpdata leaves out what the model's manager hides, but with --all"
             raise DanglingError(what)
         if pk is Missing.UNIQUE:
             raise DanglingError(f"more than one row of {plan.label} has this key", ambiguous=True)
