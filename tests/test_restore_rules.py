@@ -201,6 +201,16 @@ def test_changes_of_rights_have_a_section(new: str) -> None:
     assert restored(new, group, anna).privileges == []
 
 
+def test_unique_column_of_a_field_that_stores_values_in_its_own_way(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo.Vault._meta.get_field("content"), "unique", True)
+    restored(new, vault("a", content="x"), vault("b", content="y"))
+    found = refused(new, [vault("c", content="x")], schema=project_schema())
+    assert found == [("FNK418", 1, "content")]
+    assert restored(new, vault("c", content="z")).created == 1
+
+
 # Secrets
 
 
