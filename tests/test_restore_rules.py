@@ -211,6 +211,26 @@ def test_unique_column_of_a_field_that_stores_values_in_its_own_way(
     assert restored(new, vault("c", content="z")).created == 1
 
 
+def test_rows_that_fields_write_are_in_nobodys_way(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fields do that encrypt, and keep elsewhere what they encrypted."""
+    stored = zoo.SecretField.get_prep_value
+
+    def store(field: zoo.SecretField, value: Any) -> Any:
+        if value is not None:
+            Group.objects.using(new).get_or_create(name=value)
+        return stored(field, value)
+
+    monkeypatch.setattr(zoo.SecretField, "get_prep_value", store)
+    backup = [keyed("auth.group", "x", name="x"), vault("a", content="x")]
+    assert restored(new, *backup, dry_run=True).created == 2
+    assert not rows(Group, new).exists()
+    assert restored(new, *backup, options=RestoreOptions(verify=True)).created == 2
+    assert [group.name for group in rows(Group, new)] == ["x"]
+    assert restored(new, *backup).unchanged == 2
+
+
 # Secrets
 
 

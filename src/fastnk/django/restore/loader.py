@@ -286,7 +286,17 @@ class _Restore:
         self._seconds[name] = round(time.perf_counter() - started, 3)
 
     def checked(self) -> RestoreReport:
-        """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        """What will be done. Raises `FindingsError` for whatever is wrong with the backup.
+
+        Fields may write rows of their own when they are asked for values, as those that encrypt
+        do; such rows would stay behind a dry run, and be in the way of those of the backup.
+        """
+        with transaction.atomic(using=self._target.database):
+            report = self._check()
+            transaction.set_rollback(True, using=self._target.database)
+        return report
+
+    def _check(self) -> RestoreReport:
         with self._phase("read"):
             self._survey()
         self._loader.begin("match")
