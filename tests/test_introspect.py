@@ -747,6 +747,11 @@ def test_project_that_does_not_load(
     assert error["remedy"]
 
 
+def test_what_a_project_prints_is_not_in_the_schema(project: Project) -> None:
+    project.write("print('loading')\nINSTALLED_APPS = ['shop']", shop="print('welcome')")
+    assert project.schema().models == {}
+
+
 def test_apps_that_are_not_set_up(project: Project) -> None:
     error = project.error("schema_from_apps()")
     assert (error["code"], error["what"]) == ("FNK101", "Django is not set up")

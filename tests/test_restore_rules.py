@@ -202,6 +202,36 @@ def test_changes_of_rights_have_a_section(new: str) -> None:
     assert restored(new, group, anna).privileges == []
 
 
+def test_unique_column_of_a_field_that_stores_values_in_its_own_way(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo.Vault._meta.get_field("content"), "unique", True)
+    restored(new, vault("a", content="x"), vault("b", content="y"))
+    found = refused(new, [vault("c", content="x")], schema=project_schema())
+    assert found == [("FNK418", 1, "content")]
+    assert restored(new, vault("c", content="z")).created == 1
+
+
+def test_rows_that_fields_write_are_in_nobodys_way(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fields do that encrypt, and keep elsewhere what they encrypted."""
+    stored = zoo.SecretField.get_prep_value
+
+    def store(field: zoo.SecretField, value: Any) -> Any:
+        if value is not None:
+            Group.objects.using(new).get_or_create(name=value)
+        return stored(field, value)
+
+    monkeypatch.setattr(zoo.SecretField, "get_prep_value", store)
+    backup = [keyed("auth.group", "x", name="x"), vault("a", content="x")]
+    assert restored(new, *backup, dry_run=True).created == 2
+    assert not rows(Group, new).exists()
+    assert restored(new, *backup, options=RestoreOptions(verify=True)).created == 2
+    assert [group.name for group in rows(Group, new)] == ["x"]
+    assert restored(new, *backup).unchanged == 2
+
+
 # Secrets
 
 

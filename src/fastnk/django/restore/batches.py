@@ -295,10 +295,10 @@ class Batches:
         now = settled(value)
         if now is Missing.PK and self._is_check and isinstance(value, PkOf):
             return value.row  # which row it is can be told, and its pk not yet
-        value = now
-        if prepares and name in plan.columns:
-            return prepared(plan.columns[name].field, value, self._connection)
-        return value
+        if not prepares or name not in plan.columns:
+            return now
+        made = prepared(plan.columns[name].field, now, self._connection)
+        return now if self._is_check else made
 
     def _record(self, batch: _Batch, at: int) -> Record:
         return self._backup.record(batch.rows, batch.numbers[at], batch.records[at], batch.shape)

@@ -308,9 +308,16 @@ class _Restore:
         self._seconds[name] = round(time.perf_counter() - started, 3)
 
     def checked(self) -> RestoreReport:
-        """What will be done. Raises `FindingsError` for whatever is wrong with the backup."""
+        """What will be done. Raises `FindingsError` for whatever is wrong with the backup.
+
+        Fields may write rows of their own when they are asked for values, as those that encrypt
+        do; such rows would stay behind a dry run, and be in the way of those of the backup.
+        """
+        database = self._target.database
         while True:
-            report = self._looked_through()
+            with transaction.atomic(using=database):
+                report = self._looked_through()
+                transaction.set_rollback(True, using=database)
             if report is not None:
                 return report
             # What refers to these records refers to nothing from now on.

@@ -1,13 +1,13 @@
 """The way of rows into one table after the other.
 
 A COPY is kept open while rows come for the same table: the server takes rows in while the next ones
-are made; if each batch waited for its end, the two would take turns. Until `end` the connection can
-do nothing else.
+are made; if each batch waited for its end, the two would take turns. Until its end the connection
+can do nothing else, so that any other statement, as one of a field of the project, ends it first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -81,6 +81,11 @@ class CopyStream(Stream):
         self._open = ExitStack()
         self._into = ""
         self._copy: Any = None
+        self._others = connection.execute_wrapper(self._end_before)
+
+    def __enter__(self) -> Self:
+        self._others.__enter__()
+        return self
 
     def __exit__(
         self,
@@ -88,6 +93,7 @@ class CopyStream(Stream):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._others.__exit__(None, None, None)
         if kind is None:
             self.end()
             return
@@ -115,3 +121,8 @@ class CopyStream(Stream):
                 self._open.close()
         finally:
             self._copy, self._into = None, ""
+
+    def _end_before(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        """What Django calls for every statement but COPY."""
+        self.end()
+        return execute(*statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,8 +258,10 @@ def _require_models() -> None:
 
 
 def set_up(settings: str) -> None:
-    """Set Django up with a settings module. Raises `UsageError` for one that does not load."""
-    import django
+    """Set Django up with a settings module. Raises `UsageError` for one that does not load.
+
+    What projects print while they load is talk: standard output may be a backup.
+    """
     from django.apps import apps
     from django.conf import settings as live
 
@@ -273,6 +276,14 @@ def set_up(settings: str) -> None:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    with redirect_stdout(sys.stderr):
+        _load(settings)
+
+
+def _load(settings: str) -> None:
+    import django
+    from django.conf import settings as live
+
     try:
         # Django imports them, and again reads all of those that look into themselves meanwhile.
         live.is_overridden("INSTALLED_APPS")
