@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from fastnk.django.restore.directory import Directory
@@ -25,7 +26,7 @@ class LookAlikes:
         """Reads the rows of the models concerned, each model once per shape of its records."""
         self._directory = directory
         self._entries = {entry.row: entry for entry in entries}
-        self._pks: dict[Content, list[Any]] = defaultdict(list)
+        self._pks: dict[Content, OrderedDict[Any, None]] = defaultdict(OrderedDict)
         self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
         digests: dict[Shape, set[bytes]] = defaultdict(set)
         for entry in self._entries.values():
@@ -33,9 +34,24 @@ class LookAlikes:
         for shape, wanted in digests.items():
             self._read(shape, wanted)
 
-    def of(self, content: Content) -> list[Any]:
-        """The pks of the rows that are like `content`."""
-        return self._pks.get(content, [])
+    def is_like(self, pk: Any, content: Content) -> bool:
+        """Whether the row with `pk` is like `content`."""
+        return pk in self._pks.get(content, ())
+
+    def of(self, content: Content, claims: Container[Any]) -> Iterator[Any]:
+        """The pks of the rows that are like `content`, but for those in `claims`.
+
+        What was given comes last the next time, so that of thousands that are all alike none is
+        passed over again and again.
+        """
+        pks = self._pks.get(content, OrderedDict())
+        for _ in range(len(pks)):
+            pk = next(iter(pks))
+            if pk in claims:
+                del pks[pk]
+            else:
+                pks.move_to_end(pk)
+                yield pk
 
     def of_part(self, entry: ByContent) -> Mapping[Any, Content]:
         """The rows that are like a record but for the pks that it holds of others."""
@@ -56,8 +72,10 @@ class LookAlikes:
         `claims` holds, by model, the pks that are out of the question.
         """
         own = entry.row.rows.old_pk_of(entry.row.number)
-        free = (pk for pk in self.of_part(entry) if pk not in claims[entry.shape.label])
-        for pk in sorted(free, key=lambda pk: pk != own)[:ATTEMPTS]:
+        alike, claimed = self.of_part(entry), claims[entry.shape.label]
+        others = (pk for pk in alike if pk != own)
+        free = (pk for pk in chain([own] if own in alike else [], others) if pk not in claimed)
+        for pk in islice(free, ATTEMPTS):
             supposed = self._suppose(entry, pk, claims)
             if supposed is not None and self._is_right(supposed):
                 return supposed
@@ -79,7 +97,7 @@ class LookAlikes:
             for pk, firm, soft in chunk:
                 many = tuple(in_order(link[comparable(pk)]) for link in links)
                 content = Content(shape, firm, soft, many)
-                self._pks[content].append(pk)
+                self._pks[content][pk] = None
                 self._alike_in_part[shape, firm][pk] = content
 
     def _suppose(
@@ -143,7 +161,7 @@ class LookAlikes:
         contents = {row: self._entries[row].content() for row in supposed}
         for row in supposed:
             row.rows.pks[row.number] = Missing.MATCH
-        return all(pk in self.of(contents[row]) for row, pk in supposed.items())
+        return all(self.is_like(pk, contents[row]) for row, pk in supposed.items())
 
 
 def _pk(row: InBackup, held: Any) -> Any:

@@ -189,13 +189,15 @@ class Matcher:
         row, content = entry.row, entry.content()
         own = row.rows.old_pk_of(row.number)
         claims = self._claims[entry.shape.label]
-        alike = [
-            pk
-            for pk in self._look_alikes.of(content)
-            if pk not in claims and self._goes_on_alike(row, pk)
-        ]
-        others = (pk for pk in alike if not self._look_alikes.is_for_another(row, pk, content))
-        pk = own if own in alike else next(others, None)
+        alike = itertools.chain(
+            [own] if own not in claims and self._look_alikes.is_like(own, content) else [],
+            (
+                pk
+                for pk in self._look_alikes.of(content, claims)
+                if not self._look_alikes.is_for_another(row, pk, content)
+            ),
+        )
+        pk = next((pk for pk in alike if self._goes_on_alike(row, pk)), None)
         if pk is None:
             self.renumber(row)
         else:
