@@ -30,6 +30,7 @@ from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
 from fastnk.source import Backup
+from fastnk.source.layout import _with_commas
 
 SCHEMA = Schema.loads(
     b"""{"version": 1, "models": {"zoo.keeper": {
@@ -1051,6 +1052,22 @@ def test_texts_of_an_envelope_take_little_memory(text: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 15 * len(data)
+
+
+def test_white_space_between_lines_takes_little_memory() -> None:
+    """In a folder with an array, where lines get commas."""
+    import tracemalloc
+
+    line = json.dumps(keeper(1, "Anna")).encode()
+    blanks = itertools.repeat(b"\n" * (1 << 16), 200)
+    tracemalloc.start()
+    try:
+        text = (part.strip() for part in _with_commas(itertools.chain([line], blanks, [line])))
+        assert b"".join(text) == line + b"," + line
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
 
 
 def test_memory_does_not_grow_with_a_compressed_backup(tmp_path: Path) -> None:

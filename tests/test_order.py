@@ -694,6 +694,22 @@ def test_separators_that_differ_become_the_first_of_them() -> None:
     assert output.decode() == f"[{FIRST} ,\n{SECOND} ,\n{third}]"
 
 
+@pytest.mark.parametrize("block_size", [64, 1 << 17])
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("[~{0}, {1}\n]", "[{1}, {0}\n]"),
+        ("[\n{0},~{1}]~", "[\n{1},{0}]"),
+        ("{0}\n~{1}\n", "{1}\n{0}\n"),
+    ],
+)
+def test_white_space_is_taken_where_it_is_much(text: str, becomes: str, block_size: int) -> None:
+    """Behind each of many records it would fill the disk."""
+    backup = text.format(SECOND, FIRST).replace("~", " " * 300_000)
+    output, _ = arranged(backup.encode(), TREE, block_size)
+    assert output.decode() == becomes.format(SECOND, FIRST)
+
+
 @pytest.mark.parametrize(
     "backup", [f"[{FIRST}]", FIRST, f"{FIRST}\n", '[{"model": "x.y", "fields": {}}]']
 )

@@ -3,9 +3,11 @@ which bytes were damaged, by Python's own `json` and without fastnk."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -349,6 +351,57 @@ def test_white_space_of_any_length_tells_nothing(
     first, second = (laid_out(record(pk), "compact") for pk in range(2))
     data = (text % (first, " " * space, second)).encode()
     assert salvaged(data) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize("space", [0, 300, 300_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%s[%s, %s]",
+        "[%s%s, %s]",
+        "\n[\n%s  %s,\n  %s]",
+        "[%s%s, {%s]",
+        "[%sx, %s, %s]",
+        "%sx [%s, %s]",
+        '[%s{"model": "a.b", "pk": }, %s, %s]',
+        "%s%s\n%s",
+    ],
+)
+def test_white_space_of_any_length_before_the_records_tells_nothing(
+    text: str, space: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [laid_out(record(pk), "compact") for pk in range(2)]
+
+    def found() -> Any:
+        data = (text % (" " * space, *records)).encode()
+        one = scan(iter([data[at : at + 50_000] for at in range(0, len(data), 50_000)]))
+        return one.records, one.runs, one.losses, one.shape
+
+    whole = found()
+    monkeypatch.setattr("fastnk.source.scan.MAX_SPACE", 1000)
+    assert found() == whole
+    assert whole[0] == 2
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes of memory that it takes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("before", [b"", b"[", b"[]"])
+def test_white_space_before_the_records_takes_little_memory(
+    before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastnk.source.scan.MAX_SPACE", 1 << 16)
+    whole = laid_out([record(0)], "compact").encode()
+    blanks = itertools.repeat(b" " * (1 << 16), 200)
+    text = itertools.chain([before], blanks, [whole.removeprefix(before)])
+    assert peak_of(lambda: scan(text)) < 2 << 20
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import sqlite3
 import tempfile
 from collections import Counter
@@ -28,6 +29,10 @@ from fastnk.output import Sink
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Source
 
+MAX_SPACE = 1 << 10
+"""Bytes around records; from more the white space is taken, which would stand behind each."""
+_BETWEEN = re.compile(rb"[\s\[\],]*+")
+
 
 class Arrangement(msgspec.Struct, frozen=True):
     """How the records of a backup stand."""
@@ -45,10 +50,10 @@ def arrange(converted: Source, sink: Sink, schema: Schema) -> Arrangement:
 
     An envelope stays around; of several arrays in it each is arranged by itself, because its place
     may say something of its records. An array stays an array, lines stay lines, and each record
-    keeps its bytes; between records stands what stood between the first two. Where references leave
-    a choice, the order of the backup stays. In a cycle the weakest references point forward:
-    many-to-many first, then fields that are null elsewhere, and last of all those that a record is
-    identified by.
+    keeps its bytes; between records stands what stood between the first two, without white space
+    where that is more than `MAX_SPACE`. Where references leave a choice, the order of the backup
+    stays. In a cycle the weakest references point forward: many-to-many first, then fields that are
+    null elsewhere, and last of all those that a record is identified by.
 
     Raises `UsageError` where the order depends on natural keys that the backup does not tell,
     `BackupSyntaxError`, `SourceError`, and `OutputError`.
@@ -211,11 +216,17 @@ def _records(
         at = 0
         for following in splitter.take():
             start = window.index(b"{", at)  # only white space and punctuation stand between
-            yield record, bytes(window[at:start])
+            yield record, _shortened(bytes(window[at:start]))
             record = following
             at = start + len(record)
         del window[:at]
-    yield record, bytes(window)
+        if len(window) > MAX_SPACE and _BETWEEN.fullmatch(window):
+            window[:] = _shortened(bytes(window)).ljust(MAX_SPACE + 1)
+    yield record, _shortened(bytes(window))
+
+
+def _shortened(between: bytes) -> bytes:
+    return between if len(between) <= MAX_SPACE else b"".join(between.split())
 
 
 def _finish(splitter: Splitter) -> None:

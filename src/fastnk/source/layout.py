@@ -454,6 +454,9 @@ def _with_commas(chunks: Chunks) -> Chunks:
             at = start + len(record)
             between = b","
         del rest[:at]
+        if len(rest) > len(chunk) and rest.isspace():  # of any length
+            parts.append(rest[:-1])
+            del rest[:-1]
         yield b"".join(parts)
     yield bytes(rest)
 

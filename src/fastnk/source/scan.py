@@ -54,7 +54,11 @@ little."""
 _MARK = codecs.BOM_UTF8
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
-_FIRST_BRACE = re.compile(rb"\s*\[\s*\{|" + RECORD_START.pattern)
+_FIRST_BRACE = {
+    b"": re.compile(rb"\s*\[\s*\{|" + RECORD_START.pattern),
+    b"[": re.compile(rb"\s*\{"),
+}
+"""What seems to begin the first record of all, by what has left the window besides white space."""
 _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
 _ELEMENT_END = re.compile(rb"\s*[,\]]")
@@ -249,14 +253,15 @@ class _Scanner:
 
     def _end_without_records(self, start: int, reached: int) -> int:
         """Where to look on when what seemed to be a record is none."""
-        first = _FIRST_BRACE.match(self._window) if start == 0 == self._base else None
+        brace = _FIRST_BRACE.get(self._gap.marks) if start == 0 else None
+        first = brace.match(self._window) if brace else None
         if first is None:
             self._tried = [reached, *(end for end in self._tried if end > start)]
             is_deep = len(self._tried) > DEEP
             return max(reached, start + 1) if is_deep else start + (start > 0)
         self._gap.fault = self._fault
         self._gap.starts += 1
-        return first.end()
+        return self._base + first.end()
 
     def _note_shape(self, end: int, indexer: Indexer) -> None:
         """What the first records stand in, by what is behind them where nothing is in front."""
@@ -282,9 +287,14 @@ class _Scanner:
             found.closed = closed + 1
 
     def _find_first(self) -> None:
-        if self._first == 0 and not self._base:
-            self._first = max(0, self._window.find(b"{"))
-            self._indent = self._indent_of(self._first)
+        """Go on to the brace of the first record, which may be far behind the start of a text."""
+        if self._first < self._base:
+            return  # it has left the window
+        brace = self._window.find(b"{", self._first - self._base)
+        first = self._base + (brace if brace >= 0 else len(self._window))
+        if first > self._first:
+            self._first = first
+            self._indent = self._indent_of(brace)
 
     def _look_at_start(self) -> None:
         """What the text is, by how it begins."""
@@ -324,22 +334,24 @@ class _Scanner:
         return bytes(self._window[max(0, place - _MARGIN) : max(0, place)])
 
     def _trim(self, indexer: Indexer, origin: int) -> None:
-        """Forget what is whole."""
-        if not indexer.records:
-            return
-        end = origin + indexer.records_end
-        done = end - self._base - _MARGIN
+        """Forget what is whole, and white space that is too long to be looked at again."""
+        done = origin + indexer.records_end - _MARGIN
         if indexer.consumed - indexer.records_end > MAX_SPACE:
-            done = origin + indexer.consumed - self._base - _MARGIN
-            self._forget_space(end, done)
-        if done > 0:
-            del self._window[:done]
-            self._base += done
+            done = origin + indexer.consumed - _MARGIN
+            self._forget_space(origin + indexer.records_end if indexer.records else None, done)
+        elif not indexer.records:
+            return
+        self._forget(done)
 
-    def _forget_space(self, end: int, done: int) -> None:
-        marks = self._space[1] if self._space[0] == end else b""
-        text = self._window[max(0, end - self._base) : max(0, done)]
-        self._space = end, marks + text.translate(None, b" \t\r\n")
+    def _forget_space(self, start: int | None, end: int) -> None:
+        """What is behind the record that ends at `start`, or in front of the first one."""
+        if start is None:
+            self._pass(end)
+            self._place = end
+            return
+        marks = self._space[1] if self._space[0] == start else b""
+        text = self._window[max(0, start - self._base) : max(0, end - self._base)]
+        self._space = start, marks + text.translate(None, b" \t\r\n")
 
     def _indent_of(self, place: int) -> int | None:
         """How far what stands there is indented, if it begins a line."""
