@@ -11,9 +11,17 @@ import pytest
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, SchemaError, UsageError
 from fastnk.infer import infer
-from fastnk.infer.fields import MAX_VALUES, Hashes, Ids, contained, normal_time, survey
+from fastnk.infer.fields import (
+    MAX_KEY_PARTS,
+    MAX_VALUES,
+    Hashes,
+    Ids,
+    contained,
+    normal_time,
+    survey,
+)
 from fastnk.infer.inheritance import guess_parents
-from fastnk.infer.naming import is_plain, matches, singular
+from fastnk.infer.naming import Names, is_plain, singular
 from fastnk.infer.proposal import COLUMNS, KeyProposal, Proposal, RelationProposal
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 
@@ -352,6 +360,46 @@ def test_a_key_of_several_columns_passes_through_the_key_of_the_target() -> None
     assert 0.5 < found.confidence < 0.9
 
 
+def test_a_relation_that_holds_natural_keys_may_be_part_of_a_key_of_several_columns() -> None:
+    trails = [
+        legacy("a.trail", n, content_type=["users", "user"], row=f"r{n // 2}", act=f"a{n % 2}")
+        for n in range(8)
+    ]
+    people = [keyed("users.user", [f"u{n}"], username=f"u{n}") for n in range(3)]
+    natural_key = key(infer(dump([*people, *trails])), "a.trail").natural_key
+    assert natural_key == ["content_type__app_label", "content_type__model", "row", "act"]
+
+
+def test_keys_through_very_many_models_stay_short() -> None:
+    """Each has two relations to the one before, which together would double its key."""
+    records = [legacy("a.thing0", n, code=f"c{n}") for n in range(9)]
+    for number in range(1, 30):
+        to = f"thing{number - 1}"
+        records += [
+            legacy(f"a.thing{number}", n, **{to: n % 3, f"second_{to}": n // 3}) for n in range(9)
+        ]
+    proposal = infer(dump(records))
+    assert max(len(one.natural_key or ()) for one in proposal.keys) in range(4, MAX_KEY_PARTS + 1)
+
+
+def test_very_many_models_are_compared_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields that hold the same ids are looked up once among the pks of each model."""
+    looked_up = []
+
+    def counted(codes: Any, pks: Any) -> float:
+        looked_up.append(codes)
+        return 0.0
+
+    monkeypatch.setattr("fastnk.infer.guess._surprise", counted)
+    records = [
+        legacy(f"app.m{model}", n, **{f"f{field}_{model}": n for field in range(5)})
+        for model in range(100)
+        for n in range(1, 4)
+    ]
+    infer(dump(records))
+    assert len(looked_up) == 100
+
+
 def test_a_key_of_several_columns_never_ends_at_a_relation() -> None:
     records = [legacy("docs.paper", n, text="same") for n in range(1, 6)] + users(5)
     records += [legacy("docs.reading", n, user=1 + n % 5, paper=1 + n // 5) for n in range(0, 25)]
@@ -623,6 +671,9 @@ def test_ids_are_a_set() -> None:
             assert (ids.lowest, ids.highest) == (min(values), max(values))
         for others in ([], [7], [1, 2, 3, 5], range(-9, 20)):
             assert ids.common(Ids(others)) == len({*values} & {*others})
+            assert ids.is_within(Ids(others)) == ({*values} <= {*others})
+        for some in ([7], [1, 2, 3], [5, 10]):
+            assert ids.has_all(some) == ({*some} <= {*values})
     assert contained([1, 2, 3, 4], Ids([2, 4, 6]), 10) == 0.5
 
 
@@ -669,7 +720,7 @@ def test_times_are_compared_as_isoformat(dumped: str, spelled: str) -> None:
 )
 def test_names(field: str, to: str) -> None:
     labels = ["docs.document", "docs.documenttype", "flow.documentstate", "beat.cronschedule"]
-    found = matches("x.y", field, [*labels, "docs.category"], None)
+    found = Names([*labels, "docs.category"], None).matches("x.y", field)
     assert [match.to for match in found] == [to]
 
 
@@ -684,33 +735,38 @@ def test_names(field: str, to: str) -> None:
 )
 def test_parts_of_names_that_mean_something_else(label: str, field: str) -> None:
     labels = ["x.userprofile", "x.regconfpricing", "x.subitem"]
-    assert matches(label, field, labels, None, ["contenttypes.contenttype"]) == []
-    assert matches(label, "content_type", labels, None, ["contenttypes.contenttype"])
+    names = Names(labels, None, ["contenttypes.contenttype"])
+    assert names.matches(label, field) == []
+    assert names.matches(label, "content_type")
 
 
 @pytest.mark.parametrize("field", ["type", "event_type", "entry", "entries"])
 def test_what_is_hardly_ever_meant_by_a_part_of_its_name(field: str) -> None:
     labels = ["contenttypes.contenttype", "admin.logentry"]
-    assert matches("x.y", field, labels, None) == []
-    assert [one.to for one in matches("x.y", "content_type", labels, None)] == labels[:1]
-    assert [one.to for one in matches("x.y", field, [*labels, "x.eventtype"], None)] == [
+    names = Names(labels, None)
+    assert names.matches("x.y", field) == []
+    assert [one.to for one in names.matches("x.y", "content_type")] == labels[:1]
+    more = Names([*labels, "x.eventtype"], None)
+    assert [one.to for one in more.matches("x.y", field)] == [
         *(["x.eventtype"] if "type" in field else [])
     ]
 
 
 def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it() -> None:
     labels = ["blog.category", "shop.productcategory", "auth.user", "shop.shopuser"]
-    found = matches("shop.product", "category", labels, "auth.user")
+    names = Names(labels, "auth.user")
+    found = names.matches("shop.product", "category")
     assert {one.to for one in found} == {"blog.category", "shop.productcategory"}
     assert max(one.strength for one in found) < 0.5
-    assert [one.to for one in matches("shop.product", "user", labels, "auth.user")] == ["auth.user"]
-    assert [one.to for one in matches("blog.post", "category", labels, None)] == ["blog.category"]
+    assert [one.to for one in names.matches("shop.product", "user")] == ["auth.user"]
+    found = Names(labels, None).matches("blog.post", "category")
+    assert [one.to for one in found] == ["blog.category"]
 
 
 def test_the_end_of_the_name_of_its_own_model_says_little_in_a_field() -> None:
     labels = ["x.draftsideeffect", "x.publishsideeffect", "x.change"]
-    (of_own,) = matches("x.draftsideeffect", "effect", labels, None)
-    (of_another,) = matches("x.change", "effect", labels[1:], None)
+    (of_own,) = Names(labels, None).matches("x.draftsideeffect", "effect")
+    (of_another,) = Names(labels[1:], None).matches("x.change", "effect")
     assert (of_own.to, of_another.to) == (labels[1], labels[1])
     assert of_own.strength == of_another.strength / 2
 
@@ -728,7 +784,8 @@ def test_the_beginning_of_a_name_needs_values_that_speak_for_it() -> None:
 
 @pytest.mark.parametrize("field", ["", "_", "__", "id", "on", "major"])
 def test_names_that_say_nothing(field: str) -> None:
-    assert matches("x.y", field, ["docs.document", "docs.major_event"], "users.user") == []
+    names = Names(["docs.document", "docs.major_event"], "users.user")
+    assert names.matches("x.y", field) == []
 
 
 def test_words() -> None:

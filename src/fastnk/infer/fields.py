@@ -102,6 +102,17 @@ class Ids:
         self._settle()
         return self._ends[-1]
 
+    def has_all(self, values: Sequence[int]) -> bool:
+        """Whether it has all of these, which are in order. The first one that it does not have ends
+        it: with many models, most have nothing to do with each other."""
+        return self.density(values[0], values[-1]) == 1 or all(map(self.__contains__, values))
+
+    def is_within(self, other: Ids) -> bool:
+        """Whether `other` has all members."""
+        self._settle()
+        runs = zip(self._starts, self._ends, strict=True)
+        return all(other.density(start, end) == 1 for start, end in runs)
+
     def common(self, other: Ids) -> int:
         """How many members are in `other`, too."""
         self._settle()
@@ -163,6 +174,18 @@ class Hashes:
         part = self._parts.get(value & 0xFF, ())
         place = bisect_left(part, value)
         return place < len(part) and part[place] == value
+
+    @property
+    def lowest(self) -> int:
+        """Hashes tell no more than that."""
+        return NULL
+
+    @property
+    def highest(self) -> int:
+        return ~NULL
+
+    def has_all(self, values: Sequence[int]) -> bool:
+        return all(map(self.__contains__, values))
 
     def __iter__(self) -> Iterator[int]:
         self._settle()
@@ -537,17 +560,12 @@ def contained(codes: Sequence[int], ids: Ids | Hashes, most: int) -> float:
     """Which share of `codes` is in `ids`; of very many only `most`, evenly spread, are tried."""
     if not codes:
         return 0.0
-    tried = _spread(codes, most)
+    tried = spread(codes, most)
     return sum(code in ids for code in tried) / len(tried)
 
 
-def is_within(codes: Sequence[int], ids: Ids | Hashes, most: int) -> bool:
-    """Whether there are `codes`, and all that are tried are in `ids`. The first one that is not
-    ends it: with many models, most have nothing to do with each other."""
-    return bool(codes) and all(code in ids for code in _spread(codes, most))
-
-
-def _spread(codes: Sequence[int], most: int) -> Sequence[int]:
+def spread(codes: Sequence[int], most: int) -> Sequence[int]:
+    """Not many more than `most` of them."""
     return codes[:: max(1, len(codes) // most)]
 
 

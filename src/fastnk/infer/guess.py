@@ -7,13 +7,18 @@ among the pks of every model, scattered ones and words do not.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from fastnk.infer.fields import (
+    MAX_KEY_PARTS,
     MAX_VALUES,
     Column,
     Hashes,
@@ -22,20 +27,22 @@ from fastnk.infer.fields import (
     Room,
     Survey,
     contained,
-    is_within,
     joined,
+    spread,
     unique,
 )
-from fastnk.infer.naming import Match, is_plain, matches, singular
+from fastnk.infer.naming import Match, Names, is_plain, singular
 from fastnk.infer.proposal import KeyProposal, OtherKey, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart, model_name
 
-PREFILTER = 64
 UNNAMED_TRIED = 2_000
 NAMED_TRIED = MAX_VALUES
 """How many different values are looked up among the pks of a model that a field is, or is not,
-named after; of each model first only `PREFILTER`."""
+named after."""
+
+FEW_IDS, RECENT = 64, 256
+"""Of many fields that hold the same few ids, they are looked up once."""
 
 UNNAMED = 0.05
 MOST_UNNAMED = 0.85
@@ -149,12 +156,13 @@ class _Ids(NamedTuple):
 
 def guess_relations(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each field that may hold ids, with the models that it may refer to."""
-    people = find_people(survey)
     absent = [label for label in ABSENT if label not in survey.models]
+    names = Names(survey.models, find_people(survey), absent)
+    targets: dict[type, _Targets] = {kind: _Targets(survey, kind) for kind in (int, str)}
     for label, model in survey.models.items():
         for field, column in model.columns.items():
-            found = matches(label, field, survey.models, people, absent)
-            candidates = _candidates(survey, label, field, column, found)
+            found = names.matches(label, field)
+            candidates = _candidates(survey, targets, field, column, found)
             if candidates:
                 yield _proposal(label, field, column, candidates)
 
@@ -192,7 +200,11 @@ def _ids_of(column: Column) -> _Ids | None:
 
 
 def _candidates(
-    survey: Survey, label: str, field: str, column: Column, found: list[Match]
+    survey: Survey,
+    targets: dict[type, _Targets],
+    field: str,
+    column: Column,
+    found: list[Match],
 ) -> list[Candidate]:
     """The models that a field may refer to, the likeliest first."""
     ids = _ids_of(column)
@@ -202,7 +214,7 @@ def _candidates(
             nothing = column.lists.empty < column.lists.count
         return [] if nothing else _without_values(field, found)
     named = {match.to for match in found}
-    rivals = [] if is_plain(field) and not found else _unnamed(survey, field, ids, label, named)
+    rivals = [] if is_plain(field) and not found else _unnamed(targets[ids.kind], ids, named)
     ranked = [*_named(survey, field, ids, found), *rivals]
     ranked = [one for one in ranked if one.confidence >= LEAST_SHOWN]
     return sorted(ranked, key=lambda one: -one.confidence)
@@ -235,7 +247,7 @@ def _named(survey: Survey, field: str, ids: _Ids, found: list[Match]) -> Iterato
             assert pks is not None
             evidence = [match.why, _told(ids, share, match.to, pks)]
             if share == 1:
-                certain = 1 - (1 - strength) * 2 ** (-_surprise(ids, pks) / 4)
+                certain = 1 - (1 - strength) * 2 ** (-_surprise(ids.codes, pks) / 4)
             else:
                 certain = strength * (share**2 if share >= 0.5 else share * 0.3)
             yield Candidate(match.to, certain, True, evidence)
@@ -257,39 +269,61 @@ def _by_column(target: ModelSurvey, ids: _Ids) -> str | None:
     return None
 
 
-def _unnamed(
-    survey: Survey, field: str, ids: _Ids, label: str, without: set[str]
-) -> list[Candidate]:
-    """Models that the field is not named after, but which have all the ids it holds."""
-    found: list[tuple[float, str, Ids | Hashes]] = []
-    for to, target in survey.models.items():
-        pks = target.pks(ids.kind)
-        if to in without or pks is None or not is_within(ids.codes, pks, PREFILTER):
-            continue
-        if is_within(ids.codes, pks, UNNAMED_TRIED):
-            found.append((_surprise(ids, pks), to, pks))
+class _Targets:
+    """The models whose pks are of one kind."""
+
+    def __init__(self, survey: Survey, kind: type) -> None:
+        self.pks = {label: pks for label, one in survey.models.items() if (pks := one.pks(kind))}
+        self.places = {label: place for place, label in enumerate(self.pks)}
+        self._spans = [(pks.lowest, pks.highest, label) for label, pks in self.pks.items()]
+        self._with_few = lru_cache(RECENT)(self._with)
+
+    def with_all(self, codes: array[int]) -> list[tuple[float, list[str]]]:
+        """The models that have all of these ids, by how little that is an accident."""
+        return self._with_few(tuple(codes)) if len(codes) <= FEW_IDS else self._with(codes)
+
+    def _with(self, codes: Sequence[int]) -> list[tuple[float, list[str]]]:
+        tried = spread(codes, UNNAMED_TRIED)
+        low, high = tried[0], tried[-1]
+        found = defaultdict(list)
+        for lowest, highest, label in self._spans:
+            if lowest <= low and high <= highest and self.pks[label].has_all(tried):
+                found[_surprise(codes, self.pks[label])].append(label)
+        return sorted(found.items(), reverse=True)
+
+
+def _unnamed(targets: _Targets, ids: _Ids, without: set[str]) -> list[Candidate]:
+    """Models that the field is not named after, but which have all the ids it holds; the likeliest
+    of them."""
+    levels = [
+        (bits, [to for to in labels if to not in without])
+        for bits, labels in targets.with_all(ids.codes)
+    ]
     counter = ids.kind is int and not ids.many and unique([ids.column.codes])
     most = MOST_UNNAMED if ids.kind is int else MOST_UNNAMED_TEXT
-    candidates = []
-    for bits, to, pks in found:
-        rivals = sum(other >= bits - 3 for other, *_ in found)
+    total = sum(len(labels) for _, labels in levels)
+    evidence = [f"so do {number_of(total - 1, 'other model')}"] if total > 1 else []
+    if counter:
+        evidence.append("no value occurs twice: it may be a counter")
+    reached = [*itertools.accumulate(len(labels) for _, labels in levels)]
+    likely: list[tuple[float, int, str]] = []
+    for bits, labels in levels:
+        rivals = reached[bisect_right(levels, 3 - bits, key=lambda one: -one[0]) - 1]
         odds = UNNAMED / (1 - UNNAMED) * 2 ** (bits / 2)
-        certain = min(most, odds / (1 + odds)) / rivals * (0.5 if counter else 1)
-        evidence = [_told(ids, 1.0, to, pks)]
-        if len(found) > 1:
-            evidence.append(f"so do {number_of(len(found) - 1, 'other model')}")
-        if counter:
-            evidence.append("no value occurs twice: it may be a counter")
-        candidates.append(Candidate(to, certain, False, evidence))
-    return candidates
+        certain = min(most, odds / (1 + odds)) / max(1, rivals) * (0.5 if counter else 1)
+        likely += [(-certain, targets.places[to], to) for to in labels[: MOST_OTHERS + 1]]
+    return [
+        Candidate(to, -certain, False, [_told(ids, 1.0, to, targets.pks[to]), *evidence])
+        for certain, _, to in heapq.nsmallest(MOST_OTHERS + 1, likely)
+    ]
 
 
-def _surprise(ids: _Ids, pks: Ids | Hashes) -> float:
+def _surprise(codes: Sequence[int], pks: Ids | Hashes) -> float:
     """In bits, at most 20: how unlikely it is that values like these all are pks by accident."""
-    count = len(ids.codes)
+    count = len(codes)
     if isinstance(pks, Hashes):
         return min(20.0, 3.0 * count)
-    low, high = ids.codes[0], ids.codes[-1]
+    low, high = codes[0], codes[-1]
     density = pks.density(low, high)
     bits = -count * math.log2(density) if 0 < density < 1 else 0.0
     if count >= 20 and high > pks.highest * 0.9:
@@ -405,35 +439,38 @@ def _combine(
     for label in ABSENT:
         if label not in survey.models:
             found[label] = list(_single_keys(label, ModelSurvey(Room()), 1.0))
+    of, to = defaultdict(list), defaultdict(list)
+    for one in relations:
+        of[one.model].append(one)
+        to[one.to].append(one)
     waiting = {label for label, model in survey.models.items() if model.records > 1}
     waiting -= {label for label, keys in found.items() if keys[0].confidence >= 0.75}
-    while waiting:
-        keyed = {label: keys[0] for label, keys in found.items() if label not in waiting}
+    keyed = {label: keys[0] for label, keys in found.items() if label not in waiting}
+    looked_at = waiting
+    while looked_at:
         ready = {}
-        for label in waiting:
-            hops = _hops(survey.models[label], label, relations, keyed)
-            related = {one.field for one in relations if one.model == label and one.named}
+        for label in looked_at:
+            hops = _hops(survey.models[label], of[label], keyed)
+            related = {one.field for one in of[label] if one.named}
             if hops and (key := _combined(label, survey.models[label], hops, related)):
                 ready[label] = key
         for label, key in ready.items():
             found.setdefault(label, []).append(key)
             found[label].sort(key=lambda one: -one.confidence)
-        if not ready:
-            return
+            if found[label][0].confidence >= LEAST_SHOWN:
+                keyed[label] = found[label][0]
         waiting -= ready.keys()
+        looked_at = waiting & {one.model for label in ready for one in to[label]}
 
 
 def _hops(
-    model: ModelSurvey,
-    label: str,
-    relations: list[RelationProposal],
-    keyed: dict[str, KeyProposal],
+    model: ModelSurvey, relations: list[RelationProposal], keyed: dict[str, KeyProposal]
 ) -> dict[str, tuple[list[KeyPart], float]]:
     """The relations that can be part of a key: the paths through each, and how sure they are."""
     hops = {}
     for one in relations:
         key = keyed.get(one.to)
-        usable = one.model == label != one.to and not one.many and one.confidence >= 0.5
+        usable = one.model != one.to and not one.many and one.confidence >= 0.5
         if usable and key is not None and key.natural_key and model.always(one.field):
             paths: list[KeyPart] = [f"{one.field}__{part}" for part in key.natural_key]
             hops[one.field] = paths, min(one.confidence, key.confidence)
@@ -464,9 +501,14 @@ def _combined(
     names = [*hops, *plain][:MOST_COMBINED_COLUMNS]
     for size in (1, 2, 3):
         for chosen in itertools.combinations(names, size):
-            if chosen[0] in hops and model.is_unique(chosen):
+            is_short = len(_parts(chosen, hops)) <= MAX_KEY_PARTS
+            if chosen[0] in hops and is_short and model.is_unique(chosen):
                 return _combined_key(label, model, chosen, hops)
     return None
+
+
+def _parts(chosen: tuple[str, ...], hops: dict[str, tuple[list[KeyPart], float]]) -> list[KeyPart]:
+    return [part for name in chosen for part in hops.get(name, ([name], 1.0))[0]]
 
 
 def _combined_key(
@@ -475,9 +517,9 @@ def _combined_key(
     chosen: tuple[str, ...],
     hops: dict[str, tuple[list[KeyPart], float]],
 ) -> KeyProposal:
-    parts = [part for name in chosen for part in hops.get(name, ([name], 1.0))[0]]
     sure = min(hops.get(name, ([], 1.0))[1] for name in chosen)
-    room = math.prod(len(model.columns[name].distinct()) for name in chosen)
+    # A relation may hold natural keys, of which there are no codes.
+    room = math.prod(max(1, len(model.columns[name].distinct())) for name in chosen)
     # As many equal rows would be expected if the columns had nothing to do with each other.
     expected = model.kept * model.kept / 2 / room
     certain = MOST_COMBINED * sure * (1 - math.exp(-expected)) * _weight(model.records)
@@ -487,7 +529,7 @@ def _combined_key(
         together = "unique"
     return KeyProposal(
         model=label,
-        natural_key=parts,
+        natural_key=_parts(chosen, hops),
         confidence=round(certain, 3),
         evidence=[f"{', '.join(chosen)}: {together} in {_records(model)}"],
     )

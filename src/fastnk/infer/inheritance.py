@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey
@@ -45,12 +45,13 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each model that may be a child, with the models that may be its parent."""
     parents = defaultdict(list)
     named = {}
-    for to, children in _children(survey):
+    held = {label: pks for label, model in survey.models.items() if (pks := _pks(model))}
+    for to, children in _children(survey, held):
         named[to] = [one for one in children if _is_named(one, to)]
         for label in children:
             parents[label].append(to)
     for label, model in survey.models.items():
-        found = [_parent(survey, label, to, named[to]) for to in parents[label]]
+        found = [_parent(held, label, to, named[to]) for to in parents[label]]
         likely = sorted(filter(None, found), key=lambda one: -one.confidence)
         if likely:
             best, *rest = likely
@@ -67,37 +68,47 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
             )
 
 
-def _children(survey: Survey) -> Iterator[tuple[str, list[str]]]:
+def _children(survey: Survey, held: Mapping[str, Ids | Hashes]) -> Iterator[tuple[str, list[str]]]:
     """Each model with those all of whose pks are pks of it, and that do not speak against it: a
     child has no field of its parent's, and none that is named after it."""
-    held = {label: pks for label, model in survey.models.items() if (pks := _pks(model))}
     columns = {label: model.columns.keys() for label, model in survey.models.items()}
-    for to, theirs in held.items():
+    spans = {label: _span(pks) for label, pks in held.items()}
+    for to, (kind, most, low, high) in spans.items():
         if to not in ABSENT and columns[to]:
+            has_gaps = high - low >= most
+            # Said in little time: many models are compared with many.
+            fits = [
+                label
+                for label, (its_kind, count, lowest, highest) in spans.items()
+                if count < most and lowest >= low and highest <= high and its_kind is kind
+                # Where there are no gaps, early pks are there by accident.
+                if has_gaps or lowest > count or _is_named(label, to)
+            ]
             yield (
                 to,
                 [
                     label
-                    for label, pks in held.items()
-                    if _may_be_within(pks, theirs)
-                    and columns[label].isdisjoint(columns[to])
+                    for label in fits
+                    if columns[label].isdisjoint(columns[to])
                     and model_name(to) not in columns[label]
-                    and _is_within(pks, theirs)
+                    and _is_within(held[label], held[to])
                 ],
             )
 
 
-def _parent(survey: Survey, label: str, to: str, named_children: list[str]) -> _Parent | None:
+def _parent(
+    held: Mapping[str, Ids | Hashes], label: str, to: str, named_children: list[str]
+) -> _Parent | None:
     """How sure it is that `to`, some of whose possible children have its name, is the parent of
     `label`."""
-    pks, theirs = _pks(survey.models[label]), _pks(survey.models[to])
-    assert pks is not None
-    assert theirs is not None
+    pks, theirs = held[label], held[to]
     named = _is_named(label, to)
     bits, is_late = _chance(pks, theirs)
-    others = [_pks(survey.models[one]) for one in named_children if one != label]
-    apart = sum(other is not None and _are_apart(pks, other) for other in others)
-    if not named and bits < SCATTERED and not (is_late and others and apart == len(others)):
+    if not (named or is_late or bits >= SCATTERED):
+        return None
+    others = [held[one] for one in named_children if one != label]
+    apart = sum(_are_apart(pks, other) for other in others)
+    if not named and bits < SCATTERED and not (others and apart == len(others)):
         return None
     bits = min(MOST_BITS, bits + LATE * is_late + APART * apart)
     before, most = (NAMED, MOST_NAMED) if named else (UNNAMED, MOST_UNNAMED)
@@ -124,18 +135,14 @@ def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
     return bits, pks.lowest > len(pks)
 
 
-def _may_be_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
-    """Said in little time: many models are compared with many."""
-    if len(pks) >= len(theirs) or type(pks) is not type(theirs):
-        return False
-    if isinstance(pks, Hashes) or isinstance(theirs, Hashes):
-        return True
-    return theirs.lowest <= pks.lowest and pks.highest <= theirs.highest
+def _span(pks: Ids | Hashes) -> tuple[type, int, int, int]:
+    """Of which kind they are, how many, and from where to where they go."""
+    return type(pks), len(pks), pks.lowest, pks.highest
 
 
 def _is_within(pks: Ids | Hashes, theirs: Ids | Hashes) -> bool:
     if isinstance(pks, Ids):
-        return isinstance(theirs, Ids) and pks.common(theirs) == len(pks)
+        return isinstance(theirs, Ids) and pks.is_within(theirs)
     return all(pk in theirs for pk in pks)
 
 

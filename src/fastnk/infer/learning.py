@@ -25,7 +25,7 @@ from fastnk.infer.fields import (
     unique,
 )
 from fastnk.infer.guess import ABSENT, KEY_WORDS, KNOWN_KEYS, find_people
-from fastnk.infer.naming import matches
+from fastnk.infer.naming import Names
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart
 
@@ -92,8 +92,8 @@ class _Learner:
         self._example = example
         self._backup = backup
         self._keyed = {label for label, model in example.models.items() if model.is_keyed}
-        self._people = find_people(example) or find_people(backup)
-        self._labels = [*dict.fromkeys([*example.models, *backup.models, *ABSENT])]
+        labels = [*dict.fromkeys([*example.models, *backup.models, *ABSENT])]
+        self._names = Names(labels, find_people(example) or find_people(backup))
         self._votes: dict[str, list[_Vote]] = defaultdict(list)
         self._shown: dict[str, _Vote] = {}
         """Of models whose records show their key."""
@@ -117,7 +117,7 @@ class _Learner:
         )
 
     def _learn_field(self, label: str, field: str, keys: Parts, many: bool) -> None:
-        found = matches(label, field, self._labels, self._people)
+        found = self._names.matches(label, field)
         names = {match.to: match for match in found}
         fits = {
             to: vote

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fastnk.schema import model_name
@@ -105,11 +107,10 @@ PLAIN_WORDS = frozenset(
 BY_WHOLE_NAME = frozenset(("admin.logentry", "contenttypes.contenttype"))
 """Models that fields name in full: a `type` or an `entry` is hardly ever one of them."""
 
-ENDS = (str.endswith, 0.92, "its name ends")
-BEGINS = (str.startswith, 0.85, "its name begins")
+ENDS, BEGINS = 0.92, 0.85
 LAST_WORDS = 0.98
-"""A `nutritionplan` is a plan; an `orderline` is no order, though a `language` is a `lang`. The
-last words of a field's name are worth less than all of it."""
+"""How sure a part of a model's name is. A `nutritionplan` is a plan; an `orderline` is no order,
+though a `language` is a `lang`. The last words of a field's name are worth less than all of it."""
 
 
 class Match(NamedTuple):
@@ -120,32 +121,83 @@ class Match(NamedTuple):
     why: str
 
 
-def matches(
-    label: str,
-    field: str,
-    labels: Collection[str],
-    people: str | None,
-    absent: Collection[str] = (),
-) -> list[Match]:
-    """The models that `field` of model `label` may be named after: the best kind of match, and of
-    equals those of the same app. `people` is the model of the users; those `absent` from the backup
-    only count by their whole names."""
-    words = [word for word in field.lower().split("_") if word]
-    if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
-        words.pop()
-    if not words:
+class Names:
+    """The models of a backup by their names. `people` is the model of the users; those `absent`
+    from the backup only count by their whole names."""
+
+    def __init__(
+        self, labels: Collection[str], people: str | None, absent: Iterable[str] = ()
+    ) -> None:
+        self._people = people
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._by_app_and_name: dict[str, list[str]] = defaultdict(list)
+        for label in (*labels, *absent):
+            self._by_name[model_name(label)].append(label)
+            self._by_app_and_name[_squeezed(label)].append(label)
+        others = [label for label in labels if label not in BY_WHOLE_NAME]
+        self._places = {label: place for place, label in enumerate(others)}
+        self._forwards = sorted((model_name(label), label) for label in others)
+        self._backwards = sorted((model_name(label)[::-1], label) for label in others)
+
+    def matches(self, label: str, field: str) -> list[Match]:
+        """The models that `field` of model `label` may be named after: the best kind of match, and
+        of equals those of the same app."""
+        words = [word for word in field.lower().split("_") if word]
+        if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
+            words.pop()
+        if not words:
+            return []
+        for found in itertools.chain(self._whole(label, words), self._partly(label, words)):
+            if found:
+                of_people = found[0].to == self._people or _app(found[0].to) == "auth"
+                rivals = [] if of_people else self._rivals(label, words, found)
+                return _shared([*found, *rivals]) if rivals else _of_one_app(label, found)
         return []
-    by_name: dict[str, list[str]] = {}
-    for other in (*labels, *absent):
-        by_name.setdefault(model_name(other), []).append(other)
-    others = [one for one in labels if one != label and one not in BY_WHOLE_NAME]
-    kinds = itertools.chain(_whole(label, words, by_name, people), _partly(label, words, others))
-    for found in kinds:
-        if found:
-            of_people = found[0].to == people or _app(found[0].to) == "auth"
-            rivals = [] if of_people else _rivals(label, words, found, others)
-            return _shared([*found, *rivals]) if rivals else _of_one_app(label, found)
-    return []
+
+    def _whole(self, label: str, words: list[str]) -> Iterator[list[Match]]:
+        """Matches by whole names, the surest kind first."""
+        people, names = self._people, _ends(words)
+        yield _named(names[0], self._by_name, 0.97, "the field is named after it")
+        both = "the field is named after its app and name"
+        yield _named(names[0], self._by_app_and_name, 0.96, both)
+        for name in names[1:]:
+            yield _named(name, self._by_name, 0.94, "the field's name ends with its name")
+        if not (words[-1] == "by" or singular(words[-1]) in PERSON_WORDS):
+            people = None
+        if SELF_WORDS & {*words}:
+            yield _same_model(label, people)
+        if people is not None:
+            yield [Match(people, 0.93, "the name speaks of a person")]
+
+    def _partly(self, label: str, words: list[str]) -> Iterator[list[Match]]:
+        """Matches by a part of a model's name. No model is so called for what refers to its own,
+        but where its own is named so as well, that may be all that the name says."""
+        own = model_name(label)
+        for number, name in enumerate(map(singular, _ends(words))):
+            if len(name) < MIN_PART or name in PLAIN_WORDS:
+                continue
+            of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
+            why = f"with the field's {of}"
+            ending = self._others(label, _beginning(self._backwards, name[::-1]))
+            found = [Match(to, ENDS * worth, f"its name ends {why}") for to in ending]
+            yield _doubted(found) if own.endswith(name) else found
+            # What is called after people is no person: a `userprofile`, a `membership`.
+            if name not in PERSON_WORDS:
+                beginning = self._others(label, _beginning(self._forwards, name))
+                found = [Match(to, BEGINS * worth, f"its name begins {why}") for to in beginning]
+                yield _doubted(found) if own.startswith(name) else found
+
+    def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
+        """Models of the field's own app that may be meant where one of another has its very name: a
+        `category` may be one of products."""
+        app, name = _app(label), singular("".join(words))
+        if app in {_app(match.to) for match in found} or model_name(found[0].to) != name:
+            return []
+        ending = self._others(label, _beginning(self._backwards, name[::-1]))
+        return [found[0]._replace(to=one) for one in ending if _app(one) == app]
+
+    def _others(self, label: str, found: list[str]) -> list[str]:
+        return sorted({*found} - {label}, key=self._places.__getitem__)
 
 
 def is_plain(field: str) -> bool:
@@ -166,22 +218,6 @@ def _ends(words: list[str]) -> list[str]:
     return ["".join(words[start:]) for start in range(len(words))]
 
 
-def _whole(
-    label: str, words: list[str], by_name: dict[str, list[str]], people: str | None
-) -> Iterator[list[Match]]:
-    """Matches by whole names, the surest kind first."""
-    names = _ends(words)
-    yield _named(names[0], by_name, 0.97, "the field is named after it")
-    yield _with_app(names[0], by_name)
-    for name in names[1:]:
-        yield _named(name, by_name, 0.94, "the field's name ends with its name")
-    is_person = people is not None and (words[-1] == "by" or singular(words[-1]) in PERSON_WORDS)
-    if SELF_WORDS & {*words}:
-        yield _same_model(label, people if is_person else None)
-    if is_person and people is not None:
-        yield [Match(people, 0.93, "the name speaks of a person")]
-
-
 def _same_model(label: str, people: str | None) -> list[Match]:
     """For `parent`; for `superseded_by` either what supersedes it or who decided that."""
     same = "the name speaks of a record of the same model"
@@ -190,51 +226,28 @@ def _same_model(label: str, people: str | None) -> list[Match]:
     return [Match(label, 0.6, same), Match(people, 0.4, "or of a person")]
 
 
-def _named(name: str, by_name: dict[str, list[str]], strength: float, why: str) -> list[Match]:
+def _named(name: str, by_name: Mapping[str, list[str]], strength: float, why: str) -> list[Match]:
     for each in dict.fromkeys((name, singular(name))):
         if each in by_name:
             return [Match(label, strength, why) for label in by_name[each]]
     return []
 
 
-def _with_app(name: str, by_name: dict[str, list[str]]) -> list[Match]:
+def _doubted(found: list[Match]) -> list[Match]:
     return [
-        Match(label, 0.96, "the field is named after its app and name")
-        for labels in by_name.values()
-        for label in labels
-        if label.replace(".", "").replace("_", "") in (name, singular(name))
+        Match(one.to, one.strength * 0.5, f"{one.why}, as its own model's does") for one in found
     ]
 
 
-def _partly(own: str, words: list[str], labels: Collection[str]) -> Iterator[list[Match]]:
-    """Matches by a part of a model's name. No model is so called for what refers to its own, but
-    where `own` is named so as well, that may be all that the name says."""
-    for number, name in enumerate(map(singular, _ends(words))):
-        if len(name) < MIN_PART or name in PLAIN_WORDS:
-            continue
-        of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
-        # What is called after people is no person: a `userprofile`, a `membership`.
-        for test, strength, why in (ENDS,) if name in PERSON_WORDS else (ENDS, BEGINS):
-            doubt, too = (
-                (0.5, ", as its own model's does") if test(model_name(own), name) else (1, "")
-            )
-            yield [
-                Match(label, strength * worth * doubt, f"{why} with the field's {of}{too}")
-                for label in labels
-                if test(model_name(label), name)
-            ]
+def _beginning(names: list[tuple[str, str]], start: str) -> list[str]:
+    """The models whose names, or names backwards, which are in order, begin so."""
+    first = bisect_left(names, (start,))
+    last = bisect_right(names, start, first, key=lambda one: one[0][: len(start)])
+    return [label for _, label in names[first:last]]
 
 
-def _rivals(
-    label: str, words: list[str], found: list[Match], labels: Collection[str]
-) -> list[Match]:
-    """Models of the field's own app that may be meant where one of another has its very name: a
-    `category` may be one of products."""
-    app, name = _app(label), singular("".join(words))
-    if app in {_app(match.to) for match in found} or model_name(found[0].to) != name:
-        return []
-    own = [one for one in labels if _app(one) == app and model_name(one).endswith(name)]
-    return [found[0]._replace(to=one) for one in own]
+def _squeezed(label: str) -> str:
+    return label.replace(".", "").replace("_", "")
 
 
 def _app(label: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,21 +113,13 @@ class Proposal(msgspec.Struct, kw_only=True):
     def schema(self, minimum: float = MINIMUM) -> Schema:
         """The schema of all models with what is at least that sure. A natural key that passes
         through a relation that is not is left out; see `left_out`."""
-        return Schema.of(
-            {
-                label: Model(
-                    pk=self._pk(label, minimum),
-                    natural_key=self._key(label, minimum),
-                    relations=self._relations(label, minimum),
-                    generic_relations=self._generic_relations(label, minimum),
-                )
-                for label in sorted(self.models)
-            }
-        )
+        sure = _Sure(self, minimum)
+        return Schema.of({label: sure.model(label) for label in sorted(self.models)})
 
     def left_out(self, minimum: float = MINIMUM) -> list[str]:
         """What `schema` leaves out, in sentences."""
-        return [*self._relations_left_out(minimum), *self._keys_left_out(minimum)]
+        sure = _Sure(self, minimum)
+        return [*sure.relations_left_out(), *sure.keys_left_out()]
 
     def document(self, minimum: float = MINIMUM) -> dict[str, Any]:
         """All of it as data for JSON: the schema and what it rests on."""
@@ -142,72 +135,74 @@ class Proposal(msgspec.Struct, kw_only=True):
             "left_out": self.left_out(minimum),
         }
 
-    def _relations(self, label: str, minimum: float) -> dict[str, Relation]:
-        return {
-            one.field: Relation(
-                to=one.to, to_field=one.to_field, many=one.many, parent_link=one.parent_link
-            )
-            for one in self.relations
-            if one.model == label and one.confidence >= minimum
-        }
 
-    def _generic_relations(self, label: str, minimum: float) -> dict[str, GenericRelation]:
-        relations = self._relations(label, minimum)
-        return {
-            name: GenericRelation(content_type=CONTENT_TYPE, object_id=name, may_dangle=True)
-            for name in self.object_ids.get(label, ())
-            if CONTENT_TYPE in relations and name not in relations
-        }
+class _Sure:
+    """What is sure enough of a proposal, and what is not."""
 
-    def _pk(self, label: str, minimum: float) -> str:
-        for name, relation in self._relations(label, minimum).items():
-            if relation.parent_link:
-                return name
-        return Model().pk
-
-    def _doubtful_child(self, label: str, minimum: float) -> str | None:
-        """A model that may continue the rows of `label`, so that their pks are needed."""
-        for one in self.relations:
-            if one.parent_link and one.to == label and DOUBTFUL <= one.confidence < minimum:
-                return one.model
-        return None
-
-    def _key(self, label: str, minimum: float) -> list[KeyPart] | None:
-        if self._doubtful_child(label, minimum) is not None:
-            return None
-        for one in self.keys:
-            if one.model == label and one.natural_key is not None and one.confidence >= minimum:
-                whole = all(
-                    self._leads_on(label, part, minimum) for part in flat_parts(one.natural_key)
+    def __init__(self, proposal: Proposal, minimum: float) -> None:
+        self._proposal = proposal
+        self._minimum = minimum
+        self._relations: dict[str, dict[str, Relation]] = defaultdict(dict)
+        self._doubtful: dict[str, str] = {}
+        """For a model one that may continue its rows, so that their pks are needed."""
+        for one in proposal.relations:
+            if one.confidence >= minimum:
+                self._relations[one.model][one.field] = Relation(
+                    to=one.to, to_field=one.to_field, many=one.many, parent_link=one.parent_link
                 )
-                return one.natural_key if whole else None
-        return None
+            elif one.parent_link and one.confidence >= DOUBTFUL:
+                self._doubtful.setdefault(one.to, one.model)
+        self._keys = {
+            one.model: one.natural_key
+            for one in proposal.keys
+            if one.natural_key is not None and one.confidence >= minimum
+        }
 
-    def _leads_on(self, label: str, part: str, minimum: float) -> bool:
+    def model(self, label: str) -> Model:
+        relations = self._relations[label]
+        links = [name for name, relation in relations.items() if relation.parent_link]
+        return Model(
+            pk=links[0] if links else Model().pk,
+            natural_key=self._key(label),
+            relations=relations,
+            generic_relations={
+                name: GenericRelation(content_type=CONTENT_TYPE, object_id=name, may_dangle=True)
+                for name in self._proposal.object_ids.get(label, ())
+                if CONTENT_TYPE in relations and name not in relations
+            },
+        )
+
+    def _key(self, label: str) -> list[KeyPart] | None:
+        key = self._keys.get(label)
+        if key is None or label in self._doubtful:
+            return None
+        return key if all(self._leads_on(label, part) for part in flat_parts(key)) else None
+
+    def _leads_on(self, label: str, part: str) -> bool:
         """Whether the relations that a path passes are all sure enough, and it ends at a field."""
         hops, field, _ = parse_path(part)
         for hop in hops:
-            relation = self._relations(label, minimum).get(hop)
+            relation = self._relations[label].get(hop)
             if relation is None or relation.many:
                 return False
             label = relation.to
-        return field not in self._relations(label, minimum)
+        return field not in self._relations[label]
 
-    def _relations_left_out(self, minimum: float) -> Iterator[str]:
-        for one in self.relations:
-            if one.named and one.values and one.confidence < minimum:
+    def relations_left_out(self) -> Iterator[str]:
+        for one in self._proposal.relations:
+            if one.named and one.values and one.confidence < self._minimum:
                 where = f"{one.model}.{one.field} -> {one.to}"
                 yield f"{where}: {one.confidence:.2f} is not sure enough"
 
-    def _keys_left_out(self, minimum: float) -> Iterator[str]:
-        for one in self.keys:
-            if one.natural_key is None or self._key(one.model, minimum) is not None:
+    def keys_left_out(self) -> Iterator[str]:
+        for one in self._proposal.keys:
+            if one.natural_key is None or self._key(one.model) is not None:
                 continue
             why = f"{one.confidence:.2f} is not sure enough"
-            if one.confidence >= minimum:
+            if one.confidence >= self._minimum:
                 why = "a relation on its way is not sure enough"
-                if (child := self._doubtful_child(one.model, minimum)) is not None:
-                    why = f"{child} may continue its rows, by their pks"
+                if one.model in self._doubtful:
+                    why = f"{self._doubtful[one.model]} may continue its rows, by their pks"
             yield f"the natural key {_spelled(one.natural_key)} of {one.model}: {why}"
 
 
