@@ -17,12 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastnk.convert import LegacyBackupConverter
+from fastnk.decoding import MAX_DEPTH
 from fastnk.detect import CHUNK_BYTES, HEAD_BYTES, BackupFormatDetector, DetectionReport, detect
 from fastnk.errors import BackupSyntaxError, SourceError, UsageError
 from fastnk.inferred import InferredProfile
 from fastnk.profile import SchemaProfile
 from fastnk.records import Record, RecordReader
 from fastnk.schema import Model, Relation, Schema
+from fastnk.source import Source, split_records
+from fastnk.verify import verify
 
 LEGACY, NATURAL, MIXED = "legacy_database_ids", "enhanced_natural_keys", "mixed"
 
@@ -576,8 +580,8 @@ def test_head_that_does_not_tell_what_the_first_record_is() -> None:
 def test_deep_and_wide_values_cost_no_more_than_others() -> None:
     half = HEAD_BYTES // 16
     values = [
-        "[" * half + "]" * half,
-        '{"a":' * half + "1" + "}" * half,
+        "[" * MAX_DEPTH + "]" * MAX_DEPTH,
+        '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH,
         f"[{'1,' * half}1]",
         '"' + "}" * half + '"',
         '"' + '\\"}' * half + '"',
@@ -587,6 +591,36 @@ def test_deep_and_wide_values_cost_no_more_than_others() -> None:
             backup = f'[{{"model": "a.b", "pk": 1, "fields": {{"x": {value}{tail}'.encode()
             assert detect(backup) == LEGACY
             assert detect(backup, full=True) == LEGACY
+
+
+@pytest.mark.parametrize("deep", [MAX_DEPTH + 1, HEAD_BYTES // 16])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"[":', "}"), ('["[",{"}":', "}]")])
+def test_what_no_other_verb_takes_is_told(opening: str, closing: str, deep: int) -> None:
+    value = opening * deep + "1" + closing * deep
+    backup = f'[{{"model": "a.b", "pk": 1, "fields": {{"x": {value}}}}}]'.encode()
+    offsets = set()
+    for verb in (lambda: detect(backup, full=True), lambda: list(split_records(Source(backup)))):
+        with pytest.raises(BackupSyntaxError, match="FNK207 nested deeper than 1,024") as caught:
+            verb()
+        offsets.add(caught.value.offset)
+    assert len(offsets) == 1
+
+
+def test_deep_members_that_detection_leaves_out_are_counted() -> None:
+    value = "[" * HEAD_BYTES
+    with pytest.raises(BackupSyntaxError, match="FNK207"):
+        detect(f'[{{"model": "a.b", "pk": 1, "more": {value}'.encode(), full=True)
+
+
+def test_all_verbs_take_the_same_depth() -> None:
+    value = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    record = f'{{"model": "users.user", "pk": 1, "fields": {{"x": {value}}}}}'
+    backup = f"[{record}]".encode()
+    assert detect(backup, full=True) == LEGACY
+    assert list(split_records(Source(backup))) == [record.encode()]
+    schema = Schema.loads(b'{"version": 1, "models": {"users.user": {}}}')
+    assert LegacyBackupConverter(schema).convert_bytes(backup) == backup
+    assert verify(backup, backup, schema).faithful
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastnk.django.restore.columns import plain_column
-from fastnk.django.restore.values import are_comparable, comparable
+from fastnk.django.restore.values import are_comparable, comparable, from_json
+from fastnk.errors import RestoreError
 
 LEAVES = (
     st.none()
@@ -112,3 +113,10 @@ def test_one_character_that_is_another(value: uuid.UUID, at: int, other: str) ->
 def test_columns_of_nulls_alone_are_plain(kind: type[models.Field[Any, Any]]) -> None:
     options = {"max_digits": 5, "decimal_places": 2} if kind is models.DecimalField else {}
     assert driver_of(kind(null=True, **options), [None, None]) == [None, None]
+
+
+def test_a_number_that_python_does_not_read_is_no_traceback() -> None:
+    with pytest.raises(RestoreError, match=r"FNK400 .* more than 4,300 digits"):
+        from_json(b"[" + b"9" * 5000 + b"]")
+    with pytest.raises(ValueError, match="Expecting value"):
+        from_json("no JSON")

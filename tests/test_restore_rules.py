@@ -18,6 +18,7 @@ from django.db.models import QuerySet, signals
 from msgspec import structs
 
 import fastnk
+from fastnk.decoding import MAX_DEPTH
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
 from fastnk.errors import FindingsError, RestoreError
@@ -146,6 +147,13 @@ def test_in_json_true_is_not_one_and_order_does_not_matter(new: str) -> None:
         assert restored(new, vault("a", data=data)).updated == 1
         assert repr(rows(zoo.Vault, new).get().data) == repr(data)
         assert restored(new, vault("a", data=data)).unchanged == 1
+
+
+def test_values_nested_as_deep_as_a_conversion_takes_them(new: str) -> None:
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    backup = json.dumps([vault("a", data={}), vault("b", data="deep")]).replace('"deep"', deep)
+    report = fastnk.restore(backup.encode(), project_schema(), database=new, dry_run=True)
+    assert report.created == 2
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 200])

@@ -364,7 +364,7 @@ cdef class RecordReader(Walker):
             self.record.fields_model = self.record.model
             if self.record.model != NOWHERE:
                 return self.walk_fields(&self.models[self.record.model])
-            return walk_container(w)
+            return walk_container(w, FIELDS_DEPTH)
         if not walk_value(w):
             return False
         if is_word(name, b"pk"):

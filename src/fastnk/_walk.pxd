@@ -21,7 +21,9 @@ cdef inline bint is_space(uint8_t c) noexcept nogil:
 
 
 cdef enum:
-    MAX_DEPTH = 1024
+    MAX_DEPTH = 1024                # of a value of a record
+    FIELDS_DEPTH = MAX_DEPTH + 1    # with the object that it is in
+    RECORD_DEPTH = MAX_DEPTH + 2
 
 cdef enum Fault:
     NONE
@@ -232,9 +234,9 @@ cdef inline void walk_closing(Walk *w) noexcept nogil:
     w.at += 1
 
 
-cdef inline bint walk_container(Walk *w) noexcept nogil:
-    """Any array or object, however deep, without recursion."""
-    cdef uint8_t closing[MAX_DEPTH]
+cdef inline bint walk_container(Walk *w, size_t most) noexcept nogil:
+    """Any array or object of no more than so many levels, without recursion."""
+    cdef uint8_t closing[RECORD_DEPTH]
     cdef size_t depth = 0
     cdef uint8_t c
     while True:
@@ -243,7 +245,7 @@ cdef inline bint walk_container(Walk *w) noexcept nogil:
             if not walk_string(w):
                 return False
         elif c == c'{' or c == c'[':
-            if depth == MAX_DEPTH:
+            if depth == most:
                 return fail_here(w, DEPTH)
             closing[depth] = c + 2
             depth += 1
@@ -272,5 +274,5 @@ cdef inline bint walk_value(Walk *w) noexcept nogil:
     if c == c'"':
         return walk_string(w)
     if c == c'{' or c == c'[':
-        return walk_container(w)
+        return walk_container(w, MAX_DEPTH)
     return walk_scalar(w)

@@ -280,7 +280,7 @@ cdef class Splitter(Walker):
 
     cdef bint meet_record(self) noexcept nogil:
         cdef size_t start = self.walk.positions[self.walk.at]
-        if not walk_container(&self.walk):
+        if not walk_container(&self.walk, RECORD_DEPTH):
             return False
         if not append_text(&self.cut, self.walk.text + start, self.walk.value_end - start):
             self.walk.fault = MEMORY

@@ -12,7 +12,7 @@ import msgspec
 from fastnk.schema import plain_label
 
 MAX_DEPTH = 1024
-"""How deep the core lets a record nest."""
+"""How deep the core lets a value in a record nest."""
 
 
 class _Label(msgspec.Struct):

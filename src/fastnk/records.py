@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import ijson
 
 from fastnk._core import DEFAULT_MAX_RECORD
+from fastnk.decoding import MAX_DEPTH
 from fastnk.errors import BackupSyntaxError, Place, shorten
 from fastnk.schema import plain_label
 
@@ -35,6 +36,8 @@ PARSE_ERRORS = (ijson.JSONError, ValueError, ArithmeticError)
 
 SPACE = b" \t\r\n"
 MEMBERS = ("model", "pk", "natural_key", "fields")
+RECORD_DEPTH = MAX_DEPTH + 2
+"""Levels of a record, those of its value included."""
 KEPT_BYTES = 1 << 20
 """How much of one record is kept to find the exact place of a fault in it; in a larger record
 the place is that of the piece that holds the fault."""
@@ -178,6 +181,10 @@ class RecordReader:
     def _build(self) -> None:
         is_record = self._builder.feed(self._events)
         self._events.clear()
+        if self._builder.deepest > RECORD_DEPTH:
+            what = f"nested deeper than {MAX_DEPTH:,} levels"
+            remedy = "no Django field nests that deep; is this file what it seems?"
+            raise self._error("FNK207", what, self._too_deep_at(), remedy)
         if not is_record:
             what = "a list of something else than records" if self.count == 0 else "not a record"
             raise self._error("FNK203", what, self._record_offset(), WHAT_IT_SHOULD_BE)
@@ -245,6 +252,15 @@ class RecordReader:
         taken = bisect_left(lengths, True, key=lambda n: self._is_refused(before + n + 1))
         return self.offset + taken
 
+    def _too_deep_at(self) -> int:
+        """The offset of the bracket that is one too many, or of what is known to be before it."""
+        depth = 0
+        for token in _BRACKET.finditer(self._since):
+            depth += (token[0] in b"[{") - (token[0] in b"]}")
+            if depth > RECORD_DEPTH:
+                return self._since_offset + token.start()
+        return self._record_offset()
+
     def _is_refused(self, length: int) -> bool:
         try:
             self._new_parser(ijson.sendable_list()).send(bytes(self._since[:length]))
@@ -284,6 +300,7 @@ class RecordReader:
 _SCALAR = re.compile(
     rb'(?:"(?:[^"\\]++|\\.)*+"|-?\d[\d.eE+-]*|true|false|null|NaN|-?Infinity)\s*', re.DOTALL
 )
+_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _BACKUP_START = re.compile(
     rb'^[ \t]*(?:\[\s*(?:\{|(?P<nothing>\Z))|\{\s*"(?:model|pk|fields|natural_key)")', re.MULTILINE
 )
@@ -309,6 +326,8 @@ class _RecordBuilder:
         self._skipped = 0
         """How many containers are open in a member that is left out."""
         self._whole: dict[str, Any] | None = None
+        self.deepest = 0
+        """So many containers at most were open at once."""
 
     @property
     def is_open(self) -> bool:
@@ -320,6 +339,7 @@ class _RecordBuilder:
         for event, value in events:
             if self._skipped:
                 self._skipped += _NESTING.get(event, 0)
+                self.deepest = max(self.deepest, 1 + self._skipped)
             elif event == "map_key":
                 self._key = value
             elif event == "end_map" or event == "end_array":
@@ -370,6 +390,7 @@ class _RecordBuilder:
         if self._stack:
             self._put(container)
         self._stack.append(container)
+        self.deepest = max(self.deepest, len(self._stack))
 
     def _close(self) -> None:
         if not self._stack:

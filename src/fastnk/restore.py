@@ -16,6 +16,7 @@ import msgspec
 
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
+from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import FindingsError, MissingExtraError, OutputError
@@ -209,12 +210,13 @@ class UnifiedRestoreManager:
             self._loader.begin(phase)
             return read_chunks(conversion.blocks(phase))
 
-        return self._loader.load(
-            chunks,
-            name_of(backup),
-            labels=list(conversion.report.models),
-            confirm=confirm,
-        )
+        with deep_nesting():
+            return self._loader.load(
+                chunks,
+                name_of(backup),
+                labels=list(conversion.report.models),
+                confirm=confirm,
+            )
 
 
 def restore(

@@ -65,8 +65,8 @@ _NO_RECORD = re.compile(
     rb'|model"\s*+:\s*+[^\s"]|fields"\s*+:\s*+[^\s{])',
     re.DOTALL,
 )
-"""What begins as a record does and is none by its first member: told in a hundredth of the time
-that it takes to walk over it, for hostile backups have many."""
+"""What begins as a record does and is none by its first member: told in much less time than
+it takes to walk over it, for hostile backups have many."""
 _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
 _CLOSE = re.compile(rb"\s*\]")
 _ELEMENT_END = re.compile(rb"\s*[,\]]")

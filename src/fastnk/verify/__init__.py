@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import os
 import platform
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from fastnk.source import Backup, Progress
 
 __all__ = ["VerificationError", "VerificationReport", "verify"]
+
+DEEPEST = 4096
+"""Calls on top of the usual limit; a value may have 1,024 levels."""
 
 
 def verify(
@@ -84,10 +88,22 @@ def verify(
                 embedded=embedded,
                 any_order=any_order,
             )
-            return run.run()
+            with deep_nesting():
+                return run.run()
         except RecursionError:
             what = "a record is nested too deep for the verification"
             raise BackupSyntaxError(what, code="FNK207", place=Place(old.name)) from None
+
+
+@contextlib.contextmanager
+def deep_nesting() -> Iterator[None]:
+    """Python's own limit does not stand in the way of what a conversion takes."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + DEEPEST)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _Verification:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import UTC, date, datetime, time, timedelta
@@ -37,6 +38,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from fastnk.django.schema.describe import plain_of
+from fastnk.errors import RestoreError
 from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
@@ -263,7 +265,20 @@ def from_json(text: bytes | str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return _from_odd_json(text)
+
+
+def _from_odd_json(text: bytes | str) -> Any:
+    """Raises `RestoreError` for what is right and still more than Python reads."""
+    try:
         return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        raise RestoreError(
+            f"a record has a number of more than {sys.get_int_max_str_digits():,} digits",
+            remedy="no column takes such a number; is this file what it seems?",
+        ) from None
 
 
 def as_in_json(value: Any) -> Any:
