@@ -37,6 +37,9 @@ from fastnk.source.opening import BackupFile
 from fastnk.source.packages import HEAD_BYTES, Member, Package, choose, cut_off
 from fastnk.source.scan import MAX_LOSSES, Loss, Scan, scan
 
+MOST_HELD = 16 << 20
+"""Bytes of one of many files that are kept while it is looked at again and again: in an archive
+each reading of it begins with all files before it."""
 LOSSES_SHOWN = 5
 """How many lost ranges the error for a damaged backup names."""
 
@@ -91,9 +94,15 @@ class Layout:
         self._guess = guess
         self._cuts: set[str] = set()
         self._package = Package(files, self._on_cut, look)
+        self._held: tuple[int, bytes] | None = None
+        """The number and the content of the member that is looked at, if it is short."""
         numbers = self._choose()
         self._scanned = scanned or reading.salvage or len(numbers) > 1
-        self._parts = [self._part(number, member) for number, member in self._members(numbers)]
+        self._parts = [
+            self._part(number, self._hold(number, member) if len(numbers) > 1 else member)
+            for number, member in self._members(numbers)
+        ]
+        self._held = None
         self._pieces = None if self._is_one_stretch else _Pieces(self._parts, self.joint)
         self._package.look = None
 
@@ -127,6 +136,11 @@ class Layout:
                 number = next(wanted, -1)
                 if number == -1:
                     return
+
+    def _hold(self, number: int, member: Member) -> Member:
+        content, chunks = peek(member.chunks, MOST_HELD)
+        self._held = (number, content) if len(content) < MOST_HELD else None
+        return member._replace(chunks=chunks)
 
     def _part(self, number: int, member: Member) -> _Part:
         head, _ = peek(member.chunks, HEAD_BYTES)
@@ -199,9 +213,8 @@ class Layout:
             end = sys.maxsize if part.scan is None else part.scan.closed or sys.maxsize
             yield from _between(self._text(part), part.start, part.start + end)
             return
-        for number, member in self._members([part.number for part in self._parts]):
-            index = next(i for i, part in enumerate(self._parts) if part.number == number)
-            part = self._parts[index]
+        members = self._members([part.number for part in self._parts])
+        for index, (part, (_, member)) in enumerate(zip(self._parts, members, strict=False)):
             text = _from(_in_json(part, member.chunks), part.start)
             yield from self._pieces.of(index, text)
         yield self._pieces.tail
@@ -230,6 +243,9 @@ class Layout:
         return [(part.name, at) for at in found]
 
     def _raw(self, number: int) -> Chunks:
+        if self._held is not None and self._held[0] == number:
+            yield self._held[1]
+            return
         for _, member in self._members([number]):
             yield from member.chunks
 

@@ -98,6 +98,8 @@ class Batches:
         self._translator = Translator(directory, findings, connection)
         self._remembered: dict[tuple[str, str, bool], Remembered] = {}
         """Label and field of references, and whether for the driver."""
+        self._whole: dict[int, Record] = {}
+        """The records of the batch at hand that were looked into, by their places in it."""
 
     def run(self, done: bytes) -> int:
         """Translate all records but those whose rows have one of the fates `done`.
@@ -141,6 +143,7 @@ class Batches:
         (self._created if batch.is_new else self._matched)(table)
         batch.numbers.clear()
         batch.records.clear()
+        self._whole.clear()
 
     def _singly(self, batch: _Batch) -> Table:
         plan = batch.rows.plan
@@ -301,7 +304,10 @@ class Batches:
         return now if self._is_check else made
 
     def _record(self, batch: _Batch, at: int) -> Record:
-        return self._backup.record(batch.rows, batch.numbers[at], batch.records[at], batch.shape)
+        if at not in self._whole:
+            rows, number = batch.rows, batch.numbers[at]
+            self._whole[at] = self._backup.record(rows, number, batch.records[at], batch.shape)
+        return self._whole[at]
 
 
 def _pks(targets: list[Any]) -> list[Any]:
