@@ -106,8 +106,8 @@ class Directory:
             is_referred = plan.label in self._referred
             # A model of which there are no records may have no table either.
             has_records = self._labels is None or plan.label in self._labels
-            is_lean = has_records and plan.can_be_lean
-            is_lean = is_lean and not (kept or is_referred or self._keeps_names)
+            is_asked_for = kept or is_referred or self._keeps_names
+            is_lean = bool(has_records and plan.can_be_lean and not is_asked_for)
             if plan.together:  # which others that wait may hold, unless there are no rows yet
                 is_lean = is_lean and self.existing(plan).is_empty
             rows = self._backup[plan.label] = BackupRows(
