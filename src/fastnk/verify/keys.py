@@ -11,7 +11,7 @@ from fastnk.schema import GenericRelation, Schema, plain_label
 from fastnk.verify.plan import KeyPlan, Proxy, Route
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import CODES
-from fastnk.verify.values import DECODER, MISSING, Number, digest, has_null, id_text
+from fastnk.verify.values import DECODER, MISSING, Number, digest, has_null, id_text, spelled
 
 
 class Target(NamedTuple):
@@ -161,9 +161,9 @@ class Rows:
 
     def add_called(self, label: str, method: str, pk: str, key: str) -> None:
         """Take in a key that a method made; both are JSON."""
-        id_ = id_text(DECODER.decode(pk))
-        if id_ is not None:
-            self._called.setdefault((label, method), {})[id_] = key
+        text = _pk_text(DECODER.decode(pk))
+        if text is not None:
+            self._called.setdefault((label, method), {})[text] = key
 
     def find_shared_keys(self) -> None:
         """To be called when all rows are in: which natural keys stand for several of them."""
@@ -208,8 +208,8 @@ class Rows:
         return None
 
     def _called_key(self, label: str, method: str, row: Row) -> list[Any]:
-        id_ = id_text(row[self._plan.column(label, "pk")])
-        text = self._called.get((label, method), {}).get(id_) if id_ is not None else None
+        pk = _pk_text(row[self._plan.column(label, "pk")])
+        text = self._called.get((label, method), {}).get(pk) if pk is not None else None
         if text is None:
             raise UnmadeError
         key = DECODER.decode(text)
@@ -320,3 +320,8 @@ def _as_isoformat(text: str) -> str:
         + (f".{fraction}" if fraction.strip("0") else "")
         + ("+00:00" if zone == "Z" else zone)
     )
+
+
+def _pk_text(value: Any) -> str | None:
+    """The text by which pks are compared, composite ones among them."""
+    return spelled(value, canonical=True) if isinstance(value, list) else id_text(value)

@@ -455,9 +455,13 @@ class _Restore:
         A method may have made it of ids, which nothing but the method itself can tell.
         """
         new = {
-            comparable(pk): number for number, pk in enumerate(rows.pks) if not rows.exists(number)
+            comparable(pk): number
+            for number, pk in enumerate(rows.pks)
+            # Composite pks are not known where they hold pks of other new rows.
+            if not (rows.exists(number) or isinstance(pk, Missing))
         }
-        for pk, key in self._directory.existing(rows.plan).keys_of(form, new):
+        pks = map(rows.pks.__getitem__, new.values())
+        for pk, key in self._directory.existing(rows.plan).keys_of(form, pks):
             number = new[comparable(pk)]
             wanted = rows.keys[number]
             if wanted is not None and key != wanted:

@@ -463,7 +463,7 @@ class ExistingRows:
             crossing.column if crossing else name
             for name, crossing in zip(names, crossings, strict=True)
         ]
-        rows = read(query.values_list("pk", *columns))
+        rows = self._with_pks(read(query.values_list("pk", *columns)))
         if not any(crossings):
             return rows
         return (
@@ -493,10 +493,23 @@ class ExistingRows:
     def some(self, pks: Sequence[Any], names: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
         """The named columns of the rows with these pks, by comparable pk."""
         return {
-            comparable(pk): values
+            comparable(pk): tuple(values)
             for chunk in chunks(pks, rows_per_statement(self.plan, self._database))
-            for pk, *values in self.query.filter(pk__in=chunk).values_list("pk", *names)
+            for pk, *values in self._with_pks(
+                self.query.filter(pk__in=chunk).values_list("pk", *names)
+            )
         }
+
+    def _with_pks(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Rows that begin with their pks; of composite ones Django leaves the parts as the driver
+        gives them."""
+        if self.plan.pk_kind is not PkKind.COMPOSITE:
+            return iter(rows)
+        fields = self.plan.pk_fields
+        return (
+            (tuple(field.to_python(part) for field, part in zip(fields, pk, strict=True)), *values)
+            for pk, *values in rows
+        )
 
     def links(self, column: ManyColumn, pks: Sequence[Any]) -> dict[Any, dict[Any, Any]]:
         """Per comparable pk what a many-to-many field holds, in order where it has one: comparable
