@@ -7,6 +7,7 @@ No database is asked: natural keys of relations stay natural keys. What XML coul
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Literal
 from uuid import UUID
@@ -157,10 +158,10 @@ def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
 def _bounded(records: Iterable[Any], most: int, name: str | None) -> Iterator[bytes]:
     encoder = DjangoJSONEncoder(ensure_ascii=False)
     for record in records:
-        parts = []
+        text = io.StringIO()
         for part in encoder.iterencode(record):
-            parts.append(part)
+            text.write(part)
             most -= len(part)
             if most < 0:
                 raise _refused("YAML", name, f"its aliases make it {MAX_GROWTH} times as large")
-        yield "".join(parts).encode(errors="surrogatepass")
+        yield text.getvalue().encode(errors="surrogatepass")
