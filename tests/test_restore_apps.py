@@ -69,6 +69,16 @@ SHOP = """
         class Meta:
             unique_together = [("book", "at")]
 
+    class Case(models.Model):
+        number = models.IntegerField(unique=True)
+
+        def natural_key(self):
+            return (f"case {self.number}",)
+
+    class Appeal(Case):
+        court = models.CharField(max_length=20)
+        joined = models.ForeignKey("self", models.CASCADE, null=True, related_name="+")
+
     class Opening(models.Model):
         at = models.DateTimeField(unique=True)
         note = models.CharField(max_length=10)
@@ -276,3 +286,24 @@ def test_composite_pks_of_tenants(shop: Project) -> None:
     """
     )
     assert done == [[3, 0, 0], [0, 0, 3], [0, 0, 3], True, ["pass 1"]]
+
+
+def test_children_whose_keys_methods_make_of_their_parents(shop: Project) -> None:
+    """In Django's own natural dump their records say no pk, and the key only in references."""
+    records = [
+        {
+            "model": "shop.appeal",
+            "fields": {"case_ptr": ["case 2"], "court": "high", "joined": ["case 2"]},
+        },
+        *({"model": "shop.case", "fields": {"number": number}} for number in (1, 2)),
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    done = [restored({records!r}) for _ in range(2)]
+    appeal = Appeal.objects.get()
+    print(json.dumps([done, appeal.number, appeal.joined == appeal, appeal.court]))
+    """
+    )
+    assert done == [[[3, 0, 0], [0, 0, 3]], 2, True, "high"]

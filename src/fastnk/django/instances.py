@@ -176,6 +176,8 @@ class Instances:
             self._relations[model] = _relations(model)
         instance._state.fields_cache = _Related(self, row, self._relations[model])
         instance.refresh_from_db = partial(self._load, row, weakref.ref(instance))
+        # Else Django looks for the pk before it loads a field, and a record may not say its pk.
+        instance._is_pk_set = _is_pk_set
         return instance
 
     def _load(
@@ -293,6 +295,10 @@ def _relations(model: type[Any]) -> dict[str, Any]:
 
 def _saved_relations(model: type[Any]) -> list[Any]:
     return [field for field in _relations(model).values() if is_saved(field)]
+
+
+def _is_pk_set(meta: Any = None) -> bool:
+    return True
 
 
 def _is_key(field: Any, raw: Any) -> bool:
