@@ -225,15 +225,15 @@ class Directory:
 
     def pk_relation(self, row: InBackup) -> Any:
         """What the pk of a row that exists leads to, as its record says: another row, or a value;
-        `None` where it says nothing.
-
-        Raises one of `UNSOLVED`.
-        """
+        `None` where it says nothing, or what leads nowhere."""
         name = row.rows.plan.pk.name
         value, reference = row.rows.values[name][row.number], row.rows.plan.columns[name].reference
         if value is None or value is Missing.VALUE or reference is None:
             return None
-        return self.held(self.find(reference, value), reference)
+        try:
+            return self.held(self.find(reference, value), reference)
+        except UNSOLVED:
+            return None
 
     def links(self, column: ManyColumn) -> set[tuple[Any, ...]]:
         """The links of a many-to-many field that are records themselves, by comparable pks.

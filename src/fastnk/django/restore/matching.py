@@ -7,7 +7,6 @@ key, pk or content holds pks of other rows wait until those are decided.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Backup, Hop, Lean, Record
-from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory
+from fastnk.django.restore.directory import DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.lookalikes import LookAlikes
 from fastnk.django.restore.natural_keys import Key, KeyPart, KeyShapeError
@@ -337,12 +336,11 @@ class Matcher:
                     self._match_by_heir(InBackup(rows, number))
 
     def _match_by_heir(self, heir: InBackup) -> None:
-        with contextlib.suppress(*UNSOLVED):
-            row = self._directory.pk_relation(heir) if _exists(heir) else None
-            if isinstance(row, InBackup) and not _exists(row) and _has_only_a_pk(row):
-                self._claim(row, heir.pk)
-                if row.rows.plan.pk_kind is PkKind.RELATION:
-                    self._match_by_heir(row)
+        row = self._directory.pk_relation(heir) if _exists(heir) else None
+        if isinstance(row, InBackup) and not _exists(row) and _has_only_a_pk(row):
+            self._claim(row, heir.pk)
+            if row.rows.plan.pk_kind is PkKind.RELATION:
+                self._match_by_heir(row)
 
     def _match_by_pk_alone(self, row: InBackup) -> None:
         if row.rows.plan.pk_kind is PkKind.AUTO:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_written_directly, prepared
-from fastnk.django.restore.directory import UNSOLVED, Directory, Row
+from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
 from fastnk.django.restore.rows import (
@@ -82,10 +82,7 @@ def changes(directory: Directory, table: Table) -> list[Change]:
 
 def _told_pk(directory: Directory, row: InBackup) -> Any:
     """The pk that a record says its row has, that of another row; `None` where it says none."""
-    try:
-        told = directory.pk_relation(row)
-    except UNSOLVED:
-        return None
+    told = directory.pk_relation(row)
     return told.pk if isinstance(told, Row) else told
 
 
