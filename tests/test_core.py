@@ -427,9 +427,18 @@ def test_checksum_tells_changed_bytes(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) - 1))
     other = bytearray(data)
     other[at] ^= draw.draw(st.integers(1, 255))
-    assert _core.checksum(other) != _core.checksum(data) == _core.checksum(bytes(data))
+    known, found = (_core.checksums(one, 64) for one in (data, other))
+    assert [x == y for x, y in zip(known, found, strict=True)].index(False) == at // 64
+    assert sum(x != y for x, y in zip(known, found, strict=True)) == 1
+
+
+@given(st.binary(max_size=300), st.integers(1, 100))
+def test_each_block_has_its_checksum(data: bytes, size: int) -> None:
+    blocks = [data[at : at + size] for at in range(0, len(data), size)]
+    alone = [_core.checksums(block, len(block))[0] for block in blocks]
+    assert _core.checksums(data, size).tolist() == alone
 
 
 def test_checksum_tells_the_order_of_blocks() -> None:
     blocks = [bytes([number]) * 64 for number in range(4)]
-    assert len({_core.checksum(b"".join(order)) for order in permutations(blocks)}) == 24
+    assert len({_core.checksums(b"".join(order), 256)[0] for order in permutations(blocks)}) == 24

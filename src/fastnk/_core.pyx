@@ -31,6 +31,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 import os
+from array import array
 
 from fastnk.errors import MAX_MODELS, BackupSyntaxError, Place
 
@@ -97,16 +98,17 @@ def scan(const uint8_t[::1] data):
         free(places)
 
 
-def checksum(const uint8_t[::1] data):
-    """A 64-bit checksum that tells whether two reads of a block gave the same bytes; never 0."""
-    cdef uint64_t result = 0
-    cdef const uint8_t *p
-    cdef size_t length = data.shape[0]
+def checksums(const uint8_t[::1] data, size_t size):
+    """64-bit checksums that tell whether two reads gave the same bytes, one of each block of `size`
+    bytes; the last block may be shorter. None is 0."""
+    cdef size_t length = data.shape[0], at
+    cdef object made = array("Q", bytes(8 * (length // size + (length % size > 0))))
+    cdef uint64_t[::1] found = made
     if length:
-        p = &data[0]
         with nogil:
-            result = fnk_checksum(p, length)
-    return result or 1
+            for at in range(found.shape[0]):
+                found[at] = fnk_checksum(&data[at * size], min(size, length - at * size)) or 1
+    return made
 
 
 cdef extern from * nogil:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fastnk.cli.arguments import (
     add_backups_argument,
@@ -21,6 +22,9 @@ from fastnk.errors import MAX_SHOWN, UsageError
 from fastnk.progress import Progress
 from fastnk.renames import parse_renames
 from fastnk.restore import RestoreReport, UnifiedRestoreManager
+
+HANDOVER = 0.0005
+"""Seconds after which a thread that wants the interpreter gets it, a tenth of the usual."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +105,25 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     if not options.dry_run:
         talk(f"restore {', '.join(options.backups)} into {manager.target}")
         confirm = None if options.no_input else _confirmation(progress)
-    report = manager.restore_any_format(one_or_several(options.backups), confirm=confirm)
+    with _handing_over():
+        report = manager.restore_any_format(one_or_several(options.backups), confirm=confirm)
     command = ["restore", *options.backups, *_given_again(options)] if options.dry_run else ()
     code = 0 if report.complete else LOSS
     return Outcome(report.as_dict(), _restore_text(report), command, code)
+
+
+@contextmanager
+def _handing_over() -> Iterator[None]:
+    """Let threads have the interpreter soon: those that splice need it often, and but for a moment.
+
+    It belongs to the whole process, so that only the command line may change it.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(HANDOVER)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _given_again(options: argparse.Namespace) -> list[str]:

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
-from fastnk._core import PADDING, Splitter, checksum
+from fastnk._core import PADDING, Splitter, checksums
 from fastnk.errors import BackupSyntaxError, Place, SourceError, UsageError
 from fastnk.source.opening import (
     Backup,
@@ -290,12 +290,11 @@ class Source:
         size = self.block_size
         first, last = start // size, -(-end // size)
         view = buffer.room((last - first) * size + PADDING)
-        for number in range(first, last):
-            block = view[(number - first) * size : (number - first + 1) * size]
-            length = self._file.read_at(number * size, block)
-            if number * size + length < min(end, (number + 1) * size):
-                raise self._changed()
-            self._check(number, block[:length])
+        blocks = view[: (last - first) * size]
+        length = self._file.read_at(first * size, blocks)
+        if first * size + length < end:
+            raise self._changed()
+        self._check(first, blocks[:length])
         return view[start - first * size : end - first * size + PADDING]
 
     def peek(self, start: int, length: int) -> bytes:
@@ -313,18 +312,22 @@ class Source:
             if progress is not None:
                 progress(phase, done, total)
 
-    def _check(self, number: int, block: memoryview) -> None:
+    def _check(self, first: int, blocks: memoryview) -> None:
+        """Whether the blocks from number `first` on are what they were."""
         if self._is_sure:
             return
-        found = checksum(block)
+        found = checksums(blocks, self.block_size)
         with self._lock:
-            missing = number + 1 - len(self._checksums)
+            missing = first + len(found) - len(self._checksums)
             if missing > 0:
                 self._checksums.extend([0] * missing)
-            known = self._checksums[number]
-            self._checksums[number] = found
-        if known not in (found, 0) or (self._complete and not known):
+            known = self._checksums[first : first + len(found)]
+            self._checksums[first : first + len(found)] = found
+        if known != found and any(map(self._differs, known, found)):
             raise self._changed()
+
+    def _differs(self, known: int, found: int) -> bool:
+        return known != found if known else self._complete
 
     def _changed(self) -> SourceError:
         return SourceError(
