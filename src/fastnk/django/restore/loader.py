@@ -265,7 +265,7 @@ class _Restore:
     def _write(self) -> None:
         with self._phase("write"):
             with self._engine.stream() as stream:
-                self._reserve_pks(stream)
+                self._reserve_pks()
                 sinks = _Sinks(self._directory, self._engine, stream, self._options)
                 self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
             self._findings.refuse()  # of values that could not be made before the new pks were
@@ -409,7 +409,7 @@ class _Restore:
         )
         return batches.run(done)
 
-    def _reserve_pks(self, stream: Stream) -> None:
+    def _reserve_pks(self) -> None:
         """Give every new row its pk, so that any row may refer to any other."""
         for rows in self._directory.in_backup:
             new = rows.pks.count(Missing.PK)
@@ -418,7 +418,7 @@ class _Restore:
             told = (pk for pk in rows.pks if not isinstance(pk, Missing))
             kept = itertools.chain([rows.highest_own], told)
             loose = self._directory.loose_ids[rows.plan.label]
-            pks = self._engine.reserve(rows.plan.model, new, kept, loose, stream.end)
+            pks = self._engine.reserve(rows.plan.model, new, kept, loose)
             if rows.is_lean:
                 rows.new_pks = pks
                 continue
@@ -480,7 +480,6 @@ class _Sinks:
         self, directory: Directory, engine: Engine, stream: Stream, options: RestoreOptions
     ) -> None:
         self._directory = directory
-        self._stream = stream
         self._writer = Writer(directory, engine, stream)
         self._sender = Sender(engine.connection.alias, stream.end)
         self._signals = options.signals
@@ -494,7 +493,6 @@ class _Sinks:
             write()
 
     def update(self, table: Table) -> None:
-        self._stream.end()
         changed = changes(self._directory, table)
         write = partial(self._writer.update, table.plan, changed)
         if self._signals and has_receivers(table.plan):

@@ -128,7 +128,6 @@ class Writer:
 
     def update(self, plan: Plan, batch: list[Change]) -> None:
         """Change what differs in existing rows, and in what their many fields hold."""
-        self._stream.end()
         alike: dict[tuple[str, ...], list[Change]] = defaultdict(list)
         for change in batch:
             alike[tuple(change.columns)].append(change)
@@ -137,7 +136,6 @@ class Writer:
                 self._update_columns(plan, names, group)
         for name in plan.many:
             self._unlink(plan, name, [key for one in batch for key in one.removed.get(name, ())])
-        # From here on rows may be under way, and no other statement can be made.
         for name, column in plan.many.items():
             links = [
                 (change.row.pk, target) for change in batch for target in change.added.get(name, ())
@@ -174,7 +172,6 @@ class Writer:
             table = quote(model._meta.db_table)
             self._stream.write(path, table, names, list(columns.values()))
             return
-        self._stream.end()
         with naming(path):
             self._insert_by_django(model, columns)
 

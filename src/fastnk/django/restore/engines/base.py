@@ -83,17 +83,12 @@ class Engine:
         return None
 
     def reserve(
-        self,
-        model: Any,
-        count: int,
-        kept: Iterable[Any],
-        loose: Collection[Any],
-        before: Callable[[], None],
+        self, model: Any, count: int, kept: Iterable[Any], loose: Collection[Any]
     ) -> Iterator[Any]:
         """`count` pks for new rows that no row has and nobody else will get.
 
         They are above all in `kept`, and none is in `loose`. They may be fetched later, as they
-        are needed; `before` is called each time.
+        are needed.
         """
         floor = max(self._highest(model, kept), self._highest_ever(model))
         highest = floor + count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar
 
 from fastnk.django.restore.engines.base import Engine, locked, tables_of
@@ -52,22 +52,17 @@ class PostgreSQL(Engine):
         return CopyStream(self.connection) if is_psycopg3 else super().stream()
 
     def reserve(
-        self,
-        model: Any,
-        count: int,
-        kept: Iterable[Any],
-        loose: Collection[Any],
-        before: Callable[[], None],
+        self, model: Any, count: int, kept: Iterable[Any], loose: Collection[Any]
     ) -> Iterator[Any]:
         sequence = self._sequence(model)
         if sequence is None:
-            return super().reserve(model, count, kept, loose, before)
+            return super().reserve(model, count, kept, loose)
         floor = self._highest(model, kept)
         with self.connection.cursor() as cursor:
             # It may lag behind rows that brought their pks along, or will.
             statement = "SELECT setval(%s, greatest(nextval(%s), %s))"
             cursor.execute(statement, [sequence, sequence, floor])
-        return self._next(sequence, count, loose, before)
+        return self._next(sequence, count, loose)
 
     def reset_sequences(self, models: list[Any]) -> None:
         # A sequence begins with 1, and does not take the 0 that Django would give it.
@@ -80,12 +75,9 @@ class PostgreSQL(Engine):
             (sequence,) = cursor.fetchone()
         return None if sequence is None else str(sequence)
 
-    def _next(
-        self, sequence: str, count: int, loose: Collection[Any], before: Callable[[], None]
-    ) -> Iterator[Any]:
+    def _next(self, sequence: str, count: int, loose: Collection[Any]) -> Iterator[Any]:
         """`count` numbers of a sequence that are not in `loose`, fetched as they are needed."""
         while count:
-            before()
             with self.connection.cursor() as cursor:
                 size = min(FETCHED, count)
                 cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, size])
