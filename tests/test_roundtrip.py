@@ -393,9 +393,19 @@ def spelled(records: dict[str, Record]) -> str:
 
 
 def test_strangers_are_left_alone(trip: Trip) -> None:
-    found = by_pk(legacy(trip.new))
-    for stranger in trip.strangers:
+    found = by_pk(map(in_order, legacy(trip.new)))
+    for stranger in map(in_order, trip.strangers):
         assert found[stranger["model"]][str(stranger["pk"])] == stranger
+
+
+def in_order(record: Record) -> Record:
+    """With sets of rows in one order, for a database may give them in any."""
+    sets = {field.name for field in apps.get_model(record["model"])._meta.many_to_many}
+    fields = {
+        name: sorted(value, key=str) if name in sets else value
+        for name, value in record["fields"].items()
+    }
+    return {**record, "fields": fields}
 
 
 def test_every_model_with_rows_takes_part(trip: Trip) -> None:

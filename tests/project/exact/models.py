@@ -901,7 +901,7 @@ class Verse(Base):
 
     book = models.CharField(max_length=40)
     number = models.IntegerField()
-    text = models.TextField(unique=True)
+    text = models.CharField(max_length=100, unique=True)
     chapter = models.ForeignObject(
         Chapter,
         models.CASCADE,

@@ -30,6 +30,8 @@ def fill(alias: str) -> None:
         many = {f.name: values.pop(f.name, ()) for f in model._meta.many_to_many}
         row = model(**values)
         row.save(using=alias, force_insert=True)
+        if "pk" in values:  # a driver of MySQL gives it back without its sign
+            row.pk = values["pk"]
         for name, others in many.items():
             if others:
                 getattr(row, name).set(others)

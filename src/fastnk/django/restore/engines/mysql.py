@@ -16,7 +16,7 @@ from fastnk.django.restore.statements import fitting, length_of
 from fastnk.django.restore.streams import Columns, Stream
 from fastnk.errors import RestoreError
 
-LOCK = "CONCAT('fastnk.', SHA1(DATABASE()))"
+LOCK = "CONCAT('fastnk.', SHA2(DATABASE(), 224))"
 """The name of the lock; names are the server's, and may have 64 characters."""
 
 MODES = ("STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO")
