@@ -1492,7 +1492,9 @@ def test_command_reports_findings_with_exit_code_4(
     SCHEMA.save(schema)
     backup.write_text(json.dumps([keeper("Bela", mentor=["Nobody"])]))
     arguments = ["restore", str(backup), "--schema", str(schema), "--database", new, "--no-input"]
+    handover = sys.getswitchinterval()
     assert main([*arguments, "--json"]) == 4
+    assert sys.getswitchinterval() == handover
     error = json.loads(capsys.readouterr().out)["error"]
     assert [finding["code"] for finding in error["findings"]] == ["FNK410"]
     assert not rows(zoo.Keeper, new).exists()
