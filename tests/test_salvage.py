@@ -262,10 +262,24 @@ def test_bytes_that_others_stand_in_place_of(seed: int) -> None:
     assert [one for one in kept if one in want] == want
 
 
-@pytest.mark.parametrize("tail", ["]}]", "}]", ':4}}],"f2":"a: b"}},{"model":"a.b"}]', "]}}"])
+@pytest.mark.parametrize(
+    "tail", ["]}]", "}]", "}}]", "}}}]", ':4}}],"f2":"a: b"}},{"model":"a.b"}]', "]}}"]
+)
 def test_brackets_behind_the_end_do_not_refute_the_records(tail: str) -> None:
     records = [record(0), record(1, (INNER,))]
     assert salvaged((laid_out(records, "compact") + tail).encode()) == records
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_array_that_was_written_over_a_longer_one(layout: str) -> None:
+    """Its own records are kept, wherever the tail of the other one begins."""
+    own = [record(0), record(1)]
+    text = laid_out(own, layout).rstrip()
+    longer = laid_out([record(pk) for pk in range(2, 9)], layout)
+    for at in range(len(text), len(longer)):
+        kept = salvaged((text + longer[at:]).encode())
+        assert kept[:2] == own, at
+        assert {one["pk"] for one in kept[2:]} <= {*range(2, 9)}, at
 
 
 @pytest.mark.parametrize("value", [[INNER], [INNER, INNER], {"x": [INNER, 1]}, {"y": {"z": INNER}}])

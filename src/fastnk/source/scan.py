@@ -236,7 +236,9 @@ class _Scanner:
         if not indexer.records:
             return self._end_without_records(start, origin + indexer.reached)
         end = origin + indexer.records_end
-        if not self._closes and not self._are_records(end, indexer.records):
+        # A list that begins with the text and ends again is its own, whatever is behind it.
+        is_whole_list = start == 0 and indexer.closed > 0
+        if not (self._closes or self._are_records(end, indexer.records) or is_whole_list):
             self._gap.starts -= 1
             if self._standing is Standing.RECORD:  # which was taken for granted
                 self._shape = Shape.TORN
