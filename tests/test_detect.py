@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastnk.convert import LegacyBackupConverter
-from fastnk.decoding import MAX_DEPTH
+from fastnk.check import check
+from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.detect import CHUNK_BYTES, HEAD_BYTES, BackupFormatDetector, DetectionReport, detect
-from fastnk.errors import BackupSyntaxError, SourceError, UsageError
+from fastnk.errors import MAX_DEPTH, BackupSyntaxError, SourceError, UsageError
 from fastnk.inferred import InferredProfile
 from fastnk.profile import SchemaProfile
 from fastnk.records import Record, RecordReader
@@ -612,26 +612,51 @@ def test_deep_members_that_detection_leaves_out_are_counted() -> None:
         detect(f'[{{"model": "a.b", "pk": 1, "more": {value}'.encode(), full=True)
 
 
-def test_all_verbs_take_the_same_depth() -> None:
-    value = "[" * MAX_DEPTH + "]" * MAX_DEPTH
-    record = f'{{"model": "users.user", "pk": 1, "fields": {{"x": {value}}}}}'
-    backup = f"[{record}]".encode()
-    assert detect(backup, full=True) == LEGACY
-    assert list(split_records(Source(backup))) == [record.encode()]
-    schema = Schema.loads(b'{"version": 1, "models": {"users.user": {}}}')
-    assert LegacyBackupConverter(schema).convert_bytes(backup) == backup
-    assert verify(backup, backup, schema).faithful
+@pytest.mark.parametrize(
+    ("levels", "record"),
+    [
+        (MAX_DEPTH, '{"model": "users.user", "pk": 1, "fields": {"x": %s}}'),
+        (MAX_DEPTH, '{"model": "users.user", "pk": 1, "fields": {"team": %s}}'),
+        (MAX_DEPTH, '{"fields": {"x": %s}, "model": "users.user", "pk": 1}'),
+        (MAX_DEPTH + 1, '{"model": "users.user", "pk": %s, "fields": {}}'),
+        (MAX_DEPTH + 1, '{"model": "users.user", "pk": 1, "fields": {}, "more": %s}'),
+    ],
+)
+def test_all_verbs_take_the_same_depth(levels: int, record: str) -> None:
+    relation = Relation(to="users.user", many=True)
+    schema = Schema.of({"users.user": Model(natural_key=["x"], relations={"team": relation})})
+    keep = Policies(on_null_key="keep")
+    verbs: list[Callable[[bytes], object]] = [
+        lambda backup: detect(backup, full=True),
+        lambda backup: list(split_records(Source(backup))),
+        lambda backup: LegacyBackupConverter(schema, policies=keep).convert_bytes(backup),
+        lambda backup: verify(backup, backup, schema, policies=keep),
+        lambda backup: check(schema, backup),
+    ]
+    for verb in verbs:
+        verb(("[" + record % ("[" * levels + "]" * levels) + "]").encode())
+        deeper = record % ("[" * (levels + 1) + "]" * (levels + 1))
+        with pytest.raises(BackupSyntaxError, match=r"FNK207 nested deeper than 1,024 levels"):
+            verb(f"[{deeper}]".encode())
 
 
 @pytest.mark.parametrize(
     "number",
-    ["1" * 5000, "-" + "9" * 200_000, "1." + "0" * 5000, "1e5", "-0", "12345678901234567890"],
+    [
+        *("1" * 5000, "-" + "9" * 200_000, "1." + "0" * 5000, "1e5", "-0", "12345678901234567890"),
+        *("1e" + "9" * 20, "-1.5E+" + "9" * 20, "1e-" + "9" * 20),
+        *("1e" + "9" * 5000, "-1.5E+" + "9" * 5000, "1e-" + "9" * 5000),
+    ],
 )
 def test_large_numbers(number: str) -> None:
     backup = f'[{{"model": "users.user", "pk": {number}, "fields": {{"n": [{number}]}}}}]'.encode()
     report = detect(backup, SCHEMA, full=True)
     assert report == LEGACY
     assert report.models["users.user"].with_pk == 1
+    assert detect(backup[:-1], SCHEMA, full=True).cut_off_at == len(backup) - 1
+    with pytest.raises(BackupSyntaxError) as caught:
+        detect(backup.replace(b"]}", b"]?"), SCHEMA, full=True)
+    assert caught.value.offset == len(backup) - 3
 
 
 # What a backup may be

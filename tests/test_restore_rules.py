@@ -18,10 +18,9 @@ from django.db.models import QuerySet, signals
 from msgspec import structs
 
 import fastnk
-from fastnk.decoding import MAX_DEPTH
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
-from fastnk.errors import FindingsError, RestoreError
+from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError
 from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, keyed, load, record, refused

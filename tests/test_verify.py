@@ -1608,7 +1608,7 @@ def test_what_refers_to_lost_records_is_taken_by_policy() -> None:
         (
             b'[{"model": "a.b", "fields": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}]",
             "FNK207",
-            None,
+            1,
         ),
     ],
 )

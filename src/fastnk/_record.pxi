@@ -365,7 +365,7 @@ cdef class RecordReader(Walker):
             if self.record.model != NOWHERE:
                 return self.walk_fields(&self.models[self.record.model])
             return walk_container(w, FIELDS_DEPTH)
-        if not walk_value(w):
+        if not walk_value_within(w, FIELDS_DEPTH):
             return False
         if is_word(name, b"pk"):
             if self.record.pk.end and not self.cut_overruled_pk():
@@ -606,7 +606,7 @@ cdef class RecordReader(Walker):
         while peek(w) != c']':
             start = w.positions[w.at]
             c = peek(w)
-            if not walk_value(w):
+            if not walk_value_within(w, MAX_DEPTH - 1):
                 return False
             if c == c'[' or c == c'n':
                 good = self.add_slot(FIRST_KEPT if first else KEPT, number, start, w.value_end)

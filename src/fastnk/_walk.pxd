@@ -21,7 +21,7 @@ cdef inline bint is_space(uint8_t c) noexcept nogil:
 
 
 cdef enum:
-    MAX_DEPTH = 1024                # of a value of a record
+    MAX_DEPTH = 1024                # of a value of a record, as in errors.py
     FIELDS_DEPTH = MAX_DEPTH + 1    # with the object that it is in
     RECORD_DEPTH = MAX_DEPTH + 2
 
@@ -269,10 +269,15 @@ cdef inline bint walk_container(Walk *w, size_t most) noexcept nogil:
             return False
 
 
-cdef inline bint walk_value(Walk *w) noexcept nogil:
+cdef inline bint walk_value_within(Walk *w, size_t most) noexcept nogil:
+    """Any value of no more than so many levels."""
     cdef uint8_t c = peek(w)
     if c == c'"':
         return walk_string(w)
     if c == c'{' or c == c'[':
-        return walk_container(w, MAX_DEPTH)
+        return walk_container(w, most)
     return walk_scalar(w)
+
+
+cdef inline bint walk_value(Walk *w) noexcept nogil:
+    return walk_value_within(w, MAX_DEPTH)

@@ -22,7 +22,6 @@ _FAULTS = {
     INCOMPLETE: ("FNK205", "the backup is cut off in the middle of a record"),
     UNCLOSED: ("FNK205", "the backup is cut off before its closing bracket"),
     UTF8: ("FNK206", "not UTF-8"),
-    DEPTH: ("FNK207", f"nested deeper than {MAX_DEPTH:,} levels"),
     SIZE: ("FNK208", "a record is larger than {max_record:,} bytes, which is the limit"),
     MODELS: ("FNK209", f"more than {MAX_MODELS:,} different models that the schema does not know"),
 }
@@ -34,7 +33,6 @@ _REMEDIES = {
     "FNK204": 'a record is {"model": "app.model", "pk": …, "fields": {…}}',
     "FNK205": "fetch the whole file again",
     "FNK206": "convert the file to UTF-8 first (iconv -t UTF-8)",
-    "FNK207": "no Django field nests that deep; is this file what it seems?",
     "FNK208": "is a bracket or a quote missing there? no row of a database is that large",
     "FNK209": "is the schema that of this system? is this file what it seems?",
 }
@@ -257,9 +255,11 @@ cdef class Walker:
         raise MemoryError
 
     cdef refuse(self, Fault fault, unsigned long long offset):
-        code, what = _FAULTS[fault]
         record = None if fault == EMPTY or fault == NO_RECORDS else self.records + 1
         place = Place(self.name, offset, record)
+        if fault == DEPTH:
+            raise too_deep(place)
+        code, what = _FAULTS[fault]
         what = what.format(max_record=self.max_record) if fault == SIZE else what
         raise BackupSyntaxError(what, code=code, place=place, remedy=_REMEDIES[code])
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fastnk.errors import MAX_DEPTH
 from fastnk.schema import plain_label
-
-MAX_DEPTH = 1024
-"""How deep the core lets a value in a record nest."""
 
 
 class _Label(msgspec.Struct):

@@ -12,6 +12,14 @@ MAX_SHOWN = 20
 """How many findings an error message shows; all of them are in `FindingsError.findings`."""
 
 MAX_VALUE_SHOWN = 60
+MAX_NAME_SHOWN = 250
+"""Characters of a label or of a field's name. Django's have 201 at most."""
+
+MAX_DEPTH = 1024
+"""How many levels a value in a record may have. The core counts them by a constant of its own."""
+
+RECORD_DEPTH = MAX_DEPTH + 2
+"""Levels of a record: it, its `fields`, and what is in them."""
 
 MAX_MODELS = 10_000
 """How many different models a backup may have, as far as no schema knows them."""
@@ -41,8 +49,8 @@ class Place(NamedTuple):
             source += f":{self.offset}"
         record = None if self.record is None else f"record {self.record}"
         pk = "" if self.pk is None else f" pk {shorten(self.pk)}"
-        model = None if self.model is None else f"{self.model}{pk}"
-        field = None if self.field is None else f"field {self.field}"
+        model = None if self.model is None else shorten(self.model, MAX_NAME_SHOWN) + pk
+        field = None if self.field is None else f"field {shorten(self.field, MAX_NAME_SHOWN)}"
         return ", ".join(part for part in (source, record, model, field) if part)
 
 
@@ -195,6 +203,15 @@ class BackupSyntaxError(FastnkError):
         return self.place.offset or 0
 
 
+def too_deep(place: Place) -> BackupSyntaxError:
+    return BackupSyntaxError(
+        f"nested deeper than {MAX_DEPTH:,} levels",
+        code="FNK207",
+        place=place,
+        remedy="no Django field nests that deep; is this file what it seems?",
+    )
+
+
 def too_many_models(place: Place) -> BackupSyntaxError:
     return _too_many(f"{MAX_MODELS:,} different models", place)
 
@@ -237,7 +254,8 @@ class FindingsError(FastnkError):
         counts: dict[tuple[str, ...], int] = {}
         for finding in self.findings:
             place = finding.place
-            where = ".".join(filter(None, (place.model, place.field)))
+            names = filter(None, (place.model, place.field))
+            where = ".".join(shorten(name, MAX_NAME_SHOWN) for name in names)
             kind = (finding.code, finding.what, where)
             counts[kind] = counts.get(kind, 0) + 1
         kinds = sorted(counts.items(), key=lambda item: -item[1])
@@ -278,7 +296,7 @@ class NotRestoredError(RestoreError):
     exit_code = 5
 
 
-def shorten(value: str) -> str:
+def shorten(value: str, most: int = MAX_VALUE_SHOWN) -> str:
     """`value` on one line and short enough for a message."""
     line = " ".join(value.split())
-    return line if len(line) <= MAX_VALUE_SHOWN else line[: MAX_VALUE_SHOWN - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"

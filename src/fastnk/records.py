@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Context, localcontext
 from typing import Any, Literal, NamedTuple
 
 import ijson
 
 from fastnk._core import DEFAULT_MAX_RECORD
-from fastnk.decoding import MAX_DEPTH
-from fastnk.errors import BackupSyntaxError, Place, shorten
+from fastnk.errors import RECORD_DEPTH, BackupSyntaxError, Place, shorten, too_deep
 from fastnk.schema import plain_label
 
 Shape = Literal["array", "jsonl"]
@@ -31,13 +31,13 @@ class Record(NamedTuple):
     fields: Mapping[str, Any]
 
 
-PARSE_ERRORS = (ijson.JSONError, ValueError, ArithmeticError)
-"""What ijson raises for what is not JSON; the last for an exponent beyond all bounds."""
+PARSE_ERRORS = (ijson.JSONError, ValueError)
+"""What ijson raises for what is not JSON."""
+_ANY_EXPONENT = Context(traps=[])
+"""In which a number with an exponent beyond all bounds is some number, and no error."""
 
 SPACE = b" \t\r\n"
 MEMBERS = ("model", "pk", "natural_key", "fields")
-RECORD_DEPTH = MAX_DEPTH + 2
-"""Levels of a record, those of its value included."""
 KEPT_BYTES = 1 << 20
 """How much of one record is kept to find the exact place of a fault in it; in a larger record
 the place is that of the piece that holds the fault."""
@@ -99,7 +99,7 @@ class RecordReader:
                 "FNK202",
                 f"no record ends in the first {self.offset:,} bytes",
                 self._since_offset,
-                "read all of it: full=True",
+                "read all of it: --full, or full=True",
             )
         if self._parser is None:
             raise self._error("FNK201", "the backup is empty", 0, TAKE_IT_AGAIN)
@@ -173,7 +173,7 @@ class RecordReader:
         readable = _readable(piece)
         self._keep(readable)
         try:
-            self._parser.send(readable)
+            _send(self._parser, readable)
         except PARSE_ERRORS as error:
             raise self._syntax_error(piece, error) from None
         self.offset += len(piece)
@@ -182,9 +182,7 @@ class RecordReader:
         is_record = self._builder.feed(self._events)
         self._events.clear()
         if self._builder.deepest > RECORD_DEPTH:
-            what = f"nested deeper than {MAX_DEPTH:,} levels"
-            remedy = "no Django field nests that deep; is this file what it seems?"
-            raise self._error("FNK207", what, self._too_deep_at(), remedy)
+            raise too_deep(Place(self._name, self._too_deep_at()))
         if not is_record:
             what = "a list of something else than records" if self.count == 0 else "not a record"
             raise self._error("FNK203", what, self._record_offset(), WHAT_IT_SHOULD_BE)
@@ -213,7 +211,8 @@ class RecordReader:
         if self._parser is None:
             return False
         try:
-            self._parser.close()
+            with localcontext(_ANY_EXPONENT):
+                self._parser.close()
         except PARSE_ERRORS:
             return True
         self._build()
@@ -263,7 +262,7 @@ class RecordReader:
 
     def _is_refused(self, length: int) -> bool:
         try:
-            self._new_parser(ijson.sendable_list()).send(bytes(self._since[:length]))
+            _send(self._new_parser(ijson.sendable_list()), bytes(self._since[:length]))
         except PARSE_ERRORS:
             return True
         return False
@@ -304,6 +303,11 @@ _BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _BACKUP_START = re.compile(
     rb'^[ \t]*(?:\[\s*(?:\{|(?P<nothing>\Z))|\{\s*"(?:model|pk|fields|natural_key)")', re.MULTILINE
 )
+
+
+def _send(parser: Any, piece: bytes) -> None:
+    with localcontext(_ANY_EXPONENT):
+        parser.send(piece)
 
 
 def _reason(error: Exception) -> str:
@@ -470,7 +474,7 @@ _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _UNREADABLE = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"?|[^"\dNI-]++|(?P<unreadable>'
     rb"(?<![\w.+-])(?:NaN|-?Infinity)(?![\w.+-])"
-    rb"|(?<![.\d])\d{%d,}+(?![.eE]))" % LARGE_NUMBER,
+    rb"|(?<![.\deE])(?<![eE][+-])\d{%d,}+(?![.eE]))" % LARGE_NUMBER,
     re.DOTALL,
 )
 """What else stands there passes in long strides."""

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
-from fastnk.errors import BackupSyntaxError, Place, SourceError
+from fastnk.errors import RECORD_DEPTH, BackupSyntaxError, Place, SourceError, too_deep
 from fastnk.schema import plain_label
 from fastnk.verify.report import FileFacts
-from fastnk.verify.values import DECODER, MISSING
+from fastnk.verify.values import DECODER, MISSING, levels
 
 if TYPE_CHECKING:
     from fastnk.source import Backup, Progress
@@ -238,6 +238,8 @@ class _Reader:
         while True:
             try:
                 members, end = DECODER.raw_decode(self._text, self._at)
+            except RecursionError:
+                raise self._too_deep() from None
             except json.JSONDecodeError as error:
                 torn = error.pos + TORN_TOKEN >= len(self._text)
                 if not torn and not error.msg.startswith("Unterminated string"):
@@ -245,8 +247,14 @@ class _Reader:
                 if not self._more():
                     return None
                 continue
+            brackets = self._text.count("[", self._at, end) + self._text.count("{", self._at, end)
+            if brackets > RECORD_DEPTH and levels(members) > RECORD_DEPTH:
+                raise self._too_deep()
             self._advance(end)
             return members
+
+    def _too_deep(self) -> BackupSyntaxError:
+        return too_deep(Place(self._name, self._offset, self._count + 1))
 
     def _cut_off(self) -> BackupSyntaxError:
         return self._error("FNK205", f"the backup is cut off behind {self._count:,} records")

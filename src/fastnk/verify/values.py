@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -78,6 +79,20 @@ def groups(members: dict[str, Any]) -> dict[str, list[Any]]:
     if isinstance(members, Repeated):
         return members.groups
     return {name: [value] for name, value in members.items()}
+
+
+def levels(value: Any) -> int:
+    """How many arrays and objects are in one another."""
+    found, layer = 0, [value]
+    while layer:
+        found += 1
+        inner = (groups(one).values() if isinstance(one, dict) else [one] for one in layer)
+        layer = [one for lists in inner for one in itertools.chain(*lists) if _is_nested(one)]
+    return found
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (dict, list))
 
 
 DECODER = json.JSONDecoder(
