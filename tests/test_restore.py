@@ -33,6 +33,8 @@ import fastnk
 from fastnk import lanes
 from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter, Policies
+from fastnk.detect import HEAD_BYTES, BackupFormatDetector
+from fastnk.django.restore import reading
 from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.loader import Loader
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport
@@ -1280,6 +1282,46 @@ def test_unified_restore_of_every_format(old: str, new: str, legacy_file: Path) 
     assert report.created == 0
     expected = {label: told for label, told in by_keys(old).items() if label in report.models}
     assert told_of(lines, by_keys(new)) == told_of(lines, expected)
+
+
+def test_backup_of_which_the_head_tells_nothing(new: str) -> None:
+    backup = b" " * HEAD_BYTES + json.dumps([keeper("anna")]).encode()
+    report = fastnk.UnifiedRestoreManager(SCHEMA, database=new).restore_any_format(backup)
+    assert (report.created, report.format) == (1, None)
+    dry = fastnk.UnifiedRestoreManager(SCHEMA, database=new, dry_run=True)
+    assert dry.restore_any_format(backup).unchanged == 1
+
+
+def test_nothing_is_asked_of_a_backup_behind_the_commit(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BackupFormatDetector, "detect_format", gone)
+    manager = fastnk.UnifiedRestoreManager(SCHEMA, database=new)
+    before = tables(new)
+    with pytest.raises(SourceError):
+        manager.restore_any_format(json.dumps([keeper("anna")]).encode())
+    assert tables(new) == before
+
+
+def test_record_of_very_many_fields_is_given_no_type_of_its_own(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def struct(tag: str, names: list[str], *rest: Any, **how: Any) -> Any:
+        made.append(len(names))
+        return original(tag, names, *rest, **how)
+
+    original = reading._struct
+    monkeypatch.setattr(reading, "_struct", struct)
+    many = {f"f{number}": number for number in range(reading.MOST_FIELDS)}
+    found = refused(new, [keeper("anna", **many)])
+    assert len(found) == len(many)
+    assert max(made) < len(many)
+
+
+def gone(*_: Any) -> None:
+    raise SourceError("cannot read it any more")
 
 
 def test_progress_tells_every_phase(new: str, legacy_file: Path) -> None:

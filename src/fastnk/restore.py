@@ -19,7 +19,7 @@ from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
 from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.errors import FindingsError, MissingExtraError, OutputError
+from fastnk.errors import BackupSyntaxError, FindingsError, MissingExtraError, OutputError
 from fastnk.policies import Policies
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
@@ -190,16 +190,22 @@ class UnifiedRestoreManager:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         with self._converter.converted(again) as conversion:
+            # Before anything is written: behind the commit nothing may fail any more.
+            format_ = self._format(again, conversion.report)
             report = self._load(conversion, backup, confirm)
         report.conversion = conversion.report
-        report.format = self._format(again, conversion.report)
+        report.format = format_
         return report
 
     def _format(self, backup: Backup, conversion: ConversionReport) -> str | None:
-        """What the head of the backup says, or where it is damaged all that is whole of it."""
+        """What the head of the backup says, or where it is damaged all that is whole of it; `None`
+        where that tells nothing, as a head of white space."""
         is_damaged = conversion.salvaged is not None
         detector = BackupFormatDetector(self._schema, encoding=self._encoding, salvage=is_damaged)
-        return detector.detect_format(backup).format
+        try:
+            return detector.detect_format(backup).format
+        except BackupSyntaxError:
+            return None
 
     def _load(
         self, conversion: Conversion, backup: Backup, confirm: Confirm | None

@@ -29,6 +29,8 @@ Chunks = Callable[[str], Iterable[bytes]]
 
 MOST_SHAPES = 8
 """Of one model; past that its records have no shape worth knowing."""
+MOST_FIELDS = 1_000
+"""Of a shape: a type with many more takes longer to make than it saves."""
 
 
 SPELLED = int | str | tuple[int | str | tuple[int | str | None, ...] | None, ...]
@@ -243,7 +245,7 @@ class Reader:
         """The type of records like this one; `None` where it would be of no use."""
         tag, fields = data["model"], data.get("fields")
         label = self._naming.renames.label(tag)
-        if not isinstance(fields, dict) or len(known) == MOST_SHAPES:
+        if not isinstance(fields, dict) or len(known) == MOST_SHAPES or len(fields) > MOST_FIELDS:
             return None
         if self._naming.has_names_in_values(label):
             return None

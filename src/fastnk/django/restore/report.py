@@ -122,7 +122,7 @@ class RestoreReport(msgspec.Struct):
     weak_keys: dict[str, str] = {}
     """Models whose natural keys do not tell their records apart, and why: they count as none."""
     format: str | None = None
-    """What the backup was, in the words of `detect`; `None` where it was too damaged to tell."""
+    """What the backup was, in the words of `detect`; `None` where its head does not tell."""
     conversion: Any = None
     """The `ConversionReport` of a backup that was converted first."""
 
