@@ -815,3 +815,11 @@ def test_labels_that_no_schema_can_hold_are_told_by_the_schema() -> None:
     proposal = infer(dump([legacy("nodot", 1, name="a")]))
     with pytest.raises(SchemaError, match="nodot"):
         proposal.schema()
+
+
+@pytest.mark.parametrize("levels", [6, 400, 800])
+def test_lists_in_lists_are_data_however_deep(levels: int) -> None:
+    nested = json.loads("[" * levels + '"x"' + "]" * levels)
+    proposal = infer(dump([legacy("a.b", n, x=nested, author=n) for n in (1, 2)]))
+    assert proposal.models == {"a.b": 2}
+    assert not proposal.notes

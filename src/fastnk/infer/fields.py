@@ -44,6 +44,9 @@ MAX_KEY_TEXT = 120
 MAX_KEY_PARTS = 8
 """A longer list is not a natural key."""
 
+MAX_KEY_DEPTH = 4
+"""Lists in one another that are looked into; what is deeper is data."""
+
 NULL = -(1 << 63)
 """What is kept for a null, and for a value that is neither an integer nor a text."""
 
@@ -204,6 +207,7 @@ class Column:
     __slots__ = (
         "codes",
         "count",
+        "depth",
         "elements",
         "free",
         "ints",
@@ -217,15 +221,17 @@ class Column:
         "words",
     )
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, depth: int = MAX_KEY_DEPTH) -> None:
         self.room = room
+        self.depth = depth
+        """How many lists in one another are looked into."""
         self.count = 0
         """Records that have the field."""
         self.nulls = 0
         self.ints = 0
         self.texts = 0
         self.others = 0
-        """Booleans, fractions, objects, integers of more than 64 bits."""
+        """Booleans, fractions, objects, lists that are too deep, integers of more than 64 bits."""
         self.free = 0
         """Texts that are prose."""
         self.times = 0
@@ -248,9 +254,9 @@ class Column:
         elif kind is int and -(1 << 62) < value < 1 << 62:
             self.ints += 1
             code = value
-        elif kind is list:
+        elif kind is list and self.depth:
             if self.lists is None:
-                self.lists = Lists(len(self.codes), self.room)
+                self.lists = Lists(len(self.codes), self.room, self.depth - 1)
             self.lists.add(value)
         else:
             self.others += 1
@@ -316,14 +322,14 @@ class Lists:
 
     __slots__ = ("count", "elements", "empty", "key", "keys")
 
-    def __init__(self, behind: int, room: Room) -> None:
+    def __init__(self, behind: int, room: Room, depth: int) -> None:
         self.count = 0
         self.empty = 0
-        self.elements = Column(room)
+        self.elements = Column(room, depth)
         """What the lists hold, list by list, where those are no lists themselves."""
-        self.key = Parts(behind, room)
+        self.key = Parts(behind, room, depth)
         """The parts where each list is one natural key."""
-        self.keys = Parts(0, room)
+        self.keys = Parts(0, room, depth)
         """The parts where each list holds natural keys."""
 
     def add(self, value: list[Any]) -> None:
@@ -347,10 +353,11 @@ class Lists:
 class Parts:
     """Natural keys of one length, as one column for each part."""
 
-    __slots__ = ("_room", "columns", "count", "uneven")
+    __slots__ = ("_depth", "_room", "columns", "count", "uneven")
 
-    def __init__(self, behind: int, room: Room) -> None:
+    def __init__(self, behind: int, room: Room, depth: int) -> None:
         self._room = room
+        self._depth = depth
         self.count = behind
         """Records, those without a key included."""
         self.uneven = False
@@ -361,7 +368,7 @@ class Parts:
             self.uneven = True
             return
         if self.columns is None:
-            self.columns = [Column(self._room) for _ in key]
+            self.columns = [Column(self._room, self._depth) for _ in key]
             for column in self.columns:
                 column.codes.extend(itertools.repeat(NULL, min(self.count, self._room.each)))
         if len(key) != len(self.columns):
@@ -491,7 +498,7 @@ class Survey:
 
     def _add(self, record: dict[str, Any], source: Source) -> None:
         if len(record["fields"]) > MAX_FIELDS or self._fields > MAX_FIELDS:
-            raise too_many_fields(Place(source.name, None, self.records, record["model"]))
+            raise too_many_fields(Place(source.name, None, self.records + 1, record["model"]))
         model = self._model(plain_label(record["model"]), source)
         before = len(model.columns)
         model.add(record)
