@@ -29,7 +29,7 @@ from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
-from fastnk.source import Backup
+from fastnk.source import Backup, Source
 from fastnk.source.layout import _with_commas
 
 SCHEMA = Schema.loads(
@@ -1052,6 +1052,21 @@ def test_texts_of_an_envelope_take_little_memory(text: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 15 * len(data)
+
+
+def test_white_space_in_front_of_the_records_of_an_envelope(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastnk.source.layout.MAX_ENVELOPE", 1 << 16)
+    records = json.dumps([keeper(1, "Anna")]).encode()
+    for blanks in (1, 1 << 16, 1 << 18):
+        inner = records.replace(b"[", b"[" + b" " * blanks, 1)
+        with Source(b'{"data": ' + inner + b"}") as source:
+            assert source.envelope is not None
+            assert (source.envelope.around[0], source.envelope.counts) == (b'{"data": ', [1])
+            assert b"".join(map(bytes, source.blocks())) == inner
+        with pytest.raises(BackupSyntaxError):
+            Source(b'{"data": [' + b" " * blanks + b"1]}", salvage=True)
 
 
 def test_white_space_between_lines_takes_little_memory() -> None:

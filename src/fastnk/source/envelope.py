@@ -21,6 +21,8 @@ _SECRET = os.urandom(16)
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}:]', re.DOTALL)
 _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
+_MAY_HOLD_RECORDS = re.compile(rb"\s*(?:" + RECORD_START.pattern + rb"|\Z)")
+"""What is behind the bracket of an array of records, as far as the head reaches."""
 _MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
 _SPACES = b" \t\r\n"
 _LINE = re.compile(rb"^(?:\{|[ \t]*\[\s*\{)", re.MULTILINE)
@@ -68,13 +70,13 @@ def object_start(head: bytes, is_behind_text: bool) -> int | None:
 
 
 def records_array(head: bytes) -> int | None:
-    """Where in an object the array of its records begins; `None` where there is none, or the
-    object is itself a record."""
+    """Where in an object the array of its records begins, or may begin; `None` where there is
+    none, or the object is itself a record."""
     depth = 0
     last = b""
     for token in _TOKEN.finditer(head):
         text = token[0]
-        if text == b"[" and _FIRST_RECORD.match(head, token.end()):
+        if text == b"[" and _MAY_HOLD_RECORDS.match(head, token.end()):
             return token.start()
         if text == b":" and depth == 1 and last in _MEMBERS:
             return None
