@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from fastnk.check import COLUMNS, CheckReport, CheckRow, check
-from fastnk.errors import BackupSyntaxError, SchemaError, SourceError
+from fastnk.cli.printing import table
+from fastnk.errors import BackupSyntaxError, Place, SchemaError, SourceError
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 
 USER = Model(natural_key=["username"])
@@ -174,6 +175,24 @@ def test_damage_is_a_misfit_that_salvage_allows() -> None:
         assert only(allowed, "damage").severity == "warning"
         assert allowed.fits
         assert allowed.damage
+
+
+def test_backup_in_which_nothing_is_whole_is_refused_for_what_is_wrong_with_it() -> None:
+    for backup, code in ((b" \n", "FNK201"), (b"[" * 2000, "FNK207"), (b'[{"a": 1}]', "FNK204")):
+        with pytest.raises(BackupSyntaxError, match=code):
+            check(SCHEMA, backup)
+    with pytest.raises(BackupSyntaxError, match="FNK202 no whole record"):
+        check(SCHEMA, b"[" * 2000, salvage=True)
+
+
+def test_values_and_names_are_shown_shortened() -> None:
+    long = "9" * 100_000
+    backup = dump([*GOOD, record("docs.paper", 9, number="P", author=1)])
+    report = check(SCHEMA, backup.replace(b'"author": 1}', b'"author": %s}' % long.encode()))
+    (value,) = only(report, "finding").values
+    assert len(value) < 100
+    assert len(str(Place(None, 0, 1, long, long, long))) < 1000
+    assert max(map(len, table(COLUMNS, [row.cells() for row in report.rows]))) < 1000
 
 
 def test_misfits_come_first_and_rows_have_cells() -> None:

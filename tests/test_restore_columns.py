@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from decimal import Overflow
 from typing import Any
 
 import msgspec
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection, models
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastnk.django.restore.columns import plain_column
+from fastnk.django.restore.directory import refusal
 from fastnk.django.restore.values import are_comparable, comparable, from_json
 from fastnk.errors import RestoreError
 
@@ -115,8 +118,18 @@ def test_columns_of_nulls_alone_are_plain(kind: type[models.Field[Any, Any]]) ->
     assert driver_of(kind(null=True, **options), [None, None]) == [None, None]
 
 
+def test_a_reason_is_short_and_says_more_than_a_name() -> None:
+    field = models.IntegerField()
+    with pytest.raises(ValidationError) as caught:
+        field.to_python("9" * 100_000 + "x")
+    why = refusal(caught.value)
+    assert len(why) < 1000
+    assert why.endswith("must be an integer.")
+    assert refusal(Overflow([Overflow])) == "a number beyond all bounds"
+
+
 def test_a_number_that_python_does_not_read_is_no_traceback() -> None:
-    with pytest.raises(RestoreError, match=r"FNK400 .* more than 4,300 digits"):
-        from_json(b"[" + b"9" * 5000 + b"]")
+    with pytest.raises(RestoreError, match=r"FNK400 .* more than 4,300 digits is in \[\"x\", 999"):
+        from_json(b'["x", ' + b"9" * 5000 + b"]")
     with pytest.raises(ValueError, match="Expecting value"):
         from_json("no JSON")

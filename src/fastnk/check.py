@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal, cast, get_args
 import msgspec
 
 from fastnk.convert import LegacyBackupConverter
-from fastnk.errors import Finding, FindingsError
+from fastnk.errors import BackupSyntaxError, Finding, FindingsError, shorten
 from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_relations
 from fastnk.infer.proposal import MINIMUM
@@ -122,7 +122,7 @@ def check(
     if not isinstance(schema, Schema):
         schema = Schema.load(schema)
     with rereadable(backup) as again:
-        held = survey(again, encoding=encoding, salvage=True, progress=progress)
+        held = _survey(again, encoding, salvage, progress)
         findings = _findings(schema, again, tuple(keys), embedded, encoding)
     rows = [
         *(_damage(what, salvage) for what in held.damage),
@@ -140,6 +140,19 @@ def check(
         models={label: model.records for label, model in sorted(held.models.items())},
         rows=rows,
     )
+
+
+def _survey(
+    backup: Backup, encoding: str | None, salvage: bool, progress: Progress | None
+) -> Survey:
+    """What the whole records of the backup hold. Where none is whole, and nobody asked for those
+    alone, the error is that of the first fault."""
+    try:
+        return survey(backup, encoding=encoding, salvage=True, progress=progress)
+    except BackupSyntaxError:
+        if not salvage:
+            survey(backup, encoding=encoding, progress=progress)
+        raise
 
 
 class _Nowhere(io.RawIOBase):
@@ -250,7 +263,7 @@ def _finding_rows(findings: list[Finding]) -> Iterator[CheckRow]:
             place = one.place
             groups.setdefault((one.code, one.what, place.model, place.field), []).append(one)
     for (code, what, model, field), group in groups.items():
-        values = dict.fromkeys(one.value for one in group if one.value is not None)
+        values = dict.fromkeys(shorten(one.value) for one in group if one.value is not None)
         shown = list(values)[:MOST_VALUES]
         yield CheckRow(
             severity="misfit",

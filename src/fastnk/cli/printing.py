@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError
+from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError, shorten
 
+MAX_CELL = 1000
+"""Characters of a cell in a table."""
 LOSS = 3
 """The exit code of what is done, but not complete."""
 PROJECT = ("--settings", "mysite.settings")
@@ -78,8 +80,10 @@ def show(outcome: Outcome, as_json: bool) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a table: text to the left, numbers to the right, nothing cut."""
-    cells = [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    """Lines of a table: text to the left, numbers to the right, nothing cut that fits on a page."""
+    cells = [
+        [f"{c:,}" if isinstance(c, int) else shorten(str(c), MAX_CELL) for c in row] for row in rows
+    ]
     columns = list(zip(head, *cells, strict=True))
     aligned = [
         [cell.rjust(width) if is_number else cell.ljust(width) for cell in column]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from decimal import DecimalException
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ from fastnk.schema import GenericRelation, plain_label
 Row = InBackup | InDatabase
 
 CONTENT_TYPE = "contenttypes.contenttype"
+MAX_REASON = 400
+"""Characters of a reason why a value is refused."""
 
 
 _OF_A_PROXY = (
@@ -340,9 +343,13 @@ class Directory:
 
 
 def refusal(error: Exception) -> str:
-    """Why a field or a key form refused a value, in one line."""
+    """Why a field or a key form refused a value, in one line. Django's messages hold the value,
+    which may be as large as the backup."""
+    if isinstance(error, DecimalException):  # which says no more than its name
+        return "a number beyond all bounds"
     messages = getattr(error, "messages", None)
-    return " ".join(messages) if messages else str(error)
+    why = " ".join(messages) if messages else str(error)
+    return why if len(why) <= MAX_REASON else f"{why[: MAX_REASON // 2]}…{why[-MAX_REASON // 2 :]}"
 
 
 def _is_foreign_pk(plan: Plan, position: int) -> bool:

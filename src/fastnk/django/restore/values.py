@@ -38,7 +38,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from fastnk.django.schema.describe import plain_of
-from fastnk.errors import RestoreError
+from fastnk.errors import MAX_VALUE_SHOWN, RestoreError, shorten
 from fastnk.schema import ELEMENTS, Embedded, embedded_steps
 
 REFUSALS = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
@@ -275,8 +275,10 @@ def _from_odd_json(text: bytes | str) -> Any:
     except json.JSONDecodeError:
         raise
     except ValueError:
+        start = text[: 2 * MAX_VALUE_SHOWN]
+        seen = shorten(start if isinstance(start, str) else start.decode(errors="replace"))
         raise RestoreError(
-            f"a record has a number of more than {sys.get_int_max_str_digits():,} digits",
+            f"a number of more than {sys.get_int_max_str_digits():,} digits is in {seen}",
             remedy="no column takes such a number; is this file what it seems?",
         ) from None
 
