@@ -780,6 +780,51 @@ def test_xml_and_yaml_that_are_nested_without_end_are_refused(kind: str) -> None
         LegacyBackupConverter(SCHEMA).convert_bytes(text.replace("Anna", deep).encode())
 
 
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ('<field name="gone">1</field>', "no field named 'gone'"),
+        ('<field name="joined">yesterday</field>', "“yesterday” value"),
+        (f'<field name="mentor">{"x" * 100_000}</field>', "x” value must be"),
+    ],
+)
+def test_what_the_project_does_not_take_of_xml_is_told_with_its_place(field: str, why: str) -> None:
+    pytest.importorskip("django")
+    good = '<object model="zoo.keeper" pk="1"><field name="name">Anna</field></object>'
+    bad = f'<object model="zoo.keeper" pk="2">{field}</object>'
+    text = f'<?xml version="1.0"?><django-objects version="1.0">{good}{bad}</django-objects>'
+    with pytest.raises(BackupSyntaxError, match=f"FNK212 .*{why}") as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(text.encode())
+    assert caught.value.place.record == 2
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("1" + ":11" * 200_000, "more than 4,000 characters"),
+        ("1" + ":11" * 300 + ".5", "too large"),
+        *[(f"!!{tag} ''", "") for tag in ("int", "float", "timestamp", "bool")],
+    ],
+)
+def test_values_that_trouble_yaml_are_refused_at_once(value: str, why: str) -> None:
+    pytest.importorskip("yaml")
+    pytest.importorskip("django")
+    text = f"- model: zoo.keeper\n  pk: 1\n  fields: {{name: Anna, size: {value}}}\n"
+    with pytest.raises(BackupSyntaxError, match=f"FNK212 .*{why}"):
+        LegacyBackupConverter(SCHEMA).convert_bytes(text.encode())
+
+
+def test_halves_of_surrogate_pairs_in_xml_stay_what_they_are() -> None:
+    pytest.importorskip("django")
+    from fastnk.django.fixtures import as_json
+
+    row = '<object model="zoo.animal" pk="1"><field name="habits">"\\ud800"</field></object>'
+    text = f'<?xml version="1.0"?><django-objects version="1.0">{row}</django-objects>'
+    (record,) = json.loads(b"".join(as_json("XML", io.BytesIO(text.encode()), None)))
+    assert record["fields"] == {"habits": "\ud800"}
+
+
 @pytest.mark.parametrize("kind", ["xml", "yaml"])
 def test_natural_keys_in_xml_and_yaml_stay_as_they_are(kind: str, tmp_path: Path) -> None:
     if kind == "yaml":
@@ -1052,6 +1097,14 @@ def test_texts_of_an_envelope_take_little_memory(text: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 15 * len(data)
+
+
+def test_what_an_envelope_holds_is_json_in_utf_8() -> None:
+    around = b'{"note": %s, "data": ' + json.dumps([keeper(1, "Anna")]).encode() + b"}"
+    digits = around % (b"9" * 5000)
+    assert LegacyBackupConverter(SCHEMA).convert_bytes(digits).startswith(b'{"note": 9')
+    with pytest.raises(BackupSyntaxError):
+        LegacyBackupConverter(SCHEMA, encoding="utf-8").convert_bytes(around % b'"\xed\xa0\x80"')
 
 
 def test_white_space_in_front_of_the_records_of_an_envelope(

@@ -15,8 +15,8 @@ from django.db import connection, models
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastnk.django.refusals import refusal
 from fastnk.django.restore.columns import plain_column
-from fastnk.django.restore.directory import refusal
 from fastnk.django.restore.values import are_comparable, comparable, from_json
 from fastnk.errors import RestoreError
 

@@ -15,12 +15,13 @@ from xml.dom.minidom import Element
 from xml.sax import SAXException
 
 from django.apps import apps
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.core.serializers import base, xml_serializer
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.encoding import is_protected_type
 
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError
+from fastnk.django.refusals import MAX_REASON, refusal
+from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError, shorten
 
 Kind = Literal["XML", "YAML"]
 
@@ -29,6 +30,14 @@ MAX_YAML = 256 << 20
 MAX_GROWTH = 50
 """How many times its size a YAML fixture may become: its aliases may name what is large."""
 FREE_BYTES = 16 << 20
+MAX_NUMBER = 4_000
+"""Characters of a number in YAML."""
+REFUSALS = (
+    *(base.DeserializationError, base.M2MDeserializationError, SAXException),
+    *(ValidationError, FieldDoesNotExist),
+    *(ValueError, TypeError, ArithmeticError, LookupError, AttributeError),
+)
+"""What Django and its parsers raise for what they do not take, by intent or for want of a check."""
 
 
 def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
@@ -38,24 +47,26 @@ def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
     and `MissingExtraError` without PyYAML.
     """
     records = _xml_records(stream, name) if kind == "XML" else _yaml_texts(stream, name)
-    separator = b"[\n"
+    count = 0
     try:
         for record in records:
-            yield separator
+            yield b",\n" if count else b"[\n"
             yield record
-            separator = b",\n"
-    except (base.DeserializationError, SAXException, ValueError, TypeError) as error:
-        raise _refused(kind, name, str(error) or type(error).__name__) from error
-    except RecursionError:
-        raise _refused(kind, name, "it is nested too deep") from None
-    yield b"[]\n" if separator == b"[\n" else b"\n]\n"
+            count += 1
+    except (*REFUSALS, RecursionError) as error:
+        # YAML is read as a whole before the first record.
+        place = Place(name, record=count + 1) if kind == "XML" else Place(name)
+        is_deep = isinstance(error, RecursionError)
+        why = "it is nested too deep" if is_deep else refusal(error)
+        raise _refused(kind, place, why) from error
+    yield b"\n]\n" if count else b"[]\n"
 
 
-def _refused(kind: Kind, name: str | None, why: str) -> BackupSyntaxError:
+def _refused(kind: Kind, place: Place, why: str) -> BackupSyntaxError:
     return BackupSyntaxError(
         f"not a fixture in {kind} that Django reads: {why}",
         code="FNK212",
-        place=Place(name),
+        place=place,
         remedy="take the backup again as JSON: manage.py dumpdata -o backup.json",
     )
 
@@ -71,7 +82,7 @@ def _xml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
         )
     encode = DjangoJSONEncoder(ensure_ascii=False).encode
     for found in _Deserializer(stream):
-        yield encode(_record(found)).encode(errors="surrogatepass")
+        yield encode(_record(found)).encode(errors="backslashreplace")
 
 
 class _Deserializer(xml_serializer.Deserializer):  # type: ignore[misc]
@@ -145,14 +156,33 @@ def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
         raise MissingExtraError("PyYAML", "yaml", "a YAML fixture") from None
     data = stream.read(MAX_YAML + 1)
     if len(data) > MAX_YAML:
-        raise _refused("YAML", name, f"it is larger than {MAX_YAML >> 20} MiB")
+        raise _refused("YAML", Place(name), f"it is larger than {MAX_YAML >> 20} MiB")
     try:
-        records = yaml.load(data, Loader=SafeLoader)
+        records = yaml.load(data, Loader=_with_bounded_numbers(SafeLoader))
     except yaml.YAMLError as error:
-        raise _refused("YAML", name, " ".join(str(error).split())) from error
+        raise _refused("YAML", Place(name), shorten(str(error), MAX_REASON)) from error
     if not isinstance(records, list):
-        raise _refused("YAML", name, "it is no list of records")
+        raise _refused("YAML", Place(name), "it is no list of records")
     yield from _bounded(records, max(FREE_BYTES, MAX_GROWTH * len(data)), name)
+
+
+def _with_bounded_numbers(loader: type[Any]) -> type[Any]:
+    """The loader, without numbers on which it would spend quadratic time: minutes and seconds of
+    any length are one in YAML."""
+
+    class Loader(loader):
+        pass
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _number)
+    return Loader
+
+
+def _number(loader: Any, node: Any) -> Any:
+    if len(node.value) > MAX_NUMBER:
+        raise ValueError(f"a number of more than {MAX_NUMBER:,} characters")
+    is_int = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)
 
 
 def _bounded(records: Iterable[Any], most: int, name: str | None) -> Iterator[bytes]:
@@ -163,5 +193,6 @@ def _bounded(records: Iterable[Any], most: int, name: str | None) -> Iterator[by
             text.write(part)
             most -= len(part)
             if most < 0:
-                raise _refused("YAML", name, f"its aliases make it {MAX_GROWTH} times as large")
-        yield text.getvalue().encode(errors="surrogatepass")
+                why = f"its aliases make it {MAX_GROWTH} times as large"
+                raise _refused("YAML", Place(name), why)
+        yield text.getvalue().encode(errors="backslashreplace")

@@ -105,7 +105,7 @@ def envelope_of(chunks: Chunks, start: int) -> Envelope | None:
         if size > MAX_ENVELOPE:
             return None
     try:
-        json.loads(b"[]".join(around))
+        json.loads(b"[]".join(around).decode(), parse_int=str)
     except (ValueError, RecursionError):
         return None
     return Envelope(around, counts, found)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fastnk.django.instances import RefusalError
+from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
-from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory, refusal
+from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey, Key, KeyForm, KeyPart, KeyShapeError, Path
 from fastnk.django.restore.plan import PkKind, Plan, Reference, UnknownModelError

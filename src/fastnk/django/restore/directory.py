@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from decimal import DecimalException
 from functools import partial
 from typing import Any
 
 from django.db import connections
 
+from fastnk.django.refusals import refusal
 from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import KeyShapeError, Path
@@ -31,8 +31,6 @@ from fastnk.schema import GenericRelation, plain_label
 Row = InBackup | InDatabase
 
 CONTENT_TYPE = "contenttypes.contenttype"
-MAX_REASON = 400
-"""Characters of a reason why a value is refused."""
 
 
 _OF_A_PROXY = (
@@ -340,16 +338,6 @@ class Directory:
 
     def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
         return comparable(converted(plan.told(name).field, value))
-
-
-def refusal(error: Exception) -> str:
-    """Why a field or a key form refused a value, in one line. Django's messages hold the value,
-    which may be as large as the backup."""
-    if isinstance(error, DecimalException):  # which says no more than its name
-        return "a number beyond all bounds"
-    messages = getattr(error, "messages", None)
-    why = " ".join(messages) if messages else str(error)
-    return why if len(why) <= MAX_REASON else f"{why[: MAX_REASON // 2]}…{why[-MAX_REASON // 2 :]}"
 
 
 def _is_foreign_pk(plan: Plan, position: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Record
 from fastnk.django.restore.columns import prepared
@@ -12,7 +13,6 @@ from fastnk.django.restore.directory import (
     DanglingError,
     Directory,
     Row,
-    refusal,
     stranger,
 )
 from fastnk.django.restore.findings import Findings

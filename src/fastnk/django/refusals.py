@@ -1,0 +1,18 @@
+"""Why Django refused something, in words for people."""
+
+from __future__ import annotations
+
+from decimal import DecimalException
+
+MAX_REASON = 400
+"""Characters of a reason. Django's messages hold the value, which may be as large as the backup."""
+
+
+def refusal(error: Exception) -> str:
+    """Why a field, a key form or a parser refused something, in one line."""
+    error = getattr(error, "original_exc", error)
+    if isinstance(error, DecimalException):  # which says no more than its name
+        return "a number beyond all bounds"
+    messages = getattr(error, "messages", None)
+    why = " ".join(messages) if messages else str(error) or type(error).__name__
+    return why if len(why) <= MAX_REASON else f"{why[: MAX_REASON // 2]}…{why[-MAX_REASON // 2 :]}"
