@@ -659,6 +659,19 @@ def test_large_numbers(number: str) -> None:
     assert caught.value.offset == len(backup) - 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(r"\ud800", r"\uDFAA", r"\udc00\ud800", r"\ud800\ud800\udc00", r"\uDBFF\u0041"),
+        *(r"\\\udc00", r"\\udc00", r"\\\\\uDC00\"", r"\ud83d\ude00\ude00"),
+    ],
+)
+def test_halves_of_surrogate_pairs(text: str) -> None:
+    backup = f'[{{"model": "users.user", "pk": "{text}", "fields": {{"{text}": "{text}"}}}}]'
+    json.loads(backup)
+    assert detect(backup.encode(), SCHEMA, full=True).models["users.user"].with_pk == 1
+
+
 # What a backup may be
 
 

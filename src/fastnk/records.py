@@ -455,11 +455,14 @@ def _is_odd(count: int) -> bool:
 
 
 def _readable(piece: bytes) -> bytes:
-    """`piece` with what ijson does not read replaced, byte for byte, by numbers that it does.
+    """`piece` with what ijson does not read replaced, byte for byte, by what it does.
 
-    Python, and so Django, writes NaN and infinities; integers of more than 4,300 digits crash
-    the C backend. No number matters here but as a pk, and there only that it is one.
+    Python, and so Django, writes halves of surrogate pairs, NaN and infinities; integers of more
+    than 4,300 digits crash the C backend. No number matters here but as a pk, and there only that
+    it is one.
     """
+    if b"\\ud" in piece or b"\\uD" in piece:
+        piece = _SURROGATES.sub(_without_halves, piece)
     if len(piece) < LARGE_NUMBER and b"NaN" not in piece and b"Infinity" not in piece:
         return piece
     readable = bytearray(piece)
@@ -469,7 +472,15 @@ def _readable(piece: bytes) -> bytes:
     return bytes(readable)
 
 
+def _without_halves(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape["half"] else escape[0]
+
+
 LARGE_NUMBER = 1000
+_SURROGATES = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
+)
+"""Each escape; a pair as one."""
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _UNREADABLE = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"?|[^"\dNI-]++|(?P<unreadable>'
