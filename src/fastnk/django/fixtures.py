@@ -166,16 +166,14 @@ def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
     yield from _bounded(records, max(FREE_BYTES, MAX_GROWTH * len(data)), name)
 
 
-def _with_bounded_numbers(loader: type[Any]) -> type[Any]:
+def _with_bounded_numbers(loader: type[Any]) -> Any:
     """The loader, without numbers on which it would spend quadratic time: minutes and seconds of
     any length are one in YAML."""
 
-    class Loader(loader):
-        pass
-
+    bounded: Any = type("Loader", (loader,), {})
     for kind in ("int", "float"):
-        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _number)
-    return Loader
+        bounded.add_constructor(f"tag:yaml.org,2002:{kind}", _number)
+    return bounded
 
 
 def _number(loader: Any, node: Any) -> Any:
