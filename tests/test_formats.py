@@ -29,7 +29,7 @@ from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
-from fastnk.source import Backup, Source
+from fastnk.source import Backup, Source, compression
 from fastnk.source.layout import _with_commas
 
 SCHEMA = Schema.loads(
@@ -1120,6 +1120,39 @@ def test_white_space_in_front_of_the_records_of_an_envelope(
             assert b"".join(map(bytes, source.blocks())) == inner
         with pytest.raises(BackupSyntaxError):
             Source(b'{"data": [' + b" " * blanks + b"1]}", salvage=True)
+
+
+def test_short_streams_in_one_file_are_not_copied_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copied: list[int] = []
+
+    class Inflater(compression._Inflater):
+        @property
+        def unused_data(self) -> bytes:
+            unused = super().unused_data
+            copied.append(len(unused))
+            return unused
+
+    gzip_kind = compression._KINDS["gzip"]._replace(decompressor=Inflater)
+    monkeypatch.setitem(compression._KINDS, "gzip", gzip_kind)
+    records = json.dumps([keeper(number, "Anna") for number in range(20)]).encode()
+    ends = range(1, len(records) + 1)
+    streams = [gzip.compress(records[end - 1 : end]) + b"\0" * (end % 3) for end in ends]
+    with Source(b"".join(streams)) as source:
+        assert b"".join(map(bytes, source.blocks())) == records
+    assert sum(copied) <= 2 * compression.FIRST_STEP * len(copied)
+
+
+def test_what_was_looked_at_may_be_given_back() -> None:
+    text = bytes(range(256)) * 40
+    ahead = compression.Lookahead(iter([text[at : at + 1000] for at in range(0, len(text), 1000)]))
+    taken = ahead.take(10) + ahead.take_some(5) + ahead.take(4000)
+    ahead.give_back(taken[-7:])
+    assert ahead.peek(20) == text[4008:4028]
+    ahead.give_back(taken[15:-7])  # more than is at hand
+    assert ahead.done == 15
+    assert b"".join([ahead.take_some(3), *ahead.chunks()]) == text[15:]
 
 
 def test_white_space_between_lines_takes_little_memory() -> None:

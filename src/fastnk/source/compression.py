@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
 from fastnk.source.opening import CHUNK_BYTES
 
+FIRST_STEP = 1 << 10
+"""Bytes that are looked at first where what is wanted may be short: the rest would be copied."""
+LEAST_HANDED_OVER = 1 << 16
 CHUNKS_AHEAD = 8
 """Chunks that are unpacked before anybody asks for them."""
 MAX_LAYERS = 4
@@ -23,6 +27,7 @@ FREE_BYTES = 1 << 30
 """… once it is larger than this. Real dumps stay below 100; zeros in gzip reach 1,030."""
 
 Chunks = Iterator[bytes]
+_NULS = re.compile(rb"\0*")
 
 
 class Guard:
@@ -77,7 +82,7 @@ def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int],
         if kind is None:
             return chunks
         guard.add_layer(layers, kind)
-        chunks = guard.unpacked(read_ahead(_decompressed(chunks, _KINDS[kind], cut)))
+        chunks = guard.unpacked(read_ahead(_joined(_decompressed(chunks, _KINDS[kind], cut))))
 
 
 def peek(chunks: Chunks, length: int) -> tuple[bytes, Chunks]:
@@ -115,40 +120,51 @@ class Lookahead:
 
     def __init__(self, chunks: Chunks) -> None:
         self._chunks = chunks
-        self._rest = b""
+        self._held = b""
+        self._at = 0
+        """How far that is taken: to cut it off each time would copy what is left."""
         self.done = 0
         """Bytes taken."""
 
     def peek(self, length: int) -> bytes:
         """The next bytes, as far as there are any."""
-        while len(self._rest) < length and (chunk := next(self._chunks, None)) is not None:
-            self._rest += chunk
-        return self._rest[:length]
+        while len(self._held) - self._at < length:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._held, self._at = self._held[self._at :] + chunk, 0
+        return self._held[self._at : self._at + length]
 
     def take(self, length: int) -> bytes:
         taken = self.peek(length)
-        self._rest = self._rest[len(taken) :]
+        self._at += len(taken)
         self.done += len(taken)
         return taken
 
     def take_some(self, most: int) -> bytes:
         """What is at hand, and at least something, if there is anything."""
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        return self.take(min(most, len(self._rest)))
+        if self._at == len(self._held):
+            self._held, self._at = next(self._chunks, b""), 0
+        return self.take(min(most, len(self._held) - self._at))
 
     def give_back(self, taken: bytes) -> None:
-        self._rest = taken + self._rest
+        """What was taken last, or the end of it."""
+        if len(taken) <= self._at:
+            self._at -= len(taken)
+        else:
+            self._held, self._at = taken + self._held[self._at :], 0
         self.done -= len(taken)
 
     def chunks(self) -> Chunks:
-        """The rest, chunk by chunk."""
-        while taken := self.take_some(CHUNK_BYTES):
+        """The rest, chunk by chunk; the first are small, for they may be all that is wanted."""
+        most = FIRST_STEP
+        while taken := self.take_some(most):
             yield taken
+            most = min(2 * most, CHUNK_BYTES)
 
     def skip_all(self) -> None:
         """So that damage behind is met."""
-        self._rest = b""
+        self._held, self._at = b"", 0
         for _ in self._chunks:
             pass
 
@@ -267,27 +283,46 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Ch
     is_new = True
     done = 0
     for chunk in _of_size(chunks, kind.feed):
-        data = chunk.lstrip(b"\0") if is_new else chunk
-        while data or not one.needs_input:
+        at, step = 0, len(chunk)
+        while at < len(chunk) or not one.needs_input:
+            if is_new:
+                at = _NULS.match(chunk, at).end()  # type: ignore[union-attr]
+                if at == len(chunk):
+                    break
+            piece = chunk[at : at + step] if one.needs_input else b""
+            at += len(piece)
             try:
-                made = one.decompress(data, CHUNK_BYTES)
+                made = one.decompress(piece, CHUNK_BYTES)
             except Exception as error:
                 if not is_damage(error):
                     raise
                 return cut(done)
             is_new = False
+            step *= 2
             if made:
                 done += len(made)
                 yield made
-            data = b""
             if one.eof:
-                data = one.unused_data.lstrip(b"\0")
+                # What is behind a stream is copied, so that of short ones little may be.
+                at, step = at - len(one.unused_data), FIRST_STEP
                 one, is_new = kind.decompressor(), True
-                if not data:
-                    break
     if not is_new:
         cut(done)
     return None
+
+
+def _joined(chunks: Chunks) -> Chunks:
+    """The same in chunks that are worth to be handed over: streams may be of a few bytes each."""
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= LEAST_HANDED_OVER:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 def is_damage(error: Exception) -> bool:
