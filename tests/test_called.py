@@ -602,7 +602,9 @@ def test_proxies_of_all_kinds(tmp_path: Any) -> None:
         """,
     )
     models = project.schema().models
-    assert models["shop.item"] == Model(natural_key_method="shop.models.Item.natural_key")
+    assert models["shop.item"] == Model(
+        natural_key_method="shop.models.Item.natural_key", proxies=["shop.gift"]
+    )
     gift = Relation("shop.item", natural_key_method="shop.models.Gift.natural_key")
     assert models["shop.basket"].relations == {
         "item": Relation("shop.item"),
@@ -610,7 +612,7 @@ def test_proxies_of_all_kinds(tmp_path: Any) -> None:
         "gifts": Relation("shop.item", many=True, natural_key_method=gift.natural_key_method),
         "bare": Relation("shop.bare"),
     }
-    assert models["shop.bare"] == Model()
+    assert models["shop.bare"] == Model(proxies=["shop.bareproxy"])
 
 
 def test_method_that_no_path_leads_to(tmp_path: Any) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import fastnk
 from fastnk import _core, lanes
 from fastnk import output as output_module
+from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter, Policies, convert
 from fastnk.errors import (
     BackupSyntaxError,
@@ -563,6 +564,39 @@ def test_generic_relations_that_lead_nowhere_are_findings() -> None:
         ("FNK308", 8, "number", '["no", "model"]'),
     ]
     assert "--keys, or allow them with --on-generic" in str(caught.value)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_proxy_means_the_rows_of_its_model(style: str) -> None:
+    """In records, and in content types, as the log of Django's admin names them."""
+    target = GenericRelation(content_type="kind", object_id="number")
+    kind = "contenttypes.contenttype"
+    models = {
+        "a.a": Model(natural_key=["name"], relations={"to": Relation("a.a")}, proxies=["p.p"]),
+        "v.v": Model(relations={"kind": Relation(kind)}, generic_relations={"target": target}),
+        kind: Model(natural_key=["app_label", "model"]),
+    }
+    records = [
+        record("v.v", 1, kind=1, number="2"),
+        record("a.a", 1, name="ann", to=2),
+        record("p.P", 2, name="bob", to=1),
+        record(kind, 1, app_label="p", model="p"),
+    ]
+    schema, backup = Schema.of(models), json.dumps(records).encode()
+    for order in (None, "dependencies"):
+        converter = LegacyBackupConverter(schema, style=style, order=order)
+        output = converter.convert_bytes(backup)
+        converted = {one["model"]: one for one in json.loads(output)}
+        assert converted["a.a"]["fields"]["to"] == ["bob"]
+        assert converted["p.P"]["fields"]["to"] == ["ann"]
+        assert "pk" not in converted["p.P"]
+        if style == "fastnk":
+            assert converted["v.v"]["references"] == {"number": ["bob"]}
+        report = fastnk.verify(backup, output, schema, any_order=order is not None)
+        left = [] if style == "fastnk" else ["FNK508"]
+        assert [one.code for one in report.findings] == left
+    assert check(schema, backup).fits
+    assert fastnk.detect(output, schema=schema).models["a.a"].records == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -167,6 +167,10 @@ def test_child_with_a_table_of_its_own(schema: Schema) -> None:
     assert restaurant.generic_relations == {}
 
 
+def test_proxies_are_listed_with_their_model(schema: Schema) -> None:
+    assert schema.models["traced.account"].proxies == ["traced.writer"]
+
+
 def test_relation_to_a_proxy_is_one_to_its_model(schema: Schema) -> None:
     assert schema.models["traced.dinner"].relations["writer"] == Relation(to="traced.account")
 

@@ -545,6 +545,13 @@ def test_records_of_a_proxy_are_those_of_its_model(new: str) -> None:
     assert report.models["zoo.keeper"].created == 2
 
 
+def test_a_proxy_need_not_be_in_the_project_if_the_schema_has_it(new: str) -> None:
+    keepers = msgspec.structs.replace(SCHEMA.models["zoo.keeper"], proxies=["zoo.nightkeeper"])
+    schema = Schema.of({**SCHEMA.models, "zoo.keeper": keepers})
+    report = load(new, [keeper("Anna") | {"model": "zoo.NightKeeper"}], schema)
+    assert report.models["zoo.keeper"].created == 1
+
+
 def test_rows_hidden_by_managers_are_found(new: str) -> None:
     put(new, zoo.Secret, id=1, name="low", hidden=True)
     report = load(new, [keyed("zoo.secret", "low", name="low", hidden=True)])
@@ -671,6 +678,16 @@ def test_generic_reference_to_a_row_that_is_gone_never_means_another(new: str) -
     log = msgspec.structs.replace(SCHEMA.models["zoo.sticker"], generic_relations={"thing": thing})
     schema = Schema.of({**SCHEMA.models, "zoo.sticker": log})
     assert counts(load(new, records, schema)) == (0, 0, 4, 0)
+
+
+def test_generic_references_through_content_types_of_proxies_follow(new: str) -> None:
+    put(new, zoo.Keeper, id=1, name="Zoe", joined=backups.NOW, seen=backups.NOW)
+    friendly = keeper("Anna") | {"model": "zoo.friendlykeeper", "pk": 1}
+    kind = ["zoo", "friendlykeeper"]
+    sticker = record("zoo.sticker", 1, text="a", content_type=kind, object_id="1")
+    report = load(new, [sticker, friendly], project_schema())
+    assert (report.generic_kept, counts(report)) == (0, (2, 0, 0, 0))
+    assert rows(zoo.Sticker, new).get().object_id == str(rows(zoo.Keeper, new).get(name="Anna").pk)
 
 
 def test_key_beside_the_fields_of_what_is_no_relation_is_refused(new: str) -> None:

@@ -141,6 +141,21 @@ FAULTS: list[tuple[str, str, str]] = [
     ('{"version": 1, "models": {"a.": {}}}', "models.a.", "is not a model label"),
     ('{"version": 1, "models": {"a.Model": {}}}', "models.a.Model", "is not a model label"),
     (
+        '{"version": 1, "models": {"a.b": {"proxies": ["P"]}}}',
+        "models.a.b.proxies[0]",
+        "is not a model label",
+    ),
+    (
+        '{"version": 1, "models": {"a.b": {"proxies": ["a.c"]}, "a.c": {}}}',
+        "models.a.b.proxies[0]",
+        '"a.c" is a model of its own',
+    ),
+    (
+        '{"version": 1, "models": {"a.b": {"proxies": ["a.p"]}, "a.c": {"proxies": ["a.p"]}}}',
+        "models.a.c.proxies[0]",
+        '"a.p" is a proxy of a.b',
+    ),
+    (
         document(relations={"author": {"to": "users.usr"}}),
         f"{PLACE}.relations.author.to",
         'no model "users.usr"; did you mean "users.user"?',

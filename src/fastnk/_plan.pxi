@@ -97,7 +97,8 @@ cdef class Plan:
     Not seen by the garbage collector, like all that refers to it: it cannot be part of a cycle,
     and must not be cleared while an `Indexer` still frees what it describes.
 
-    `models`: per model a dict with `label` (bytes), `natural` (operations, or None), `keep_pk`,
+    `models`: per model a dict with `label` (bytes), `proxies` (their labels), `natural`
+    (operations, or None), `keep_pk`,
     `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
     relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, may dangle,
     lacks rows, type column, id column, model, index, app column, name column,
@@ -117,8 +118,10 @@ cdef class Plan:
     cdef int *positions
     cdef GenericPlan *generics
     cdef LabelPlan *labels
+    cdef LabelPlan *proxies      # of all models
     cdef StepPlan *steps
     cdef int model_count
+    cdef int proxy_count
     cdef int field_count
     cdef int index_count
     cdef int generic_count
@@ -174,8 +177,13 @@ cdef class Plan:
         self.labels = <LabelPlan *> _array(
             sum([len(words) for model in models for *_, words in model["generics"]]),
             sizeof(LabelPlan))
+        self.proxies = <LabelPlan *> _array(
+            sum([len(model["proxies"]) for model in models]), sizeof(LabelPlan))
         for i, model in enumerate(models):
             self.set_model(&self.models[i], model)
+            for proxy in model["proxies"]:
+                self.proxies[self.proxy_count] = LabelPlan(self.keep(proxy), i)
+                self.proxy_count += 1
 
     cdef set_model(self, ModelPlan *m, dict model):
         m.label = self.keep(model["label"])
@@ -244,5 +252,6 @@ cdef class Plan:
         free(self.positions)
         free(self.generics)
         free(self.labels)
+        free(self.proxies)
         free(self.steps)
         free(self.indexes)

@@ -133,7 +133,7 @@ cdef class RecordReader(Walker):
     cdef ModelState *models
     cdef int model_count
     cdef int model_room
-    cdef int *labels             # open addressing: number of the model plus one
+    cdef int *labels             # open addressing: number of the model plus one; of a proxy: minus
     cdef size_t labels_size
     cdef int last_model          # of the record before: mostly that of the next, too
     cdef bint keys_only          # the records only supply keys
@@ -170,12 +170,13 @@ cdef class RecordReader(Walker):
         self.columns = <Text *> _array(
             max([plan.models[i].columns for i in range(plan.model_count)], default=0), sizeof(Text))
         self.labels_size = 16
-        while self.labels_size < 4 * <size_t> plan.model_count:
+        while self.labels_size < 4 * <size_t> (plan.model_count + plan.proxy_count):
             self.labels_size *= 2
         self.labels = <int *> _array(self.labels_size, sizeof(int))
         for i in range(plan.model_count):
             if self.add_model(plan.models[i].label, &plan.models[i]) == NOWHERE:
                 raise MemoryError
+        self.enter_proxies()
 
     def __dealloc__(self):
         cdef int i
@@ -210,9 +211,22 @@ cdef class RecordReader(Walker):
 
     cdef int *label_slot(self, Text label) noexcept nogil:
         cdef size_t at = hash_text(label, self.seed) & (self.labels_size - 1)
-        while self.labels[at] and not same(self.models[self.labels[at] - 1].label, label):
+        while self.labels[at] and not same(self.label_at(self.labels[at]), label):
             at = (at + 1) & (self.labels_size - 1)
         return &self.labels[at]
+
+    cdef Text label_at(self, int number) noexcept nogil:
+        return self.models[number - 1].label if number > 0 else self.plan.proxies[-number - 1].text
+
+    cdef int met_model(self, Text label) noexcept nogil:
+        """The number of the model with that label or proxy, NOWHERE of a label not met before."""
+        cdef int number = self.label_slot(label)[0]
+        return self.plan.proxies[-number - 1].model if number < 0 else number - 1
+
+    cdef void enter_proxies(self) noexcept nogil:
+        cdef int i
+        for i in range(self.plan.proxy_count):
+            self.label_slot(self.plan.proxies[i].text)[0] = -i - 1
 
     cdef int add_model(self, Text label, ModelPlan *plan) noexcept nogil:
         """The number of the new model; NOWHERE without memory."""
@@ -244,7 +258,7 @@ cdef class RecordReader(Walker):
             fail(&self.walk, MODELS, self.record.start, self.record.start)
             return NOWHERE
         self.walk.fault = MEMORY
-        if 2 * <size_t> (self.model_count + 1) > self.labels_size:
+        if 2 * <size_t> (self.model_count + self.plan.proxy_count + 1) > self.labels_size:
             labels = <int *> calloc(2 * self.labels_size, sizeof(int))
             if labels == NULL:
                 return NOWHERE
@@ -253,6 +267,7 @@ cdef class RecordReader(Walker):
             self.labels_size *= 2
             for i in range(self.model_count):
                 self.label_slot(self.models[i].label)[0] = i + 1
+            self.enter_proxies()
         copy.data = <const uint8_t *> malloc(label.length + 1)
         copy.length = label.length
         if copy.data == NULL:
@@ -269,17 +284,17 @@ cdef class RecordReader(Walker):
         cdef Text plain
         if number != NOWHERE and same(self.models[number].label, label):
             return number
-        number = self.label_slot(label)[0]
-        if number:
-            return number - 1
+        number = self.met_model(label)
+        if number != NOWHERE:
+            return number
         self.scratch.length = 0
         if not self.push(&self.scratch, label.data, label.length):
             return NOWHERE
         lower_name(self.scratch.data, label.length)
         plain.data = self.scratch.data
         plain.length = label.length
-        number = self.label_slot(plain)[0]
-        return number - 1 if number else self.add_unknown_model(plain)
+        number = self.met_model(plain)
+        return number if number != NOWHERE else self.add_unknown_model(plain)
 
     # -- one record --
 

@@ -610,7 +610,7 @@ cdef class Splicer:
 
     cdef int known_model(self, Text label) noexcept nogil:
         """The number of the model of the schema with that label."""
-        cdef int number = self.index.label_slot(label)[0] - 1
+        cdef int number = self.index.met_model(label)
         return number if number >= 0 and self.index.models[number].plan else NOWHERE
 
     # -- references --

@@ -196,8 +196,9 @@ def _damage(what: str, is_allowed: bool) -> CheckRow:
 
 
 def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
+    proxies = schema.proxies
     for label, model in sorted(held.models.items()):
-        if label not in schema.models:
+        if label not in schema.models and label not in proxies:
             yield CheckRow(
                 severity="misfit",
                 kind="unknown_model",
@@ -207,7 +208,7 @@ def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
                 code="FNK302",
                 option=POLICIES["FNK302"],
             )
-    for label in sorted(schema.models.keys() - held.models.keys()):
+    for label in sorted(schema.models.keys() - {proxies.get(one, one) for one in held.models}):
         yield CheckRow(
             severity="note",
             kind="absent_model",

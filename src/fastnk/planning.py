@@ -109,6 +109,7 @@ class Planner:
         parent_link = pk_relation is not None and pk_relation.parent_link
         return {
             "label": label.encode(),
+            "proxies": [proxy.encode() for proxy in model.proxies],
             "keep_pk": model.keep_pk,
             "parent_link": parent_link,
             "pk_relation": relations.get(pk, _NOWHERE),
@@ -303,6 +304,7 @@ def _key_table(label: str) -> dict[str, Any]:
     """The table of the keys that a method has made: by pk, the key as a whole."""
     return {
         "label": label.encode(),
+        "proxies": [],
         "keep_pk": False,
         "parent_link": False,
         "pk_relation": _NOWHERE,

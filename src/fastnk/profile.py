@@ -165,7 +165,11 @@ class SchemaProfile(Profile):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self._schema = schema
+        self._proxies = schema.proxies
         self._values: dict[tuple[str, str], Values] = defaultdict(Values)
+
+    def add(self, model: str, pk: Any, has_natural_key: bool, fields: Mapping[str, Any]) -> None:
+        super().add(self._proxies.get(model, model), pk, has_natural_key, fields)
 
     def has_too_many(self, fields: Mapping[str, Any]) -> bool:
         return False

@@ -114,7 +114,8 @@ class Renames:
             return schema
         models = {label: self._old_model(schema, label) for label in schema.models}
         old = {self.old_label(label): model for label, model in models.items()}
-        return Schema.of(models | old)
+        bare = {label: replace(model, proxies=[]) for label, model in models.items()}
+        return Schema.of(bare | old)
 
     def _add_field(self, old: list[str], new: list[str]) -> None:
         label, new_label = ".".join(old[:2]), ".".join(new[:2])
@@ -152,6 +153,7 @@ class Renames:
                 )
                 for path, end in model.embedded.items()
             },
+            proxies=[self.old_label(proxy) for proxy in model.proxies],
         )
 
     def _old_relation(self, schema: Schema, relation: Relation) -> Relation:

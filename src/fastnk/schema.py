@@ -97,6 +97,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """By path: `old_values.author`, `items[].document`, `author` for a field that is the id."""
     keep_pk: bool = False
     """Whether the pk says something of its own: no database made it, no key holds it."""
+    proxies: list[str] = []
+    """The labels of its proxies: records and content types with these mean its rows."""
 
     def __post_init__(self) -> None:
         if self.pk == "id":
@@ -185,6 +187,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         for label, model in self.models.items():
             _check_model(self, label, model)
+        _check_proxies(self)
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """Which model each proxy stands for."""
+        return {proxy: label for label, model in self.models.items() for proxy in model.proxies}
 
     @property
     def has_firm_generics(self) -> bool:
@@ -270,13 +278,7 @@ def flat_parts(parts: Iterable[KeyPart]) -> Iterator[str]:
 
 def _check_model(schema: Schema, label: str, model: Model) -> None:
     place = f"models.{label}"
-    app, _, name = label.partition(".")
-    if not app or not name or "." in name or label != plain_label(label):
-        raise SchemaError(
-            f'"{label}" is not a model label',
-            place=place,
-            remedy='write "app.model", the model in lower case',
-        )
+    _check_form(label, place)
     for field, relation in model.relations.items():
         _check_relation(schema, model, field, relation, f"{place}.relations.{field}")
     for name, generic in model.generic_relations.items():
@@ -286,6 +288,28 @@ def _check_model(schema: Schema, label: str, model: Model) -> None:
         _check_label(schema, embedded.to, f"{here}.to")
         _check_embedded_path(model, path, here)
     _check_key(schema, label, model, place)
+
+
+def _check_form(label: str, place: str) -> None:
+    app, _, name = label.partition(".")
+    if not app or not name or "." in name or label != plain_label(label):
+        raise SchemaError(
+            f'"{label}" is not a model label',
+            place=place,
+            remedy='write "app.model", the model in lower case',
+        )
+
+
+def _check_proxies(schema: Schema) -> None:
+    """Each label means one model."""
+    taken = dict.fromkeys(schema.models, "a model of its own")
+    for label, model in schema.models.items():
+        for number, proxy in enumerate(model.proxies):
+            place = f"models.{label}.proxies[{number}]"
+            _check_form(proxy, place)
+            if proxy in taken:
+                raise SchemaError(f'"{proxy}" is {taken[proxy]}', place=place)
+            taken[proxy] = f"a proxy of {label}"
 
 
 def _check_relation(

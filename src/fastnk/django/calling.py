@@ -60,7 +60,7 @@ def called_keys(schema: Schema, sources: Sequence[Source]) -> Iterator[CalledKey
     from fastnk.django.kept import KeptRecords, whole_records
 
     classes = {method: _class_of(method) for method in _methods(schema)}
-    with KeptRecords(names_of_records(classes.values())) as records:
+    with KeptRecords(names_of_records(classes.values()), schema.proxies) as records:
         records.fill(map(whole_records, sources))
         instances = Instances(records)
         for method, model in classes.items():

@@ -50,10 +50,11 @@ class KeptRecords:
     only supply keys, count where the backup has none.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, names: Mapping[str, Sequence[str]], proxies: Mapping[str, str]) -> None:
         """`names`: the models by label, and the fields by which their records are referred to
-        besides the pk and the natural key."""
+        besides the pk and the natural key. `proxies`: which model each proxy stands for."""
         self._names = names
+        self._proxies = proxies
         self._kinds: dict[Kind, int] = {}
         # A database without a name is a private file, gone with the connection.
         self._file = sqlite3.connect("", isolation_level=None)
@@ -83,6 +84,7 @@ class KeptRecords:
             for number, records in enumerate(backups):
                 for record in records:
                     label = label_of(record)
+                    label = self._proxies.get(label, label)
                     if label in self._names:
                         self._keep(label, record, number > 0)
             # Built at the end, from sorted names: those that come in no order would be slow.

@@ -107,6 +107,7 @@ class _Backup:
 
     def __init__(self, schema: Schema, stack: contextlib.ExitStack) -> None:
         self._schema = schema
+        self._proxies = schema.proxies
         self._references = stack.enter_context(References(schema))
         self._spool = stack.enter_context(Spool())
         self._segments = stack.enter_context(Numbers())
@@ -134,6 +135,7 @@ class _Backup:
 
     def _put(self, record: bytes) -> None:
         label = label_of(record)
+        label = self._proxies.get(label, label)
         model = self._models.setdefault(label, len(self._models))
         stands_alone = label in self._references.models
         if self._segment is None or self._segment[0] != model or stands_alone:

@@ -74,10 +74,13 @@ def verify(
     where it depends on the style which records `drop` leaves out.
     """
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
+    proxies = loaded.proxies
     with contextlib.ExitStack() as stack:
-        old = stack.enter_context(Input(backup, progress, salvage=salvage, encoding=encoding))
-        new = stack.enter_context(Input(converted, progress))
-        more = [stack.enter_context(Input(one, progress, salvage=salvage)) for one in keys]
+        old = stack.enter_context(
+            Input(backup, progress, proxies, salvage=salvage, encoding=encoding)
+        )
+        new = stack.enter_context(Input(converted, progress, proxies))
+        more = [stack.enter_context(Input(one, progress, proxies, salvage=salvage)) for one in keys]
         run = _Verification(
             loaded,
             old,

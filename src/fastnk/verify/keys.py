@@ -67,6 +67,7 @@ class Rows:
         self, schema: Schema, *, embedded: bool, null_keys: bool, for_logs: bool = False
     ) -> None:
         self._schema = schema
+        self._proxies = schema.proxies
         self._null_keys = null_keys
         """Whether keys with a null in them may stand for rows of backups that supply keys."""
         self._plan = KeyPlan(schema, embedded=embedded, for_logs=for_logs)
@@ -245,8 +246,7 @@ class Rows:
         """The model that a content type (an id or a natural key) or a text stands for."""
         if generic.content_type is None:
             text = id_text(value) or ""
-            found = generic.labels.get(text) or plain_label(text)
-            return found if found in self._schema.models else None
+            return self._known(generic.labels.get(text) or plain_label(text))
         if not isinstance(value, list):
             relation = self._schema.models[label].relations[generic.content_type]
             row = self._found(*self._plan.table(relation.to, relation.to_field), value)
@@ -254,8 +254,12 @@ class Rows:
             value = [row[columns["app_label"]], row[columns["model"]]] if row else []
         if len(value) != 2 or not all(isinstance(part, str) for part in value):
             return None
-        found = ".".join(value)
-        return found if found in self._schema.models else None
+        return self._known(".".join(value))
+
+    def _known(self, label: str) -> str | None:
+        """The model that a label or that of a proxy means."""
+        label = self._proxies.get(label, label)
+        return label if label in self._schema.models else None
 
     def _made(self, parts: list[Any], row: Row) -> list[Any]:
         return [

@@ -172,4 +172,4 @@ class Arranged:
             "select number, start, stop from record order by place is null, place, number"
         ):
             text = self._converted.read(start, stop).decode()
-            yield Entry(DECODER.decode(text), number, start, stop)
+            yield Entry(DECODER.decode(text), number, start, stop, self._converted.proxies)

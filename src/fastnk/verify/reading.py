@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from fastnk.errors import RECORD_DEPTH, BackupSyntaxError, Place, SourceError, too_deep
@@ -32,12 +32,20 @@ class Entry:
 
     __slots__ = ("end", "fields", "label", "members", "number", "offset", "signature")
 
-    def __init__(self, members: dict[str, Any], number: int, offset: int, end: int) -> None:
+    def __init__(
+        self,
+        members: dict[str, Any],
+        number: int,
+        offset: int,
+        end: int,
+        proxies: Mapping[str, str],
+    ) -> None:
         self.members = members
         self.number = number
         self.offset = offset
         self.end = end
-        self.label: str = plain_label(members["model"])
+        label = plain_label(members["model"])
+        self.label: str = proxies.get(label, label)
         self.fields: dict[str, Any] = members["fields"]
         self.signature: bytes | None = None
         """Made when it is asked for, by `Likeness`."""
@@ -83,6 +91,7 @@ class Input:
         self,
         backup: Backup,
         progress: Progress | None,
+        proxies: Mapping[str, str],
         *,
         salvage: bool = False,
         encoding: str | None = None,
@@ -94,6 +103,8 @@ class Input:
         )
         """For what reads backups in another way; not while `records` goes on."""
         self.name = self.source.name
+        self.proxies = proxies
+        """Which model each proxy stands for."""
         self.has_lines = False
         """Whether its records are lines, once they have been read."""
         self.may_be_empty = False
@@ -136,7 +147,9 @@ class Input:
 
     def _records(self, phase: str) -> Iterator[Entry]:
         hash_ = hashlib.sha256()
-        reader = _Reader(self.name, self._blocks(phase, hash_.update), self.may_be_empty)
+        reader = _Reader(
+            self.name, self._blocks(phase, hash_.update), self.may_be_empty, self.proxies
+        )
         count = 0
         for entry in reader.records():
             count = entry.number
@@ -169,11 +182,18 @@ class Input:
 class _Reader:
     """Takes a backup apart into records; has no more in memory than the largest of them."""
 
-    def __init__(self, name: str | None, blocks: Iterator[bytes], may_be_empty: bool) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        blocks: Iterator[bytes],
+        may_be_empty: bool,
+        proxies: Mapping[str, str],
+    ) -> None:
         self.size = 0
         self.has_lines = False
         self._may_be_empty = may_be_empty
         self._name = name
+        self._proxies = proxies
         self._blocks = blocks
         self._decode = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
@@ -231,7 +251,7 @@ class _Reader:
             self._offset = start
             raise self._error("FNK204", 'a record without a "model" or without "fields"')
         self._count += 1
-        return Entry(members, self._count, start, self._offset)
+        return Entry(members, self._count, start, self._offset, self._proxies)
 
     def _object(self) -> dict[str, Any] | None:
         members: dict[str, Any]

@@ -298,6 +298,7 @@ class Plans:
         self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
         self._specs = _by_concrete_label(schema)
+        self._proxies = schema.proxies
         self._database = database
         self._plans: dict[str, Plan] = {}
         self._unknown: dict[str, str] = {}
@@ -360,7 +361,7 @@ class Plans:
     def _model(self, label: str) -> Any:
         if label not in self._unknown:
             try:
-                model = apps.get_model(label)
+                model = apps.get_model(self._proxies.get(schemas.plain_label(label), label))
             except (LookupError, ValueError):
                 self._unknown[label] = f"no such model in this project{_similar(label)}"
             else:

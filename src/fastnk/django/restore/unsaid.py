@@ -6,14 +6,21 @@ Django's own natural dumps have such keys in references only.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Self
+
+from django.apps import apps
 
 from fastnk.django.instances import Instances, RefusalError, names_of_records
 from fastnk.django.kept import KeptRecords
 from fastnk.django.restore.natural_keys import CalledKey, Key
 from fastnk.django.restore.rows import InBackup
-from fastnk.django.schema.describe import concrete_label
+from fastnk.django.schema.describe import concrete_label, proxies_of
+
+
+def _proxies(labels: Iterable[str]) -> dict[str, str]:
+    """Which of these models each of their proxies stands for."""
+    return {proxy: label for label in labels for proxy in proxies_of(apps.get_model(label))}
 
 
 class KeyMaker:
@@ -22,7 +29,8 @@ class KeyMaker:
     def __init__(self, forms: Collection[CalledKey], bodies: Iterator[bytes]) -> None:
         """`bodies` are all records of the backup, in order."""
         self._bodies = bodies
-        self._records = KeptRecords(names_of_records(form.model for form in forms))
+        names = names_of_records(form.model for form in forms)
+        self._records = KeptRecords(names, _proxies(names))
         self._instances = Instances(self._records)
         self._numbers: dict[CalledKey, list[int]] = {}
 

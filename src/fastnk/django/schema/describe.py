@@ -29,6 +29,16 @@ def models_in_backups(every: Iterable[type[Any]] | None = None) -> list[type[Any
     )
 
 
+def proxies_of(model: type[Any]) -> list[str]:
+    """The labels of the proxies of `model`, in its own registry: the live one, or that of a
+    migration."""
+    return sorted(
+        other._meta.label_lower
+        for other in model._meta.apps.get_models()
+        if other._meta.proxy and other._meta.concrete_model is model
+    )
+
+
 def relations_of(model: type[Any]) -> dict[str, Relation]:
     """The relations among the fields of a record of `model`, and its pk if that is one.
 

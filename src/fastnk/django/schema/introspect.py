@@ -70,6 +70,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
     from fastnk.django.schema.describe import (
         concrete_label,
         models_in_backups,
+        proxies_of,
         relations_of,
         target_of,
     )
@@ -99,6 +100,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
                 relations=relations[label],
                 generic_relations=generic_relations_then(model, live.get(label)),
                 keep_pk=_keeps_pk(model, keys),
+                proxies=proxies_of(model),
             )
             for label, model in written.items()
         }
