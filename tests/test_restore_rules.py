@@ -221,6 +221,22 @@ def test_unique_column_of_a_field_that_stores_values_in_its_own_way(
     assert restored(new, vault("c", content="z")).created == 1
 
 
+def test_unique_column_of_a_field_that_stores_nulls_and_shows_something_else(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fields do for forms, where an empty text would be unique."""
+    field = zoo.Vault._meta.get_field("content")
+    for name in ("unique", "_unique"):  # which Django 4.2 looks at each time
+        monkeypatch.setitem(field.__dict__, name, True)
+    stored, shown = zoo.SecretField.get_prep_value, zoo.SecretField.from_db_value
+    monkeypatch.setattr(zoo.SecretField, "get_prep_value", lambda one, it: stored(one, it or None))
+    monkeypatch.setattr(zoo.SecretField, "from_db_value", lambda *args: shown(*args) or "")
+    backup = [vault("a", content=""), vault("b", content="")]
+    assert restored(new, *backup).created == 2
+    assert restored(new, *backup).unchanged == 2
+    assert restored(new, vault("c", content="")).created == 1
+
+
 def test_rows_that_fields_write_are_in_nobodys_way(
     new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

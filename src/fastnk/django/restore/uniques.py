@@ -27,6 +27,7 @@ from fastnk.django.restore.values import (
     as_restored,
     comparable,
     converted,
+    or_null,
 )
 from fastnk.django.restore.writing import Change
 
@@ -235,14 +236,14 @@ def _comparable(field: Field[Any, Any], value: Any) -> Any:
     if value is None or isinstance(value, Missing | InBackup):
         return Missing.VALUE if isinstance(value, Missing) else value
     try:
-        return comparable(converted(field, value))
+        return comparable(or_null(field, converted(field, value)))
     except REFUSALS:
         return Missing.VALUE  # noted already
 
 
 def _held(field: Field[Any, Any], values: Iterable[Any]) -> list[Any]:
     """The comparable values of a column of the database."""
-    return [comparable(as_restored(field, value)) for value in values]
+    return [comparable(or_null(field, as_restored(field, value))) for value in values]
 
 
 def _has_new(values: Sequence[Any]) -> bool:

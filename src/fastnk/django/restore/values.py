@@ -242,6 +242,14 @@ def _may_read_otherwise(field: Field[Any, Any]) -> bool:
     return not type(field).to_python.__module__.startswith("django.db.models.")
 
 
+def or_null(field: Field[Any, Any], value: Any) -> Any:
+    """`value`, or `None` where it is empty and `field` puts a null into the column for that."""
+    if value in field.empty_values:
+        with contextlib.suppress(*REFUSALS):
+            return None if field.get_prep_value(value) is None else value
+    return value
+
+
 def in_column(field: Field[Any, Any], value: Any) -> Any:
     """The comparable form of what a column holds; an object of a type that only its field knows
     is compared by what the field puts into the column, or into a backup if that is an object, too,
