@@ -410,11 +410,13 @@ class _Restore:
         return batches.run(done)
 
     def _reserve_pks(self) -> None:
-        """Give every new row its pk, so that any row may refer to any other."""
+        """Give every new row its pk, so that any row may refer to any other, and have the database
+        give no pk of the backup to rows that triggers or receivers create."""
         for rows in self._directory.in_backup:
-            new = rows.pks.count(Missing.PK)
-            if not new or rows.plan.pk_kind is not PkKind.AUTO:
+            is_numbered = rows.plan.pk_kind is PkKind.AUTO
+            if not is_numbered or not self._accounts.models[rows.plan.label].created:
                 continue
+            new = rows.pks.count(Missing.PK)
             told = (pk for pk in rows.pks if not isinstance(pk, Missing))
             kept = itertools.chain([rows.highest_own], told)
             loose = self._directory.loose_ids[rows.plan.label]
