@@ -271,6 +271,12 @@ def test_brackets_behind_the_end_do_not_refute_the_records(tail: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_bracket_too_many_in_front(layout: str) -> None:
+    records = [record(0), record(1, (INNER,)), record(2)]
+    assert salvaged(b"[" + laid_out(records, layout).encode()) == records
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_array_that_was_written_over_a_longer_one(layout: str) -> None:
     """Its own records are kept, wherever the tail of the other one begins."""
     own = [record(0), record(1)]

@@ -238,8 +238,10 @@ class Nesting:
         """The same in one line, where no record is around and no key before it."""
         if shape is Shape.ENVELOPE:
             return Standing.RECORD if self._is_in_list() else Standing.UNKNOWN
-        if not self.closed or shape is Shape.LINES:
+        if shape is Shape.LINES:
             return Standing.RECORD if self.depth == 1 else Standing.INSIDE
+        if not self.closed:  # in lists alone, nothing can be around it but a list too many
+            return Standing.INSIDE if self.braces else Standing.RECORD
         is_first = self._last == _LIST and self.depth == 2
         return Standing.RECORD if is_first else Standing.UNKNOWN
 
