@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -786,19 +787,52 @@ def test_records_that_need_what_needs_a_circle(new: str) -> None:
     assert restored(new, *records).unchanged == 4
 
 
-def test_rows_that_receivers_create_get_no_pk_of_the_backup(new: str) -> None:
-    """Nor would those of triggers, which no restore can ask not to fire."""
+TRIGGER = {
+    "sqlite": [
+        "CREATE TRIGGER tell AFTER INSERT ON zoo_secret BEGIN"
+        " INSERT INTO zoo_memo (text) VALUES ('new: ' || NEW.name); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION tell_of_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO zoo_memo (text) VALUES ('new: ' || NEW.name); RETURN NULL; END $$",
+        "CREATE TRIGGER tell AFTER INSERT ON zoo_secret FOR EACH ROW EXECUTE FUNCTION tell_of_it()",
+    ],
+    "mysql": [
+        "CREATE TRIGGER tell AFTER INSERT ON zoo_secret FOR EACH ROW"
+        " INSERT INTO zoo_memo (text) VALUES (CONCAT('new: ', NEW.name))"
+    ],
+}
 
-    def tell(sender: Any, instance: Any, using: str, **more: Any) -> None:
-        zoo.Memo.objects.using(using).create(text=f"new: {instance.name}")
 
+@pytest.fixture(params=["trigger", "receiver"])
+def teller(request: pytest.FixtureRequest, new: str) -> Iterator[RestoreOptions]:
+    """What creates a memo for each secret, and the options that let it."""
+    if request.param == "receiver":
+
+        def tell(sender: Any, instance: Any, using: str, **more: Any) -> None:
+            zoo.Memo.objects.using(using).create(text=f"new: {instance.name}")
+
+        signals.post_save.connect(tell, zoo.Secret)
+        yield RestoreOptions(signals=True)
+        signals.post_save.disconnect(tell, zoo.Secret)
+        return
+    vendor = connections[new].vendor
+    with connections[new].cursor() as cursor:
+        for statement in TRIGGER[vendor]:
+            cursor.execute(statement)
+    yield RestoreOptions()
+    with connections[new].cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER tell{' ON zoo_secret' * (vendor == 'postgresql')}")
+        if vendor == "postgresql":
+            cursor.execute("DROP FUNCTION tell_of_it")
+
+
+def test_rows_that_others_create_meanwhile_get_no_pk_of_the_backup(
+    new: str, teller: RestoreOptions
+) -> None:
     records = [keyed("zoo.secret", name, name=name) for name in "AB"]
     records += [record("zoo.memo", 1, text="a"), record("zoo.memo", 2, text="b", parent=1)]
-    signals.post_save.connect(tell, zoo.Secret)
-    try:
-        restored(new, *records, options=RestoreOptions(signals=True))
-    finally:
-        signals.post_save.disconnect(tell, zoo.Secret)
+    restored(new, *records, options=teller)
     texts = {memo.pk: memo.text for memo in rows(zoo.Memo, new)}
     assert (texts.pop(1), texts.pop(2)) == ("a", "b")
     assert sorted(texts.values()) == ["new: A", "new: B"]
