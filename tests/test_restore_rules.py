@@ -210,25 +210,27 @@ def test_changes_of_rights_have_a_section(new: str) -> None:
     assert restored(new, group, anna).privileges == []
 
 
-def test_unique_column_of_a_field_that_stores_values_in_its_own_way(
-    new: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def unique_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content of a vault is unique, which Django 4.2 looks at each time."""
     field = zoo.Vault._meta.get_field("content")
-    for name in ("unique", "_unique"):  # which Django 4.2 looks at each time
+    for name in ("unique", "_unique"):
         monkeypatch.setitem(field.__dict__, name, True)
+
+
+@pytest.mark.usefixtures("unique_content")
+def test_unique_column_of_a_field_that_stores_values_in_its_own_way(new: str) -> None:
     restored(new, vault("a", content="x"), vault("b", content="y"))
     found = refused(new, [vault("c", content="x")], schema=project_schema())
     assert found == [("FNK418", 1, "content")]
     assert restored(new, vault("c", content="z")).created == 1
 
 
+@pytest.mark.usefixtures("unique_content")
 def test_unique_column_of_a_field_that_stores_nulls_and_shows_something_else(
     new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As fields do for forms, where an empty text would be unique."""
-    field = zoo.Vault._meta.get_field("content")
-    for name in ("unique", "_unique"):  # which Django 4.2 looks at each time
-        monkeypatch.setitem(field.__dict__, name, True)
     stored, shown = zoo.SecretField.get_prep_value, zoo.SecretField.from_db_value
     monkeypatch.setattr(zoo.SecretField, "get_prep_value", lambda one, it: stored(one, it or None))
     monkeypatch.setattr(zoo.SecretField, "from_db_value", lambda *args: shown(*args) or "")

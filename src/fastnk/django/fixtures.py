@@ -169,7 +169,6 @@ def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
 def _with_bounded_numbers(loader: type[Any]) -> Any:
     """The loader, without numbers on which it would spend quadratic time: minutes and seconds of
     any length are one in YAML."""
-
     bounded: Any = type("Loader", (loader,), {})
     for kind in ("int", "float"):
         bounded.add_constructor(f"tag:yaml.org,2002:{kind}", _number)

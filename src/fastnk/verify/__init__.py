@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fastnk.errors import BackupSyntaxError, Place
+from fastnk.errors import MAX_DEPTH, BackupSyntaxError, Place
 from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.verify.comparison import Comparison
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VerificationError", "VerificationReport", "verify"]
 
-DEEPEST = 4096
+DEEPEST = 4 * MAX_DEPTH
 """Calls on top of the usual limit: four for each level of a value."""
 
 

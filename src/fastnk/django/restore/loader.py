@@ -409,13 +409,19 @@ class _Restore:
         )
         return batches.run(done)
 
+    @property
+    def _numbered(self) -> list[BackupRows]:
+        """The rows of models whose pks the database makes, where any of them is new."""
+        return [
+            rows
+            for rows in self._directory.in_backup
+            if rows.plan.pk_kind is PkKind.AUTO and self._accounts.models[rows.plan.label].created
+        ]
+
     def _reserve_pks(self) -> None:
         """Give every new row its pk, so that any row may refer to any other, and have the database
         give no pk of the backup to rows that triggers or receivers create."""
-        for rows in self._directory.in_backup:
-            is_numbered = rows.plan.pk_kind is PkKind.AUTO
-            if not is_numbered or not self._accounts.models[rows.plan.label].created:
-                continue
+        for rows in self._numbered:
             new = rows.pks.count(Missing.PK)
             told = (pk for pk in rows.pks if not isinstance(pk, Missing))
             kept = itertools.chain([rows.highest_own], told)
@@ -440,15 +446,9 @@ class _Restore:
         for rows in self._directory.in_backup:
             if isinstance(rows.plan.key, CalledKey):
                 self._check_called_keys(rows, rows.plan.key)
-        plans = self._plans
-        tables = _touched_tables(plans, self._target.database)
+        tables = _touched_tables(self._plans, self._target.database)
         self._connection.check_constraints(table_names=sorted(tables))
-        automatic = [
-            plan.model
-            for plan in plans
-            if plan.pk_kind is PkKind.AUTO and self._accounts.models[plan.label].created
-        ]
-        self._engine.reset_sequences(automatic)
+        self._engine.reset_sequences([rows.plan.model for rows in self._numbered])
         logger.info("restored %d records", sum(len(rows) for rows in self._directory.in_backup))
 
     def _check_called_keys(self, rows: BackupRows, form: CalledKey) -> None:
