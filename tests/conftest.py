@@ -38,6 +38,7 @@ else:  # the core is tested where nothing else is installed
     modules = ("called", "commands", "demo", "exact", "history", "introspect", "order", "restore")
     modules += (
         "restore_embedded",
+        "restore_ahead",
         "restore_early",
         "restore_faults",
         "restore_formats",

@@ -278,13 +278,15 @@ settings.DATABASES[alias].update(options)
 import django
 django.setup()
 from fastnk import cli
+from fastnk.django.restore import loader
 import fastnk.restore
+loader.FEWEST_ROWS = int(sys.argv[4])
 restore = sys.modules["fastnk.restore"]
 whole = restore.Conversion.blocks
 def slowly(conversion, phase):
     for block in whole(conversion, phase):
         yield block
-        if phase == "write":
+        if phase in ("insert", "write"):
             print("writing", flush=True)
             time.sleep(60)
 restore.Conversion.blocks = slowly
@@ -292,17 +294,19 @@ sys.exit(cli.main(["restore", sys.argv[3], "--no-input", "--database", alias]))
 """
 
 
+@pytest.mark.parametrize("fewest_ahead", ["1", "10000"])
 @pytest.mark.parametrize(("number", "code"), [("KILL", -9), ("INT", 130), ("TERM", 143)])
 def test_end_of_the_process_in_the_midst_of_writing(
-    new: str, tmp_path: Path, number: str, code: int
+    new: str, tmp_path: Path, fewest_ahead: str, number: str, code: int
 ) -> None:
+    """Also where another process makes the rows ready."""
     backup = tmp_path / "backup.json"
     backup.write_text(json.dumps([keeper(f"keeper {n}") for n in range(1200)]))
     before = tables(new)
     settings = {name: str(connections[new].settings_dict[name]) for name in ("NAME", "HOST")}
     databases.close(new)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, new, json.dumps(settings), str(backup)],
+        [sys.executable, "-c", SCRIPT, new, json.dumps(settings), str(backup), fewest_ahead],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TextIO
 
 QUIET_SECONDS = 1.0
 """Work that is over by then shows nothing."""
@@ -58,6 +60,36 @@ class Progress:
         if self._drawn and self._is_terminal:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+
+class Teller:
+    """Tells a caller's progress how far a restore is, from whatever process."""
+
+    def __init__(self, progress: Callable[[str, int, int | None], None] | None) -> None:
+        """If `progress` has `count_rows`, that is told of rows."""
+        self._tell: Callable[..., None] = progress or (lambda *_: None)
+        self._count: Callable[[int], None] = getattr(progress, "count_rows", lambda count: None)
+        self.seconds: dict[str, float] = {}
+        """What the conversion has taken, by phase."""
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        self._tell(phase, done, total)
+
+    def begin(self, phase: str) -> None:
+        """A phase of which nobody knows how long it is."""
+        self._tell(phase, 0, None)
+
+    def count_rows(self, count: int) -> None:
+        self._count(count)
+
+    def pass_on(self, order: Callable[..., None]) -> None:
+        """In a process that works for another one: let that one tell its caller."""
+        self._tell, self._count = partial(order, "tell"), partial(order, "count_rows")
+
+    @property
+    def orders(self) -> dict[str, Callable[..., Any]]:
+        """What the process is to do that others pass things on to, by the first word of them."""
+        return {"tell": self, "count_rows": self.count_rows, "seconds": self.seconds.update}
 
 
 def describe(

@@ -21,6 +21,7 @@ from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, FindingsError, MissingExtraError, OutputError
 from fastnk.policies import Policies
+from fastnk.progress import Teller
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
 from fastnk.schema import Schema
@@ -113,14 +114,15 @@ class UnifiedRestoreManager:
             verify=verify,
             signals=signals,
         )
+        self._teller = Teller(progress)
         self._loader = Loader(
             schema,
             database,
             dry_run=dry_run,
             options=options,
             renames=self._renames,
-            begin=None if progress is None else lambda phase: progress(phase, 0, None),
-            count_rows=getattr(progress, "count_rows", None),
+            jobs=jobs,
+            teller=self._teller,
         )
         self._schema = self._schema_of_backup(schema)
         self._encoding = encoding
@@ -133,7 +135,7 @@ class UnifiedRestoreManager:
             encoding=encoding,
             jobs=jobs,
             memory_limit=memory_limit,
-            progress=progress,
+            progress=self._teller,
         )
         self._converter = self._make_converter(self._schema)
 
@@ -212,8 +214,10 @@ class UnifiedRestoreManager:
     ) -> RestoreReport:
         self._renames.refuse_clashes(conversion.report.models)
 
+        self._teller.seconds = conversion.report.seconds
+
         def chunks(phase: str) -> Iterator[bytes]:
-            self._loader.begin(phase)
+            self._teller.begin(phase)
             return read_chunks(conversion.blocks(phase))
 
         with deep_nesting():

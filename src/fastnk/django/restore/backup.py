@@ -94,6 +94,9 @@ class Lean(NamedTuple):
 
 MeetLean = Callable[[Lean], None]
 
+Done = Callable[[BackupRows], bytes]
+"""The fates of rows that a pass has nothing to do with, of each model."""
+
 
 class Part(NamedTuple):
     """Rows that follow each other, of records that do."""
@@ -110,9 +113,11 @@ class Met(NamedTuple):
     parts: list[Part]
     """Without the records of unknown models."""
 
-    def is_done(self, fates: bytes) -> bool:
-        """Whether all rows have one of these fates."""
-        return all(part.rows.all_are(part.first, part.length, fates) for part in self.parts)
+    def are(self, done: Done) -> bool:
+        """Whether all rows are done with."""
+        return all(
+            part.rows.all_are(part.first, part.length, done(part.rows)) for part in self.parts
+        )
 
 
 class Run(NamedTuple):
@@ -196,9 +201,9 @@ class Backup:
                         labels.add(rows.plan.label)
         return labels
 
-    def runs(self, phase: str, done: bytes = b"") -> Iterator[Run]:
-        """All records as they come, with their rows; without the chunks all of whose rows have
-        one of the fates `done`. Raises `SourceError` if the records changed."""
+    def runs(self, phase: str, done: Done) -> Iterator[Run]:
+        """All records as they come, with their rows; without the chunks all of whose rows are
+        `done`. Raises `SourceError` if the records changed."""
         seen: Counter[str] = Counter()
         number = 1
 
@@ -209,7 +214,7 @@ class Backup:
             if chunk:
                 self._count_rows(self._met[chunk - 1].records)
             met = self._met[chunk]
-            if not met.is_done(done):
+            if not met.are(done):
                 return True
             number += met.records
             for part in met.parts:

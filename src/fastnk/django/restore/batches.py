@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from fastnk.django.restore.backup import Backup, Record, Run
+from fastnk.django.restore.backup import Backup, Done, Record, Run
 from fastnk.django.restore.columns import is_written_directly, prepared
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
@@ -82,11 +82,11 @@ class Batches:
         *,
         created: Sink,
         matched: Sink,
-        is_check: bool,
+        phase: str,
         in_python: Callable[[Plan], bool],
     ) -> None:
-        """In a check the values of new rows are looked at, and do not become the driver's; nor do
-        those of the models for which they are wanted in Python."""
+        """In the phase `check` the values of new rows are looked at, and do not become the
+        driver's; nor do those of the models for which they are wanted in Python."""
         self._in_python = in_python
         self._backup = backup
         self._directory = directory
@@ -94,22 +94,24 @@ class Batches:
         self._connection = connection
         self._created = created
         self._matched = matched
-        self._is_check = is_check
+        self._phase = phase
+        self._is_check = phase == "check"
         self._translator = Translator(directory, findings, connection)
         self._remembered: dict[tuple[str, str, bool], Remembered] = {}
         """Label and field of references, and whether for the driver."""
         self._whole: dict[int, Record] = {}
         """The records of the batch at hand that were looked into, by their places in it."""
 
-    def run(self, done: bytes) -> int:
-        """Translate all records but those whose rows have one of the fates `done`.
+    def run(self, done: Done) -> int:
+        """Translate all records but those whose rows are `done`.
 
         Gives the number of generic references that keep their ids.
         """
         batches: dict[tuple[Any, ...], _Batch] = {}
-        for run in self._backup.runs("check" if self._is_check else "write", done):
+        for run in self._backup.runs(self._phase, done):
             fates = run.rows.fates[run.first : run.first + len(run.records)]
-            for fate in sorted(set(fates).difference(done), reverse=True):  # existing ones first
+            # Existing ones first.
+            for fate in sorted(set(fates).difference(done(run.rows)), reverse=True):
                 batch = self._batch_for(batches, run, fate not in EXISTING)
                 if fates.count(fate) == len(fates):
                     batch.numbers.extend(range(run.first, run.first + len(fates)))

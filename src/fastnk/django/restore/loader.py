@@ -26,7 +26,8 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from fastnk.django.restore import checks, ledger
 from fastnk.django.restore.accounting import Accounts
-from fastnk.django.restore.backup import Backup, Lean
+from fastnk.django.restore.ahead import FEWEST_ROWS, can_fork, is_made_by_django, make_ahead
+from fastnk.django.restore.backup import Backup, Done, Lean
 from fastnk.django.restore.batches import Batches, Sink, Table
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.discretion import reason, remedy_for
@@ -40,9 +41,18 @@ from fastnk.django.restore.plan import PkKind, Plan, Plans
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.django.restore.rows import CHECKED, UNCHANGED, BackupRows, InBackup, Missing
+from fastnk.django.restore.rows import (
+    ALL,
+    CHECKED,
+    EXISTING,
+    NEW,
+    UNCHANGED,
+    BackupRows,
+    InBackup,
+    Missing,
+)
 from fastnk.django.restore.signalling import Sender, has_receivers, receivers
-from fastnk.django.restore.streams import Stream
+from fastnk.django.restore.streams import Rows, Stream
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import as_text, comparable
@@ -55,6 +65,8 @@ from fastnk.errors import (
     RestoreError,
     UsageError,
 )
+from fastnk.lanes import processors
+from fastnk.progress import Teller
 from fastnk.renames import Renames
 from fastnk.schema import Schema
 
@@ -74,19 +86,19 @@ class Loader:
         dry_run: bool = False,
         options: RestoreOptions | None = None,
         renames: Renames | None = None,
-        begin: Callable[[str], None] | None = None,
-        count_rows: Callable[[int], None] | None = None,
+        jobs: int | None = None,
+        teller: Teller | None = None,
     ) -> None:
-        """`begin` is told the phases in which the backup is not read, `count_rows` how many more
-        records are done with in a phase. Raises `UsageError` for an alias that the project does not
+        """With more than one of `jobs`, which is the number of processors unless given, another
+        process may make rows ready. Raises `UsageError` for an alias that the project does not
         have, or an engine that restores do not know, and `RenameError` for new names that the
         project does not have."""
         self.schema = schema
         self.options = options or RestoreOptions()
         self.renames = renames or Renames()
         refuse_unfit(self.renames)
-        self.begin = begin or (lambda phase: None)
-        self.count_rows = count_rows or (lambda count: None)
+        self.jobs = jobs or processors()
+        self.teller = teller or Teller(None)
         self._database = database
         self.dry_run = dry_run
         try:
@@ -136,7 +148,7 @@ class Loader:
                 done = restore.run(confirm)
                 if not self.dry_run and done.created + done.updated:
                     ledger.note(self.engine, token, name)
-                    self.begin("commit")
+                    self.teller.begin("commit")
                 report = done  # from here on only COMMIT can fail
             return done
         except IntegrityError as error:
@@ -232,7 +244,7 @@ class _Restore:
             self._connection,
             null_keys=options.null_keys,
             left_out=self._left_out,
-            count_rows=self._loader.count_rows,
+            count_rows=self._loader.teller.count_rows,
         )
         self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
         self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
@@ -263,15 +275,53 @@ class _Restore:
         return report
 
     def _write(self) -> None:
-        with self._phase("write"):
-            with self._engine.stream() as stream:
-                self._reserve_pks()
-                sinks = _Sinks(self._directory, self._engine, stream, self._options)
-                self._pass_on(sinks.insert, sinks.update, UNCHANGED, is_check=False)
-            self._findings.refuse()  # of values that could not be made before the new pks were
-        self._loader.begin("constraints")
+        with self._phase("write"), self._engine.stream() as stream:
+            self._reserve_pks()
+            self._write_rows(stream)
+        self._loader.teller.begin("constraints")
         with self._phase("constraints"):
             self._finish()
+
+    def _write_rows(self, stream: Stream) -> None:
+        """Rows that another process can make ready first: fields of projects may write some, too,
+        which must not be in the way of those of the backup."""
+        ahead = self._made_ahead()
+
+        def of_them(done: bytes) -> Done:
+            return lambda rows: done if rows.plan.label in ahead else ALL
+
+        def of_others(rows: BackupRows) -> bytes:
+            return ALL if rows.plan.label in ahead else UNCHANGED
+
+        if ahead:
+            self._pass_to(stream, "update", of_them(UNCHANGED + NEW))
+            make = partial(self._pass_to, phase="insert", done=of_them(EXISTING))
+            make_ahead(make, stream, self._loader.teller)
+        self._pass_to(stream, "write", of_others)
+
+    def _made_ahead(self) -> set[str]:
+        """The labels of the models of which another process makes the new rows ready."""
+        if not self._engine.IS_EMBEDDED or self._loader.jobs == 1 or not can_fork():
+            return set()
+        labels = {
+            plan.label
+            for plan in self._plans
+            if is_made_by_django(plan) and not self._has_receivers(plan)
+        }
+        created = sum(self._accounts.models[label].created for label in labels)
+        return labels if created >= FEWEST_ROWS else set()
+
+    def _pass_to(self, rows: Rows, phase: str, done: Done) -> None:
+        """Write all rows that are not `done`."""
+        if all(one.all_are(0, len(one), done(one)) for one in self._directory.in_backup):
+            return
+        sinks = _Sinks(self._directory, self._engine, rows, self._options)
+        self._pass_on(phase, sinks.insert, sinks.update, done)
+        self._findings.refuse()  # of values that could not be made before the new pks were
+
+    def _has_receivers(self, plan: Plan) -> bool:
+        """Whether somebody is to be called about rows of a model."""
+        return self._options.signals and has_receivers(plan)
 
     def _verify(self) -> None:
         """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
@@ -328,12 +378,12 @@ class _Restore:
         """What will be done; `None` where more records are to be left out."""
         with self._phase("read"):
             self._survey()
-        self._loader.begin("match")
+        self._loader.teller.begin("match")
         with self._phase("match"):
             self._matcher.match()
         with self._phase("check"):
             self._generic_kept += self._pass_on(
-                self._check_created, self._check_matched, CHECKED, is_check=True
+                "check", self._check_created, self._check_matched, lambda rows: CHECKED
             )
             if self._findings.unanswered:
                 return None
@@ -341,7 +391,7 @@ class _Restore:
             self._findings.stop_counting()
             if self._uniques.find_repeated():
                 look_again = self._uniques.look_again
-                self._pass_on(look_again, look_again, UNCHANGED, is_check=True)
+                self._pass_on("check", look_again, look_again, lambda rows: UNCHANGED)
             self._findings.refuse()
             self._engine.refuse_tables(_touched_tables(self._plans, self._target.database))
             self._accounts.count_unknown()
@@ -392,8 +442,8 @@ class _Restore:
         checks.look(table, self._findings, self._engine)
         self._accounts.matched(table, changed)
 
-    def _pass_on(self, created: Sink, matched: Sink, done: bytes, *, is_check: bool) -> int:
-        """Translate all records but those with the fates `done`, and pass them on in batches.
+    def _pass_on(self, phase: str, created: Sink, matched: Sink, done: Done) -> int:
+        """Translate all records but those that are `done`, and pass them on in batches.
 
         Gives the number of generic references that keep their ids.
         """
@@ -404,8 +454,8 @@ class _Restore:
             self._connection,
             created=created,
             matched=matched,
-            is_check=is_check,
-            in_python=lambda plan: self._options.signals and has_receivers(plan),
+            phase=phase,
+            in_python=self._has_receivers,
         )
         return batches.run(done)
 
@@ -479,11 +529,11 @@ class _Sinks:
     """Writes tables, and calls receivers of signals where that is asked for."""
 
     def __init__(
-        self, directory: Directory, engine: Engine, stream: Stream, options: RestoreOptions
+        self, directory: Directory, engine: Engine, rows: Rows, options: RestoreOptions
     ) -> None:
         self._directory = directory
-        self._writer = Writer(directory, engine, stream)
-        self._sender = Sender(engine.connection.alias, stream.end)
+        self._writer = Writer(directory, engine, rows)
+        self._sender = Sender(engine.connection.alias, rows.end)
         self._signals = options.signals
 
     def insert(self, table: Table) -> None:

@@ -350,7 +350,7 @@ class Matcher:
 
     def _all_waiting(self) -> Iterator[Waiting]:
         """What must be known of each record that is not decided yet."""
-        for run in self._backup.runs("match"):
+        for run in self._backup.runs("match", lambda rows: b""):
             for number, record in enumerate(run.records, start=run.first):
                 if run.rows.pks[number] is Missing.MATCH:
                     whole = self._backup.record(run.rows, number, record, run.shape)

@@ -58,6 +58,9 @@ CREATED, CHECKED, UNCHANGED = (
 )
 EXISTING = bytes([Fate.MATCHED, Fate.UNCHANGED])
 """The fates of rows that exist."""
+NEW = bytes([Fate.CREATED, Fate.CHECKED, Fate.RENUMBERED])
+"""The fates of rows that do not."""
+ALL = EXISTING + NEW
 
 
 class Missing(Enum):

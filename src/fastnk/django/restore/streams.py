@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
@@ -29,6 +29,19 @@ def naming(path: str) -> Iterator[None]:
         yield
     except REFUSALS as error:
         raise refused(path, error) from error
+
+
+class Rows(Protocol):
+    """What takes the rows of a restore."""
+
+    def write(self, path: str, table: str, names: Sequence[str], columns: Columns, /) -> None:
+        """Write rows into the columns with these names, which are quoted.
+
+        `path` is what errors call the place. Raises `RestoreError`, perhaps of earlier rows.
+        """
+
+    def end(self) -> None:
+        """Wait until all rows are in the database. Raises `RestoreError`."""
 
 
 class Stream:
@@ -54,10 +67,6 @@ class Stream:
             self.end()
 
     def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
-        """Write rows into the columns with these names, which are quoted.
-
-        `path` is what errors call the place. Raises `RestoreError`, perhaps of earlier rows.
-        """
         places = ", ".join(["%s"] * len(names))
         into = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"
         self._path = path
@@ -65,7 +74,7 @@ class Stream:
             cursor.executemany(into, list(zip(*columns, strict=True)))
 
     def end(self) -> None:
-        """Wait until all rows are in the database. Raises `RestoreError`."""
+        pass
 
     @contextmanager
     def _naming(self) -> Iterator[None]:

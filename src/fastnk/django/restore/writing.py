@@ -26,7 +26,7 @@ from fastnk.django.restore.rows import (
     rows_per_statement,
 )
 from fastnk.django.restore.statements import chunks, fitting, length_of
-from fastnk.django.restore.streams import Stream, naming
+from fastnk.django.restore.streams import Rows, naming
 from fastnk.django.restore.values import comparable, converted, in_column, stored
 
 
@@ -89,12 +89,12 @@ def _told_pk(directory: Directory, row: InBackup) -> Any:
 class Writer:
     """Writes batches of rows into one database."""
 
-    def __init__(self, directory: Directory, engine: Engine, stream: Stream) -> None:
+    def __init__(self, directory: Directory, engine: Engine, rows: Rows) -> None:
         self._directory = directory
         self._connection = engine.connection
         self._database = engine.connection.alias
         self._longest = engine.longest_statement
-        self._stream = stream
+        self._rows = rows
 
     def pks(self, table: Table) -> list[Any]:
         """The pks of new rows, those of lean ones drawn now."""
@@ -170,7 +170,7 @@ class Writer:
             quote = self._connection.ops.quote_name
             names = [quote(field.column) for field in columns]
             table = quote(model._meta.db_table)
-            self._stream.write(path, table, names, list(columns.values()))
+            self._rows.write(path, table, names, list(columns.values()))
             return
         with naming(path):
             self._insert_by_django(model, columns)

@@ -22,6 +22,8 @@ class Engine:
 
     OPTIONS: ClassVar[dict[str, Any]] = {}
     """For the driver, without which a dead connection hangs for hours."""
+    IS_EMBEDDED: ClassVar[bool] = False
+    """Whether the database does its work inside this process."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import OperationalError
 
@@ -15,6 +15,8 @@ CACHE_KIB = 32 << 10
 
 
 class SQLite(Engine):
+    IS_EMBEDDED: ClassVar[bool] = True
+
     @contextmanager
     def session(self) -> Iterator[None]:
         with self._checked_at_the_end(), self._with_room_for_indexes():
