@@ -56,7 +56,10 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", metavar="N", type=int, help="threads; as many as there are processors without it"
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="how much is done at once; without it as much as there are processors",
     )
     parser.add_argument(
         "--memory-limit",
