@@ -19,7 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastnk
-from fastnk import _core, lanes
+from fastnk import _core, errors, lanes
 from fastnk import output as output_module
 from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter, Policies, convert
@@ -1187,6 +1187,22 @@ def test_findings_come_in_the_order_of_their_places() -> None:
         LegacyBackupConverter(SCHEMA).convert_bytes(json.dumps(records).encode())
     found = [(one.code, one.place.record) for one in caught.value.findings]
     assert found == [("FNK301", 1), ("FNK302", 2), ("FNK301", 3)]
+
+
+def test_findings_are_all_counted_and_the_first_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind one at least, so that it has a place."""
+    monkeypatch.setattr(errors, "MAX_FINDINGS", 5)
+    records = [record("documents.document", n, number=f"D-{n}", author=n) for n in range(99)]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(SCHEMA).convert_bytes(json.dumps([*records, STRANGER]).encode())
+    told = caught.value.as_dict()
+    assert told["total"] == 100
+    counts = {(one["code"], one["model"], one["field"]): one["count"] for one in told["counts"]}
+    unknown = ("FNK302", STRANGER["model"], None)
+    assert counts == {unknown: 1, ("FNK301", "documents.document", "author"): 99}
+    kept = [(one["code"], one["record"]) for one in told["findings"]]
+    assert kept == [*(("FNK301", n) for n in range(1, 6)), ("FNK302", 100)]
+    assert "99  FNK301 no record has this id: documents.document.author" in str(caught.value)
 
 
 def test_findings_carry_their_whole_place() -> None:

@@ -19,6 +19,8 @@ from django.db.models import QuerySet, signals
 from msgspec import structs
 
 import fastnk
+from fastnk import errors
+from fastnk.django.restore import findings
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError
@@ -258,6 +260,17 @@ def test_rows_that_fields_write_are_in_nobodys_way(
     assert restored(new, *backup, options=RestoreOptions(verify=True)).created == 2
     assert [group.name for group in rows(Group, new)] == ["x"]
     assert restored(new, *backup).unchanged == 2
+
+
+def test_findings_are_all_counted_and_the_first_ones_kept(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (errors, findings):
+        monkeypatch.setattr(module, "MAX_FINDINGS", 5)
+    with pytest.raises(FindingsError) as caught:
+        restored(new, *(keeper(f"keeper {n}", mentor=["nobody"]) for n in range(99)))
+    assert caught.value.total == 99
+    assert [one.place.record for one in caught.value.findings] == [1, 2, 3, 4, 5]
 
 
 # Secrets

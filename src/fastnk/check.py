@@ -10,7 +10,14 @@ from typing import BinaryIO, Literal, cast, get_args
 import msgspec
 
 from fastnk.convert import LegacyBackupConverter
-from fastnk.errors import BackupSyntaxError, Finding, FindingsError, shorten
+from fastnk.errors import (
+    BackupSyntaxError,
+    Finding,
+    FindingKind,
+    FindingList,
+    FindingsError,
+    shorten,
+)
 from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_relations
 from fastnk.infer.proposal import MINIMUM
@@ -123,12 +130,12 @@ def check(
         schema = Schema.load(schema)
     with rereadable(backup) as again:
         held = _survey(again, encoding, salvage, progress)
-        findings = _findings(schema, again, tuple(keys), embedded, encoding)
+        found = _found(schema, again, tuple(keys), embedded, encoding)
     rows = [
         *(_damage(what, salvage) for what in held.damage),
         *_models(schema, held),
         *_absent_fields(schema, held),
-        *_finding_rows(findings),
+        *_finding_rows(found),
         *_unlisted_relations(schema, held),
     ]
     rows.sort(key=lambda row: SEVERITIES.index(row.severity))
@@ -165,13 +172,13 @@ class _Nowhere(io.RawIOBase):
         return len(memoryview(data))  # type: ignore[arg-type]
 
 
-def _findings(
+def _found(
     schema: Schema,
     backup: Backup,
     keys: tuple[Backup, ...],
     embedded: bool,
     encoding: str | None,
-) -> list[Finding]:
+) -> FindingList:
     converter = LegacyBackupConverter(
         schema,
         keys=keys,
@@ -183,8 +190,11 @@ def _findings(
     try:
         report = converter.convert_to_natural_keys(backup, cast(BinaryIO, _Nowhere()))
     except FindingsError as error:
-        return error.findings
-    return [Finding.from_dict(one) for one in report.dangling]
+        return error.found
+    found = FindingList()
+    for one in report.dangling:
+        found.add(Finding.from_dict(one))
+    return found
 
 
 # ---- rows --------------------------------------------------------------------------------------
@@ -256,25 +266,24 @@ def _fields_in_key(schema: Schema, label: str) -> set[str]:
     return fields
 
 
-def _finding_rows(findings: list[Finding]) -> Iterator[CheckRow]:
-    """A row for each code, model and field; unknown models have rows already."""
-    groups: dict[tuple[str, str, str | None, str | None], list[Finding]] = {}
-    for one in findings:
+def _finding_rows(found: FindingList) -> Iterator[CheckRow]:
+    """A row for each kind of finding; unknown models have rows already."""
+    groups: dict[FindingKind, list[Finding]] = {}
+    for one in found.kept:
         if one.code != "FNK302":
-            place = one.place
-            groups.setdefault((one.code, one.what, place.model, place.field), []).append(one)
-    for (code, what, model, field), group in groups.items():
+            groups.setdefault(one.kind, []).append(one)
+    for kind, group in groups.items():
         values = dict.fromkeys(shorten(one.value) for one in group if one.value is not None)
         shown = list(values)[:MOST_VALUES]
         yield CheckRow(
             severity="misfit",
             kind="finding",
-            what=what,
-            model=model,
-            field=field,
-            count=len(group),
-            code=code,
-            option=POLICIES.get(code),
+            what=kind.what,
+            model=kind.model,
+            field=kind.field,
+            count=found.counts[kind],
+            code=kind.code,
+            option=POLICIES.get(kind.code),
             values=[*shown, "…"] if len(values) > MOST_VALUES else shown,
             place=str(group[0].place),
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 MAX_SHOWN = 20
-"""How many findings an error message shows; all of them are in `FindingsError.findings`."""
+"""How many findings an error message shows."""
+
+MAX_FINDINGS = 100_000
+"""How many findings are kept, a kilobyte each; more are counted."""
 
 MAX_VALUE_SHOWN = 60
 MAX_NAME_SHOWN = 250
@@ -54,6 +57,19 @@ class Place(NamedTuple):
         return ", ".join(part for part in (source, record, model, field) if part)
 
 
+class FindingKind(NamedTuple):
+    """What findings of the same kind have in common."""
+
+    code: str
+    what: str
+    model: str | None
+    field: str | None
+
+    def __str__(self) -> str:
+        names = (shorten(name, MAX_NAME_SHOWN) for name in (self.model, self.field) if name)
+        return f"{self.code} {self.what}: {'.'.join(names)}"
+
+
 class Finding(NamedTuple):
     """One thing wrong with a backup, with its place."""
 
@@ -63,6 +79,10 @@ class Finding(NamedTuple):
     place: Place
     value: str | None = None
     """The offending value as it stands in the backup."""
+
+    @property
+    def kind(self) -> FindingKind:
+        return FindingKind(self.code, self.what, self.place.model, self.place.field)
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" ({shorten(self.value)})"
@@ -79,6 +99,30 @@ class Finding(NamedTuple):
         """The finding that `as_dict` made `data` of."""
         place = Place(**{name: data[name] for name in Place._fields if name in data})
         return cls(data["code"], data["what"], place, data.get("value"))
+
+
+class FindingList:
+    """Findings: all are counted, and some kept, so that memory has an end; of each kind one."""
+
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.counts: dict[FindingKind, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def add(self, finding: Finding) -> None:
+        kind = finding.kind
+        count = self.counts.get(kind, 0)
+        self.counts[kind] = count + 1
+        if not count or len(self.kept) < MAX_FINDINGS:
+            self.kept.append(finding)
+
+    def extend(self, others: FindingList) -> None:
+        """Take over what another list holds."""
+        self.kept += others.kept
+        for kind, count in others.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
 
 
 class FastnkError(Exception):
@@ -230,14 +274,20 @@ def _too_many(what: str, place: Place) -> BackupSyntaxError:
 
 
 class FindingsError(FastnkError):
-    """Refused because of findings; nothing was written."""
+    """Refused because of findings; nothing was written.
+
+    `findings` has a hundred thousand of them at least, or all; `counts` how many there are of each
+    kind, and `total` of all.
+    """
 
     code = "FNK300"
     exit_code = 4
 
-    def __init__(self, findings: list[Finding], *, total: int, remedy: str | None = None) -> None:
-        self.findings = findings
-        self.total = total
+    def __init__(self, found: FindingList, *, remedy: str | None = None) -> None:
+        self.found = found
+        self.findings = found.kept
+        self.counts = found.counts
+        self.total = total = sum(self.counts.values())
         noun = "finding" if total == 1 else "findings"
         super().__init__(f"refused because of {total:,} {noun}; nothing was written", remedy=remedy)
 
@@ -250,24 +300,15 @@ class FindingsError(FastnkError):
         return "\n".join([head, *(f"  {line}" for line in shown), *rest])
 
     def _summary(self) -> list[str]:
-        """How often each kind of finding occurs in each field of each model, the most first."""
-        counts: dict[tuple[str, ...], int] = {}
-        for finding in self.findings:
-            place = finding.place
-            names = filter(None, (place.model, place.field))
-            where = ".".join(shorten(name, MAX_NAME_SHOWN) for name in names)
-            kind = (finding.code, finding.what, where)
-            counts[kind] = counts.get(kind, 0) + 1
-        kinds = sorted(counts.items(), key=lambda item: -item[1])
-        lines = [
-            f"{count:>9,}  {code} {what}: {where}"
-            for (code, what, where), count in kinds[:MAX_SHOWN]
-        ]
+        """How often each kind of finding occurs, the most first."""
+        kinds = sorted(self.counts.items(), key=lambda item: -item[1])
+        lines = [f"{count:>9,}  {kind}" for kind, count in kinds[:MAX_SHOWN]]
         return lines if len(kinds) <= MAX_SHOWN else [*lines, "        …"]
 
     def as_dict(self) -> dict[str, Any]:
+        counts = [{**kind._asdict(), "count": count} for kind, count in self.counts.items()]
         findings = [finding.as_dict() for finding in self.findings]
-        return {**super().as_dict(), "total": self.total, "findings": findings}
+        return {**super().as_dict(), "total": self.total, "counts": counts, "findings": findings}
 
 
 class RestoreError(FastnkError):

@@ -176,7 +176,7 @@ class UnifiedRestoreManager:
 
     def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
         """Let the conversion pass what the loader can do something about, if that is all."""
-        codes = {one.code for one in error.findings}
+        codes = {kind.code for kind in error.counts}
         useless = _useless_methods(self._schema, error)
         if not (codes & LOADERS or useless):
             return False
@@ -261,14 +261,14 @@ def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
 def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
     """The labels of models whose method could not make a natural key of some record."""
-    labels = {one.place.model for one in error.findings if one.code == "FNK307"}
+    labels = {kind.model for kind in error.counts if kind.code == "FNK307"}
     return {label for label in labels if label and schema.models[label].natural_key_method}
 
 
 def _with_remedy(error: FindingsError) -> FindingsError:
     """The error with what can be done about models that the project does not have."""
-    if any(one.code == "FNK302" for one in error.findings):
-        return FindingsError(error.findings, total=error.total, remedy=NONEXISTENT)
+    if any(kind.code == "FNK302" for kind in error.counts):
+        error.remedy = NONEXISTENT
     return error
 
 

@@ -38,10 +38,12 @@ def failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
     """Tell people of an error; what is left to say of it."""
     talk(str(error))
     if isinstance(error, FindingsError) and error.total > len(error.findings[:MAX_SHOWN]):
+        kept = len(error.findings)
+        which = "all of them" if kept == error.total else f"{kept:,} of them"
         if getattr(options, "report", None):
-            talk(f"  all of them are in {options.report}")
+            talk(f"  {which} are in {options.report}")
         else:
-            talk("  --report FILE lists them all")
+            talk(f"  --report FILE lists {which}")
     return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
 
 

@@ -12,7 +12,7 @@ from fastnk.convert.indexing import Indexing
 from fastnk.convert.policies import Findings
 from fastnk.convert.report import Clock, ConversionReport
 from fastnk.convert.settings import Settings
-from fastnk.errors import OutputError
+from fastnk.errors import FindingList, OutputError
 from fastnk.lanes import SpliceLane, in_order, lanes_for, loaded
 from fastnk.output import NoSink, Sink
 from fastnk.policies import Policies
@@ -122,18 +122,21 @@ class Conversion:
         progress = self._settings.progress
         jobs = 1 if self._is_in_turns or len(self._pass1.log) == 1 else self._settings.jobs
         lanes = [SpliceLane(self._source, self._pass1.indexer, joint) for _ in lanes_for(jobs)]
+        found = FindingList()
         for done in in_order(lanes, loaded(self._source, self._pass1.log), jobs):
             if not self._findings.found:
                 yield done.result
-            prints = lanes[done.number].splicer.take_prints()
+            splicer = lanes[done.number].splicer
+            self._findings.take(splicer.take_findings(), found)
+            prints = splicer.take_prints()
             if not self._is_audited:
                 self._pass1.keys.add(prints)
             if progress is not None:
                 progress(phase, done.task.end, self.report.bytes_read)
         if not self._is_settled:
-            self._settle([lane.splicer for lane in lanes])
+            self._settle([lane.splicer for lane in lanes], found)
 
-    def _settle(self, splicers: list[Splicer]) -> None:
+    def _settle(self, splicers: list[Splicer], found: FindingList) -> None:
         """Whether another pass is needed: when a record is dropped or a model keeps its pks,
         because what was written before may refer to it, and when keys turn out to occur twice.
         First it is found which models keep their pks, then what is dropped."""
@@ -151,13 +154,13 @@ class Conversion:
         if not again:
             self._is_settled = True
             self._pass1.keys.close()
-            self._report_on(splicers)
+            self._report_on(splicers, found)
 
-    def _report_on(self, splicers: list[Splicer]) -> None:
+    def _report_on(self, splicers: list[Splicer], found: FindingList) -> None:
         self._findings.count_allowed(self._pass1.indexer.policy_counts())
+        self._findings.found.extend(found)
         report = self.report
         for splicer in splicers:
-            self._findings.take(splicer.take_findings())
             self._findings.count_allowed(splicer.policy_counts())
             report.keys_written += splicer.keys_written
             report.references_written += splicer.references_written

@@ -11,7 +11,7 @@ from fastnk.audit import Audit
 from fastnk.convert.policies import Findings
 from fastnk.convert.report import Clock, ConversionReport, ModelCounts
 from fastnk.convert.settings import Settings
-from fastnk.errors import BackupSyntaxError, Place
+from fastnk.errors import BackupSyntaxError, FindingList, Place
 from fastnk.lanes import PIECE_SIZE, Cutter, IndexLane, Piece, SlotLog, in_order, lanes_for
 from fastnk.source import Source
 
@@ -75,7 +75,7 @@ class Indexing:
         for part in (self.log, self._pks, self.keys):
             part.close()
         self.log, self._pks, self.keys = SlotLog(), Audit(), Audit()
-        self._findings.found.clear()
+        self._findings.found = FindingList()
 
     def _index_again(self, repeated: bytes) -> None:
         """Now that it is known which pks occur twice, their places can be told."""
@@ -188,7 +188,7 @@ class Indexing:
         pks, keys = indexer.take_prints()
         self._pks.add(pks)
         self.keys.add(keys)
-        self._findings.take(indexer.take_findings())
+        self._findings.take(indexer.take_findings(), self._findings.found)
 
     def _index_keys(self) -> None:
         for number, backup in enumerate(self._settings.keys, start=1):
@@ -205,7 +205,8 @@ class Indexing:
                     # Records that are met again only say again what they said.
                     self.indexer.start_keys(name)
                     self._feed_keys(source)
-                self._findings.take(self.indexer.take_findings(), name, source)
+                found = self.indexer.take_findings()
+                self._findings.take(found, self._findings.found, name, source)
 
     def _feed_keys(self, source: Source) -> None:
         for block in source.watched("keys", self._settings.progress):

@@ -6,7 +6,7 @@ import msgspec
 
 from fastnk._core import Indexer
 from fastnk.convert.report import ConversionReport
-from fastnk.errors import Finding, FindingsError, Place
+from fastnk.errors import Finding, FindingList, FindingsError, Place
 from fastnk.policies import Policies
 from fastnk.source import Source
 
@@ -61,7 +61,7 @@ class Findings:
 
     def __init__(self, source: Source, policies: Policies, report: ConversionReport) -> None:
         self.policies: dict[str, str] = msgspec.structs.asdict(policies)
-        self.found: list[Finding] = []
+        self.found = FindingList()
         """What no policy allows."""
         self.unmade: dict[tuple[str, str], str] = {}
         """By label and pk: why a method has made no natural key."""
@@ -69,9 +69,14 @@ class Findings:
         self._report = report
 
     def take(
-        self, found: list[CoreFinding], name: str | None = None, keys: Source | None = None
+        self,
+        found: list[CoreFinding],
+        into: FindingList,
+        name: str | None = None,
+        keys: Source | None = None,
     ) -> None:
-        """Take findings in. Those of the backup itself get their places when all are known."""
+        """Take findings into a list. Those of the backup itself get their places when all are
+        known."""
         offsets = [offset for _, offset, *_ in found]
         places = keys.places(offsets) if keys else [(None, offset) for offset in offsets]
         for (path, at), (code, _, record, model, field, pk, value) in zip(
@@ -80,7 +85,7 @@ class Findings:
             place = Place(path or name, at, record, model, pk, field)
             if code == 307 and pk is not None:
                 value = self.unmade.get((model, pk), value)
-            self.found.append(Finding(f"FNK{code}", CODES[code][0], place, value))
+            into.add(Finding(f"FNK{code}", CODES[code][0], place, value))
 
     def count_allowed(self, counts: dict[int, int]) -> None:
         """Take in how often a policy was needed, by the number of the code."""
@@ -96,11 +101,11 @@ class Findings:
         if not self.found:
             return
         self._lead_back()
-        self.found.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
-        raise FindingsError(self.found, total=len(self.found), remedy=self._remedy(indexer))
+        self.found.kept.sort(key=lambda one: (one.place.path or "", one.place.offset or 0))
+        raise FindingsError(self.found, remedy=self._remedy(indexer))
 
     def _remedy(self, indexer: Indexer) -> str:
-        codes = {int(finding.code[3:]) for finding in self.found}
+        codes = {int(kind.code[3:]) for kind in self.found.counts}
         options = sorted({"--" + CODES[code][1].replace("_", "-") for code in codes})
         remedy = f"allow them with {', '.join(options)}"
         if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
@@ -111,8 +116,9 @@ class Findings:
 
     def _lead_back(self) -> None:
         """Lead the places of findings in the backup back to its files, all in one go."""
-        own = [i for i, one in enumerate(self.found) if one.place.path is None]
-        offsets = [self.found[i].place.offset or 0 for i in own]
+        found = self.found.kept
+        own = [i for i, one in enumerate(found) if one.place.path is None]
+        offsets = [found[i].place.offset or 0 for i in own]
         for i, (path, at) in zip(own, self._source.places(offsets), strict=True):
-            one = self.found[i]
-            self.found[i] = one._replace(place=one.place._replace(path=path, offset=at))
+            one = found[i]
+            found[i] = one._replace(place=one.place._replace(path=path, offset=at))

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
 from fastnk.django.restore.values import as_text
-from fastnk.errors import Finding, FindingsError, Place
+from fastnk.errors import MAX_FINDINGS, Finding, FindingList, FindingsError, Place
 from fastnk.renames import NONEXISTENT
 
 DANGLING = "FNK410"
@@ -43,7 +43,8 @@ class Findings:
         """What `on_dangling` would have to be for the references that nothing answers."""
         self.unanswered: dict[int, str] = {}
         """With `drop`: the records to leave out, by number, and the field for which."""
-        self._found: dict[Finding, None] = {}
+        self._found = FindingList()
+        self._met: set[Finding] = set()
         self._ignore_nonexistent = ignore_nonexistent
         self._counts = True
         self.left_out: Counter[str] = Counter()
@@ -96,16 +97,21 @@ class Findings:
             field=field,
         )
         text = None if value is ... else as_text(value)
-        self._found[Finding(code, what, place, text)] = None
+        finding = Finding(code, what, place, text)
+        if finding in self._met:
+            return
+        if len(self._met) < MAX_FINDINGS:
+            self._met.add(finding)
+        self._found.add(finding)
 
     def refuse(self) -> None:
         """Raise `FindingsError` if there are any, in the order of the backup."""
         if self._found:
-            findings = sorted(self._found, key=lambda finding: finding.place.record or 0)
-            raise FindingsError(findings, total=len(findings), remedy=self._remedy())
+            self._found.kept.sort(key=lambda finding: finding.place.record or 0)
+            raise FindingsError(self._found, remedy=self._remedy())
 
     def _remedy(self) -> str:
-        if {finding.code for finding in self._found} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
+        if {kind.code for kind in self._found.counts} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
         if "drop" in self._spared_by:
             return "mend the backup or the database, or leave records out: --on-unresolved drop"
