@@ -177,23 +177,25 @@ def _date(field: Any, connection: Any) -> PlainColumn:
 
 def _moment(field: Any, connection: Any) -> PlainColumn:
     adapt = connection.ops.adapt_datetimefield_value
-    if connection.vendor == "postgresql":
-        return PlainColumn(str, _moments, _moments, _moments)
+    is_postgresql = connection.vendor == "postgresql"
     is_utc = connection.timezone_name == "UTC"
 
     def driver(values: Values) -> Values:
         moments = _moments(values)
-        if is_utc and settings.USE_TZ and _ALL_UTC.fullmatch("".join(values)):
-            # What `adapt` makes of the moments, several times as fast.
-            return [
-                f"{value[:10]} {value[11:-1]}000"
-                if "." in value
-                else f"{value[:10]} {value[11:-1]}"
-                for value in values
-            ]
-        return list(map(adapt, moments))
+        if not (settings.USE_TZ and _ALL_UTC.fullmatch("".join(values))):
+            return list(map(adapt, moments))
+        if is_postgresql:
+            return values  # it reads them itself
+        return list(map(_without_zone, values)) if is_utc else list(map(adapt, moments))
 
     return PlainColumn(str, _moments, _moments, driver)
+
+
+def _without_zone(moment: str) -> str:
+    """What Django makes of a moment of UTC for other databases, in a fraction of the time."""
+    return (
+        f"{moment[:10]} {moment[11:-1]}000" if "." in moment else f"{moment[:10]} {moment[11:-1]}"
+    )
 
 
 def _moments(values: Values) -> Values:
