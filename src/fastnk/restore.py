@@ -64,7 +64,8 @@ class UnifiedRestoreManager:
     which fields change, `verify` reads the rows back before commit, `signals` calls receivers of
     signals as `loaddata` does. `progress` is told phases, bytes done and in all; if it has
     `count_rows`, as `fastnk.progress.Progress`, that is told of rows. The other options are those
-    of the conversion that a backup with ids goes through.
+    of the conversion that a backup with ids goes through. Unless `jobs` is 1, ten thousand new rows
+    and more for SQLite are made ready by a fork of this process, where it has no other threads.
 
     Raises `MissingExtraError` without Django, `UsageError` for a project or a database that is not
     there, `RenameError` for names that it does not have, `SchemaError`.
