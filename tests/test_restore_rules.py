@@ -192,6 +192,15 @@ def test_differences_are_told_but_for_secrets(new: str) -> None:
     assert rows(zoo.Vault, new).get().small == 1
 
 
+def test_a_reference_to_a_row_that_is_yet_to_be_made_is_told_by_its_natural_key(new: str) -> None:
+    restored(new, keeper("anna"))
+    records = [keeper("anna", mentor=["bela"]), keeper("bela")]
+    report = restored(new, *records, dry_run=True, options=RestoreOptions(diff=True))
+    assert report.differences == [
+        Difference("zoo.keeper", '["anna"]', "mentor", None, 'the new row ["bela"]')
+    ]
+
+
 # Rights
 
 

@@ -144,6 +144,8 @@ def named(row: InBackup) -> str:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, InBackup):
+        return f"the new row {named(value)}"
     try:
         return as_in_json(value)
     except TypeError:
