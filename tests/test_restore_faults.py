@@ -25,7 +25,7 @@ from fastnk.django.restore.report import RestoreOptions
 from fastnk.errors import NotRestoredError, OutcomeUnknownError, OutputError, RestoreError
 from tests import databases
 from tests.project.zoo import models as zoo
-from tests.test_restore import keeper, load
+from tests.test_restore import keeper, load, record
 from tests.zoo import rows, tables
 
 
@@ -365,6 +365,20 @@ def test_verify_names_the_fields_that_differ(sqlite: databases.SQLite) -> None:
     with pytest.raises(NotRestoredError) as caught:
         load(alias, [keeper("Anna", hired="2001-02-03")], options=RestoreOptions(verify=True))
     assert "at zoo.keeper (hired)" in str(caught.value)
+
+
+def test_rows_that_a_trigger_makes_first_are_to_be_left_out(sqlite: databases.SQLite) -> None:
+    alias = "sqlite_new"
+    sqlite.renew(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            """CREATE TRIGGER fills AFTER INSERT ON zoo_keeper BEGIN
+            INSERT INTO zoo_memo (id, text) VALUES (1, NEW.name); END"""
+        )
+    with pytest.raises(RestoreError, match=r"refused zoo\.memo") as caught:
+        load(alias, [keeper("Anna"), record("zoo.memo", 1, text="Anna")])
+    assert "dumpdata --exclude zoo.memo" in str(caught.value)
+    assert not tables(alias).get("zoo_keeper")
 
 
 def test_full_disk_in_sqlite(sqlite: databases.SQLite) -> None:

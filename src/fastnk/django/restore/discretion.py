@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 
 from fastnk.errors import RestoreError
 from fastnk.schema import model_name
@@ -47,7 +47,17 @@ def refused(path: str, error: Exception) -> RestoreError:
     """The error for what a database or its driver raised while rows of `path` were written."""
     return RestoreError(
         f"the database refused {path}: {reason(error)}; everything was rolled back",
-        remedy=remedy_for(error) or "mend the backup or the row in the way, then restore again",
+        remedy=remedy_for(error) or _remedy_of_rows(path, error),
+    )
+
+
+def _remedy_of_rows(path: str, error: Exception) -> str:
+    if not isinstance(error, IntegrityError):
+        return "mend the backup or the row in the way, then restore again"
+    label = ".".join(path.split(".")[:2])
+    return (
+        "mend the backup or the row in the way, then restore again; rows that a trigger makes, as "
+        f"of an index for searching, do not belong in a backup: dumpdata --exclude {label}"
     )
 
 
