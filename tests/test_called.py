@@ -438,6 +438,13 @@ def test_what_is_no_key(
     assert found["1"].startswith(reason)
 
 
+def test_instance_in_a_key(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own key stands for it."""
+    records = [{"model": "untraced.shelf", "pk": 1, "fields": {"branch": 1}}, branch(1, "root")]
+    keys = key_by(monkeypatch, project.Shelf, lambda row: (row.pk, (row.branch,)), records)
+    assert keys == {"1": [1, [["root"]]]}
+
+
 # ---- backups of all kinds -----------------------------------------------------------------------
 
 

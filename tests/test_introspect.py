@@ -357,7 +357,7 @@ REFUSED: list[tuple[str, Callable[[Any], Any]]] = [
     ("returns the constant 'a' as part 1", lambda s: (s.KINDS[0], s.code)),
     ("returns the constant 7 as part 1, which is not the value of a field", lambda s: (7,)),
     ("returns the constant None as part 2", lambda s: (s.code, None)),
-    ("returns an instance of traced.role as part 2", lambda s: (s.code, s.role)),
+    ("returns an instance of traced.sample as part 2", lambda s: (s.code, s.parent)),
     ('"lasts", a DurationField, which may look different in a key', lambda s: (s.lasts,)),
     ('"facts", a JSONField', lambda s: (s.facts,)),
     ('"blob", a BinaryField', lambda s: (s.blob,)),
@@ -457,6 +457,7 @@ ACCEPTED: list[tuple[list[Any], Callable[[Any], Any]]] = [
     (["step_parent__id"], lambda s: (s.step_parent_id,)),
     (["step_parent__id", "code"], lambda s: (s.step_parent.pk, s.code)),
     (["parent__parent__role__name"], lambda s: s.parent.parent.role.natural_key()),
+    (["code", ["parent__role__name"]], lambda s: (s.code, s.parent.role)),
     (["code"], lambda s: (getattr(s, "code", None),) if isinstance(s, traced.Sample) else ()),
     (["content_type__app_label", "content_type__model"], lambda s: s.content_type.natural_key()),
 ]

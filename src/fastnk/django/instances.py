@@ -19,7 +19,13 @@ from django.db import DEFAULT_DB_ALIAS, models
 
 from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
 from fastnk.django.offline import without_databases
-from fastnk.django.schema.describe import concrete_label, is_saved, plain_of, target_of
+from fastnk.django.schema.describe import (
+    concrete_label,
+    is_saved,
+    plain_of,
+    spelled_out,
+    target_of,
+)
 from fastnk.errors import shorten
 
 CACHED = 16 << 20
@@ -97,7 +103,8 @@ class Instances:
         text = ""
         try:
             with without_databases(partial(self.refuse, RefusalError("queries the database"))):
-                text = _key_text(getattr(self._instance(model, number), method)())
+                key = getattr(self._instance(model, number), method)()
+                text = _key_text(spelled_out(key))
         except RecursionError:
             refusal = RefusalError("calls itself without end")
             self._refusal = self._refusal or refusal

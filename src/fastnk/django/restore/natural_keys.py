@@ -21,6 +21,7 @@ from fastnk.django.restore.values import (
     converted,
     in_milliseconds,
 )
+from fastnk.django.schema.describe import spelled_out
 from fastnk.errors import SchemaError
 
 Path = tuple[str, ...]
@@ -153,7 +154,7 @@ class CalledKey(KeyForm):
 
     def made_for(self, row: Any) -> Key:
         """The key of an instance of `model`. Raises what the method raises, and `KeyShapeError`."""
-        key = self._call(row)
+        key = spelled_out(self._call(row))
         if not isinstance(key, list | tuple):
             raise KeyShapeError(f"a list or a tuple was expected, not {type(key).__name__}")
         return self.read(as_in_json(key))

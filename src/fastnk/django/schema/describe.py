@@ -165,5 +165,22 @@ def concrete_label(model: type[Any]) -> str:
     return str(model._meta.concrete_model._meta.label_lower)
 
 
+def spelled_out(key: Any) -> Any:
+    """What a `natural_key` method returned, with the natural keys of instances in their places.
+
+    Parts are not looked at, they may be stand-ins that refuse it.
+    """
+    if not issubclass(type(key), tuple | list):
+        return key
+    parts = (spelled_out(_key_of_instance(part)) for part in key)
+    return tuple(parts) if issubclass(type(key), tuple) else list(parts)
+
+
+def _key_of_instance(part: Any) -> Any:
+    is_instance = issubclass(type(part), models.Model)
+    has_key = is_instance and callable(getattr(part, "natural_key", None))
+    return part.natural_key() if has_key else part
+
+
 def _target_label(field: Any) -> str:
     return concrete_label(target_of(field))

@@ -17,7 +17,7 @@ from django.db import models
 from django.db.models.base import ModelState
 
 from fastnk.django.offline import without_databases
-from fastnk.django.schema.describe import is_saved, plain_of, target_of
+from fastnk.django.schema.describe import is_saved, plain_of, spelled_out, target_of
 from fastnk.django.schema.samples import sample_value
 from fastnk.errors import shorten
 from fastnk.schema import KeyPart
@@ -96,7 +96,7 @@ class _Run:
 
     def natural_key_of(self, model: type[Any]) -> Any:
         with without_databases(partial(self.refuse, "queries the database")):
-            return _stand_in(model, (), self).natural_key()
+            return spelled_out(_stand_in(model, (), self).natural_key())
 
     def value(self, origin: _Origin) -> Any:
         """What a field holds in this run."""
