@@ -242,6 +242,20 @@ def test_children_in_multi_table_inheritance_are_told_by_their_pks() -> None:
     assert [one["page_ptr"] for one in fields] == [["page-7"], ["page-9"], ["page-15"]]
 
 
+def test_a_grandchild_continues_the_rows_of_the_child() -> None:
+    records = pages(20) + [legacy("shop.indexpage", pk, text="x") for pk in (4, 6)]
+    kinds = {"blog.blogpage": [7, 9, 12, 15], "blog.starredpage": [9, 12, 15], "blog.toppage": [15]}
+    records += [legacy(label, pk) for label, pks in kinds.items() for pk in pks]
+    found = {one.model: one for one in infer(dump(records)).relations if one.parent_link}
+    assert {label: one.to for label, one in found.items()} == {
+        "shop.indexpage": "site.page",
+        "blog.blogpage": "site.page",
+        "blog.starredpage": "blog.blogpage",
+        "blog.toppage": "blog.starredpage",
+    }
+    assert found["blog.starredpage"].field == "blogpage_ptr"
+
+
 def test_a_parent_keeps_its_pks_where_a_child_is_not_sure() -> None:
     records = pages(20) + [legacy("blog.blogpage", n, body="x") for n in range(1, 6)]
     proposal = infer(dump(records))

@@ -38,6 +38,8 @@ class _Parent(NamedTuple):
     to: str
     confidence: float
     named: bool
+    apart: int
+    """How many other models that are named as its children have none of the child's pks."""
     evidence: list[str]
 
 
@@ -50,11 +52,22 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
         named[to] = [one for one in children if _is_named(one, to)]
         for label in children:
             parents[label].append(to)
-    for label, model in survey.models.items():
-        found = [_parent(held, label, to, named[to]) for to in parents[label]]
-        likely = sorted(filter(None, found), key=lambda one: -one.confidence)
+    found = {
+        label: sorted(
+            filter(None, [_parent(held, label, to, named[to]) for to in parents[label]]),
+            key=lambda one: -one.confidence,
+        )
+        for label in survey.models
+    }
+    branches = defaultdict(list)
+    for label, likely in found.items():
         if likely:
-            best, *rest = likely
+            branches[likely[0].to].append(label)
+    for label, likely in found.items():
+        if likely:
+            root = likely[0]
+            best = _nearest(held, label, root, branches[root.to])
+            rest = [one for one in likely if one.to != best.to]
             yield RelationProposal(
                 model=label,
                 field=f"{model_name(best.to)}_ptr",
@@ -62,7 +75,7 @@ def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
                 parent_link=True,
                 confidence=round(best.confidence, 3),
                 named=best.named,
-                values=model.records,
+                values=survey.models[label].records,
                 evidence=best.evidence,
                 others=[Target(one.to, round(one.confidence, 3)) for one in rest[:MOST_OTHERS]],
             )
@@ -117,7 +130,22 @@ def _parent(
     evidence.append(f"{number_of(len(pks), 'pk')}, all of the {len(theirs):,} of {to}")
     if apart:
         evidence.append(f"no pk is in {number_of(apart, 'other model')} of such a name")
-    return _Parent(to, min(most, odds / (1 + odds)), named, evidence)
+    return _Parent(to, min(most, odds / (1 + odds)), named, apart, evidence)
+
+
+def _nearest(
+    held: Mapping[str, Ids | Hashes], label: str, root: _Parent, children: list[str]
+) -> _Parent:
+    """The parent of `label`, which continues rows of `root`: of its children the nearest one that
+    has all these pks as well, for two children of one parent have no row in common."""
+    pks = held[label]
+    between = [one for one in children if len(held[one]) > len(pks) and _is_within(pks, held[one])]
+    if not between:
+        return root
+    to = min(between, key=lambda one: len(held[one]))
+    most = MOST_NAMED if root.apart else MOST_UNNAMED
+    evidence = [*root.evidence, f"and of the {len(held[to]):,} of {to}, which continue its rows"]
+    return root._replace(to=to, confidence=min(root.confidence, most), evidence=evidence)
 
 
 def _is_named(child: str, parent: str) -> bool:
