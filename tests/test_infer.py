@@ -223,6 +223,13 @@ def pages(count: int) -> Records:
     return [legacy("site.page", n, slug=f"page-{n}", title="Page") for n in range(1, count)]
 
 
+def test_what_the_log_of_the_admin_says_was_done_is_no_row_of_a_model_of_flags() -> None:
+    records = [legacy("waffle.flag", n, name=f"f{n}") for n in range(1, 6)]
+    records += [legacy("admin.logentry", n, action_flag=n % 3 + 1) for n in range(1, 30)]
+    found = relation(infer(dump(records)), "admin.logentry", "action_flag")
+    assert found.confidence < 0.9
+
+
 def test_children_in_multi_table_inheritance_are_told_by_their_pks() -> None:
     records = pages(20)
     kinds = {"blog.blogpage": [7, 9, 15], "blog.indexpage": [2, 8], "shop.page": [3, 11]}

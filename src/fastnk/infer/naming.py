@@ -64,6 +64,7 @@ PLAIN_WORDS = frozenset(
         "days",
         "depth",
         "duration",
+        "flag",
         "height",
         "hours",
         "index",
