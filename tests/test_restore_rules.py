@@ -799,6 +799,21 @@ def test_fields_that_store_a_text_for_none_take_it(new: str, note: str | None) -
         assert list(cursor.fetchall()) == [("",), ("",)]
 
 
+def test_fields_that_cannot_read_what_they_write_are_told(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django writes `str()` of a list that a field makes of its text."""
+    records = [record("zoo.beacon", 1, serial="0x1", name="a", note="[]")]
+    assert restored(new, *records, dry_run=True).misread == []
+
+    def words(field: Any, value: Any) -> list[str]:
+        return value if isinstance(value, list) else value.split()
+
+    monkeypatch.setattr(zoo.BlankField, "to_python", words)
+    monkeypatch.setattr(zoo.BlankField, "get_prep_value", lambda field, value: " ".join(value))
+    assert restored(new, *records, dry_run=True).misread == ["zoo.beacon.note"]
+
+
 def test_records_that_need_what_needs_a_circle(new: str) -> None:
     put(new, zoo.Draft, id=1, dot=zoo.Dot(0, 0))
     records = [

@@ -184,6 +184,8 @@ def _restore_text(report: RestoreReport) -> str:
     lines += generic_lines(report.generic_kept)
     for label, why in sorted(report.weak_keys.items()):
         lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
+    for path in report.misread:
+        lines.append(f"  {path} makes another value of what it writes into backups: look at it")
     for names, count in report.renamed.items():
         lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):

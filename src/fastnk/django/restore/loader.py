@@ -55,7 +55,7 @@ from fastnk.django.restore.signalling import Sender, has_receivers, receivers
 from fastnk.django.restore.streams import Rows, Stream
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
-from fastnk.django.restore.values import as_text, comparable
+from fastnk.django.restore.values import as_text, comparable, misreads
 from fastnk.django.restore.writing import Writer, changes
 from fastnk.errors import (
     FindingsError,
@@ -409,12 +409,22 @@ class _Restore:
             renamed=renamed,
             generic_kept=self._generic_kept,
             weak_keys=self._weak,
+            misread=self._misread,
         )
 
     @property
     def _plans(self) -> list[Plan]:
         """Of the models that the backup holds."""
         return [rows.plan for rows in self._directory.in_backup]
+
+    @property
+    def _misread(self) -> list[str]:
+        return [
+            f"{plan.label}.{name}"
+            for plan in self._plans
+            for name, column in plan.columns.items()
+            if column.reference is None and misreads(column.field)
+        ]
 
     def _survey(self) -> None:
         """Read all records; again without the natural keys that do not tell them apart, and with

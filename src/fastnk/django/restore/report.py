@@ -121,6 +121,8 @@ class RestoreReport(msgspec.Struct):
     """Generic references to rows that the backup does not hold; they keep their ids."""
     weak_keys: dict[str, str] = {}
     """Models whose natural keys do not tell their records apart, and why: they count as none."""
+    misread: list[str] = []
+    """Fields that make another value of what they write into backups, and say nothing."""
     format: str | None = None
     """What the backup was, in the words of `detect`; `None` where its head does not tell."""
     conversion: Any = None

@@ -36,6 +36,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast
 from django.utils import timezone
+from django.utils.encoding import is_protected_type
 
 from fastnk.django.schema.describe import plain_of
 from fastnk.errors import MAX_VALUE_SHOWN, RestoreError, shorten
@@ -266,6 +267,25 @@ def in_column(field: Field[Any, Any], value: Any) -> Any:
 
 _KNOWN = {type(None), bool, bytes, date, datetime, Decimal, dict, float, int, list, memoryview}
 _KNOWN |= {str, time, timedelta, tuple, UUID}
+
+
+def misreads(field: Field[Any, Any]) -> bool:
+    """Whether `field` makes another value of what it writes into backups, and says nothing, as one
+    that makes lists of its texts and has them written as Python shows lists."""
+    if type(field).__module__.startswith("django."):
+        return False
+    return any(_is_misread(field, text) for text in ("", "a"))
+
+
+def _is_misread(field: Field[Any, Any], text: str) -> bool:
+    try:
+        value = field.to_python(text)
+        if is_protected_type(value):  # which Django writes as it is
+            return False
+        written = field.value_to_string(SimpleNamespace(**{field.attname: value}))
+        return bool(in_column(field, field.to_python(written)) != in_column(field, value))
+    except Exception:  # what is refused is told of each value
+        return False
 
 
 def from_json(text: bytes | str) -> Any:
