@@ -814,6 +814,16 @@ def test_fields_that_cannot_read_what_they_write_are_told(
     assert restored(new, *records, dry_run=True).misread == ["zoo.beacon.note"]
 
 
+def test_values_that_can_be_compared_with_their_like_alone(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo.Dot, "__eq__", lambda one, other: (one.x, one.y) == (other.x, other.y))
+    put(new, zoo.Draft, id=5, dot=zoo.Dot(1, 2))
+    records = [record("zoo.draft", 5, dot="1 2"), record("zoo.draft", 6, dot="3 4")]
+    report = restored(new, *records)
+    assert (report.created, report.unchanged) == (1, 1)
+
+
 def test_records_that_need_what_needs_a_circle(new: str) -> None:
     put(new, zoo.Draft, id=1, dot=zoo.Dot(0, 0))
     records = [

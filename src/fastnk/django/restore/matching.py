@@ -451,7 +451,8 @@ class Matcher:
         soft = {name: value for name, value in columns.items() if _is_awaited(value)}
         firm = {name: settled(value) for name, value in columns.items() if name not in soft}
         many = self._quiet_translator.many(record)
-        if Missing.PK in firm.values():
+        # By identity: objects that only their field knows may not let themselves be compared.
+        if any(value is Missing.PK for value in firm.values()):
             return None
         return ByContent(
             record.row,
