@@ -208,6 +208,7 @@ def test_method_that_fails_is_a_finding(
         convert(json.dumps([record]), schema_of_all())
     (found,) = caught.value.findings
     assert (found.code, found.place.pk, found.value) == ("FNK307", "5", FAILING[label])
+    assert "keep their pks" in str(caught.value)
     keep = Policies(on_unresolved="keep")
     assert convert(json.dumps([record]), schema_of_all(), policies=keep) == [record]
 

@@ -110,6 +110,10 @@ class Findings:
         remedy = f"allow them with {', '.join(options)}"
         if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
             return "give the schema of this system: it knows none of the models in this backup"
+        if 307 in codes and self.unmade:
+            remedy += (
+                ": with --on-unresolved keep, records whose key no method can make keep their pks"
+            )
         if not codes.isdisjoint(_WITH_KEYS):
             return f"name backups that hold the missing records with --keys, or {remedy}"
         return remedy
