@@ -56,7 +56,8 @@ class TraceError(Exception):
 
 def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     """The key parts of `model`; `None` where it has no `natural_key` method, or one that returns
-    an empty tuple, by which a subclass says that it has no natural key.
+    an empty tuple, by which a subclass says that it has no natural key, or one that asks for what
+    no instance has, as a mixin's does where the class does not name the fields.
 
     Raises `TraceError`. Asks the database nothing.
     """
@@ -66,6 +67,8 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     try:
         result = run.natural_key_of(model)
     except Exception as error:
+        if run.refusal is None and _is_in_vain(model, error, run.nullable):
+            return None
         message = f"raises {type(error).__name__}: {shorten(str(error))}"
         raise TraceError(run.refusal or message) from error
     if run.refusal is not None:
@@ -77,6 +80,33 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     for number in range(SAMPLES):
         _check_on_sample(model, key, number)
     return key or None
+
+
+def _is_in_vain(model: type[Any], error: Exception, nullable: list[str]) -> bool:
+    """Whether a method that raised `error` does so for every record, for want of an attribute.
+
+    Nothing but nulls could have led it elsewhere, and nothing but `__init__` makes attributes.
+    """
+    asked = getattr(error, "obj", None)
+    if not (isinstance(error, AttributeError) and issubclass(type(asked), models.Model)):
+        return False
+    runs = [partial(_Run(null).natural_key_of, model) for null in nullable]
+    return all(map(_fails, [*runs, partial(_attribute_of_new, type(asked), str(error.name))]))
+
+
+def _attribute_of_new(model: type[Any], name: str) -> Any:
+    with without_databases(partial(_Run().refuse, "queries the database")):
+        return getattr(model(), name)
+
+
+def _fails(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except AttributeError:
+        return True
+    except Exception:
+        return False
+    return False
 
 
 class _Run:
