@@ -20,8 +20,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.db import connections
-
+from fastnk.django.offline import without_databases
 from fastnk.django.restore.columns import is_written_directly
 from fastnk.django.restore.plan import Plan
 from fastnk.django.restore.streams import Columns, Rows
@@ -140,14 +139,14 @@ def _work(
     """The other process, from its beginning to its end."""
     try:
         _end_with(parent)
-        _keep_off_databases()
         _widen(sender)
 
         def order(*words: Any) -> None:
             sender.send_bytes(_packed(words))
 
         teller.pass_on(order)
-        make(_Sent(order))
+        with without_databases(_refuse):
+            make(_Sent(order))
         order("seconds", teller.seconds)
         order("end")
     finally:
@@ -165,12 +164,8 @@ def _end_with(parent: int) -> None:
         raise ProcessLookupError("it ended before that was said")
 
 
-def _keep_off_databases() -> None:
-    def refuse(*_: Any) -> NoReturn:
-        raise RuntimeError("the connection is that of another process")
-
-    for connection in connections.all():
-        connection.execute_wrappers = [refuse]
+def _refuse() -> NoReturn:
+    raise RuntimeError("the connections are those of another process")
 
 
 def _widen(sender: Connection) -> None:
