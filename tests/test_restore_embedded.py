@@ -413,6 +413,28 @@ def test_a_key_that_no_record_says_and_no_method_makes(target: str, title: str) 
     assert why in report.weak_keys["inside.book"]
 
 
+@pytest.mark.parametrize("says_its_key", [True, False])
+def test_references_by_key_where_another_record_has_none(target: str, says_its_key: bool) -> None:
+    """As a conversion leaves it that was told to keep the ids of what has no key."""
+    add_book(target, "other")
+    first = book("first") if says_its_key else book("first") | {"natural_key": None}
+    broken = plain("book", 7, title="broken", author=None, day="2020-02-03")
+    key = ["FIRST", [None, "2020-02-03"], "1.50"]
+    records = plain("copy", 1, book=key), first, broken, plain("copy", 2, book=7)
+    report = load(target, *records)
+    assert (counts(report), report.weak_keys.keys()) == ((4, 0, 0), {"inside.book"})
+    titles = manager_of("Copy", target).order_by("id").values_list("book__title", flat=True)
+    assert list(titles) == ["first", "broken"]
+    assert counts(load(target, *records)) == (0, 0, 4)
+    other = plain("copy", 3, book=["OTHER", *key[1:]])
+    assert refused(target, *records, other) == [("FNK410", 5, "book")]
+
+
+def test_a_key_of_a_pk_that_the_record_does_not_say(target: str) -> None:
+    report = load(target, plain("book", title="numbered", author=None, day="2020-02-03"))
+    assert report.weak_keys["inside.book"].endswith("; the record does not say its pk")
+
+
 def test_methods_are_not_called_on_records_under_other_names(target: str) -> None:
     record = plain("book", name="first", author=None, day="2020-02-03", price="1.50")
     loader = Loader(SCHEMA, target, renames=Renames({"inside.book.name": "inside.book.title"}))

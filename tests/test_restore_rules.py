@@ -714,6 +714,23 @@ def test_keys_through_rows_that_keys_do_not_tell_apart_count_as_none(new: str) -
     assert (again.unchanged, again.created, again.complete) == (8, 0, True)
 
 
+def test_references_by_a_key_that_only_others_share(new: str) -> None:
+    put(new, zoo.Label, id=1, thing=7, text="other")
+    labels = [label(None, 5, "a"), label(None, 5, "b"), label(None, 6, "c")]
+
+    def sticky(thing: int) -> dict[str, Any]:
+        return record("zoo.sticky", None, label=[thing], number=1)
+
+    for created in (4, 0):
+        report = restored(new, *labels, sticky(6))
+        assert (report.created, report.weak_keys.keys()) == (created, {"zoo.label"})
+    assert rows(zoo.Sticky, new).get().label.text == "c"
+    for thing in (5, 7):
+        assert refused(new, [*labels, sticky(thing)], schema=project_schema()) == [
+            ("FNK410", 4, "label")
+        ]
+
+
 def test_keys_of_generic_ids_that_do_not_tell_rows_apart_count_as_none(new: str) -> None:
     """As in a table of tags whose key is the id of what is tagged, by now the key of that."""
     project = project_schema()

@@ -109,10 +109,26 @@ class Instances:
             refusal = RefusalError("calls itself without end")
             self._refusal = self._refusal or refusal
         except Exception as error:
-            self._refusal = self._refusal or _as_refusal(error)
+            self._refusal = self._refusal or self._as_refusal(error, model, number)
         if self._refusal is not None:
             raise self._refusal
         return text
+
+    def _as_refusal(self, error: Exception, model: type[Any], number: int) -> RefusalError:
+        if isinstance(error, RefusalError):
+            return error
+        what = f"raises {type(error).__name__}: {shorten(str(error))}".removesuffix(": ")
+        # Django has no words of its own for a method that asks for a pk that is not there.
+        if model._meta.pk.concrete and not self._says(model._meta.pk, model, number):
+            what += "; the record does not say its pk"
+        return RefusalError(what)
+
+    def _says(self, field: Any, model: type[Any], number: int) -> bool:
+        try:
+            self.row(model, number).raw(field)
+        except RefusalError:
+            return False
+        return True
 
     def refuse(self, refusal: RefusalError) -> NoReturn:
         """Raise `refusal` so that the method cannot go on as if nothing were."""
@@ -339,12 +355,6 @@ def _key_text(key: Any) -> str:
     except (TypeError, ValueError) as error:
         raise RefusalError(f"returns what JSON cannot hold: {shorten(str(error))}") from error
     return text
-
-
-def _as_refusal(error: Exception) -> RefusalError:
-    if isinstance(error, RefusalError):
-        return error
-    return RefusalError(f"raises {type(error).__name__}: {shorten(str(error))}".removesuffix(": "))
 
 
 def _missing(label: str, raw: str) -> str:

@@ -479,9 +479,22 @@ class Backup:
             return Missing.VALUE  # the check of the record reports it
 
     def _enter_key(self, record: Record) -> None:
-        key = self._key(record)
+        key = self._name(record) if record.plan.weak else self._key(record)
         if key is not None:
             self._set_key(record.row, key)
+
+    def _name(self, record: Record) -> Key | None:
+        """The natural key by which others may refer to a record though it counts as none; `None`
+        where they have its pk, or where it has to wait."""
+        form, spelled = record.plan.spelled_key, record.data.get("natural_key")
+        if form is None or (spelled is None and record.data.get("pk") is not None):
+            return None
+        if spelled is None:
+            return self._key_of_fields(record, form)
+        try:
+            return form.read(spelled)
+        except (*REFUSALS, KeyShapeError):
+            return None  # nothing can refer to it by that
 
     def _key(self, record: Record) -> Key | None:
         """The record's natural key; `None` where it has none, or where it has to wait."""
@@ -508,7 +521,7 @@ class Backup:
         try:
             parts = [self.value_of(record, part) for part in form.parts]
         except (*REFUSALS, KeyShapeError, DanglingError):
-            if form.has_foreign_pk:
+            if form.has_foreign_pk and not record.plan.weak:
                 self._note_same_words(record, form)
             return None  # the check of the fields reports it
         if any(isinstance(part, Hop) for part in parts):
@@ -530,13 +543,15 @@ class Backup:
                     try:
                         self._set_key(row, maker.key(form, row))
                     except RefusalError as refused:
+                        if row.rows.plan.weak:
+                            continue  # nothing can refer to it by its key
                         number = row.rows.record_numbers[row.number]
                         why = f"record {number} does not say it, and {form.method} {refused}"
                         self.weak[label] = why
 
     def _without_null(self, record: Record, key: Key) -> Key | None:
         """The key, unless it has a null part that nobody said is one: then there is a finding."""
-        if None not in key or self._null_keys:
+        if None not in key or self._null_keys or record.plan.weak:
             return key
         what = (
             "the natural key has a null part, so it identifies no row (--on-null-key null: it does)"
@@ -549,6 +564,9 @@ class Backup:
         if rows.is_lean:
             rows.late_keys[number] = key
             self._repeats.add((rows.plan.label, True), [key])
+            return
+        if rows.plan.weak:
+            rows.names[key] = None if key in rows.names else number
             return
         rows.keys[number] = key
         first = rows.by_key.setdefault(key, number)

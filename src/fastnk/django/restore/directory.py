@@ -12,7 +12,7 @@ from django.db import connections
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.engines.base import Engine
-from fastnk.django.restore.natural_keys import KeyShapeError, Path
+from fastnk.django.restore.natural_keys import Key, KeyShapeError, Path
 from fastnk.django.restore.plan import (
     Column,
     ManyColumn,
@@ -123,7 +123,8 @@ class Directory:
         names = {plan.pk.name, *self._kept_of(plan)}
         for name, generic in plan.generics.items():
             names.update((name, generic.kind))
-        names.update(part.path[0] for part in (plan.key.parts if plan.key else ()))
+        form = plan.spelled_key
+        names.update(part.path[0] for part in (form.parts if form else ()))
         names.update(filter(None, [plan.unique]))
         return sorted(names)
 
@@ -284,11 +285,12 @@ class Directory:
         return self.follow(self.find(column.reference, value), rest)
 
     def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
-        if plan.key is None:
-            why = f": {plan.weak}" if plan.weak else " in the schema"
-            raise DanglingError(f"{plan.label} has no natural key{why}")
-        key = plan.key.read(value)
+        if plan.spelled_key is None:
+            raise DanglingError(f"{plan.label} has no natural key in the schema")
+        key = plan.spelled_key.read(value)
         rows = self.backup(plan)
+        if plan.weak:
+            return _named(rows, key)
         number = rows.by_key.get(key)
         if number is not None:
             return InBackup(rows, number)
@@ -338,6 +340,14 @@ class Directory:
 
     def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
         return comparable(converted(plan.told(name).field, value))
+
+
+def _named(rows: BackupRows, key: Key) -> InBackup:
+    """The row that the backup names by a key that counts as none in the target."""
+    number = rows.names.get(key)
+    if number is None:
+        raise DanglingError(f"{rows.plan.label} has no natural key: {rows.plan.weak}")
+    return InBackup(rows, number)
 
 
 def _is_foreign_pk(plan: Plan, position: int) -> bool:

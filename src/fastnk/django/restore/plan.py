@@ -167,7 +167,10 @@ class Plan:
         """The columns whose values have ids of other rows inside."""
         self.special = self.generics.keys() | self.inside.keys()
         """The columns whose values only the whole record can tell."""
-        self.key = None if weak else _key_form(model, spec or schemas.Model(), plans)
+        self.spelled_key = _key_form(model, spec or schemas.Model(), plans)
+        """What natural keys in the backup are made of."""
+        self.key = None if weak else self.spelled_key
+        """The same where they tell rows apart, in the target as well."""
         plain, self._one_to_one = self._uniques()
         self.unique = plain[0] if plain else None
         """The column that identifies rows that have nothing else but a pk of the database."""
@@ -429,7 +432,7 @@ def referred_to(plans: Iterable[Plan]) -> set[str]:
 def looked_through(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
     """Label and field of every value that a record gives to the key or column of another."""
     for plan in plans:
-        for part in plan.key.parts if plan.key else ():
+        for part in plan.spelled_key.parts if plan.spelled_key else ():
             yield from _stations(plan.model, part.path)
         for column in plan.columns.values():
             if column.reference and column.reference.to_field:

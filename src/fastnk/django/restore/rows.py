@@ -182,6 +182,9 @@ class BackupRows:
         self.fates = bytearray()
         """A `Fate` for each."""
         self.by_key: dict[Key, int] = {}
+        self.names: dict[Key, int | None] = {}
+        """Where natural keys count as none: which row has which, as references may say it; `None`
+        where several have it."""
         self.by_old_pk: dict[Any, int] = {}
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
         """The fields that other records look through, as they stand in the backup."""
