@@ -731,6 +731,24 @@ def test_references_by_a_key_that_only_others_share(new: str) -> None:
         ]
 
 
+@pytest.mark.parametrize("is_referred_to", [True, False])
+def test_keys_that_several_rows_have_are_refused_or_count_as_none(
+    new: str, is_referred_to: bool
+) -> None:
+    for pk, text in enumerate("ab", start=1):
+        put(new, zoo.Label, id=pk, thing=5, text=text)
+    records = [label(2, 5, "c"), label(3, 6, "d")]
+    if is_referred_to:
+        records.append(record("zoo.sticky", 1, label=2, number=1))
+    assert refused(new, records, schema=project_schema()) == [("FNK414", 1, None)]
+    keep = RestoreOptions(duplicate_keys=True, verify=True)
+    report = restored(new, *records, options=keep)
+    assert (report.created, report.weak_keys.keys()) == (len(records), {"zoo.label"})
+    assert sorted(rows(zoo.Label, new).values_list("text", flat=True)) == ["a", "b", "c", "d"]
+    assert [row.label.text for row in rows(zoo.Sticky, new)] == ["c"] * is_referred_to
+    assert restored(new, *records, options=keep).unchanged == len(records)
+
+
 def test_keys_of_generic_ids_that_do_not_tell_rows_apart_count_as_none(new: str) -> None:
     """As in a table of tags whose key is the id of what is tagged, by now the key of that."""
     project = project_schema()

@@ -109,6 +109,7 @@ class UnifiedRestoreManager:
             on_json_text=on_json_text,
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
+            duplicate_keys=policies.on_duplicate_key != "error",
             keep_generic=policies.on_generic == "keep",
             on_dangling=policies.on_unresolved,
             diff=diff,

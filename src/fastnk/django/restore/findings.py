@@ -111,10 +111,13 @@ class Findings:
             raise FindingsError(self._found, remedy=self._remedy())
 
     def _remedy(self) -> str:
-        if {kind.code for kind in self._found.counts} & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
+        codes = {kind.code for kind in self._found.counts}
+        if codes & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
         if "drop" in self._spared_by:
             return "mend the backup or the database, or leave records out: --on-unresolved drop"
         if "null" in self._spared_by - {self.on_dangling}:
             return "mend the backup or the database, or let references go: --on-unresolved null"
+        if AMBIGUOUS_KEY in codes:
+            return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         return "mend the backup or the database, then restore again"

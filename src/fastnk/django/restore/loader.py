@@ -246,7 +246,13 @@ class _Restore:
             left_out=self._left_out,
             count_rows=self._loader.teller.count_rows,
         )
-        self._matcher = Matcher(self._backup, self._directory, self._findings, self._connection)
+        self._matcher = Matcher(
+            self._backup,
+            self._directory,
+            self._findings,
+            self._connection,
+            duplicate_keys=options.duplicate_keys,
+        )
         self._uniques = UniqueColumns(self._directory, self._findings, self._engine)
         self._accounts = Accounts(self._directory, self._findings, options)
         translator = Translator(self._directory, self._findings, self._connection)
@@ -372,15 +378,18 @@ class _Restore:
                 return report
             # What refers to these records refers to nothing from now on.
             self._left_out |= self._findings.unanswered
-            self._start(self._weak, self._named)
+            self._start(self._weak | self._backup.weak, self._named)
 
     def _looked_through(self) -> RestoreReport | None:
-        """What will be done; `None` where more records are to be left out."""
+        """What will be done; `None` where more records are to be left out, or more natural keys
+        turned out to tell nothing."""
         with self._phase("read"):
             self._survey()
         self._loader.teller.begin("match")
         with self._phase("match"):
             self._matcher.match()
+        if self._backup.weak:
+            return None
         with self._phase("check"):
             self._generic_kept += self._pass_on(
                 "check", self._check_created, self._check_matched, lambda rows: CHECKED

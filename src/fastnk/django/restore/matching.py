@@ -52,8 +52,16 @@ class Matcher:
     """Fills in `pks` and `fates` of all rows that the backup holds."""
 
     def __init__(
-        self, backup: Backup, directory: Directory, findings: Findings, connection: Any
+        self,
+        backup: Backup,
+        directory: Directory,
+        findings: Findings,
+        connection: Any,
+        *,
+        duplicate_keys: bool = False,
     ) -> None:
+        """With `duplicate_keys` natural keys of which the database has one twice tell nothing."""
+        self._duplicate_keys = duplicate_keys
         self._backup = backup
         self._directory = directory
         self._findings = findings
@@ -143,6 +151,10 @@ class Matcher:
         if pk is Missing.UNIQUE:
             what = "more than one row of the database has this natural key"
             self._refuse(row, codes.AMBIGUOUS_KEY, what, plan.key.spell(key) if plan.key else key)
+            if self._duplicate_keys:
+                number = row.rows.record_numbers[row.number]
+                why = f"more than one row of the database has that of record {number}"
+                self._backup.weak.setdefault(plan.label, why)
         elif pk is not None and row.rows.is_lean and plan.label not in self._claims:
             # No other key leads to the row, and of lean records with one key the survey tells.
             _take(row, pk)

@@ -23,6 +23,8 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Leave out, and count, models and fields that the project no longer has."""
     null_keys: bool = False
     """Let a natural key with a null in it identify the one row that has it so."""
+    duplicate_keys: bool = False
+    """Let natural keys count as none where several rows of the database have the same."""
     keep_generic: bool = False
     """Let a generic reference to a row that the backup lacks keep its id, whatever has it now."""
     on_dangling: Literal["error", "keep", "null", "drop"] = "error"
