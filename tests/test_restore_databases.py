@@ -131,6 +131,43 @@ REFUSED = """
 """
 
 
+SHARED_ROUTERS = """
+class Router:
+    keeps_out = set()
+
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label not in self.keeps_out
+"""
+SHARED = """
+    import os
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django, fastnk
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection
+    from people.models import Person
+    from papers.models import Paper
+    from routers import Router
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    Router.keeps_out.add("people")
+    Person.objects.create(number="a")
+    told = []
+    def restore(*records):
+        try:
+            told.append(fastnk.restore(json.dumps(records).encode(), verify=True).created)
+        except fastnk.FindingsError as error:
+            told.append([one.what for one in error.findings])
+    paper = dict(model="papers.paper", fields=dict(code="p1", author=["a"]))
+    restore(paper)
+    told.append(Paper.objects.get().author.number)
+    restore(dict(model="people.person", fields=dict(number="b")))
+    with connection.schema_editor() as editor:
+        editor.delete_model(Person)
+    restore(paper)
+    print(json.dumps(told))
+"""
+
+
 def record(label: str, pk: int, **fields: Any) -> dict[str, Any]:
     return {"model": label, "pk": pk, "fields": fields}
 
@@ -198,3 +235,13 @@ def test_rows_of_another_database_are_not_restored(several: Project) -> None:
         ["no such row of people.person in the backup or the database"],
     ]
     assert (people, papers) == (0, 0)
+
+
+def test_rows_that_the_database_only_shares_are_referred_to(several: Project) -> None:
+    """As those of a schema that several others see: none of them is restored."""
+    (several.folder / "routers.py").write_text(SHARED_ROUTERS)
+    created, author, restored, without_table = several.run(SHARED)
+    assert (created, author) == (1, "a")
+    what = 'its table is only shared with database "default"'
+    assert restored == [f'no model "people.person" to restore into: {what}']
+    assert without_table == ['it has no table in database "default"']

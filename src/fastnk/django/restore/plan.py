@@ -13,8 +13,16 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
-from django.db import router
-from django.db.models import AutoField, DateTimeField, Field, IntegerField, TimeField, UUIDField
+from django.db import DatabaseError, router, transaction
+from django.db.models import (
+    AutoField,
+    DateTimeField,
+    Field,
+    IntegerField,
+    QuerySet,
+    TimeField,
+    UUIDField,
+)
 
 from fastnk import schema as schemas
 from fastnk.django.restore.natural_keys import (
@@ -121,8 +129,8 @@ class Plan:
     ) -> None:
         self.model = model
         self.database = database
-        """The alias of the database with its rows where that is another one than is restored into:
-        others may refer to them, and no record is one of them."""
+        """The alias of the database with its rows where they are not restored: others may refer to
+        them, and no record is one of them."""
         self.weak = weak
         """Why the declared natural key does not tell the rows apart and counts as none."""
         self.label: str = model._meta.label_lower
@@ -305,6 +313,7 @@ class Plans:
         self._database = database
         self._plans: dict[str, Plan] = {}
         self._unknown: dict[str, str] = {}
+        self._sees: dict[Any, bool] = {}
 
     def __getitem__(self, label: str) -> Plan:
         """The plan of a model or of what it is a proxy of. Raises `UnknownModelError`."""
@@ -322,6 +331,8 @@ class Plans:
         """The same of a model whose records can be restored. Raises `UnknownModelError`."""
         plan = self[label]
         if plan.database is not None:
+            if plan.database == self._database:
+                raise UnknownModelError(f'its table is only shared with database "{plan.database}"')
             raise UnknownModelError(self._no_table)
         return plan
 
@@ -351,11 +362,25 @@ class Plans:
         return str(self._model(label)._meta.label_lower)
 
     def elsewhere(self, model: Any) -> str | None:
-        """The alias of the database with the rows of a model; `None` for that restored into."""
+        """The alias of the database where others may find the rows of a model that is not restored;
+        `None` for those restored into, or where it has no table."""
         if router.allow_migrate_model(self._database, model):
             return None
         alias = str(router.db_for_write(model))
-        return None if alias == self._database else alias
+        return alias if alias != self._database or self._sees_table(model) else None
+
+    def _sees_table(self, model: Any) -> bool:
+        """Whether a table that is not for this database is there all the same, as those of a schema
+        that is shared by others."""
+        if model not in self._sees:
+            try:
+                with transaction.atomic(using=self._database):
+                    QuerySet(model, using=self._database).exists()
+            except DatabaseError:
+                self._sees[model] = False
+            else:
+                self._sees[model] = True
+        return self._sees[model]
 
     @property
     def _no_table(self) -> str:
