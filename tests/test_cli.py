@@ -194,6 +194,15 @@ def test_detect(tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
     assert f"next: fastnk convert {backup} natural.json --schema {schema}" in captured.err
 
 
+def test_next_command_does_not_write_over_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "natural.json", USERS)
+    assert main(["detect", "natural.json"]) == 0
+    assert "next: fastnk convert natural.json converted.json " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["convert", "a"], ["schema"]])
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 if TYPE_CHECKING:
@@ -121,6 +122,12 @@ def policies(options: argparse.Namespace) -> Policies:
 
 def one_or_several(backups: list[str]) -> Backup:
     return backups[0] if len(backups) == 1 else backups
+
+
+def output_for(backups: list[str]) -> str:
+    """What the next command may call a conversion of these."""
+    usual = Path("natural.json")
+    return "converted.json" if usual in map(Path, backups) else str(usual)
 
 
 def set_up_project(settings: str | None) -> None:

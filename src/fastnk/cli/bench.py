@@ -10,6 +10,7 @@ from fastnk.cli.arguments import (
     add_methods_argument,
     add_resource_arguments,
     keys_again,
+    output_for,
     policies,
     set_up_project,
 )
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         encoding=options.encoding,
         progress=progress,
     )
-    command = ["convert", options.backup, "natural.json", "--schema", options.schema]
+    command = ["convert", options.backup, output_for([options.backup]), "--schema", options.schema]
     return Outcome(report, _bench_text(report), command + keys_again(options))
 
 

@@ -7,6 +7,7 @@ import argparse
 from fastnk.cli.arguments import (
     add_methods_argument,
     add_reading_arguments,
+    output_for,
     read_again,
     set_up_project,
 )
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     if report == "enhanced_natural_keys":
         command = ["restore", *first, *PROJECT]
     else:
-        command = ["convert", *first, "natural.json", "--schema", schema_name]
+        command = ["convert", *first, output_for(first), "--schema", schema_name]
     command += read_again(options)
     if report.cut_off_at is not None:
         command.append("--salvage")  # without it nothing takes such a backup

@@ -13,6 +13,7 @@ from fastnk.cli.arguments import (
     add_reading_arguments,
     keys_again,
     one_or_several,
+    output_for,
     read_again,
     set_up_project,
 )
@@ -49,7 +50,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     if allowed:
         lines.append(f"allowed by: {', '.join(allowed)}")
     if report.fits:
-        command = ["convert", *options.backups, "natural.json", "--schema", options.schema]
+        output = output_for(options.backups)
+        command = ["convert", *options.backups, output, "--schema", options.schema]
         command += [*keys_again(options), *read_again(options)]
         return Outcome(report, "\n".join(lines), command, LOSS if report.damage else 0)
     return Outcome(report, "\n".join(lines), exit_code=FindingsError.exit_code)
