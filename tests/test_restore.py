@@ -1367,7 +1367,7 @@ def test_progress_counts_the_rows_of_each_phase(new: str) -> None:
 
     records = [keeper(f"keeper {n}", mentor=[f"keeper {n // 2}"]) for n in range(12_000)]
     backup = json.dumps(records).encode()
-    report = fastnk.restore(backup, SCHEMA, database=new, progress=Counting(io.StringIO()))
+    report = fastnk.restore(backup, SCHEMA, database=new, jobs=1, progress=Counting(io.StringIO()))
     assert report.created == len(records)
     assert told["read"] == len(records)
     assert told.keys() == {"read", "check", "write"}
