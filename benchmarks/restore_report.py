@@ -16,6 +16,8 @@ What these figures do not say:
 - That all do the same. `raw` writes finished rows, of which it only inserts those that are new: it
   reads no backup, checks nothing, and on SQLite looks at no foreign key. Its seconds are those from
   the first row to the end of COMMIT; fastnk's are those of the whole process, start-up included.
+- What conversion costs where nobody waits for it: the share of it is what the restore has to wait
+  for; into SQLite most rows are made ready by a second process, which converts them as well.
 - `loaddata` gets a part of the backup, and its speed is taken to be the same for all of it.
 """
 

@@ -283,8 +283,8 @@ import fastnk.restore
 loader.FEWEST_ROWS = int(sys.argv[4])
 restore = sys.modules["fastnk.restore"]
 whole = restore.Conversion.blocks
-def slowly(conversion, phase):
-    for block in whole(conversion, phase):
+def slowly(conversion, phase, **options):
+    for block in whole(conversion, phase, **options):
         yield block
         if phase in ("insert", "write"):
             print("writing", flush=True)

@@ -14,6 +14,9 @@ BAR_SECONDS = 0.1
 LINE_SECONDS = 30.0
 BAR_WIDTH = 24
 
+INSERT = "insert"
+"""The phase of a restore in which another process makes new rows ready."""
+
 
 class Progress:
     """Call it with a phase, what is done and, where it is known, what there is in all.
@@ -69,8 +72,6 @@ class Teller:
         """If `progress` has `count_rows`, that is told of rows."""
         self._tell: Callable[..., None] = progress or (lambda *_: None)
         self._count: Callable[[int], None] = getattr(progress, "count_rows", lambda count: None)
-        self.seconds: dict[str, float] = {}
-        """What the conversion has taken, by phase."""
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         self._tell(phase, done, total)
@@ -89,7 +90,7 @@ class Teller:
     @property
     def orders(self) -> dict[str, Callable[..., Any]]:
         """What the process is to do that others pass things on to, by the first word of them."""
-        return {"tell": self, "count_rows": self.count_rows, "seconds": self.seconds.update}
+        return {"tell": self, "count_rows": self.count_rows}
 
 
 def describe(

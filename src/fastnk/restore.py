@@ -21,7 +21,7 @@ from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.errors import BackupSyntaxError, FindingsError, MissingExtraError, OutputError
 from fastnk.policies import Policies
-from fastnk.progress import Teller
+from fastnk.progress import INSERT, Teller
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
 from fastnk.schema import Schema
@@ -216,11 +216,10 @@ class UnifiedRestoreManager:
     ) -> RestoreReport:
         self._renames.refuse_clashes(conversion.report.models)
 
-        self._teller.seconds = conversion.report.seconds
-
         def chunks(phase: str) -> Iterator[bytes]:
             self._teller.begin(phase)
-            return read_chunks(conversion.blocks(phase))
+            # Two processes leave no processor to threads, which would wait for one.
+            return read_chunks(conversion.blocks(phase, jobs=1 if phase == INSERT else None))
 
         with deep_nesting():
             return self._loader.load(

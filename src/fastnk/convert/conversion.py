@@ -83,15 +83,16 @@ class Conversion:
         if not self._findings.found:
             yield joints.finish()
 
-    def blocks(self, phase: str) -> Iterator[bytes | memoryview]:
+    def blocks(self, phase: str, jobs: int | None = None) -> Iterator[bytes | memoryview]:
         """The records of the output, each time from the start; a block is valid until the next.
 
+        `jobs` is how many threads work at once, instead of what the converter was given.
         The first time `FindingsError` may come at its end. Raises `SourceError` and `OutputError`.
         """
         if not self._is_settled and (self._findings.found or self._may_change()):
             self.write(NoSink())
         with _keeping():
-            yield from self._timed(self._counted(self._spliced(phase)))
+            yield from self._timed(self._counted(self._spliced(phase, jobs=jobs)))
         if not self._is_settled:  # there are findings, whose places are still to be told
             self.write(NoSink())
         self._findings.refuse(self._pass1.indexer)
@@ -116,11 +117,14 @@ class Conversion:
                 return
             yield block
 
-    def _spliced(self, phase: str, joint: bytes = b"") -> Iterator[bytes | memoryview]:
+    def _spliced(
+        self, phase: str, joint: bytes = b"", jobs: int | None = None
+    ) -> Iterator[bytes | memoryview]:
         """One pass over the backup; behind it is known whether it was the last that was needed.
         Each `joint` stays, also where all records of an array are left out."""
         progress = self._settings.progress
-        jobs = 1 if self._is_in_turns or len(self._pass1.log) == 1 else self._settings.jobs
+        is_alone = self._is_in_turns or len(self._pass1.log) == 1
+        jobs = 1 if is_alone else jobs or self._settings.jobs
         lanes = [SpliceLane(self._source, self._pass1.indexer, joint) for _ in lanes_for(jobs)]
         found = FindingList()
         for done in in_order(lanes, loaded(self._source, self._pass1.log), jobs):

@@ -147,7 +147,6 @@ def _work(
         teller.pass_on(order)
         with without_databases(_refuse):
             make(_Sent(order))
-        order("seconds", teller.seconds)
         order("end")
     finally:
         os._exit(0)  # nothing is cleared up that belongs to the other one, and nothing said

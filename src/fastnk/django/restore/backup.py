@@ -20,6 +20,7 @@ from fastnk.django.restore.plan import PkKind, Plan, Reference, UnknownModelErro
 from fastnk.django.restore.reading import (
     Chunks,
     Reader,
+    Runs,
     Shape,
     frozen,
     label_of,
@@ -202,26 +203,30 @@ class Backup:
         return labels
 
     def runs(self, phase: str, done: Done) -> Iterator[Run]:
-        """All records as they come, with their rows; without the chunks all of whose rows are
-        `done`. Raises `SourceError` if the records changed."""
+        """The records as they come, with their rows; without the chunks all of whose rows are
+        `done`, and only as far as there are others. Raises `SourceError` if the records changed."""
+        wanted = [not met.are(done) for met in self._met]
+        while wanted and not wanted[-1]:
+            wanted.pop()
+        chunks = self._reader.records(phase, wanted)
         seen: Counter[str] = Counter()
         number = 1
-
-        def is_wanted(chunk: int) -> bool:
-            nonlocal number
-            if chunk == len(self._met):
+        for is_wanted, met in zip(wanted, self._met, strict=False):
+            runs = next(chunks, None)
+            if runs is None or (is_wanted and sum(map(len, runs)) != met.records):
                 raise _changed()
-            if chunk:
-                self._count_rows(self._met[chunk - 1].records)
-            met = self._met[chunk]
-            if not met.are(done):
-                return True
+            yield from self._with_rows(runs, number, seen)
+            if not is_wanted:
+                for part in met.parts:
+                    seen[part.rows.plan.label] += part.length
             number += met.records
-            for part in met.parts:
-                seen[part.rows.plan.label] += part.length
-            return False
+            self._count_rows(met.records)
+        if len(wanted) == len(self._met) and next(chunks, None) is not None:
+            raise _changed()
 
-        for records in itertools.chain.from_iterable(self._reader.records(phase, is_wanted)):
+    def _with_rows(self, runs: Runs, number: int, seen: Counter[str]) -> Iterator[Run]:
+        """The records of a chunk, of which `number` is the first, behind those that were seen."""
+        for records in runs:
             shape = self._reader.shape_of(records[0])
             stretches = self._stretches(records, number, together=shape is not None)
             number += len(records)
@@ -234,8 +239,6 @@ class Backup:
                 if seen[plan.label] > len(rows):
                     raise _changed()
                 yield Run(rows, first, some, shape)
-        if any(len(rows) != seen[rows.plan.label] for rows in self._directory.in_backup):
-            raise _changed()
 
     def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
         """One record of a run to look into."""

@@ -66,7 +66,7 @@ from fastnk.errors import (
     UsageError,
 )
 from fastnk.lanes import processors
-from fastnk.progress import Teller
+from fastnk.progress import INSERT, Teller
 from fastnk.renames import Renames
 from fastnk.schema import Schema
 
@@ -301,7 +301,7 @@ class _Restore:
 
         if ahead:
             self._pass_to(stream, "update", of_them(UNCHANGED + NEW))
-            make = partial(self._pass_to, phase="insert", done=of_them(EXISTING))
+            make = partial(self._pass_to, phase=INSERT, done=of_them(EXISTING))
             make_ahead(make, stream, self._loader.teller)
         self._pass_to(stream, "write", of_others)
 

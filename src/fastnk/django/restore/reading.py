@@ -186,11 +186,11 @@ class Reader:
         """The shape of a record; `None` for a head or a dictionary."""
         return self._shapes.get(type(record))
 
-    def records(self, phase: str, is_wanted: Callable[[int], bool]) -> Iterator[Runs]:
-        """The records of each chunk whose number is wanted: structs of a shape, dictionaries."""
+    def records(self, phase: str, wanted: Sequence[bool]) -> Iterator[Runs]:
+        """The records of each chunk: structs of a shape, dictionaries; none of those not wanted."""
         for number, chunk in enumerate(self._chunks(phase)):
-            if is_wanted(number):
-                yield self._renamed(self._decoder.runs(chunk))
+            is_wanted = number < len(wanted) and wanted[number]
+            yield self._renamed(self._decoder.runs(chunk)) if is_wanted else []
 
     def heads(self, needed: Callable[[Plan], Sequence[str] | None]) -> Iterator[Runs]:
         """The records of each chunk as heads, which have the pk, the keys and the fields needed.
