@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+EDGE = 64
+"""Bytes in which the punctuation around the records of a block ends, but for pages of blanks."""
+
 SPILLING = 8
 """Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
 
@@ -245,19 +248,32 @@ def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
     Raises `BackupSyntaxError`.
     """
-    texts = filter(None, (bytes(block).strip(SPACE) for block in blocks))
-    first = next(texts, b"")
+    rest = iter(blocks)
+    first = next(filter(None, (bytes(block).strip(SPACE) for block in rest)), b"")
+    blocks = itertools.chain([first], rest)
     if first.startswith(b"["):
-        inner = (text.strip(PUNCTUATION) for text in itertools.chain([first], texts))
-        yield from (b"[%b]" % records for records in inner if records)
+        yield from filter(None, map(_array_of, blocks))
         return
     splitter = Splitter()
-    for text in itertools.chain([first], texts):
+    for text in filter(None, (bytes(block).strip(SPACE) for block in blocks)):
         splitter.feed(text)
         yield splitter.take_array()
     splitter.finish()
     if splitter.waiting:
         yield splitter.take_array()
+
+
+def _array_of(block: bytes | memoryview) -> bytes:
+    """The records of a block of an array, in one of their own; nothing where there are none.
+
+    They are copied but once, since that is a good part of what reading them takes.
+    """
+    head, tail = bytes(block[:EDGE]), bytes(block[-EDGE:])
+    start, end = len(head) - len(head.lstrip(PUNCTUATION)), len(tail.rstrip(PUNCTUATION))
+    if start < len(head) and end:
+        return b"".join((b"[", block[start : len(block) - len(tail) + end], b"]"))
+    records = bytes(block).strip(PUNCTUATION)
+    return b"[%b]" % records if records else b""
 
 
 def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:

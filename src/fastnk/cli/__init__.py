@@ -134,6 +134,7 @@ def console() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    gc.freeze()  # nor need what is left at the end be looked through
     sys.exit(code)
 
 
