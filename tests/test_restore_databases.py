@@ -242,6 +242,6 @@ def test_rows_that_the_database_only_shares_are_referred_to(several: Project) ->
     (several.folder / "routers.py").write_text(SHARED_ROUTERS)
     created, author, restored, without_table = several.run(SHARED)
     assert (created, author) == (1, "a")
-    what = 'its table is only shared with database "default"'
+    what = 'the routers of the project keep its rows out of database "default"'
     assert restored == [f'no model "people.person" to restore into: {what}']
     assert without_table == ['it has no table in database "default"']

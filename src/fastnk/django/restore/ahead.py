@@ -46,9 +46,9 @@ def can_fork() -> bool:
 
 def is_made_by_django(plan: Plan) -> bool:
     """Whether Django's own fields make all that is written into the tables of a model."""
-    throughs = [many.through for many in plan.many.values()]
-    fields = [field for model in (plan.model, *throughs) for field in model._meta.concrete_fields]
-    return is_written_directly(plan.model) and all(map(_is_of_django, fields))
+    models = [plan.model, *(many.through for many in plan.many.values())]
+    fields = [field for model in models for field in model._meta.concrete_fields]
+    return all(map(is_written_directly, models)) and all(map(_is_of_django, fields))
 
 
 def _is_of_django(field: Any) -> bool:

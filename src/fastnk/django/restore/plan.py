@@ -332,7 +332,7 @@ class Plans:
         plan = self[label]
         if plan.database is not None:
             if plan.database == self._database:
-                raise UnknownModelError(f'its table is only shared with database "{plan.database}"')
+                raise UnknownModelError(self._not_ours)
             raise UnknownModelError(self._no_table)
         return plan
 
@@ -385,6 +385,10 @@ class Plans:
     @property
     def _no_table(self) -> str:
         return f'it has no table in database "{self._database}"'
+
+    @property
+    def _not_ours(self) -> str:
+        return f'the routers of the project keep its rows out of database "{self._database}"'
 
     def _model(self, label: str) -> Any:
         if label not in self._unknown:
