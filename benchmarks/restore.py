@@ -26,7 +26,7 @@ import msgspec
 from benchmarks import edms, generate, restore_report
 from benchmarks.machine import machine, versions
 from benchmarks.targets import TARGETS, environment
-from benchmarks.together import watched
+from benchmarks.together import peak_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py")]
@@ -86,7 +86,8 @@ class Bench:
     def _peak(self, backup: Path) -> int:
         """Peak memory of a restore in bytes, in a run of its own, since to watch it takes time."""
         settings = environment(self._target.renew())
-        _, peak = watched([*FASTNK, str(backup)], cwd=ROOT, env=settings, stderr=subprocess.DEVNULL)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        peak = peak_of([*FASTNK, str(backup)], cwd=ROOT, env=settings, **silent)
         say(f"{self._target.name}: fastnk {backup.stem}: {peak / 1e6:.0f} MB at the peak")
         return peak
 

@@ -16,17 +16,16 @@ PERIOD = 0.02
 """Seconds between two looks."""
 
 
-def watched(command: list[str], **options: Any) -> tuple[str, int]:
-    """What the command prints, which must not be much, and its peak memory in bytes."""
+def peak_of(command: list[str], **options: Any) -> int:
+    """Peak memory in bytes. Raises `subprocess.CalledProcessError` when the command fails."""
     peak = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
+    with subprocess.Popen(command, **options) as process:
         while process.poll() is None:
             peak = max(peak, sum(map(_memory, _family(process.pid))))
             time.sleep(PERIOD)
-        printed = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return printed, peak
+    return peak
 
 
 def _family(process: int) -> Iterator[int]:

@@ -111,6 +111,10 @@ class FindingList:
     def __bool__(self) -> bool:
         return bool(self.counts)
 
+    @property
+    def codes(self) -> set[str]:
+        return {kind.code for kind in self.counts}
+
     def add(self, finding: Finding) -> None:
         kind = finding.kind
         count = self.counts.get(kind, 0)

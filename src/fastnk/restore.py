@@ -181,9 +181,8 @@ class UnifiedRestoreManager:
 
     def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
         """Let the conversion pass what the loader can do something about, if that is all."""
-        codes = {kind.code for kind in error.counts}
         useless = _useless_methods(self._schema, error)
-        if not (codes & LOADERS or useless):
+        if not (error.found.codes & LOADERS or useless):
             return False
         policies = msgspec.structs.replace(
             self._policies, on_generic="keep", on_duplicate_key="keep"
@@ -284,7 +283,7 @@ def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
 
 def _with_remedy(error: FindingsError) -> FindingsError:
     """The error with what can be done about models that the project does not have."""
-    if any(kind.code == "FNK302" for kind in error.counts):
+    if "FNK302" in error.found.codes:
         error.remedy = NONEXISTENT
     return error
 

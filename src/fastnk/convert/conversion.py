@@ -158,11 +158,11 @@ class Conversion:
         if not again:
             self._is_settled = True
             self._pass1.keys.close()
-            self._report_on(splicers, found)
+            self._findings.found.extend(found)
+            self._report_on(splicers)
 
-    def _report_on(self, splicers: list[Splicer], found: FindingList) -> None:
+    def _report_on(self, splicers: list[Splicer]) -> None:
         self._findings.count_allowed(self._pass1.indexer.policy_counts())
-        self._findings.found.extend(found)
         report = self.report
         for splicer in splicers:
             self._findings.count_allowed(splicer.policy_counts())

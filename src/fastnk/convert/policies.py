@@ -105,7 +105,7 @@ class Findings:
         raise FindingsError(self.found, remedy=self._remedy(indexer))
 
     def _remedy(self, indexer: Indexer) -> str:
-        codes = {int(kind.code[3:]) for kind in self.found.counts}
+        codes = {int(code[3:]) for code in self.found.codes}
         options = sorted({"--" + CODES[code][1].replace("_", "-") for code in codes})
         remedy = f"allow them with {', '.join(options)}"
         if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):

@@ -14,8 +14,12 @@ _DOORS = ("ensure_connection", "close_if_health_check_failed")
 """The methods of a connection that come first when a database is asked."""
 
 
+def _refuse() -> NoReturn:
+    raise RuntimeError("no database is to be asked here")
+
+
 @contextmanager
-def without_databases(refuse: Callable[[], NoReturn]) -> Iterator[None]:
+def without_databases(refuse: Callable[[], NoReturn] = _refuse) -> Iterator[None]:
     """Whatever asks a database in this thread runs into `refuse`, before a connection is made."""
 
     def refuse_connection(*_: Any) -> NoReturn:

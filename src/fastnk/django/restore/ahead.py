@@ -24,6 +24,7 @@ from fastnk.django.offline import without_databases
 from fastnk.django.restore.columns import is_written_directly
 from fastnk.django.restore.plan import Plan
 from fastnk.django.restore.streams import Columns, Rows
+from fastnk.django.restore.values import is_of_django
 from fastnk.progress import Teller
 
 FEWEST_ROWS = 10_000
@@ -48,13 +49,13 @@ def is_made_by_django(plan: Plan) -> bool:
     """Whether Django's own fields make all that is written into the tables of a model."""
     models = [plan.model, *(many.through for many in plan.many.values())]
     fields = [field for model in models for field in model._meta.concrete_fields]
-    return all(map(is_written_directly, models)) and all(map(_is_of_django, fields))
+    return all(map(is_written_directly, models)) and all(map(_is_made_by_django, fields))
 
 
-def _is_of_django(field: Any) -> bool:
+def _is_made_by_django(field: Any) -> bool:
     while field.remote_field:
         field = field.target_field
-    return type(field).__module__.startswith("django.")
+    return is_of_django(field)
 
 
 def make_ahead(make: Callable[[Rows], None], rows: Rows, teller: Teller) -> None:
@@ -145,7 +146,7 @@ def _work(
             sender.send_bytes(_packed(words))
 
         teller.pass_on(order)
-        with without_databases(_refuse):
+        with without_databases():
             make(_Sent(order))
         order("end")
     finally:
@@ -161,10 +162,6 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise ProcessLookupError("it ended before that was said")
-
-
-def _refuse() -> NoReturn:
-    raise RuntimeError("the connections are those of another process")
 
 
 def _widen(sender: Connection) -> None:

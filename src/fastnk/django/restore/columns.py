@@ -182,11 +182,11 @@ def _moment(field: Any, connection: Any) -> PlainColumn:
 
     def driver(values: Values) -> Values:
         moments = _moments(values)
-        if not (settings.USE_TZ and _ALL_UTC.fullmatch("".join(values))):
-            return list(map(adapt, moments))
-        if is_postgresql:
-            return values  # it reads them itself
-        return list(map(_without_zone, values)) if is_utc else list(map(adapt, moments))
+        may_stay = settings.USE_TZ and (is_postgresql or is_utc)
+        if may_stay and _ALL_UTC.fullmatch("".join(values)):
+            # PostgreSQL reads them itself.
+            return values if is_postgresql else list(map(_without_zone, values))
+        return list(map(adapt, moments))
 
     return PlainColumn(str, _moments, _moments, driver)
 

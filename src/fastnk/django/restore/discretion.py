@@ -52,13 +52,14 @@ def refused(path: str, error: Exception) -> RestoreError:
 
 
 def _remedy_of_rows(path: str, error: Exception) -> str:
-    if not isinstance(error, IntegrityError):
-        return "mend the backup or the row in the way, then restore again"
-    label = ".".join(path.split(".")[:2])
-    return (
-        "mend the backup or the row in the way, then restore again; rows that a trigger makes, as "
-        f"of an index for searching, do not belong in a backup: dumpdata --exclude {label}"
-    )
+    remedy = "mend the backup or the row in the way, then restore again"
+    if isinstance(error, IntegrityError):
+        label = ".".join(path.split(".")[:2])
+        remedy += (
+            "; rows that a trigger makes, as of an index for searching, do not belong in a backup:"
+            f" dumpdata --exclude {label}"
+        )
+    return remedy
 
 
 def remedy_for(error: Exception) -> str | None:

@@ -111,7 +111,7 @@ class Findings:
             raise FindingsError(self._found, remedy=self._remedy())
 
     def _remedy(self) -> str:
-        codes = {kind.code for kind in self._found.counts}
+        codes = self._found.codes
         if codes & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
         if "drop" in self._spared_by:
