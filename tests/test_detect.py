@@ -672,6 +672,17 @@ def test_halves_of_surrogate_pairs(text: str) -> None:
     assert detect(backup.encode(), SCHEMA, full=True).models["users.user"].with_pk == 1
 
 
+@pytest.mark.parametrize("blank", ["\v", "\f"])
+@pytest.mark.parametrize("place", ["[", '{"model"', ":", '"u', "}", "},"])
+def test_blanks_that_json_does_not_know(blank: str, place: str) -> None:
+    backup = '[{"model": "users.user", "pk": 1, "fields": {"username": "u"}},\n{"model":"x.y"'
+    offset = backup.rindex(place) + len(place)
+    wrong = backup[:offset] + blank + backup[offset:]
+    with pytest.raises(BackupSyntaxError) as caught:
+        detect(wrong.encode(), SCHEMA, full=True)
+    assert (caught.value.code, caught.value.offset) == ("FNK200", offset)
+
+
 # What a backup may be
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from fastnk._core import Indexer
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import MAX_MODELS, BackupSyntaxError, FindingsError
+from fastnk.detect import detect
+from fastnk.errors import MAX_MODELS, BackupSyntaxError, FindingsError, Place
 from fastnk.planning import Plans
 from fastnk.schema import Schema
 from tests.strategies import BLOCK_SIZES, KEEP, BackupData, Spelling, backups, spellings
@@ -456,6 +457,15 @@ def test_more_models_than_the_limit() -> None:
         index(b"".join(lines), 65536, max_record=100)
     assert caught.value.code == "FNK209"
     assert caught.value.offset == len(b"".join(lines[:-1]))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_detection_places_the_model_that_is_one_too_many(full: bool) -> None:
+    lines = [f'{{"model": "a.m{n}", "fields": {{}}}}\n'.encode() for n in range(MAX_MODELS + 1)]
+    with pytest.raises(BackupSyntaxError) as caught:
+        detect(b"".join(lines), full=full)
+    assert caught.value.code == "FNK209"
+    assert caught.value.place == Place(None, len(b"".join(lines[:-1])), MAX_MODELS + 1)
 
 
 def index(text: bytes, block_size: int, max_record: int) -> None:

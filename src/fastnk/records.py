@@ -115,8 +115,8 @@ class RecordReader:
         return self._builder.unfinished()
 
     def place(self) -> Place:
-        """Behind the last whole record."""
-        return Place(self._name, self.offset, self.count)
+        """Of the record that `records` gave last, as long as no further one is taken."""
+        return Place(self._name, self._record_offset(), self.count + 1)
 
     def _opened(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         given = 0
@@ -459,8 +459,10 @@ def _readable(piece: bytes) -> bytes:
 
     Python, and so Django, writes halves of surrogate pairs, NaN and infinities; integers of more
     than 4,300 digits crash the C backend. No number matters here but as a pk, and there only that
-    it is one.
+    it is one. Two control characters, which are blanks to ijson, become one that is an error.
     """
+    if b"\v" in piece or b"\f" in piece:
+        piece = piece.translate(_NO_BLANKS)
     if b"\\ud" in piece or b"\\uD" in piece:
         piece = _SURROGATES.sub(_without_halves, piece)
     if len(piece) < LARGE_NUMBER and b"NaN" not in piece and b"Infinity" not in piece:
@@ -477,6 +479,7 @@ def _without_halves(escape: re.Match[bytes]) -> bytes:
 
 
 LARGE_NUMBER = 1000
+_NO_BLANKS = bytes.maketrans(b"\v\f", b"\0\0")
 _SURROGATES = re.compile(
     rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL
 )
