@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import re
+import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.apps import apps
@@ -21,10 +24,10 @@ from django.db import connections
 from django.test.utils import override_settings
 
 from fastnk import LegacyBackupConverter, Policies, UnifiedRestoreManager, verify
-from fastnk.django import instances
+from fastnk.django import answers, instances
 from fastnk.django.calling import CalledKey, called_keys
 from fastnk.django.schema.introspect import schema_from_apps
-from fastnk.errors import BackupSyntaxError, FindingsError, UsageError
+from fastnk.errors import BackupSyntaxError, FindingsError, OutputError, UsageError
 from fastnk.schema import Model, Relation, Schema
 from fastnk.source import Source
 from tests import databases
@@ -34,9 +37,9 @@ from tests.test_exact import NATURAL, as_in_django, by_model, dumped, read
 APP = "tests.project.exact.untraced"
 ALIAS = "sqlite_new"
 FAILING = {
-    "untraced.asking": "queries the database",
+    "untraced.asking": "queries the database: the backup has no auth.group with a pk",
     "untraced.broken": "raises ValueError: no key today",
-    "untraced.careless": "queries the database",
+    "untraced.careless": "queries the database: the backup has no auth.group with a pk",
     "untraced.endless": "calls itself without end",
     "untraced.wordy": "returns 'Ab-1', which is no list of key parts",
 }
@@ -103,6 +106,11 @@ def fill(alias: str) -> None:
         )
         shelf.sliced.set(made["Sliced"])
         make(models.Book, shelf=shelf, number=number)
+    folders = [make(models.Folder, path=path, name=f"n{path}") for path in ("1", "13", "134", "2")]
+    circle = make(models.Circle)
+    circle.members.set([make(models.Seen, email=f"{name}@seen") for name in "zyx"])
+    for folder in folders[1:]:
+        make(models.File, folder=folder, circle=circle, at=moment)
     make(models.Order, customer=make(models.Customer, email="a@b.c"))
     make(models.Party).guests.set([make(models.Fancy, name="f"), make(models.Fancy, name="g")])
 
@@ -121,7 +129,7 @@ def without_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for connection in connections.all():
         connection.close()
-        monkeypatch.setattr(type(connection), "connect", refuse)
+        monkeypatch.setattr(connection, "connect", refuse)
 
 
 NULLS = Policies(on_null_key="null")
@@ -315,28 +323,103 @@ def test_circle_that_a_loop_walks(project: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 ASKING = [
-    lambda row: (row.branch_set.count(),),
-    lambda row: [child.name for child in row.branch_set.all()],
-    lambda row: (Group.objects.using(ALIAS).count(),),
-    lambda row: (ContentType.objects.db_manager(ALIAS).get_for_model(Group).pk,),
-    lambda row: (row.delete(),),
-    lambda row: (row.save(),),
-    lambda row: (row.refresh_from_db(),),
-    lambda row: (connections[ALIAS].cursor(),),
-    lambda row: (connections[ALIAS].introspection.table_names(),),
+    (lambda row: (row.branch_set.count(),), [1]),
+    (lambda row: [child.name for child in row.branch_set.all()], ["b"]),
+    (lambda row: (type(row).objects.using(ALIAS).get(name="b").parent.name,), ["a"]),
+    (lambda row: (Group.objects.using(ALIAS).count(),), "the backup has no auth.group with a pk"),
+    (lambda row: (ContentType.objects.db_manager(ALIAS).get_for_model(Group).pk,), "no contentty"),
+    (lambda row: (row.save(), type(row).objects.create(name="c").pk), [None, 3]),
+    (lambda row: (row.delete(),), "no untraced.shelf"),
+    (lambda row: (row.refresh_from_db(),), ""),
+    (lambda row: (connections[ALIAS].cursor().execute("PRAGMA user_version"),), "not authorized"),
+    (lambda row: (connections[ALIAS].cursor().execute("SELECT 1 FROM x"),), "x is the table of no"),
+    (lambda row: (connections[ALIAS].introspection.table_names(),), "sqlite_master.* prohibited"),
 ]
 
 
-@pytest.mark.parametrize("method", ASKING)
+@pytest.mark.parametrize(("method", "expected"), ASKING)
 def test_open_connections_are_not_used(
-    project: Any, monkeypatch: pytest.MonkeyPatch, method: Any
+    project: Any, monkeypatch: pytest.MonkeyPatch, method: Any, expected: Any
 ) -> None:
     """Nor what is known from them."""
     kind = ContentType.objects.db_manager(ALIAS).get_for_model(Group)
     with connections[ALIAS].execute_wrapper(unexpected):
-        found = key_by(monkeypatch, project.Branch, method, [branch(1, "a")])
-    assert found == {"1": "queries the database"}
+        found = key_by(monkeypatch, project.Branch, method, [branch(1, "a"), branch(2, "b", 1)])
+    if isinstance(expected, str):
+        assert re.search(f"queries the database.*{expected}", found["1"])
+    else:
+        assert found["1"] == expected
     assert ContentType.objects.using(ALIAS).get(model="group") == kind
+
+
+def folder(pk: Any, path: str, **more: Any) -> dict[str, Any]:
+    fields = {"path": path, "name": f"n{path}"}
+    return {"model": "untraced.folder", "pk": pk, "fields": fields, **more}
+
+
+def test_queries_see_the_records_that_count(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of further backups too, where the backup has none; the last one of two."""
+
+    def all_paths(row: Any) -> list[str]:
+        return list(type(row).objects.order_by("pk").values_list("path", flat=True))
+
+    backup = [folder(1, "1"), folder(2, "2"), folder(1, "12")]
+    found = key_by(monkeypatch, project.Folder, all_paths, backup, [folder(2, "9"), folder(3, "3")])
+    assert found["1"] == ["12", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("records", "reason"),
+    [
+        (
+            [folder(None, "2", natural_key=["n2"])],
+            "not every untraced.folder of the backup has a pk",
+        ),
+        (
+            [{"model": "untraced.folder", "pk": 2, "fields": {"path": "2"}}],
+            'needs the field "name"',
+        ),
+    ],
+)
+def test_queries_that_records_do_not_answer(
+    project: Any, records: list[dict[str, Any]], reason: str
+) -> None:
+    found = {
+        one.pk: one.reason or "" for one in called(schema_of_all(), [folder(1, "1"), *records])
+    }
+    assert found["1"].startswith(f"queries the database: {reason}")
+
+
+def test_column_of_today_is_not_guessed(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{"model": "untraced.folder", "pk": 1, "fields": {"path": "1"}}]
+
+    def count(row: Any) -> list[int]:
+        return [type(row).objects.count()]
+
+    def names(row: Any) -> list[str]:
+        return [one.name for one in type(row).objects.all()]
+
+    assert key_by(monkeypatch, project.Folder, count, records) == {"1": [1]}
+    found = key_by(monkeypatch, project.Folder, names, records)
+    assert found == {"1": "queries the database: no such column: untraced_folder.name"}
+
+
+def test_no_room_for_the_rows_that_are_asked_for(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no property of the method, which may catch what is raised."""
+
+    def careless(row: Any) -> list[Any]:
+        with contextlib.suppress(Exception):
+            return [type(row).objects.count()]
+        return [0]
+
+    def full(*_: Any) -> NoReturn:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(answers.Answers, "_column", full)
+    with pytest.raises(OutputError, match="database or disk is full"):
+        key_by(monkeypatch, project.Folder, careless, [folder(1, "1")])
 
 
 def unexpected(*_: Any) -> None:
@@ -346,7 +429,7 @@ def unexpected(*_: Any) -> None:
 def test_reverse_relation_of_a_child(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     record = {"model": "untraced.base", "pk": 1, "fields": {"code": "g"}}
     found = key_by(monkeypatch, project.Base, lambda row: (row.grown.size,), [record])
-    assert found == {"1": "queries the database"}
+    assert found == {"1": "queries the database: the backup has no untraced.grown with a pk"}
 
 
 def test_reason_that_a_method_hides(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -471,9 +471,11 @@ REASONS = {
     "untraced.branching": 'compares "year"',
     "untraced.broken": "raises ValueError: no key today",
     "untraced.careless": "queries the database",
+    "untraced.circle": 'compares "id"',
     "untraced.customer": "returns the constant 'customer' as part 1, which is not the value of a "
     "field",
     "untraced.endless": "raises RecursionError: maximum recursion depth exceeded",
+    "untraced.folder": 'counts or takes apart "path"',
     "untraced.format": 'formats "code"',
     "untraced.formatted": 'formats "code"',
     "untraced.grown": 'formats "base_ptr__code"',

@@ -1,7 +1,7 @@
 """Natural keys that methods of the project make, called on instances of the backup's records.
 
-The records of the models with such keys, and of all that these refer to, go into a private
-temporary file, so that memory does not grow with them.
+The records of the models with such keys, of all that these refer to, and of those that the methods
+query, go into private temporary files, so that memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def called_keys(schema: Schema, sources: Sequence[Source]) -> Iterator[CalledKey
 
     The first of `sources` is the backup, the others supply keys to it; one that is cut off counts
     up to there. Each record comes once, of two with one pk the one that counts; a natural key that
-    a record tells is taken from it. No database is asked.
+    a record tells is taken from it. What a method asks a database is answered from the records.
 
     Raises `MissingExtraError` without Django, `UsageError` where Django is not set up or the
     schema names a method that is not there, `BackupSyntaxError`, `SourceError`, and `OutputError`
@@ -60,9 +60,11 @@ def called_keys(schema: Schema, sources: Sequence[Source]) -> Iterator[CalledKey
     from fastnk.django.kept import KeptRecords, whole_records
 
     classes = {method: _class_of(method) for method in _methods(schema)}
-    with KeptRecords(names_of_records(classes.values()), schema.proxies) as records:
-        records.fill(map(whole_records, sources))
-        instances = Instances(records)
+    with (
+        KeptRecords(lambda: map(whole_records, sources), schema.proxies) as records,
+        Instances(records) as instances,
+    ):
+        records.keep(names_of_records(classes.values()))
         for method, model in classes.items():
             yield from _keys_of(method, model, records, instances)
 
@@ -70,7 +72,7 @@ def called_keys(schema: Schema, sources: Sequence[Source]) -> Iterator[CalledKey
 def _keys_of(
     method: _Method, model: type[Any], records: KeptRecords, instances: Instances
 ) -> Iterator[CalledKey]:
-    from fastnk.django.instances import RefusalError
+    from fastnk.django.unmade import RefusalError
 
     label, path, makes_own_key = method
     name = path.rpartition(".")[2]

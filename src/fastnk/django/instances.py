@@ -1,7 +1,7 @@
 """Instances of models built from the records of a backup, for methods to be called on.
 
-Their relations lead to instances built in the same way, when they are asked for; no database is
-asked. Imports Django.
+Their relations lead to instances built in the same way, when they are asked for. What else methods
+ask a database is answered from the records, too. Imports Django.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, models
 
+from fastnk.django.answers import Answers, TableRows
 from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
-from fastnk.django.offline import without_databases
 from fastnk.django.schema.describe import (
     concrete_label,
     is_saved,
@@ -26,7 +26,8 @@ from fastnk.django.schema.describe import (
     spelled_out,
     target_of,
 )
-from fastnk.errors import shorten
+from fastnk.django.unmade import NoRecordError, RefusalError, UnknownKeyError
+from fastnk.errors import FastnkError, shorten
 
 CACHED = 16 << 20
 """Bytes of the instances that are kept, because the next record may refer to them too."""
@@ -57,19 +58,6 @@ def names_of_records(classes: Iterable[type[Any]]) -> dict[str, list[str]]:
     return names
 
 
-class RefusalError(Exception):
-    """The method cannot make a key of what the backup holds; the message says why."""
-
-
-class UnknownKeyError(RefusalError):
-    """A natural key is referred to that no record is known to have."""
-
-    def __init__(self, model: type[Any], key: list[Any]) -> None:
-        super().__init__(_missing(concrete_label(model), json.dumps(key, ensure_ascii=False)))
-        self.model = model
-        self.name = key_name(key)
-
-
 class Instances:
     """Builds instances and calls their methods."""
 
@@ -81,8 +69,15 @@ class Instances:
         self._named: dict[int, type[Any]] = {}
         """The classes whose records are known by the keys that they make, by the kind of name."""
         self._followed = 0
-        self._refusal: RefusalError | None = None
+        self._refusal: Exception | None = None
         """The first one in a call: kept, because the method may catch the exception."""
+        self._answers = Answers(self._table, self.refuse)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.close()
 
     def key(self, model: type[Any], method: str, number: int) -> str:
         """The key that `method` makes of a record, as Django's JSON serializer writes it.
@@ -102,7 +97,7 @@ class Instances:
         self._refusal = None
         text = ""
         try:
-            with without_databases(partial(self.refuse, RefusalError("queries the database"))):
+            with self._answers.given():
                 key = getattr(self._instance(model, number), method)()
                 text = _key_text(spelled_out(key))
         except RecursionError:
@@ -114,23 +109,16 @@ class Instances:
             raise self._refusal
         return text
 
-    def _as_refusal(self, error: Exception, model: type[Any], number: int) -> RefusalError:
-        if isinstance(error, RefusalError):
+    def _as_refusal(self, error: Exception, model: type[Any], number: int) -> Exception:
+        if isinstance(error, RefusalError | FastnkError):
             return error
         what = f"raises {type(error).__name__}: {shorten(str(error))}".removesuffix(": ")
         # Django has no words of its own for a method that asks for a pk that is not there.
-        if model._meta.pk.concrete and not self._says(model._meta.pk, model, number):
+        if model._meta.pk.concrete and not self.row(model, number).says(model._meta.pk):
             what += "; the record does not say its pk"
         return RefusalError(what)
 
-    def _says(self, field: Any, model: type[Any], number: int) -> bool:
-        try:
-            self.row(model, number).raw(field)
-        except RefusalError:
-            return False
-        return True
-
-    def refuse(self, refusal: RefusalError) -> NoReturn:
+    def refuse(self, refusal: Exception) -> NoReturn:
         """Raise `refusal` so that the method cannot go on as if nothing were."""
         self._refusal = self._refusal or refusal
         raise refusal
@@ -167,6 +155,56 @@ class Instances:
                 continue  # A reference to it finds nothing, and says so.
             else:
                 ready += self._records.give_name(number, model, name)
+
+    # -- the rows that queries ask for --
+
+    def _table(self, model: type[Any]) -> TableRows:
+        """What the backup says of a model's table. Raises `RefusalError` if that is not all."""
+        owner = model._meta.auto_created or model
+        label = concrete_label(owner)
+        self._records.keep(names_of_records([owner]))
+        numbers = [record.number for record in self._records.with_pk(label)]
+        if not numbers:
+            raise RefusalError(f"the backup has no {label} with a pk")
+        if self._records.lacks_pk(label):
+            raise RefusalError(f"not every {label} of the backup has a pk")
+        rows = (self.row(owner, number) for number in numbers)
+        if owner is not model:
+            return self._links(owner, model, rows)
+        first = self.row(model, numbers[0])
+        # A column that only the project of today has would be guessed.
+        fields = [field for field in model._meta.local_concrete_fields if first.says(field)]
+        values = ([self._value(field, row.raw(field)) for field in fields] for row in rows)
+        return TableRows(fields, values)
+
+    def _links(self, owner: type[Any], through: type[Any], rows: Iterable[_Row]) -> TableRows:
+        """What a many-to-many field of `owner` has in its own table."""
+        (many,) = (
+            field
+            for field in owner._meta.local_many_to_many
+            if field.remote_field.through is through
+        )
+        source, target = map(
+            through._meta.get_field, (many.m2m_field_name(), many.m2m_reverse_field_name())
+        )
+        values = (
+            [self._value(source, row.raw(source.target_field)), self._value(target, raw)]
+            for row in rows
+            for raw in row.raw(many)
+        )
+        return TableRows([source, target], values)
+
+    def _value(self, field: Any, raw: Any) -> Any:
+        """What a column holds. Raises `RefusalError`."""
+        if _is_key(field, raw):
+            try:
+                row = self.row(target_of(field), self.target(field, raw))
+            except UnknownKeyError as error:
+                if self._records.kind(error.model) in self._named:
+                    raise NoRecordError(error.model, raw) from None
+                raise
+            return self._value(field.target_field, row.raw(field.target_field))
+        return _python(field, raw)
 
     # -- building --
 
@@ -218,16 +256,10 @@ class Instances:
         for field in instance._meta.concrete_fields:
             if field.attname in fields or field.name in fields:
                 try:
-                    value = self._deferred(field, row)
+                    value = self._value(field, row.raw(field))
                 except RefusalError as refusal:
                     self.refuse(refusal)
                 instance.__dict__[field.attname] = value
-
-    def _deferred(self, field: Any, row: _Row) -> Any:
-        raw = row.raw(field)
-        if _is_key(field, raw):
-            return getattr(self.related(field, row), field.target_field.attname)
-        return _python(field, raw)
 
     def related(self, field: Any, row: _Row) -> Any:
         """The instance that the relation `field` of a record leads to. Raises `RefusalError`."""
@@ -262,7 +294,7 @@ class Instances:
             # The field is inherited: the target itself continues the record that holds it.
             number = find((label, PK), id_name(loads(self._records.body(number)).get("pk")))
         if number is None:
-            raise RefusalError(_missing(label, json.dumps(raw, ensure_ascii=False)))
+            raise NoRecordError(target, raw)
         return number
 
     def row(self, model: type[Any], number: int) -> _Row:
@@ -290,6 +322,14 @@ class _Row:
             if field.name in members and (holder == "fields" or field.primary_key):
                 return members[field.name]
         raise RefusalError(f'needs the field "{field.name}", which the record does not hold')
+
+    def says(self, field: Any) -> bool:
+        """Whether there is a value."""
+        try:
+            self.raw(field)
+        except RefusalError:
+            return False
+        return True
 
     def _parent(self, link: Any) -> _Row:
         if link.name not in self._parents:
@@ -355,7 +395,3 @@ def _key_text(key: Any) -> str:
     except (TypeError, ValueError) as error:
         raise RefusalError(f"returns what JSON cannot hold: {shorten(str(error))}") from error
     return text
-
-
-def _missing(label: str, raw: str) -> str:
-    return f"refers to {label} {shorten(raw)}, which no record has"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -24,6 +24,12 @@ Kind = str | tuple[str, str] | type[Any]
 """Of names: a model's label with a field of it, or the class that makes keys; or a label alone."""
 
 _CUT_OFF = "FNK205"
+
+_INDEXES = (
+    "records ON record (kind)",
+    "names ON name (kind, value, supplied, number DESC)",
+    "waiters ON waiter (kind, value)",
+)
 
 
 class Kept(NamedTuple):
@@ -50,10 +56,13 @@ class KeptRecords:
     only supply keys, count where the backup has none.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[str]], proxies: Mapping[str, str]) -> None:
-        """`names`: the models by label, and the fields by which their records are referred to
-        besides the pk and the natural key. `proxies`: which model each proxy stands for."""
-        self._names = names
+    def __init__(
+        self, backups: Callable[[], Iterable[Iterable[bytes]]], proxies: Mapping[str, str]
+    ) -> None:
+        """`backups` gives the records of the backup, and of others, which supply keys to it.
+        `proxies`: which model each proxy stands for."""
+        self._backups = backups
+        self._names: dict[str, Sequence[str]] = {}
         self._proxies = proxies
         self._kinds: dict[Kind, int] = {}
         # A database without a name is a private file, gone with the connection.
@@ -75,22 +84,27 @@ class KeptRecords:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def fill(self, backups: Iterable[Iterable[bytes]]) -> None:
-        """Keep the records of the first of `backups`, and of the others, which supply keys to it.
+    def keep(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Keep the records of more models.
 
-        Raises `OutputError` when there is no room, and what reading them raises.
+        `names`: the models by label, and the fields by which their records are referred to besides
+        the pk and the natural key. Reads all backups if one of them is new. Raises `OutputError`
+        when there is no room, and what reading them raises.
         """
-        with _no_room_is_an_error():
-            for number, records in enumerate(backups):
+        new = names.keys() - self._names.keys()
+        if not new:
+            return
+        self._names |= {label: names[label] for label in new}
+        with no_room_is_an_error():
+            for number, records in enumerate(self._backups()):
                 for record in records:
                     label = label_of(record)
                     label = self._proxies.get(label, label)
-                    if label in self._names:
+                    if label in new:
                         self._keep(label, record, number > 0)
             # Built at the end, from sorted names: those that come in no order would be slow.
-            self._file.execute("CREATE INDEX records ON record (kind)")
-            self._file.execute("CREATE INDEX names ON name (kind, value, supplied, number DESC)")
-            self._file.execute("CREATE INDEX waiters ON waiter (kind, value)")
+            for index in _INDEXES:
+                self._file.execute(f"CREATE INDEX IF NOT EXISTS {index}")
 
     def _keep(self, label: str, record: bytes, supplied: bool) -> None:
         head = _head(record)
@@ -140,6 +154,13 @@ class KeptRecords:
             "SELECT number FROM record WHERE kind = ? ORDER BY number", (self.kind(label),)
         )
         return (number for (number,) in found)
+
+    def lacks_pk(self, label: str) -> bool:
+        """Whether any record of a model says no pk."""
+        found = self._file.execute(
+            "SELECT 1 FROM record WHERE kind = ? AND pk IS NULL", (self.kind(label),)
+        )
+        return found.fetchone() is not None
 
     def with_pk(self, label: str) -> Iterator[Kept]:
         """The records of a model that have a pk, those that count, in order."""
@@ -202,10 +223,11 @@ def whole_records(source: Source) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _no_room_is_an_error() -> Iterator[None]:
+def no_room_is_an_error() -> Iterator[None]:
+    """Raises `OutputError` where a temporary file cannot be written."""
     try:
         yield
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError as error:
         raise OutputError(
             f"cannot keep the records that natural keys are made of: {error}",
             remedy=f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder",

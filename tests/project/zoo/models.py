@@ -461,7 +461,7 @@ class Sticky(models.Model):
 
 
 class Ancestry(models.Model):
-    """A natural key that is no use without a database."""
+    """A natural key that a query makes, and none that names the database."""
 
     name = models.CharField(max_length=20)
     parent = models.ForeignKey("self", models.CASCADE, null=True)

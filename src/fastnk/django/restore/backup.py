@@ -6,11 +6,11 @@ import contextlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
-from fastnk.django.instances import RefusalError
 from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.directory import UNSOLVED, DanglingError, Directory
@@ -32,6 +32,7 @@ from fastnk.django.restore.repeats import Repeats
 from fastnk.django.restore.rows import BackupRows, InBackup, Missing
 from fastnk.django.restore.unsaid import KeyMaker
 from fastnk.django.restore.values import REFUSALS, are_comparable, comparable, converted, digest
+from fastnk.django.unmade import RefusalError
 from fastnk.errors import SourceError
 
 
@@ -538,7 +539,7 @@ class Backup:
         if not self._unsaid:
             return
         # Under other names the methods would find nothing, or the wrong thing.
-        bodies = iter(()) if self._directory.plans.naming else self._bodies()
+        bodies = partial(iter, ()) if self._directory.plans.naming else self._bodies
         with KeyMaker(self._unsaid, bodies) as maker:
             for row, form in ((row, form) for form, rows in self._unsaid.items() for row in rows):
                 label = row.rows.plan.label

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from django.db import connections, models
 from django.db.models import QuerySet
 
+from fastnk.django.offline import reading_from
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import CalledKey, Key
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
@@ -418,7 +419,8 @@ class ExistingRows:
             rows = rows.select_related(*relations)
         for row in self._engine.read(rows, pk=attrgetter("pk")):
             try:
-                yield row.pk, form.made_for(row)
+                with reading_from(self._database):
+                    key = form.made_for(row)
             except Exception as error:
                 raise RestoreError(
                     f"{self.plan.label} {row.pk!r} of the database has no natural key:"
@@ -426,6 +428,7 @@ class ExistingRows:
                     " nothing was changed",
                     remedy="mend the row or the method, then restore again",
                 ) from error
+            yield row.pk, key
 
     def by_value(self, lookup: str) -> dict[Any, Any]:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""

@@ -192,6 +192,35 @@ class Book(models.Model):
         return (self.shelf.formatted.code, self.number)
 
 
+class Folder(models.Model):
+    """A tree in which a query finds the ancestors."""
+
+    path = models.CharField(max_length=40, unique=True)
+    name = models.CharField(max_length=40)
+
+    def natural_key(self) -> Key:
+        paths = [self.path[:length] for length in range(1, len(self.path) + 1)]
+        above = Folder.objects.using(self._state.db).filter(path__in=paths)
+        return tuple(above.order_by("path").values_list("name", flat=True))
+
+
+class Circle(models.Model):
+    """A key of what a many-to-many relation leads to, and of a whole table."""
+
+    members = models.ManyToManyField(Seen)
+
+    def natural_key(self) -> Key:
+        seen = [member.email for member in self.members.filter(pk__gt=1).order_by("email")]
+        least = Base.objects.using(self._state.db).aggregate(models.Min("price"))
+        return (*seen, *least.values())
+
+
+class File(models.Model):
+    folder = models.ForeignKey(Folder, models.CASCADE, to_field="path")
+    circle = models.ForeignKey(Circle, models.CASCADE)
+    at = models.DateTimeField()
+
+
 class Careless(Edition):
     """Catches whatever goes wrong."""
 
