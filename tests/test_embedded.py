@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastnk import _core
+from fastnk.cli import main
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import FindingsError, SchemaError
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema
@@ -64,6 +67,26 @@ def test_ids_in_json(path: str, before: Any, after: Any) -> None:
     schema = schema_with(path)
     assert converted(schema, {"x": 1, "old": before, "y": 2}) == {"x": 1, "old": after, "y": 2}
     assert converted(schema, {"old": before}, embedded=False) == {"old": before}
+
+
+def test_fields_whose_ids_would_become_keys_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left(backup: bytes, to: str = "u.user", **options: Any) -> tuple[bytes, list[str]]:
+        out = io.BytesIO()
+        converter = LegacyBackupConverter(schema_with("old", to=to), **options)
+        report = converter.convert_to_natural_keys(backup, out)
+        return out.getvalue(), report.ids_left
+
+    backup = json.dumps([*RECORDS, {"model": "a.log", "pk": 1, "fields": {"old": 1}}]).encode()
+    natural, named = left(backup)
+    assert named == ["a.log.old"]
+    assert left(natural)[1] == left(backup, "t.tag")[1] == left(backup, embedded=True)[1] == []
+    (tmp_path / "backup.json").write_bytes(backup)
+    schema_with("old").save(tmp_path / "schema.json")
+    names = [str(tmp_path / name) for name in ("backup.json", "out.json", "schema.json")]
+    assert main(["convert", *names[:2], "--schema", names[2]]) == 0
+    assert "  the ids in a.log.old stay as they are without --embedded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variant", _core.variants())

@@ -20,16 +20,17 @@ if not apps.ready:
     django.setup()
 
 from django.conf import settings  # noqa: E402
-from django.db import connections  # noqa: E402
-from django.test.utils import override_settings  # noqa: E402
+from django.db import connections, models  # noqa: E402
+from django.test.utils import isolate_apps, override_settings  # noqa: E402
 
+from fastnk.django.schema.history import copied_pks_then  # noqa: E402
 from fastnk.django.schema.introspect import (  # noqa: E402
     UntraceableKeyError,
     schema_from_apps,
     schema_from_project,
 )
 from fastnk.errors import SchemaError, UsageError  # noqa: E402
-from fastnk.schema import GenericRelation, Model, Relation, Schema  # noqa: E402
+from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema  # noqa: E402
 
 LENDING = "tests.project.history.lending"
 GONE = "went with its model, which the project no longer has"
@@ -287,6 +288,32 @@ def test_points_that_exclude_each_other() -> None:
     with pytest.raises(UsageError) as caught:
         schema_at("history.0001", "lending.0002")
     assert "lending.0002_back_on needs history.0002_title_and_shelf" in caught.value.what
+
+
+@isolate_apps("tests.project.history")
+def test_copies_of_pks_are_where_the_fields_were() -> None:
+    """Of which the class of today tells, and no migration."""
+
+    class Base(models.Model):
+        class Meta:
+            abstract = True
+            app_label = "history"
+
+    class Original(Base):
+        name = models.TextField()
+
+    class Copy(Base):
+        original = Original
+        number = models.AutoField(primary_key=True)
+        id = models.IntegerField()
+
+    class Then(Base):
+        number = models.AutoField(primary_key=True)
+
+    written = {"history.original": Original}
+    assert copied_pks_then(Copy, Copy, written) == {"id": Embedded("history.original")}
+    assert copied_pks_then(Copy, Copy, {}) == copied_pks_then(Copy, None, written) == {}
+    assert copied_pks_then(Then, Copy, written) == {}
 
 
 @pytest.mark.usefixtures("lending")

@@ -783,6 +783,57 @@ def test_error_tells_one_from_many() -> None:
     ]
 
 
+def test_a_history_says_whose_pks_it_copies(project: Project) -> None:
+    """Packages make such models: the class names the original, and its pk is a number like any."""
+    project.write(
+        "INSTALLED_APPS = ['shop']",
+        shop="""
+            class Article(models.Model):
+                name = models.TextField()
+
+            class Draft(Article):
+                class Meta:
+                    proxy = True
+
+            class Base(models.Model):
+                original = Draft
+
+                class Meta:
+                    abstract = True
+
+            class ArticleThen(Base):
+                then = models.AutoField(primary_key=True)
+                id = models.IntegerField(db_index=True)
+                name = models.TextField()
+
+            class Report(Article):
+                year = models.IntegerField()
+
+            class ReportThen(models.Model):
+                original = Report
+                then = models.AutoField(primary_key=True)
+                id = models.IntegerField()
+                article_ptr = models.ForeignKey(Article, models.DO_NOTHING, db_constraint=False)
+
+            class Shown(models.Model):
+                form_of = Article
+                name = models.TextField()
+        """,
+    )
+    embedded = project.run("""
+        schema = schema_from_project("settings")
+        print(json.dumps({label: [[path, one.to] for path, one in model.embedded.items()]
+                          for label, model in schema.models.items()}))
+    """)
+    assert embedded == {
+        "shop.article": [],
+        "shop.articlethen": [["id", "shop.article"]],
+        "shop.report": [],
+        "shop.reportthen": [["id", "shop.article"]],
+        "shop.shown": [],
+    }
+
+
 def test_ids_of_which_the_project_does_not_tell_are_named(project: Project) -> None:
     apps = ("contenttypes", "auth", "admin")
     settings = [*(f"django.contrib.{name}" for name in apps), "tags"]

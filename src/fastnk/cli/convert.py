@@ -14,7 +14,7 @@ from fastnk.cli.arguments import (
     policies,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines
+from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines, ids_left_lines
 from fastnk.convert import ConversionReport, convert
 from fastnk.errors import MAX_SHOWN, Finding
 from fastnk.progress import Progress
@@ -94,6 +94,7 @@ def _conversion_text(report: ConversionReport) -> str:
     if report.records_dropped:
         lines.append(f"  left out: {report.records_dropped:,} records")
     lines += generic_lines(report.generic_kept)
+    lines += ids_left_lines(report.ids_left)
     if report.pks_lost:
         lines.append(f"  this style has no place for the pks of: {', '.join(report.pks_lost)}")
     if report.models_keeping_pks:

@@ -100,6 +100,11 @@ def talk(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def ids_left_lines(left: list[str]) -> list[str]:
+    """What is said of fields in which ids would have become keys with `--embedded`."""
+    return [f"  the ids in {', '.join(left)} stay as they are without --embedded"] if left else []
+
+
 def generic_lines(kept: int) -> list[str]:
     """What is said of so many generic references that lead nowhere."""
     return [f"  generic references that keep their ids: {kept:,}"] if kept else []

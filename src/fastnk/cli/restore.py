@@ -17,7 +17,7 @@ from fastnk.cli.arguments import (
     read_again,
 )
 from fastnk.cli.convert import salvage_lines
-from fastnk.cli.printing import LOSS, Outcome, generic_lines, table, talk
+from fastnk.cli.printing import LOSS, Outcome, generic_lines, ids_left_lines, table, talk
 from fastnk.errors import MAX_SHOWN, UsageError
 from fastnk.progress import Progress
 from fastnk.renames import parse_renames
@@ -174,6 +174,7 @@ def _restore_text(report: RestoreReport) -> str:
     if report.conversion is not None:
         lines += [f"  {note}" for note in report.conversion.read_as]
         lines += salvage_lines(report.conversion)
+        lines += ids_left_lines(report.conversion.ids_left)
     seconds = sum(report.seconds.values())
     if seconds >= 1:
         lines.append(f"  in {seconds:,.1f} s, {report.records / seconds:,.0f} rows/s")

@@ -69,6 +69,7 @@ class LegacyBackupConverter:
             schema=schema,
             plans=Plans(schema, style, embedded),
             style=style,
+            embedded=embedded,
             keys=tuple(keys),
             salvage=salvage,
             encoding=encoding,

@@ -101,6 +101,7 @@ class Indexing:
             for label, _, records, with_pk, with_key in indexer.model_counts()
         }
         report.pks_lost = self._lost_pks()
+        report.ids_left = [] if self._settings.embedded else self._ids_inside()
 
     def _index_whole(self) -> None:
         self._report.bytes_read = 0
@@ -180,6 +181,20 @@ class Indexing:
             label
             for label, counts in self._report.models.items()
             if counts.with_pk and (model := models.get(label)) and model.pk_says_something
+        ]
+
+    def _ids_inside(self) -> list[str]:
+        """Fields of models met that may hold ids of records whose pks become natural keys."""
+        met, models = self._report.models, self._settings.schema.models
+        known = {label: models[label] for label in met if label in models}
+        become_keys = {
+            label for label, model in known.items() if model.has_natural_key and met[label].with_pk
+        }
+        return [
+            f"{label}.{path}"
+            for label, model in known.items()
+            for path, embedded in model.embedded.items()
+            if embedded.to in become_keys
         ]
 
     def _take(self, indexer: Indexer) -> None:

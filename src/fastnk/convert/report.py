@@ -43,6 +43,8 @@ class ConversionReport(msgspec.Struct, kw_only=True):
     models: dict[str, ModelCounts] = {}
     pks_lost: list[str] = []
     """Models whose pk says something that the style `django` has no place for."""
+    ids_left: list[str] = []
+    """Without `embedded`: fields that, by the schema, hold ids of records whose pks became keys."""
     models_keeping_pks: list[str] = []
     """Models whose natural keys turned out not to identify their records."""
     keys_called: int = 0

@@ -15,6 +15,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema
     plans: Plans
     style: Style
+    embedded: bool
     keys: tuple[Backup, ...]
     salvage: bool
     encoding: str | None

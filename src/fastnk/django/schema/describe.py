@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.fields import AutoFieldMixin
 
 from fastnk.errors import SchemaError
-from fastnk.schema import CONTENT_TYPE, OBJECT_IDS, GenericRelation, Relation
+from fastnk.schema import CONTENT_TYPE, OBJECT_IDS, Embedded, GenericRelation, Relation
 
 
 def models_in_backups(every: Iterable[type[Any]] | None = None) -> list[type[Any]]:
@@ -69,6 +69,32 @@ def generic_relations_of(model: type[Any]) -> dict[str, GenericRelation]:
         for kind, ids in _undeclared_ids(model)
         if kind == CONTENT_TYPE and ids in OBJECT_IDS
     }
+
+
+def copied_pks_of(model: type[Any]) -> dict[str, Embedded]:
+    """The plain fields of `model` that hold pks of the rows it keeps copies of, as a history does.
+
+    The class of such a model has that of the original in an attribute, and the copy of a pk has the
+    name of the pk, but is neither the pk of the copy nor a relation: the original may be gone.
+    """
+    fields = {
+        field.name
+        for field in model._meta.local_concrete_fields
+        if not (field.primary_key or field.is_relation) and is_saved(field)
+    }
+    return {
+        original._meta.pk.name: Embedded(concrete_label(original))
+        for named in _models_named_by(model)
+        for original in (named, *named._meta.get_parent_list())
+        if original._meta.pk.name in fields
+    }
+
+
+def _models_named_by(model: type[Any]) -> Iterator[type[Any]]:
+    for owner in model.__mro__:
+        for value in vars(owner).values():
+            if isinstance(value, models.base.ModelBase) and not value._meta.abstract:
+                yield value
 
 
 def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from fastnk.django.schema.describe import (
     concrete_label,
+    copied_pks_of,
     generic_relations_of,
     is_saved,
     models_in_backups,
@@ -22,7 +23,7 @@ from fastnk.django.schema.describe import (
     target_of,
 )
 from fastnk.errors import UsageError
-from fastnk.schema import GenericRelation, KeyPart, KeyPath, flat_parts, parse_path
+from fastnk.schema import Embedded, GenericRelation, KeyPart, KeyPath, flat_parts, parse_path
 
 Models = dict[str, type[Any]]
 """Models by label."""
@@ -132,6 +133,18 @@ def generic_relations_then(model: type[Any], live: type[Any] | None) -> dict[str
         name: generic
         for name, generic in generic_relations_of(live).items()
         if generic.content_type in relations_of(model) and _field(model, generic.object_id)
+    }
+
+
+def copied_pks_then(
+    model: type[Any], live: type[Any] | None, written: Models
+) -> dict[str, Embedded]:
+    """The pks that `live`, today's `model`, copies, of models that are `written`, in fields that
+    were there already: migrations hold no attributes of classes."""
+    return {
+        name: original
+        for name, original in (copied_pks_of(live) if live is not None else {}).items()
+        if original.to in written and _field(model, name)
     }
 
 

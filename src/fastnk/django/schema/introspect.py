@@ -74,7 +74,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
         relations_of,
         target_of,
     )
-    from fastnk.django.schema.history import generic_relations_then
+    from fastnk.django.schema.history import copied_pks_then, generic_relations_then
 
     live = _by_label(models_in_backups())
     written, keys, reasons = _written(live, at)
@@ -99,6 +99,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
                 natural_key_method=keys[label].method,
                 relations=relations[label],
                 generic_relations=generic_relations_then(model, live.get(label)),
+                embedded=copied_pks_then(model, live.get(label), written),
                 keep_pk=_keeps_pk(model, keys),
                 proxies=proxies_of(model),
             )
