@@ -262,6 +262,24 @@ def test_rows_that_only_their_content_tells_are_found_again(target: str, rows: r
     assert counts(load(target, *chain, *ring, end)) == (0, 0, 6)
 
 
+@pytest.mark.parametrize("path", ["number", "facts.tag"])
+def test_no_new_row_gets_an_id_that_leads_nowhere(target: str, path: str) -> None:
+    """As a history has those of rows that are gone."""
+    manager_of("Tag", target).create(pk=1, name="stranger")
+    schema = Schema.of({**MODELS, "inside.log": Model(embedded={path: TAG})})
+    logs = [log(pk, facts={"tag": pk}, number=pk) for pk in (1, 2)]
+    backup = [plain("tag", 1, name="a"), *logs]
+    assert counts(load(target, *backup, schema=schema)) == (3, 0, 0)
+    now = [
+        row.number if path == "number" else row.facts["tag"]
+        for row in manager_of("Log", target).order_by("code")
+    ]
+    tags = {row.name: row.pk for row in manager_of("Tag", target).all()}
+    assert now == [tags["a"], 2]
+    assert tags == {"stranger": 1, "a": 3}
+    assert counts(load(target, *backup, schema=schema)) == (0, 0, 3)
+
+
 def test_an_id_inside_the_natural_key(target: str) -> None:
     manager_of("Author", target).create(name="zed")
     ann = keyed("author", "ann", name="ann")

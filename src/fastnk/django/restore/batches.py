@@ -191,6 +191,8 @@ class Batches:
                 pass  # one of them is not plain; which one will be found out
         if column.is_generic:
             return self._generic(batch, column.name)
+        if column.is_id:
+            return self._ids(batch, column.name, values)
         known = batch.rows.plan.columns.get(column.name)
         if known is None or known.reference is None or column.name in batch.rows.plan.special:
             own = partial(self._converted, batch, column.name)
@@ -229,6 +231,25 @@ class Batches:
         """
         value, is_kept = self._translator.generic_value(plan, name, *map(unfrozen, pair))
         return self._final(plan, name, value, prepares), is_kept
+
+    def _ids(self, batch: _Batch, name: str, values: Sequence[Any]) -> list[Any]:
+        """What a column holds for ids of which no relation tells."""
+        plan, prepares = batch.rows.plan, batch.prepares
+        memory = self._remembered.setdefault(
+            (plan.label, name, prepares), Remembered(partial(self._held_id, plan, name, prepares))
+        )
+        held = []
+        for at, value in enumerate(values):
+            try:
+                # What equals a number, as true does, is none.
+                held.append(memory[value] if type(value) is int else self._one(batch, name, at))
+            except UNSOLVED:
+                held.append(self._one(batch, name, at))
+        return held
+
+    def _held_id(self, plan: Plan, name: str, prepares: bool, value: int) -> Any:
+        """What a column holds for an id of which no relation tells. Raises one of `UNSOLVED`."""
+        return self._final(plan, name, self._translator.value_of_id(plan, name, value), prepares)
 
     def _memory(self, batch: _Batch, column: Column) -> Remembered:
         plan, prepares = batch.rows.plan, batch.prepares

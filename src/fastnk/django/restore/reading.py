@@ -49,6 +49,8 @@ class ShapedColumn(NamedTuple):
     """Whether the values are references, spelled so that they can be hashed."""
     is_generic: bool = False
     """Whether they are generic references, spelled so; their keys stand beside the fields."""
+    is_id: bool = False
+    """Whether they are, as a whole, ids of which no relation tells."""
 
 
 class Shape:
@@ -420,7 +422,8 @@ def _shaped_column(plan: Plan, name: str, connection: Any) -> ShapedColumn:
     if name in plan.generics and name not in plan.inside:
         return ShapedColumn(name, None, SPELLED | None, is_generic=True)
     if column is None or name in plan.special:
-        return ShapedColumn(name, None, Any)
+        is_id = name not in plan.generics and name in plan.inside and not plan.inside[name].steps
+        return ShapedColumn(name, None, Any, is_id=is_id)
     if name in plan.many:
         return ShapedColumn(name, None, list[SPELLED], is_reference=True)
     if column.reference is not None:

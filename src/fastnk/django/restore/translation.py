@@ -95,6 +95,11 @@ class WithIds(NamedTuple):
         return [one for one in self.ids if isinstance(one.held, PkOf)]
 
 
+def _as_far_as_known(whole: WithIds) -> Any:
+    now = whole.value
+    return whole if isinstance(now, Missing) else now
+
+
 Pending = PkOf | WithIds
 """What a column will hold once the pks of other rows are known."""
 PENDING = (PkOf, WithIds)
@@ -224,6 +229,15 @@ class Translator:
         except DanglingError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
 
+    def value_of_id(self, plan: Plan, name: str, item: int) -> Any:
+        """What a column holds for an id that is all its value: a value or `Pending`.
+
+        Raises one of `UNSOLVED`.
+        """
+        inside = plan.inside[name]
+        known = self._of_record(item, Reference(inside.to, inside.to_field))
+        return _as_far_as_known(WithIds(item, inside, [known], plan.columns[name].field))
+
     def _put_with_ids(
         self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
     ) -> None:
@@ -241,8 +255,7 @@ class Translator:
         elif len(known) == len(ids):
             whole = WithIds(raw, record.plan.inside[name], known, column.field)
             try:
-                now = whole.value
-                values[name] = whole if isinstance(now, Missing) else now
+                values[name] = _as_far_as_known(whole)
             except REFUSALS as error:
                 self._note_refusal(record, name, error, raw)
 
@@ -252,26 +265,34 @@ class Translator:
         `None`, and a finding, for a key that leads nowhere.
         """
         reference = Reference(place.to, place.to_field)
-        row: Row | None
         try:
-            plan = self._directory.plans[place.to]
-            if isinstance(item, list):
-                if plan.key is None:
-                    return IdInside(item, item)  # no key, then: nothing has made it one
-                row = self._find(record, place.path, reference, item)
-                if row is None:
-                    return None
-            else:
-                row = self._directory.in_backup_by_id(reference, item)
-                if row is None:
-                    return IdInside(item, item)
-            held = self._directory.held(row, reference)
+            if not isinstance(item, list):
+                return self._of_record(item, reference)
+            if self._directory.plans[place.to].key is None:
+                return IdInside(item, item)  # no key, then: nothing has made it one
+            row = self._find(record, place.path, reference, item)
+            return None if row is None else self._of_row(item, row, reference)
         except DanglingError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=place.path, value=item)
             return None
         except (UnknownModelError, *REFUSALS):
             return IdInside(item, item)
-        return IdInside(item, PkOf(held, plan.pk) if isinstance(held, Row) else held)
+
+    def _of_record(self, item: Any, reference: Reference) -> IdInside:
+        """The new id for that of a record; one that no record has stays, and no new row gets it.
+
+        Raises one of `UNSOLVED`.
+        """
+        row = self._directory.in_backup_by_id(reference, item)
+        if row is not None:
+            return self._of_row(item, row, reference)
+        self._directory.loose(reference, item)
+        return IdInside(item, item)
+
+    def _of_row(self, item: Any, row: Row, reference: Reference) -> IdInside:
+        held = self._directory.held(row, reference)
+        pk = self._directory.plans[reference.target].pk
+        return IdInside(item, PkOf(held, pk) if isinstance(held, Row) else held)
 
     def _note_refusal(self, record: Record, name: str, error: Exception, raw: Any) -> None:
         record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
