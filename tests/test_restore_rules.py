@@ -63,6 +63,18 @@ def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
     assert restored(new, changed[1], options=ERROR).unchanged == 1
 
 
+def test_whatever_a_field_raises_is_a_refusal(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_python(field: Any, value: Any) -> Any:
+        raise KeyError(f"no {value}")
+
+    monkeypatch.setattr(zoo.SecretField, "to_python", to_python)
+    with pytest.raises(FindingsError) as caught:
+        restored(new, vault("a"), vault("b", content="key"))
+    (found,) = caught.value.findings
+    assert (found.code, found.place.field) == ("FNK413", "content")
+    assert "KeyError: 'no key'" in found.what
+
+
 def guides(alias: str) -> dict[str, list[str]]:
     """Of each tour, in the order that the table says."""
     links = rows(zoo.Tour.guides.through, alias).order_by("tour__name", "place")

@@ -21,6 +21,7 @@ import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import Error as DatabaseError
 from django.db.models import (
     CharField,
     DecimalField,
@@ -77,12 +78,23 @@ def converted(field: Field[Any, Any], value: Any) -> Any:
     field = plain_of(field)
     if isinstance(value, str) and on_json_text(field) == "read":
         value = _read_if_json(value)
-    python = field.to_python(value)
+    python = _in_python(field, value)
     if isinstance(python, datetime) and timezone.is_naive(python) == settings.USE_TZ:
         zone = timezone.get_default_timezone()
         change = timezone.make_aware if settings.USE_TZ else timezone.make_naive
         return change(python, zone)
     return python
+
+
+def _in_python(field: Field[Any, Any], value: Any) -> Any:
+    """What `to_python` gives. Raises one of `REFUSALS`, as Django takes whatever it raises for one;
+    a database that fails meanwhile is another matter."""
+    try:
+        return field.to_python(value)
+    except (*REFUSALS, DatabaseError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
@@ -232,7 +244,7 @@ def as_restored(field: Field[Any, Any], value: Any) -> Any:
     if not _may_read_otherwise(field):
         return value
     try:
-        return field.to_python(value)
+        return _in_python(field, value)
     except REFUSALS:
         return value
 
