@@ -780,6 +780,9 @@ def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it()
     assert {one.to for one in found} == {"blog.category", "shop.productcategory"}
     assert max(one.strength for one in found) < 0.5
     assert [one.to for one in names.matches("shop.product", "user")] == ["auth.user"]
+    found = Names(["firms.creator", *labels], "auth.user").matches("blog.post", "creator")
+    assert {one.to for one in found} == {"firms.creator", "auth.user"}
+    assert max(one.strength for one in found) < 0.5
     found = Names(labels, None).matches("blog.post", "category")
     assert [one.to for one in found] == ["blog.category"]
 

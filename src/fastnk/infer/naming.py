@@ -114,6 +114,9 @@ LAST_WORDS = 0.98
 though a `language` is a `lang`. The last words of a field's name are worth less than all of it."""
 
 
+PERSON = (0.93, "the name speaks of a person")
+
+
 class Match(NamedTuple):
     """A model that a field may be named after, how sure that is from the name alone, and why."""
 
@@ -168,7 +171,7 @@ class Names:
         if SELF_WORDS & {*words}:
             yield _same_model(label, people)
         if people is not None:
-            yield [Match(people, 0.93, "the name speaks of a person")]
+            yield [Match(people, *PERSON)]
 
     def _partly(self, label: str, words: list[str]) -> Iterator[list[Match]]:
         """Matches by a part of a model's name. No model is so called for what refers to its own,
@@ -189,13 +192,16 @@ class Names:
                 yield _doubted(found) if own.startswith(name) else found
 
     def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
-        """Models of the field's own app that may be meant where one of another has its very name: a
-        `category` may be one of products."""
+        """What else may be meant where a model of another app has the field's very name: one of its
+        own app, as a `category` may be one of products, or a user, as a `creator` most often is."""
         app, name = _app(label), singular("".join(words))
         if app in {_app(match.to) for match in found} or model_name(found[0].to) != name:
             return []
         ending = self._others(label, _beginning(self._backwards, name[::-1]))
-        return [found[0]._replace(to=one) for one in ending if _app(one) == app]
+        rivals = [found[0]._replace(to=one) for one in ending if _app(one) == app]
+        if self._people is not None and name in PERSON_WORDS:
+            rivals.append(Match(self._people, *PERSON))
+        return rivals
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
