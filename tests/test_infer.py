@@ -773,6 +773,15 @@ def test_what_is_hardly_ever_meant_by_a_part_of_its_name(field: str) -> None:
     ]
 
 
+def test_a_field_called_like_its_own_model_is_no_relation_to_it() -> None:
+    names = Names(["clubs.group", "auth.group", "clubs.event"], None)
+    assert [one.to for one in names.matches("clubs.group", "group")] == ["auth.group"]
+    (own,) = names.matches("clubs.event", "event")
+    assert (own.to, own.strength < 0.5) == ("clubs.event", True)
+    (own,) = names.matches("clubs.event", "main_event")
+    assert (own.to, own.strength > 0.9) == ("clubs.event", True)
+
+
 def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it() -> None:
     labels = ["blog.category", "shop.productcategory", "auth.user", "shop.shopuser"]
     names = Names(labels, "auth.user")

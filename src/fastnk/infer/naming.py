@@ -161,7 +161,9 @@ class Names:
     def _whole(self, label: str, words: list[str]) -> Iterator[list[Match]]:
         """Matches by whole names, the surest kind first."""
         people, names = self._people, _ends(words)
-        yield _named(names[0], self._by_name, 0.97, "the field is named after it")
+        yield _of_others(
+            label, _named(names[0], self._by_name, 0.97, "the field is named after it")
+        )
         both = "the field is named after its app and name"
         yield _named(names[0], self._by_app_and_name, 0.96, both)
         for name in names[1:]:
@@ -238,6 +240,13 @@ def _named(name: str, by_name: Mapping[str, list[str]], strength: float, why: st
         if each in by_name:
             return [Match(label, strength, why) for label in by_name[each]]
     return []
+
+
+def _of_others(label: str, found: list[Match]) -> list[Match]:
+    """What a field called like its own model may mean: hardly that, which would be a `parent`."""
+    others = [one for one in found if one.to != label]
+    own = "the field is named after its own model"
+    return others or [one._replace(strength=one.strength * 0.5, why=own) for one in found]
 
 
 def _doubted(found: list[Match]) -> list[Match]:
