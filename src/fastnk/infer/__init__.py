@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from fastnk.errors import UsageError
 from fastnk.infer.fields import ModelSurvey, Survey, survey
-from fastnk.infer.guess import guess_keys, guess_relations, with_others
+from fastnk.infer.guess import guess_relations
 from fastnk.infer.inheritance import guess_parents
+from fastnk.infer.keys import guess_keys, with_others
 from fastnk.infer.learning import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.infer.proposal import KeyProposal, Proposal, RelationProposal, Target
 from fastnk.profile import number_of

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey
-from fastnk.infer.guess import ABSENT
+from fastnk.infer.keys import ABSENT
 from fastnk.infer.naming import MIN_PART
 from fastnk.infer.proposal import RelationProposal, Target
 from fastnk.profile import number_of

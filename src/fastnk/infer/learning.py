@@ -24,7 +24,8 @@ from fastnk.infer.fields import (
     normal_time,
     unique,
 )
-from fastnk.infer.guess import ABSENT, KEY_WORDS, KNOWN_KEYS, find_people
+from fastnk.infer.guess import find_people
+from fastnk.infer.keys import ABSENT, KEY_WORDS, KNOWN_KEYS
 from fastnk.infer.naming import Names
 from fastnk.profile import number_of
 from fastnk.schema import KeyPart
