@@ -344,6 +344,22 @@ def test_a_code_is_preferred_to_other_unique_columns() -> None:
     assert ["uuid"] in [other.natural_key for other in found.others]
 
 
+def test_a_name_and_its_slug_leave_the_key_undecided() -> None:
+    records = [legacy("docs.tag", n, name=f"Tag {n}", slug=f"tag-{n}") for n in range(1, 9)]
+    records += [legacy("docs.paper", n, tag=1 + n % 8) for n in range(1, 20)]
+    found = key(infer(dump(records)), "docs.tag")
+    assert found.natural_key == ["slug"]
+    assert found.others[0].natural_key == ["name"]
+    assert found.confidence < 0.9
+
+
+def test_a_random_pk_is_hardly_a_key() -> None:
+    records = [legacy("docs.tag", f"{n * 7919:032x}", name=f"tag{n}") for n in range(1, 9)]
+    found = key(infer(dump(records)), "docs.tag")
+    assert found.natural_key == ["name"]
+    assert [other.natural_key for other in found.others] == [["pk"]]
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -47,6 +47,9 @@ MAX_KEY_PARTS = 8
 MAX_KEY_DEPTH = 4
 """Lists in one another that are looked into; what is deeper is data."""
 
+RANDOM_DIGITS = 32
+HEX_DIGITS = frozenset("0123456789abcdef")
+
 NULL = -(1 << 63)
 """What is kept for a null, and for a value that is neither an integer nor a text."""
 
@@ -208,7 +211,6 @@ class Column:
         "codes",
         "count",
         "depth",
-        "elements",
         "free",
         "ints",
         "lists",
@@ -241,7 +243,6 @@ class Column:
         """One of the texts."""
         self.codes = array("q")
         self.lists: Lists | None = None
-        self.elements = 0
 
     def add(self, value: Any) -> None:
         self.count += 1
@@ -585,6 +586,12 @@ def joined(first: array[int], second: array[int]) -> float:
         place = bisect_left(second, code)
         found += place < len(second) and second[place] == code
     return found / len(first)
+
+
+def is_random(text: str) -> bool:
+    """Whether a text is a UUID, a hash or the like."""
+    digits = text.replace("-", "").lower()
+    return len(digits) >= RANDOM_DIGITS and HEX_DIGITS.issuperset(digits)
 
 
 def normal_time(text: str) -> str:

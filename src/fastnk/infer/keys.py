@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from fastnk.infer.fields import MAX_KEY_PARTS, ModelSurvey, Room, Survey
+from fastnk.infer.fields import MAX_KEY_PARTS, ModelSurvey, Room, Survey, is_random
 from fastnk.infer.naming import singular
 from fastnk.infer.proposal import KeyProposal, OtherKey, RelationProposal
 from fastnk.profile import number_of
@@ -16,8 +16,10 @@ from fastnk.schema import KeyPart, model_name
 LEAST_SHOWN = 0.001
 MOST_OTHERS = 3
 
+CONTENT_TYPES = "contenttypes.contenttype"
+
 KNOWN_KEYS: dict[str, list[KeyPart]] = {
-    "contenttypes.contenttype": ["app_label", "model"],
+    CONTENT_TYPES: ["app_label", "model"],
     "auth.permission": ["codename", "content_type__app_label", "content_type__model"],
     "auth.group": ["name"],
     "auth.user": ["username"],
@@ -25,7 +27,7 @@ KNOWN_KEYS: dict[str, list[KeyPart]] = {
 }
 """The natural keys of Django's own models."""
 
-ABSENT = ("contenttypes.contenttype", "auth.permission")
+ABSENT = (CONTENT_TYPES, "auth.permission")
 """Models that most backups leave out though they refer to them."""
 
 KEY_WORDS: dict[str, float] = {
@@ -49,6 +51,10 @@ KEY_WORDS: dict[str, float] = {
 }
 """How often a unique text column is the natural key, by the last word of its name."""
 
+CLOSE, UNDECIDED = 0.025, 0.85
+"""How near the confidence in another key leaves both undecided, and how sure they then are at
+most."""
+
 OTHER_KEY_WORD = 0.3
 SOME_NAME = 0.6
 """For a `first_name` or `file_name`."""
@@ -61,7 +67,7 @@ MOST_COMBINED = 0.8
 
 MOST_COMBINED_COLUMNS = 12
 
-TEXT_PK, UUID_PK = 0.9, 0.4
+TEXT_PK, RANDOM_PK = 0.9, 0.4
 BESIDE_TEXT_PK = 0.7
 """A pk that is a word or a code is what others refer to it by; that beats other unique columns."""
 
@@ -79,8 +85,17 @@ def guess_keys(survey: Survey, relations: list[RelationProposal]) -> dict[str, l
         keys = sorted(_single_keys(label, model, worth), key=lambda one: -one.confidence)
         if keys:
             found[label] = keys
+            _doubt_close(keys)
     _combine(survey, relations, found)
     return {label: sorted(keys, key=lambda one: -one.confidence) for label, keys in found.items()}
+
+
+def _doubt_close(keys: list[KeyProposal]) -> None:
+    """Be less sure of keys that are about equally likely: a name and its slug."""
+    close = [one for one in keys if keys[0].confidence - one.confidence < CLOSE]
+    for one in close if len(close) > 1 else ():
+        one.confidence = min(one.confidence, UNDECIDED)
+        one.evidence.append("another is about as likely")
 
 
 def with_others(keys: list[KeyProposal]) -> KeyProposal:
@@ -129,13 +144,13 @@ def _single_keys(label: str, model: ModelSurvey, worth: float) -> Iterator[KeyPr
 
 def _pk_as_key(label: str, model: ModelSurvey) -> KeyProposal:
     sample = model.text_pk or ""
-    is_uuid = len(sample) == 36 and sample.count("-") == 4
+    random = is_random(sample)
     return KeyProposal(
         model=label,
         natural_key=["pk"],
-        confidence=UUID_PK if is_uuid else TEXT_PK,
+        confidence=RANDOM_PK if random else TEXT_PK,
         evidence=[
-            f"its pks are {'UUIDs' if is_uuid else 'texts'}, which a new database keeps",
+            f"its pks are {'random' if random else 'texts'}, which a new database keeps",
             "a backup does not tell the name of the pk field: write it as pk in the schema",
         ],
     )
