@@ -51,6 +51,14 @@ def users(count: int, first: int = 1, step: int = 1) -> Records:
     ]
 
 
+def rows(label: str, count: int, first: int = 1, **fields: Any) -> Records:
+    return [legacy(label, first + n, **fields) for n in range(count)]
+
+
+def fields_of(label: str, field: str, ids: list[Any]) -> Records:
+    return [legacy(label, n, **{field: one}) for n, one in enumerate(ids, 1)]
+
+
 def relation(proposal: Proposal, label: str, field: str) -> RelationProposal:
     found = [one for one in proposal.relations if (one.model, one.field) == (label, field)]
     assert len(found) == 1, f"{len(found)} proposals for {label}.{field}"
@@ -301,6 +309,30 @@ def test_scattered_pks_tell_a_child_of_any_name() -> None:
     found = relation(infer(dump(records)), "a.router", "device_ptr")
     assert (found.to, found.named, found.parent_link) == ("a.device", False, True)
     assert 0.5 < found.confidence < 0.9
+
+
+def test_children_without_its_name_tell_a_parent_together() -> None:
+    records = rows("cms.plugin", 30, text="x")
+    kinds = {"a.slides": 11, "b.teaser": 16, "c.map": 21, "d.form": 26}
+    for label, first in kinds.items():
+        records += rows(label, 5, first, **{label[2:]: "x"})
+    found = [one for one in infer(dump(records)).relations if one.parent_link]
+    assert {one.model: one.to for one in found} == dict.fromkeys(kinds, "cms.plugin")
+    assert all(0.5 < one.confidence < 0.9 for one in found)
+    # Another model that has all these pks may be the parent just as well.
+    records += rows("log.line", 40, note="x")
+    found = [one for one in infer(dump(records)).relations if one.parent_link]
+    assert all(one.confidence < 0.5 for one in found)
+
+
+def test_what_links_a_parent_to_something_is_perhaps_no_child() -> None:
+    def to_page(field: str) -> float:
+        records = pages(30) + [legacy("blog.blogpage", pk, body="x") for pk in (7, 9, 15)]
+        records += [legacy("flow.taskpage", pk, **{field: 1}) for pk in (21, 23, 27)]
+        found = relation(infer(dump(records)), "flow.taskpage", "page_ptr")
+        return found.confidence
+
+    assert to_page("task") < 0.9 < to_page("body")
 
 
 def test_content_types_left_out_are_known_all_the_same() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey
@@ -27,9 +27,16 @@ LATE, APART = 3.0, 3.0
 """Bits: what it is worth that pks begin where those of a table of its own would have ended, and
 that another child has none of them, for tables of their own begin with the same ones."""
 
+MOST_SIBLINGS = 20
+"""So many are looked at where their names say nothing."""
+
 BITS_OF_A_TEXT = 3.0
 SCATTERED = 8.0
 """So many bits speak for a parent by themselves, fewer where it has children by their names."""
+
+LINKED = 0.9
+"""A `taskpage` with a field `task` rather says what the task of a page is; its pk is a one-to-one
+relation then."""
 
 MOST_OTHERS = 3
 
@@ -38,6 +45,10 @@ class _Parent(NamedTuple):
     to: str
     confidence: float
     named: bool
+    has_named: bool
+    """Whether others are named as its children."""
+    is_vague: bool
+    """Whether nothing speaks for it but that others may be its children, too."""
     apart: int
     """How many other models that are named as its children have none of the child's pks."""
     evidence: list[str]
@@ -46,18 +57,18 @@ class _Parent(NamedTuple):
 def guess_parents(survey: Survey) -> Iterator[RelationProposal]:
     """A proposal for each model that may be a child, with the models that may be its parent."""
     parents = defaultdict(list)
-    named = {}
+    siblings = {}
     held = {label: pks for label, model in survey.models.items() if (pks := _pks(model))}
     for to, children in _children(survey, held):
-        named[to] = [one for one in children if _is_named(one, to)]
+        named = [one for one in children if _is_named(one, to)]
+        siblings[to] = named or [one for one in children if _is_late(held[one])][:MOST_SIBLINGS]
         for label in children:
             parents[label].append(to)
     found = {
-        label: sorted(
-            filter(None, [_parent(held, label, to, named[to]) for to in parents[label]]),
-            key=lambda one: -one.confidence,
+        label: _likeliest(
+            held, filter(None, [_parent(survey, held, label, to, siblings[to]) for to in possible])
         )
-        for label in survey.models
+        for label, possible in parents.items()
     }
     branches = defaultdict(list)
     for label, likely in found.items():
@@ -110,27 +121,42 @@ def _children(survey: Survey, held: Mapping[str, Ids | Hashes]) -> Iterator[tupl
 
 
 def _parent(
-    held: Mapping[str, Ids | Hashes], label: str, to: str, named_children: list[str]
+    survey: Survey, held: Mapping[str, Ids | Hashes], label: str, to: str, siblings: list[str]
 ) -> _Parent | None:
-    """How sure it is that `to`, some of whose possible children have its name, is the parent of
-    `label`."""
+    """How sure it is that `to`, of which others are children if `label` is one, is its parent."""
     pks, theirs = held[label], held[to]
     named = _is_named(label, to)
-    bits, is_late = _chance(pks, theirs)
-    if not (named or is_late or bits >= SCATTERED):
+    scattered, is_late = _chance(pks, theirs)
+    if not (named or is_late or scattered >= SCATTERED):
         return None
-    others = [held[one] for one in named_children if one != label]
+    others = [held[one] for one in siblings if one != label]
     apart = sum(_are_apart(pks, other) for other in others)
-    if not named and bits < SCATTERED and not (others and apart == len(others)):
+    if not named and scattered < SCATTERED and not (others and apart == len(others)):
         return None
-    bits = min(MOST_BITS, bits + LATE * is_late + APART * apart)
+    bits = min(MOST_BITS, scattered + LATE * is_late + APART * apart)
     before, most = (NAMED, MOST_NAMED) if named else (UNNAMED, MOST_UNNAMED)
     odds = before / (1 - before) * 2 ** (bits / 2)
     evidence = ["its name ends with that of its parent"] if named else []
     evidence.append(f"{number_of(len(pks), 'pk')}, all of the {len(theirs):,} of {to}")
     if apart:
-        evidence.append(f"no pk is in {number_of(apart, 'other model')} of such a name")
-    return _Parent(to, min(most, odds / (1 + odds)), named, apart, evidence)
+        evidence.append(f"no pk is in {number_of(apart, 'other model')} that may be such a child")
+    certain = min(most, odds / (1 + odds))
+    if named and model_name(label).removesuffix(model_name(to)) in survey.models[label].columns:
+        certain *= LINKED
+        evidence.append("but it may link its parent to what a field of it is named after")
+    has_named = any(_is_named(one, to) for one in siblings)
+    is_vague = not named and not has_named and scattered < SCATTERED
+    return _Parent(to, certain, named, has_named, is_vague, apart, evidence)
+
+
+def _likeliest(held: Mapping[str, Ids | Hashes], found: Iterable[_Parent]) -> list[_Parent]:
+    """The likeliest first; of equals one that has children by their names, then the smallest."""
+    parents = [*found]
+    vague = max(1, sum(one.is_vague for one in parents))
+    parents = [
+        one._replace(confidence=one.confidence / vague) if one.is_vague else one for one in parents
+    ]
+    return sorted(parents, key=lambda one: (-one.confidence, not one.has_named, len(held[one.to])))
 
 
 def _nearest(
@@ -160,7 +186,12 @@ def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
         return BITS_OF_A_TEXT * len(pks), False
     density = theirs.density(pks.lowest, pks.highest)
     bits = -len(pks) * math.log2(density) if density < 1 else 0.0
-    return bits, pks.lowest > len(pks)
+    return bits, _is_late(pks)
+
+
+def _is_late(pks: Ids | Hashes) -> bool:
+    """Whether pks begin where those of a table of its own would have ended."""
+    return isinstance(pks, Ids) and pks.lowest > len(pks)
 
 
 def _span(pks: Ids | Hashes) -> tuple[type, int, int, int]:
