@@ -335,6 +335,108 @@ def test_what_links_a_parent_to_something_is_perhaps_no_child() -> None:
     assert to_page("task") < 0.9 < to_page("body")
 
 
+def test_a_group_of_django_is_not_sure_where_the_own_app_has_a_kind_of_groups() -> None:
+    groups = rows("auth.group", 9, name="x") + rows("shop.buyergroup", 9, text="x")
+    customers = fields_of("shop.buyer", "group", [1, 3, 5, 8])
+    found = relation(infer(dump(groups + customers)), "shop.buyer", "group")
+    assert {found.to, found.others[0].to} == {"auth.group", "shop.buyergroup"}
+    assert found.confidence < 0.6
+    customers = fields_of("shop.buyer", "group", [1, 3, 5, 11])
+    groups += rows("auth.group", 9, 10, name="x")
+    found = relation(infer(dump(groups + customers)), "shop.buyer", "group")
+    assert (found.to, found.confidence >= 0.9) == ("auth.group", True)
+
+
+def test_a_model_that_a_project_has_swapped_is_not_sure_nor_is_that_of_the_own_app() -> None:
+    fields = {"secret": "x", "home": "y", "scope": "z"}
+    records = rows("oauth.client", 5, **fields) + rows("own.client", 5, **fields, note="n")
+    records += fields_of("oauth.token", "client", [1, 2, 5, 4])
+    found = relation(infer(dump(records)), "oauth.token", "client")
+    assert found.confidence < 0.9
+    assert any("own.client has all of its fields" in sentence for sentence in found.evidence)
+
+
+def test_a_model_that_only_its_own_app_refers_to_is_not_sure_in_another() -> None:
+    records = rows("pictures.source", 9, path="x")
+    records += fields_of("pictures.thumb", "source", [1, 4, 9])
+    records += fields_of("news.item", "source", [2, 4, 8])
+    found = relation(infer(dump(records)), "news.item", "source")
+    assert (found.to, found.confidence < 0.9) == ("pictures.source", True)
+    assert "no other app refers to that model of pictures" in found.evidence
+    records += fields_of("blog.post", "source", [3, 9])
+    assert relation(infer(dump(records)), "news.item", "source").confidence >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("ids", "is_sure"), [([1, 2, 3] * 9, False), ([1, 2, 3, 17] * 9, True), ([1, 2, 3], True)]
+)
+def test_numbers_from_one_on_that_end_early_may_be_choices(ids: list[int], is_sure: bool) -> None:
+    records = rows("docs.event", 20, text="x") + fields_of("docs.line", "event", ids)
+    found = relation(infer(dump(records)), "docs.line", "event")
+    assert (found.to, found.confidence >= 0.9) == ("docs.event", is_sure)
+
+
+def test_ids_that_are_all_of_a_child_may_be_meant_to_be() -> None:
+    records = pages(40) + [legacy("blog.blogpage", pk, body="x") for pk in (31, 33, 34, 37)]
+    far = fields_of("shop.link", "page", [31, 33, 34, 37, 2])
+    assert relation(infer(dump(records + far)), "shop.link", "page").confidence >= 0.9
+    near = fields_of("shop.link", "page", [31, 33, 34, 37])
+    found = relation(infer(dump(records + near)), "shop.link", "page")
+    assert (found.to, found.confidence < 0.9) == ("site.page", True)
+
+
+def test_random_ids_need_no_name() -> None:
+    uuids = [str(UUID(int=n * 7919)) for n in range(1, 9)]
+    records = [legacy("net.prefix", one, text="x") for one in uuids]
+    records += fields_of("net.address", "inside", uuids[:3])
+    records += fields_of("net.note", "object_id", uuids[:3])
+    proposal = infer(dump(records))
+    found = relation(proposal, "net.address", "inside")
+    assert (found.to, found.named, found.confidence >= 0.9) == ("net.prefix", False, True)
+    # What a generic relation refers to may be of other models as well.
+    assert relation(proposal, "net.note", "object_id").confidence < 0.9
+
+
+def test_a_type_beside_an_id_is_a_content_type() -> None:
+    content_types = rows("contenttypes.contenttype", 30, app_label="a", model="b")
+    notes = [legacy("net.note", n, owner_type=7 + 3 * n, owner_id=n) for n in range(1, 6)]
+    found = relation(infer(dump(content_types + notes)), "net.note", "owner_type")
+    assert (found.to, found.confidence >= 0.9) == ("contenttypes.contenttype", True)
+    notes = [legacy("net.note", n, owner_type=n % 3 + 1, owner_id=n) for n in range(1, 20)]
+    found = relation(infer(dump(content_types + notes)), "net.note", "owner_type")
+    assert found.confidence < 0.9
+
+
+@pytest.mark.parametrize(
+    ("label", "field", "expected"),
+    [
+        ("docs.folder", "parent", {"docs.folder"}),
+        ("docs.historicalfolder", "parent", {"docs.folder"}),
+        ("docs.folderchild", "parent", {"docs.folder", "docs.folderchild"}),
+        ("docs.case", "units", {"docs.units", "docs.caseunits"}),
+        ("docs.paper", "creator", {"sales.creator", "users.user"}),
+        ("docs.groupkind", "kind", {"other.kind"}),
+        ("docs.userforumgrant", "grant", {"other.grant", "docs.forumgrant"}),
+        ("docs.paper", "polymorphic_ctype", {"contenttypes.contenttype"}),
+    ],
+)
+def test_models_that_share_what_a_name_says(label: str, field: str, expected: set[str]) -> None:
+    models = "folder historicalfolder folderchild case units caseunits paper groupkind sheetkind"
+    labels = [f"docs.{name}" for name in (*models.split(), "userforumgrant", "forumgrant")]
+    labels += ["sales.creator", "users.user", "other.kind", "other.grant"]
+    found = Names(labels, "users.user", ["contenttypes.contenttype"]).matches(label, field)
+    assert {one.to for one in found} == expected
+    strongest = max(one.strength for one in found)
+    assert (strongest > 0.9) == (len(expected) == 1)
+
+
+def test_of_models_named_alike_that_which_the_own_model_is_named_after_comes_first() -> None:
+    labels = ["io.redisstore", "io.cloudstore", "io.redisstorelink"]
+    first, second = Names(labels, None).matches("io.redisstorelink", "store")
+    assert (first.to, second.to) == ("io.redisstore", "io.cloudstore")
+    assert second.strength < 0.1 < 0.9 < first.strength
+
+
 def test_content_types_left_out_are_known_all_the_same() -> None:
     records = [legacy("log.entry", n, content_type=7, object_id=n) for n in range(1, 5)]
     proposal = infer(dump(records))

@@ -20,6 +20,7 @@ from fastnk.errors import (
 )
 from fastnk.infer.fields import ModelSurvey, Survey, survey
 from fastnk.infer.guess import guess_relations
+from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.proposal import MINIMUM
 from fastnk.policies import Policies
 from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
@@ -291,7 +292,7 @@ def _finding_rows(found: FindingList) -> Iterator[CheckRow]:
 
 def _unlisted_relations(schema: Schema, held: Survey) -> Iterator[CheckRow]:
     """Fields that are named after a model and hold ids of it, but are no relation to the schema."""
-    for one in guess_relations(held):
+    for one in guess_relations(held, guess_parents(held)):
         known = schema.models.get(one.model)
         if known is None or one.field in _spoken_for(known):
             continue

@@ -41,7 +41,8 @@ def infer(
     without natural keys.
     """
     held = survey(backup, *keys, encoding=encoding, salvage=salvage, progress=progress)
-    relations = [*guess_parents(held), *guess_relations(held)]
+    parents = [*guess_parents(held)]
+    relations = [*parents, *guess_relations(held, parents)]
     lessons = []
     notes, damage = [*held.notes], [*held.damage]
     if example is not None:

@@ -551,6 +551,16 @@ def _records(source: Source, progress: Progress | None) -> Iterator[dict[str, An
         yield record
 
 
+def holder(column: Column) -> Column | None:
+    """What of a column may hold ids, itself or the elements of its lists, if anything may."""
+    held = column
+    if column.lists is not None and column.kind is list:
+        held = column.lists.elements
+        if column.lists.keys.count:
+            return None
+    return None if held.kind_of_ids is None or held.free or held.times else held
+
+
 def unique(columns: Sequence[Sequence[int]]) -> bool:
     """Whether no two rows of these columns are equal."""
     seen: set[tuple[int, ...]] = set()

@@ -2,7 +2,8 @@
 
 Confidence starts from what the name of a field says. Values speak against a relation when the
 target does not have them, and for it only as far as that is no accident: small numbers occur
-among the pks of every model, scattered ones and words do not.
+among the pks of every model, scattered ones and words do not. Models that a name may mean share
+what it says, by how well the values fit each.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from fastnk.infer.doubts import Doubts
 from fastnk.infer.fields import (
     MAX_VALUES,
     Column,
@@ -25,13 +27,15 @@ from fastnk.infer.fields import (
     ModelSurvey,
     Survey,
     contained,
+    holder,
+    is_random,
     joined,
     spread,
     unique,
 )
-from fastnk.infer.keys import ABSENT, LEAST_SHOWN, MOST_OTHERS
-from fastnk.infer.naming import Match, Names, is_plain
-from fastnk.infer.proposal import RelationProposal, Target
+from fastnk.infer.keys import ABSENT, CONTENT_TYPES, LEAST_SHOWN, MOST_OTHERS
+from fastnk.infer.naming import BY_APP_AND_NAME, BY_LAST_WORDS, BY_NAME, Match, Names, is_plain
+from fastnk.infer.proposal import DOUBTFUL, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import model_name
 
@@ -45,13 +49,34 @@ FEW_IDS, RECENT = 64, 256
 
 UNNAMED = 0.05
 MOST_UNNAMED = 0.85
-MOST_UNNAMED_TEXT = 0.7
+MOST_UNNAMED_TEXT, MOST_RANDOM = 0.7, 0.95
 """The confidence in a relation without a name: without other evidence, and at most. Columns of
-words often share the vocabulary of a model whose pks are words."""
+words often share the vocabulary of a model whose pks are words; UUIDs and the like do not."""
 
 BY_COLUMN = 0.85
 """How sure a relation by another field than the pk is, beside one by pk: that a column has the
 words of another model's column may be no more than a common vocabulary."""
+
+MOST_BITS = 20.0
+
+PLAIN, PLAIN_NAME = 0.4, 0.9
+"""What is left of what the name of a field says that most often holds numbers of its own, where a
+model's name ends or begins so, and where it is that name."""
+
+BESIDE_AN_ID = 0.93
+"""How sure an `owner_type` beside an `owner_id` is a content type."""
+
+DOUBTED = 0.9
+"""What is left of the confidence by each thing that speaks against a relation."""
+
+MOST_NARROW = 100.0
+"""So much likelier, at most, ids are all of a model with few rows than of one with many."""
+
+CHILD = 0.05
+"""How likely a field is named after the parent of the model that it refers to."""
+
+DANGLING = 0.05
+"""How likely ids are of a model that does not have all of them, where another has."""
 
 WITHOUT_VALUES = 0.5
 """What a name is worth when all values are null."""
@@ -95,15 +120,15 @@ class _Ids(NamedTuple):
         return self.column.is_capped
 
 
-def guess_relations(survey: Survey) -> Iterator[RelationProposal]:
-    """A proposal for each field that may hold ids, with the models that it may refer to."""
-    absent = [label for label in ABSENT if label not in survey.models]
-    names = Names(survey.models, find_people(survey), absent)
-    targets: dict[type, _Targets] = {kind: _Targets(survey, kind) for kind in (int, str)}
+def guess_relations(
+    survey: Survey, parents: Iterable[RelationProposal]
+) -> Iterator[RelationProposal]:
+    """A proposal for each field that may hold ids, with the models that it may refer to. Those in
+    `parents` tell which models continue the rows of others."""
+    relations = _Relations(survey, parents)
     for label, model in survey.models.items():
         for field, column in model.columns.items():
-            found = names.matches(label, field)
-            candidates = _candidates(survey, targets, field, column, found)
+            candidates = relations.candidates(label, field, column)
             if candidates:
                 yield _proposal(label, field, column, candidates)
 
@@ -129,36 +154,153 @@ def _proposal(
 
 def _ids_of(column: Column) -> _Ids | None:
     """The ids in a column that may hold ids; `None` for one that holds something else."""
-    held, many = column, column.kind is list
-    if column.lists is not None and many:
-        held = column.lists.elements
-        if column.lists.keys.count:
-            return None
-    kind = held.kind_of_ids
-    if kind is None or held.free or held.times:
+    held = holder(column)
+    if held is None or held.kind_of_ids is None:
         return None
-    return _Ids(kind, held.distinct(), many, held)
+    return _Ids(held.kind_of_ids, held.distinct(), held is not column, held)
 
 
-def _candidates(
-    survey: Survey,
-    targets: dict[type, _Targets],
-    field: str,
-    column: Column,
-    found: list[Match],
-) -> list[Candidate]:
-    """The models that a field may refer to, the likeliest first."""
-    ids = _ids_of(column)
-    if ids is None or not ids.codes:
-        nothing = ids is None and (column.kind is not None or column.others > 0)
-        if column.kind is list and column.lists is not None:
-            nothing = column.lists.empty < column.lists.count
-        return [] if nothing else _without_values(field, found)
-    named = {match.to for match in found}
-    rivals = [] if is_plain(field) and not found else _unnamed(targets[ids.kind], ids, named)
-    ranked = [*_named(survey, field, ids, found), *rivals]
-    ranked = [one for one in ranked if one.confidence >= LEAST_SHOWN]
-    return sorted(ranked, key=lambda one: -one.confidence)
+class _Fit(NamedTuple):
+    """How well the ids of a field fit a model that it may be named after."""
+
+    match: Match
+    worth: float
+    """1 where the model has all of them, and nothing speaks against it."""
+    evidence: list[str]
+    bits: float = 0
+    """How little it is an accident that the model has all of them."""
+    rows: int = 0
+    """Of a model that has all of them."""
+    to_field: str | None = None
+
+    def weight(self, ids: int, most: int) -> float:
+        """What it is beside others that share what the name says; one that has all of so many ids
+        has `most` rows."""
+        weight = self.match.strength * self.worth
+        if most and not self.rows:
+            return weight * DANGLING
+        return weight * _narrowness(most, self.rows, ids) if most else weight
+
+
+class _Relations:
+    """The models that fields may refer to."""
+
+    def __init__(self, survey: Survey, parents: Iterable[RelationProposal]) -> None:
+        self._survey = survey
+        self._children = _families(parents)
+        self._targets: dict[type, _Targets] = {kind: _Targets(survey, kind) for kind in (int, str)}
+        people = find_people(survey)
+        absent = [label for label in ABSENT if label not in survey.models]
+        self._names = Names(survey.models, people, absent)
+        self._doubts = Doubts(survey, people, self._numbers())
+
+    def _numbers(self) -> Iterator[tuple[str, list[Match]]]:
+        """The fields of integers: the model of each, and what it may be named after."""
+        for label, model in self._survey.models.items():
+            for field, column in model.columns.items():
+                held = holder(column)
+                if held is not None and held.kind_of_ids is int:
+                    yield label, self._named(label, field)
+
+    def _named(self, label: str, field: str) -> list[Match]:
+        """What a field may be named after. An `owner_type` beside an `owner_id`, or an
+        `owner_object_id`, is a content type, if there is no model of that name."""
+        found = self._names.matches(label, field)
+        stem = field.removesuffix("_type")
+        beside = {f"{stem}_id", f"{stem}_object_id"} & self._survey.models[label].columns.keys()
+        if stem == field or not beside or any(one.strength >= BY_LAST_WORDS for one in found):
+            return found
+        return [Match(CONTENT_TYPES, BESIDE_AN_ID, f"it stands beside {min(beside)}")]
+
+    def candidates(self, label: str, field: str, column: Column) -> list[Candidate]:
+        """The models that a field may refer to, the likeliest first."""
+        named = self._named(label, field)
+        ids = _ids_of(column)
+        if ids is None or not ids.codes:
+            nothing = ids is None and (column.kind is not None or column.others > 0)
+            if column.kind is list and column.lists is not None:
+                nothing = column.lists.empty < column.lists.count
+            return [] if nothing else _without_values(field, named)
+        found = [*self._by_name(label, field, ids, named)]
+        if named or not is_plain(field):
+            found += _unnamed(self._targets[ids.kind], field, ids, {one.to for one in named})
+        found = [one for one in found if one.confidence >= LEAST_SHOWN]
+        return sorted(found, key=lambda one: -one.confidence)
+
+    def _by_name(
+        self, label: str, field: str, ids: _Ids, named: list[Match]
+    ) -> Iterator[Candidate]:
+        """The models that a field may be named after. Those that have its ids share what its name
+        says, each by how well they fit."""
+        fits = [fit for match in named for fit in self._fit(label, ids, match, named)]
+        told = min(BY_NAME, sum(match.strength for match in named))
+        if is_plain(field):
+            told *= PLAIN if told < BY_APP_AND_NAME else 1 if "_" in field else PLAIN_NAME
+        most = max((fit.rows for fit in fits), default=0)
+        weights = [fit.weight(len(ids.codes), most) for fit in fits]
+        whole = sum(weights)
+        for fit, weight in zip(fits, weights, strict=True):
+            certain = fit.worth * (1 - (1 - told) * 2 ** (-fit.bits / 4)) * weight / whole
+            evidence = [fit.match.why, *fit.evidence]
+            found = Candidate(fit.match.to, certain, True, evidence, fit.to_field)
+            yield self._beside_children(ids, found)
+
+    def _beside_children(self, ids: _Ids, found: Candidate) -> Candidate:
+        """A model, less sure where others that continue its rows have all the ids, too."""
+        pks = self._targets[ids.kind].pks
+        children = [
+            len(pks[child])
+            for child in self._children.get(found.to, ())
+            if child in pks and contained(ids.codes, pks[child], UNNAMED_TRIED) == 1
+        ]
+        if not children:
+            return found
+        rows = len(pks[found.to])
+        odds = sum(CHILD * _narrowness(rows, few, len(ids.codes)) for few in children)
+        told = f"so are they of {number_of(len(children), 'model')} that continue its rows"
+        evidence = [*found.evidence, told]
+        return found._replace(confidence=found.confidence / (1 + odds), evidence=evidence)
+
+    def _fit(self, label: str, ids: _Ids, match: Match, named: list[Match]) -> Iterator[_Fit]:
+        """One, or none where the model has none of the ids."""
+        target = self._survey.models.get(match.to)
+        if target is None:
+            if ids.kind is int:
+                why = f"the backup has no records of {match.to}: name a backup that has"
+                yield _Fit(match, 0.94, [why])
+            return
+        pks = target.pks(ids.kind)
+        share = 0.0 if pks is None else contained(ids.codes, pks, NAMED_TRIED)
+        if pks is not None and share:
+            evidence = [_told(ids, share, match.to, pks)]
+            if share < 1:
+                yield _Fit(match, share**2 if share >= 0.5 else share * 0.3, evidence)
+                return
+            rows = ids.column.ints
+            found = self._doubts.of(label, match.to, named, ids.codes, rows) if rows else ()
+            doubts = [*found]
+            worth = DOUBTED ** len(doubts)
+            yield _Fit(match, worth, evidence + doubts, _surprise(ids.codes, pks), len(pks))
+        elif (column := _by_column(target, ids)) is not None:
+            why = f"{_count(ids)}, all in {match.to}.{column}, which is unique"
+            yield _Fit(match, BY_COLUMN, [why], to_field=column)
+
+
+def _families(parents: Iterable[RelationProposal]) -> dict[str, set[str]]:
+    """For each model those that may continue its rows, or rows of one that does."""
+    parent = {one.model: one.to for one in parents if one.confidence >= DOUBTFUL}
+    found: dict[str, set[str]] = defaultdict(set)
+    for child in parent:
+        to = parent.get(child)
+        while to is not None and child not in found[to]:
+            found[to].add(child)
+            to = parent.get(to)
+    return found
+
+
+def _narrowness(many: int, few: int, ids: int) -> float:
+    """How much likelier so many ids are all of a model with few rows than of one with many."""
+    return min(MOST_NARROW, (many / few) ** (ids / 4)) if few else 1.0
 
 
 def _without_values(field: str, found: list[Match]) -> list[Candidate]:
@@ -169,33 +311,6 @@ def _without_values(field: str, found: list[Match]) -> list[Candidate]:
         for match in found
         if not is_plain(field)
     ]
-
-
-def _named(survey: Survey, field: str, ids: _Ids, found: list[Match]) -> Iterator[Candidate]:
-    for match in found:
-        target = survey.models.get(match.to)
-        strength = match.strength
-        if is_plain(field):
-            strength *= 0.9 if match.strength >= 0.96 else 0.4
-        if target is None:
-            if ids.kind is int:
-                why = f"the backup has no records of {match.to}: name a backup that has"
-                yield Candidate(match.to, strength * 0.94, True, [match.why, why])
-            continue
-        pks = target.pks(ids.kind)
-        share = 0.0 if pks is None else contained(ids.codes, pks, NAMED_TRIED)
-        if share:
-            assert pks is not None
-            evidence = [match.why, _told(ids, share, match.to, pks)]
-            if share == 1:
-                certain = 1 - (1 - strength) * 2 ** (-_surprise(ids.codes, pks) / 4)
-            else:
-                certain = strength * (share**2 if share >= 0.5 else share * 0.3)
-            yield Candidate(match.to, certain, True, evidence)
-        elif (column := _by_column(target, ids)) is not None:
-            why = f"{_count(ids)}, all in {match.to}.{column}, which is unique"
-            certain = strength * BY_COLUMN
-            yield Candidate(match.to, certain, True, [match.why, why], column)
 
 
 def _by_column(target: ModelSurvey, ids: _Ids) -> str | None:
@@ -233,7 +348,7 @@ class _Targets:
         return sorted(found.items(), reverse=True)
 
 
-def _unnamed(targets: _Targets, ids: _Ids, without: set[str]) -> list[Candidate]:
+def _unnamed(targets: _Targets, field: str, ids: _Ids, without: set[str]) -> list[Candidate]:
     """Models that the field is not named after, but which have all the ids it holds; the likeliest
     of them."""
     levels = [
@@ -242,6 +357,9 @@ def _unnamed(targets: _Targets, ids: _Ids, without: set[str]) -> list[Candidate]
     ]
     counter = ids.kind is int and not ids.many and unique([ids.column.codes])
     most = MOST_UNNAMED if ids.kind is int else MOST_UNNAMED_TEXT
+    random = is_random(ids.column.sample or "")
+    if random and field.rpartition("_")[2] not in ("id", "pk", "uuid"):
+        most = MOST_RANDOM
     total = sum(len(labels) for _, labels in levels)
     evidence = [f"so do {number_of(total - 1, 'other model')}"] if total > 1 else []
     if counter:
@@ -250,7 +368,7 @@ def _unnamed(targets: _Targets, ids: _Ids, without: set[str]) -> list[Candidate]
     likely: list[tuple[float, int, str]] = []
     for bits, labels in levels:
         rivals = reached[bisect_right(levels, 3 - bits, key=lambda one: -one[0]) - 1]
-        odds = UNNAMED / (1 - UNNAMED) * 2 ** (bits / 2)
+        odds = UNNAMED / (1 - UNNAMED) * 2 ** ((MOST_BITS if random else bits) / 2)
         certain = min(most, odds / (1 + odds)) / max(1, rivals) * (0.5 if counter else 1)
         likely += [(-certain, targets.places[to], to) for to in labels[: MOST_OTHERS + 1]]
     return [
@@ -260,16 +378,16 @@ def _unnamed(targets: _Targets, ids: _Ids, without: set[str]) -> list[Candidate]
 
 
 def _surprise(codes: Sequence[int], pks: Ids | Hashes) -> float:
-    """In bits, at most 20: how unlikely it is that values like these all are pks by accident."""
+    """In bits: how unlikely it is that values like these all are pks by accident."""
     count = len(codes)
     if isinstance(pks, Hashes):
-        return min(20.0, 3.0 * count)
+        return min(MOST_BITS, 3.0 * count)
     low, high = codes[0], codes[-1]
     density = pks.density(low, high)
     bits = -count * math.log2(density) if 0 < density < 1 else 0.0
     if count >= 20 and high > pks.highest * 0.9:
         bits += 4  # plain numbers do not stop where the pks of a model happen to end
-    return min(20.0, bits)
+    return min(MOST_BITS, bits)
 
 
 def _count(ids: _Ids) -> str:

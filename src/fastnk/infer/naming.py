@@ -10,24 +10,38 @@ from typing import NamedTuple
 
 from fastnk.schema import model_name
 
+HISTORICAL = "historical"
+"""So begin the names of models that record what became of the rows of another."""
+
 MIN_PART = 4
 """Characters: shorter names are part of too many model names by accident."""
 
 PERSON_WORDS = frozenset(
     (
+        "actor",
+        "admin",
         "approver",
         "assignee",
         "author",
+        "commenter",
+        "contributor",
         "creator",
         "editor",
+        "initiator",
         "manager",
         "member",
+        "moderator",
         "owner",
+        "poster",
         "recipient",
+        "requester",
         "reviewer",
         "sender",
+        "submitter",
         "supervisor",
+        "uploader",
         "user",
+        "voter",
     )
 )
 """Last words of fields that refer to people, as does every `…_by`."""
@@ -38,7 +52,9 @@ SELF_WORDS = frozenset(
         "child",
         "children",
         "copied",
+        "depends",
         "duplicate",
+        "merged",
         "next",
         "obsoleted",
         "original",
@@ -47,6 +63,7 @@ SELF_WORDS = frozenset(
         "previous",
         "replaced",
         "replaces",
+        "reply",
         "root",
         "successor",
         "superseded",
@@ -108,6 +125,21 @@ PLAIN_WORDS = frozenset(
 BY_WHOLE_NAME = frozenset(("admin.logentry", "contenttypes.contenttype"))
 """Models that fields name in full: a `type` or an `entry` is hardly ever one of them."""
 
+BY_NAME, BY_APP_AND_NAME, BY_LAST_WORDS = 0.97, 0.96, 0.94
+"""How sure it is that a field refers to the model that has the name of all of it, or of its end."""
+
+SELF, SURE_SELF = 0.75, 0.93
+"""How sure it is that a `next` or a `parent` is of the same model."""
+
+OTHER_APP = 0.97
+"""What is left of what a part of a name says where its model is of another app."""
+
+AMBIGUOUS = 0.95
+"""What is left of what the last words, or a part of a name, say where several models fit them."""
+
+NEAR = 0.98
+"""What a model of the field's own app has of the strength that others of its name share with it."""
+
 ENDS, BEGINS = 0.92, 0.85
 LAST_WORDS = 0.98
 """How sure a part of a model's name is. A `nutritionplan` is a plan; an `orderline` is no order,
@@ -127,7 +159,11 @@ class Match(NamedTuple):
 
 class Names:
     """The models of a backup by their names. `people` is the model of the users; those `absent`
-    from the backup only count by their whole names."""
+    from the backup only count by their whole names.
+
+    Models that share what a name says share its strength: which of them have the ids is for others
+    to see.
+    """
 
     def __init__(
         self, labels: Collection[str], people: str | None, absent: Iterable[str] = ()
@@ -149,31 +185,47 @@ class Names:
         words = [word for word in field.lower().split("_") if word]
         if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
             words.pop()
+        if words and words[-1] == "ctype":
+            words[-1:] = ["content", "type"]
         if not words:
             return []
         for found in itertools.chain(self._whole(label, words), self._partly(label, words)):
             if found:
-                of_people = found[0].to == self._people or _app(found[0].to) == "auth"
-                rivals = [] if of_people else self._rivals(label, words, found)
-                return _shared([*found, *rivals]) if rivals else _of_one_app(label, found)
+                rivals = self._rivals(label, words, found)
+                return _shared([*found, *rivals]) if rivals else _nearest_first(label, found)
         return []
 
     def _whole(self, label: str, words: list[str]) -> Iterator[list[Match]]:
         """Matches by whole names, the surest kind first."""
         people, names = self._people, _ends(words)
         yield _of_others(
-            label, _named(names[0], self._by_name, 0.97, "the field is named after it")
+            label, _named(names[0], self._by_name, BY_NAME, "the field is named after it")
         )
         both = "the field is named after its app and name"
-        yield _named(names[0], self._by_app_and_name, 0.96, both)
+        yield _named(names[0], self._by_app_and_name, BY_APP_AND_NAME, both)
         for name in names[1:]:
-            yield _named(name, self._by_name, 0.94, "the field's name ends with its name")
+            yield _named(name, self._by_name, BY_LAST_WORDS, "the field's name ends with its name")
         if not (words[-1] == "by" or singular(words[-1]) in PERSON_WORDS):
             people = None
         if SELF_WORDS & {*words}:
-            yield _same_model(label, people)
+            yield self._same_model(label, words, people)
         if people is not None:
             yield [Match(people, *PERSON)]
+
+    def _same_model(self, label: str, words: list[str], people: str | None) -> list[Match]:
+        """For `parent`; for `superseded_by` either what supersedes it or who decided that; for the
+        `parent` of a `pagechild` perhaps the page, and for that of a `historicalpage` surely."""
+        same = "the name speaks of a record of the same model"
+        if people is not None and people != label:
+            return [Match(label, 0.6, same), Match(people, 0.4, "or of a person")]
+        strength = SURE_SELF if words in (["parent"], ["reply", "to"]) else SELF
+        app, own = app_name(label), model_name(label)
+        recorded = f"{app}.{own.removeprefix(HISTORICAL)}"
+        if recorded != label and recorded in self._places:
+            return [Match(recorded, strength, same)]
+        starts = (f"{app}.{own[:end]}" for end in range(MIN_PART, len(own)))
+        wholes = [one for one in starts if one in self._places]
+        return _shared([Match(one, strength, same) for one in (label, *wholes)])
 
     def _partly(self, label: str, words: list[str]) -> Iterator[list[Match]]:
         """Matches by a part of a model's name. No model is so called for what refers to its own,
@@ -194,16 +246,26 @@ class Names:
                 yield _doubted(found) if own.startswith(name) else found
 
     def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
-        """What else may be meant where a model of another app has the field's very name: one of its
-        own app, as a `category` may be one of products, or a user, as a `creator` most often is."""
-        app, name = _app(label), singular("".join(words))
-        if app in {_app(match.to) for match in found} or model_name(found[0].to) != name:
+        """Models that may be meant, too, by a field that is named after others: people, by an
+        `owner`; and of its own app, as a `category` of another app may be one of products, a
+        `value_option` any kind of option, and the `units` of a container its `containerunits`."""
+        name, first = model_name(found[0].to), found[0]
+        own, app = model_name(label), app_name(label)
+        named = {one.to for one in found}
+        if self._people in named or first.strength < BY_LAST_WORDS:
             return []
-        ending = self._others(label, _beginning(self._backwards, name[::-1]))
-        rivals = [found[0]._replace(to=one) for one in ending if _app(one) == app]
-        if self._people is not None and name in PERSON_WORDS:
+        is_decided = first.strength > BY_LAST_WORDS and app in map(app_name, named)
+        rivals = []
+        for one in self._others(label, _beginning(self._backwards, name[::-1])):
+            rival = model_name(one)
+            # What else is called as its own model is is like that, and nothing that it refers to.
+            is_meant = not own.endswith(name) or own.endswith(rival)
+            is_its_own = rival == own.removeprefix(HISTORICAL) + name
+            if app_name(one) == app and (is_its_own or (is_meant and not is_decided)):
+                rivals.append(first._replace(to=one))
+        if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
             rivals.append(Match(self._people, *PERSON))
-        return rivals
+        return [one for one in rivals if one.to not in named]
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
@@ -225,14 +287,6 @@ def singular(name: str) -> str:
 
 def _ends(words: list[str]) -> list[str]:
     return ["".join(words[start:]) for start in range(len(words))]
-
-
-def _same_model(label: str, people: str | None) -> list[Match]:
-    """For `parent`; for `superseded_by` either what supersedes it or who decided that."""
-    same = "the name speaks of a record of the same model"
-    if people is None or people == label:
-        return [Match(label, 0.75, same)]
-    return [Match(label, 0.6, same), Match(people, 0.4, "or of a person")]
 
 
 def _named(name: str, by_name: Mapping[str, list[str]], strength: float, why: str) -> list[Match]:
@@ -266,26 +320,34 @@ def _squeezed(label: str) -> str:
     return label.replace(".", "").replace("_", "")
 
 
-def _app(label: str) -> str:
+def app_name(label: str) -> str:
     return label.partition(".")[0]
 
 
-def _of_one_app(label: str, found: list[Match]) -> list[Match]:
-    """Those of the field's own app if there are any; sharing what certainty there is."""
-    if len({match.why for match in found}) > 1:
+def _nearest_first(label: str, found: list[Match]) -> list[Match]:
+    """Of those that are named alike, the ones that are nearer to the field's model first."""
+    own, app = model_name(label), app_name(label)
+    if found[0].strength <= ENDS and not any(app_name(one.to) == app for one in found):
+        found = [one._replace(strength=one.strength * OTHER_APP) for one in found]
+    if len(found) == 1 or len({one.why for one in found}) > 1:
         return found
-    near = [match for match in found if _app(match.to) == _app(label)]
-    chosen = near or found
-    if len(chosen) == 1:
-        if len(found) == 1:
-            return chosen
-        nearest = chosen[0]
-        return [Match(nearest.to, nearest.strength * 0.97, f"{nearest.why}, in the same app")]
-    return _shared(chosen)
+    compounds = [one for one in found if own.startswith(model_name(one.to))]
+    if 0 < len(compounds) < len(found):
+        return _first(compounds, found, "as does that of its own model")
+    if found[0].strength <= BY_LAST_WORDS:
+        found = [one._replace(strength=one.strength * AMBIGUOUS) for one in found]
+    near = [one for one in found if app_name(one.to) == app]
+    return _first(near, found, "in the same app") if 0 < len(near) < len(found) else _shared(found)
 
 
-def _shared(found: list[Match]) -> list[Match]:
-    return [
-        Match(match.to, match.strength / len(found), f"{match.why}, and others are named so too")
-        for match in found
-    ]
+def _first(near: list[Match], found: list[Match], why: str) -> list[Match]:
+    far = [one for one in found if one not in near]
+    near = [one._replace(why=f"{one.why}, {why}") for one in near]
+    return [*_shared(near, NEAR), *_shared(far, 1 - NEAR)]
+
+
+def _shared(found: list[Match], share: float = 1.0) -> list[Match]:
+    """Those that a name cannot tell apart, which share its strength."""
+    others = ", and others are named so too" if len(found) > 1 else ""
+    strength = share / len(found)
+    return [Match(one.to, one.strength * strength, f"{one.why}{others}") for one in found]
