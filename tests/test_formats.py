@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import inspect
 import io
 import itertools
 import json
 import lzma
 import os
+import sys
 import tarfile
 import threading
 import zipfile
@@ -1351,3 +1353,43 @@ def test_directory_of_a_zip_that_points_before_its_start(tmp_path: Path) -> None
     )
     with pytest.raises(FastnkError, match="the zip is damaged"):
         fastnk.convert(bytes(backup), tmp_path / "out.json", SCHEMA)
+
+
+def test_what_is_no_file_in_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_bytes(TEXT)
+    (tmp_path / "latest.json").symlink_to(tmp_path / "backup.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    said = str(fastnk.detect(tmp_path).read_as)
+    assert "latest.json (a link)" in said
+    assert "pipe.json (no file)" in said
+
+
+def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    from fastnk.source.opening import ClosedFile
+
+    pipe = tmp_path / "backup.json"
+    os.mkfifo(pipe)
+    assert list(ClosedFile(pipe, is_named=False).chunks()) == []
+
+
+def test_folders_in_one_another_without_end(tmp_path: Path) -> None:
+    from fastnk.source.opening import files_of
+
+    (tmp_path.joinpath(*"f" * 200)).mkdir(parents=True)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert files_of(tmp_path) == []
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_paths_that_the_system_does_not_take() -> None:
+    for path in ("x" * 5000, "a\0b"):
+        with pytest.raises(SourceError, match="FNK120 cannot read"):
+            fastnk.detect(path)
+
+
+def test_names_do_not_change_what_a_terminal_shows() -> None:
+    said = str(fastnk.detect(zipped({"a\x1b[2J.json": TEXT, "b\n\u202e": b"-"})).read_as)
+    assert said.isprintable()

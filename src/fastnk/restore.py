@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -321,9 +322,13 @@ def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
 
 def _refuse_without_room(backup: Backup) -> None:
     """Raise `OutputError` where the folder for temporary files has no room for what spills."""
-    if not isinstance(backup, (str, os.PathLike)) or not Path(backup).is_file():
+    if not isinstance(backup, (str, os.PathLike)):
         return
-    needed = Path(backup).stat().st_size // SPILLING
+    try:
+        status = Path(backup).stat()
+    except (OSError, ValueError):
+        return  # which is told when it is opened
+    needed = status.st_size // SPILLING if stat.S_ISREG(status.st_mode) else 0
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from fastnk.errors import MissingExtraError, SourceError, UsageError
+from fastnk.errors import MAX_NAME_SHOWN, MissingExtraError, SourceError, UsageError, shorten
 
 CHUNK_BYTES = 1 << 18
 """What is read at once of a file that is not read in blocks."""
@@ -187,7 +187,7 @@ class _View(io.RawIOBase):
         end = self._file.size or 0 if whence == os.SEEK_END else 0
         place = (0, self._position, end)[whence] + offset
         if place < 0:
-            raise ValueError(f"there is no place {place}")
+            raise OSError(errno.EINVAL, f"there is no place {place}")
         self._position = place
         return place
 
@@ -207,7 +207,7 @@ class ClosedFile:
 
     def chunks(self) -> Iterator[bytes]:
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with open(self._path, "rb", buffering=0, opener=_open_without_waiting) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
         except OSError as error:
@@ -215,7 +215,7 @@ class ClosedFile:
 
     def file(self) -> BinaryIO:
         try:
-            return self._path.open("rb")
+            return open(self._path, "rb", opener=_open_without_waiting)
         except OSError as error:
             raise unreadable(self.name, error) from error
 
@@ -240,6 +240,31 @@ class ClosedFile:
         pass
 
 
+class PassedOver:
+    """What is no file and stands in a folder, so that it can be told that it was left alone."""
+
+    is_named = False
+    size: int | None = 0
+    identity: tuple[int, int] | None = None
+
+    def __init__(self, path: str, what: str) -> None:
+        self.name: str | None = f"{printable(path)} ({what})"
+
+    def chunks(self) -> Iterator[bytes]:
+        return iter(())
+
+    def file(self) -> BinaryIO:
+        return io.BytesIO()
+
+    def close(self) -> None:
+        pass
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """For a file in whose place a pipe may stand in the meantime, which would wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 File = str | os.PathLike[str] | BinaryIO | OpenFile
 OneBackup = File | bytes | bytearray | memoryview
 Backup = OneBackup | Sequence[OneBackup]
@@ -257,8 +282,7 @@ def files_of(backup: Backup) -> list[BackupFile] | None:
         if not is_file_or_folder(one):
             files.append(opened(one))
         elif _is_folder(one):
-            below = _files_below(Path(cast(str, one)))
-            files += (ClosedFile(path, is_named=False) for path in below)
+            files += _files_below(Path(cast(str, one)))
         else:
             files.append(ClosedFile(Path(cast(str, one)), is_named=True))
     return files
@@ -266,21 +290,31 @@ def files_of(backup: Backup) -> list[BackupFile] | None:
 
 def _is_folder(backup: object) -> bool:
     is_path = isinstance(backup, (str, os.PathLike)) and not is_url(backup)
-    return is_path and Path(cast(str, backup)).is_dir()
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """The regular files in a folder and the folders in it, in the order of their names. Links are
-    not followed."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        return is_path and Path(cast(str, backup)).is_dir()
+    except OSError:
+        return False  # which is told when it is opened
+
+
+def _files_below(folder: Path) -> Iterator[BackupFile]:
+    """What is in a folder and the folders in it, in the order of their names. Links are not
+    followed."""
+    waiting = _entries_from_last(folder)
+    while waiting:
+        entry = waiting.pop()
+        if entry.is_dir(follow_symlinks=False):
+            waiting += _entries_from_last(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            yield ClosedFile(Path(entry.path), is_named=False)
+        else:
+            yield PassedOver(entry.path, "a link" if entry.is_symlink() else "no file")
+
+
+def _entries_from_last(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
     except OSError as error:
         raise unreadable(printable(folder), error) from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path)
 
 
 def name_of(backup: Backup) -> str | None:
@@ -295,8 +329,13 @@ def name_of(backup: Backup) -> str | None:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text, also where its bytes are none."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """A path as text, also where its bytes are none or would change what a terminal shows."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def unreadable(name: str | None, error: OSError) -> SourceError:
@@ -328,7 +367,7 @@ def is_file_or_folder(backup: object) -> bool:
         return False
     try:
         mode = Path(backup).stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return True  # which is told when it is opened
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
@@ -369,9 +408,11 @@ def _open_path(path: Path) -> BinaryIO:
     try:
         file = path.open("rb", buffering=0)
     except OSError as error:
-        remedy = "check the path" if error.errno == errno.ENOENT else None
-        what = f"cannot read {printable(path)}: {error.strerror}"
+        remedy = "check the path" if error.errno in (errno.ENOENT, errno.ENAMETOOLONG) else None
+        what = f"cannot read {shorten(printable(path), MAX_NAME_SHOWN)}: {error.strerror}"
         raise SourceError(what, remedy=remedy) from error
+    except ValueError as error:  # no path has a NUL
+        raise SourceError(f"cannot read {printable(path)}: {error}") from error
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     with file:
