@@ -1013,6 +1013,151 @@ def test_tar_that_lies_about_the_length_of_a_file(size: str) -> None:
         fastnk.detect(data)
 
 
+def attributes(text: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A header of a tar that says this of the next file, or of all."""
+    header = tarfile.TarInfo("attributes")
+    header.type, header.size = kind, len(text)
+    return header.tobuf(tarfile.USTAR_FORMAT) + text + bytes(-len(text) % 512)
+
+
+def attribute(name: bytes, value: bytes) -> bytes:
+    length = len(name) + len(value) + 3
+    length += len(str(length + len(str(length))))
+    return b"%d %b=%b\n" % (length, name, value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        attributes(attribute(b"GNU.sparse.map", b"a,b")),
+        attributes(attribute(b"GNU.sparse.major", b"1") + attribute(b"GNU.sparse.minor", b"0")),
+        attributes(attribute(b"comment", b"none")) * 2000,
+        attributes(b"1" * 300_000),
+        attributes(attribute(b"comment", b"1" * 300_000)),
+        attributes(b"4 ab" * 100_000 + b"="),
+        b"".join(
+            attributes(attribute(b"k%d" % number, b"x" * 400_000), tarfile.XGLTYPE)
+            + tarfile.TarInfo(f"{number}.txt").tobuf()
+            for number in range(3)
+        ),
+    ],
+    ids=["sparse", "sparse 1.0", "many", "digits", "number", "no equals sign", "for all files"],
+)
+def test_tar_headers_that_trouble_their_parser_are_damage(headers: bytes) -> None:
+    with pytest.raises(BackupSyntaxError, match="FNK205 the tar is cut off or damaged"):
+        fastnk.detect(headers + tarred({"a.json": COMPACT}))
+
+
+def test_tar_goes_on_behind_its_end() -> None:
+    first, second = {"a.json": COMPACT}, {"b.json": json.dumps(MORE).encode()}
+    zeroed = bytearray(tarred({**first, "lost.txt": b"lost", **second}))
+    at = zeroed.index(b"lost.txt")
+    zeroed[at : at + 512] = bytes(512)
+    for data in (tarred(first) + tarred(second), bytes(zeroed)):
+        with pytest.raises(BackupSyntaxError, match="FNK205 the tar goes on behind its end"):
+            fastnk.detect(data)
+        assert fastnk.detect(data, salvage=True).records == len(RECORDS + MORE)
+
+
+def test_what_is_behind_a_bad_header_of_a_tar_is_salvaged() -> None:
+    files = {"a.json": COMPACT, "lost.txt": b"[1]", "b.json": json.dumps(MORE).encode()}
+    data = bytearray(tarred(files))
+    data[data.index(b"lost.txt")] = 0
+    assert fastnk.detect(bytes(data), salvage=True).records == len(RECORDS + MORE)
+
+
+def test_sparse_files_and_unknown_ones_in_a_tar_are_not_passed_over_in_silence() -> None:
+    odd = tarfile.TarInfo("odd.json")
+    odd.type = b"Z"
+    odd.size = len(COMPACT)
+    unknown = odd.tobuf() + COMPACT + bytes(-len(COMPACT) % 512)
+    sparse = attributes(attribute(b"GNU.sparse.map", b"0,0")) + tarfile.TarInfo("holes").tobuf()
+    data = unknown + sparse + tarred({"a.txt": b"-"})
+    assert fastnk.detect(data).records == len(RECORDS)
+    assert "odd.json; left alone holes (sparse), a.txt" in str(fastnk.detect(data).read_as)
+
+
+def test_folders_of_an_archive_may_be_listed_twice() -> None:
+    folder_ = tarfile.TarInfo("database")
+    folder_.type = tarfile.DIRTYPE
+    data = folder_.tobuf() * 2 + tarred({"database/a.json": COMPACT})
+    assert fastnk.detect(data).records == len(RECORDS)
+
+
+def with_comment(archive: bytes, comment: bytes) -> bytes:
+    return archive[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["zip", "stream"])
+def test_two_zips_one_behind_the_other_are_not_taken_for_one(
+    packed: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    first, second = zipped({"a.json": TEXT}), zipped({"b.json": json.dumps(MORE).encode()})
+    backup = tmp_path / "backup"
+    backup.write_bytes(packed(first + second))
+    with pytest.raises(SourceError, match=r"FNK123 .*(directory does not have|stands behind it)"):
+        fastnk.detect(backup)
+
+
+@pytest.mark.parametrize("hidden", [zipped({"b.json": b"[]"}), b"PK\x05\x06" + bytes(18)])
+def test_comment_of_a_zip_that_claims_to_be_its_directory(hidden: bytes) -> None:
+    data = with_comment(zipped({"a.json": TEXT}), hidden)
+    with pytest.raises(SourceError, match=r"FNK123 .*its directory does not have"):
+        fastnk.detect(data)
+    assert fastnk.detect(gzip.compress(data)).records == len(RECORDS)
+
+
+def test_zip_of_no_files_and_file_of_no_name(tmp_path: Path) -> None:
+    backup = tmp_path / "backup.zip"
+    backup.write_bytes(zipped({}))
+    with pytest.raises(SourceError, match="FNK124"):
+        fastnk.detect(backup)
+    nameless = zipped({"NAME.json": TEXT}).replace(b"NAME", b"\0AME")
+    assert fastnk.detect(nameless).records == len(RECORDS)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_of_another_compression(method: int) -> None:
+    """Also as a stream; and little at once of what is much when it is unpacked."""
+    from fastnk.source.archives import zip_files
+    from fastnk.source.opening import CHUNK_BYTES
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a.json", TEXT)
+        archive.writestr("b.txt", b" " * (4 << 20))
+    assert fastnk.detect(out.getvalue()).records == len(RECORDS)
+    assert fastnk.detect(gzip.compress(out.getvalue())).records == len(RECORDS)
+    lengths: list[int] = []
+    for one in zip_files(None, out, lambda *_: None, careful=False):
+        lengths += map(len, one.chunks)
+    assert sum(lengths) == len(TEXT) + (4 << 20)
+    assert max(lengths) <= CHUNK_BYTES
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda text: gzip.compress(text, mtime=0),
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": lambda text: zipped({"a.json": text}),
+    "zip in gzip": lambda text: gzip.compress(zipped({"a.json": text})),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_all_in_front_of_a_wrong_checksum_is_salvaged(name: str) -> None:
+    data = bytearray(PACKED[name](TEXT))
+    at = {"gzip": -8, "bzip2": 10, "xz": -36, "zip": data.find(b"PK\x01\x02") + 16}.get(name)
+    if at is None:
+        inner = bytearray(zipped({"a.json": TEXT}))
+        inner[14] ^= 1
+        data = bytearray(gzip.compress(inner))
+    else:
+        data[at] ^= 1
+    with pytest.raises(BackupSyntaxError, match=rf"(?s)FNK205 .*keeps {len(RECORDS)} whole"):
+        fastnk.convert(bytes(data), os.devnull, SCHEMA)
+
+
 def test_damage_of_a_tar_is_not_taken_for_its_end() -> None:
     data = bytearray(tarred({"a.json": COMPACT, "b.json": b"[]"}))
     at = data.index(b"b.json")
@@ -1050,6 +1195,47 @@ def test_damaged_file_in_a_zip_is_no_crash_however_it_is_packed(method: int) -> 
     assert len(MORE) <= salvaged.records < len(RECORDS + MORE)
     at = caught.value.offset
     assert f", at byte {at:,}" in str(salvaged.damage) or not at
+
+
+SHA256 = hashlib.sha256(TEXT).hexdigest()
+PATH = "database/database_backup.json"
+OTHERS = "".join(f"{number:064x}  media/{number}.png\n" for number in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("checksums", "verdict"),
+    [
+        (f"{SHA256}\r\n", "is that of"),
+        (f"SHA256 (./{PATH}) = {SHA256.upper()}", "is that of"),
+        (f"{OTHERS}{SHA256} *{PATH}\n", "is that of"),
+        (f"{OTHERS}{0:064x} *{PATH}\n", "FNK125"),
+        (f"{0:064x}  old/{PATH}\n{SHA256}  {PATH}\n", "is that of"),
+        (f"{0:064x}  {PATH}.txt\n{SHA256}  {PATH}\n", "is that of"),
+        (f"{hashlib.md5(TEXT).hexdigest()}  {PATH}\n{0:064x}  {PATH}\n", "FNK125"),
+        (f"{0:064x}  {PATH.upper()}\n{1:064x}  a.png\n", "FNK125"),
+        (f"{0:064x}  /srv/export/{PATH}\n", "FNK125"),
+        (f"{0:064x}  media/a.png\n", "has no md5"),
+        (f"{0:064x}\n{0:064x}\n", "has no md5"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_checksum_of_the_backup_among_others(checksums: str, verdict: str, encoding: str) -> None:
+    data = tarred({PATH: TEXT, "checksum.txt": checksums.encode(encoding)})
+    try:
+        said = str(fastnk.detect(data).read_as)
+    except SourceError as error:
+        said = str(error)
+    assert verdict in said
+
+
+def test_backup_of_a_package_that_cannot_be_told_gives_no_way_to_another_file() -> None:
+    other = json.dumps(MORE).encode()
+    with pytest.raises(BackupSyntaxError, match="FNK201"):
+        fastnk.detect(tarred({PATH: b"", "other.json": other}))
+    torn = tarred({PATH: bytes(80_000) + TEXT, "other.json": other})
+    with pytest.raises(BackupSyntaxError, match="FNK200"):
+        fastnk.detect(torn)
+    assert fastnk.detect(torn, salvage=True).records == len(RECORDS)
 
 
 def test_archive_without_records_says_what_is_in_it() -> None:

@@ -8,6 +8,7 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import Full, Queue
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -17,6 +18,8 @@ from fastnk.source.opening import CHUNK_BYTES
 FIRST_STEP = 1 << 10
 """Bytes that are looked at first where what is wanted may be short: the rest would be copied."""
 LEAST_HANDED_OVER = 1 << 16
+CAREFUL_FEED = 1 << 12
+"""Compressed bytes that are gone through byte by byte where one of them is wrong."""
 CHUNKS_AHEAD = 8
 """Chunks that are unpacked before anybody asks for them."""
 MAX_LAYERS = 4
@@ -70,11 +73,18 @@ class Guard:
         layers.append(layer)
 
 
-def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int], None]) -> Chunks:
+def unpack(
+    chunks: Chunks,
+    guard: Guard,
+    layers: list[str],
+    cut: Callable[[int], None],
+    *,
+    careful: bool,
+) -> Chunks:
     """What is inside all compressions, whose names are appended to `layers`.
 
     `cut` is called with the bytes unpacked where a stream ends too early or goes wrong, and may
-    raise; what was good before stands.
+    raise; what was good before stands, if `careful` all of it.
     """
     while True:
         head, chunks = peek(chunks, 16)
@@ -82,7 +92,8 @@ def unpack(chunks: Chunks, guard: Guard, layers: list[str], cut: Callable[[int],
         if kind is None:
             return chunks
         guard.add_layer(layers, kind)
-        chunks = guard.unpacked(read_ahead(_joined(_decompressed(chunks, _KINDS[kind], cut))))
+        made = _decompressed(chunks, _KINDS[kind], cut, careful=careful)
+        chunks = guard.unpacked(read_ahead(_joined(made)))
 
 
 def peek(chunks: Chunks, length: int) -> tuple[bytes, Chunks]:
@@ -210,13 +221,67 @@ class _Kind(NamedTuple):
     feed: int = CHUNK_BYTES
     """Compressed bytes that it gets at once."""
 
+    def decompressing(self, careful: bool) -> tuple[Any, int]:
+        """A decompressor, and how much it gets at once."""
+        if careful:
+            return _Careful(self.decompressor), min(self.feed, CAREFUL_FEED)
+        return self.decompressor(), self.feed
+
+
+class _Careful:
+    """A decompressor that gives all there is in front of damage: libraries keep to themselves what
+    they made in the call that fails. Another one follows it, a call behind, and goes on from there
+    byte by byte."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._one, self._behind = make(), make()
+        self._last: tuple[bytes, int] | None = None
+        self._broken: Exception | None = None
+
+    @property
+    def needs_input(self) -> bool:
+        return self._broken is None and bool(self._one.needs_input)
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._one.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._one.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        if self._last is not None:
+            self._behind.decompress(*self._last)
+        self._last = data, most
+        try:
+            return bytes(self._one.decompress(data, most))
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            self._broken = error
+            return b"".join(self._byte_by_byte(data, error))
+
+    def _byte_by_byte(self, data: bytes, error: Exception) -> Chunks:
+        """Up to the one that breaks the stream."""
+        one = self._behind
+        with contextlib.suppress(type(error)):
+            while not one.needs_input:
+                yield one.decompress(b"", 1)
+            for at in range(len(data)):
+                yield one.decompress(data[at : at + 1], 1)
+                while not one.needs_input:
+                    yield one.decompress(b"", 1)
+
 
 class _Inflater:
-    """gzip with the interface of the other decompressors."""
+    """gzip, or deflate alone, with the interface of the other decompressors."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 31) -> None:
         library = fast_zlib() or zlib
-        self._inflate = library.decompressobj(31)
+        self._inflate = library.decompressobj(window)
 
     @property
     def needs_input(self) -> bool:
@@ -268,6 +333,39 @@ def _lzma() -> Any:
     return lzma.LZMADecompressor()
 
 
+class _ZipLzma:
+    """LZMA as it stands in a zip, behind its properties."""
+
+    _SIZES, _PROPERTIES = 4, 5
+
+    def __init__(self) -> None:
+        self._lzma = _lzma()
+        self._head: bytes | None = b""
+
+    @property
+    def needs_input(self) -> bool:
+        return self._head is not None or bool(self._lzma.needs_input)
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._lzma.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._lzma.unused_data)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        if self._head is not None:
+            self._head += data
+            start = self._SIZES + self._PROPERTIES
+            if len(self._head) < start:
+                return b""
+            # As `lzma` has it in files of its own: without the length, up to a mark.
+            data = self._head[self._SIZES : start] + b"\xff" * 8 + self._head[start:]
+            self._head = None
+        return bytes(self._lzma.decompress(data, most))
+
+
 _KINDS = {
     "gzip": _Kind(b"\x1f\x8b", _Inflater),
     "bzip2": _Kind(b"BZh", _bz2),
@@ -277,12 +375,23 @@ _KINDS = {
 }
 
 
-def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Chunks:
+IN_A_ZIP = {
+    8: _Kind(b"", partial(_Inflater, -15)),
+    12: _Kind(b"", _bz2),
+    14: _Kind(b"", _ZipLzma),
+    93: _Kind(b"", _Zstd, 1 << 10),
+}
+"""By the numbers that methods have in a zip."""
+
+
+def _decompressed(
+    chunks: Chunks, kind: _Kind, cut: Callable[[int], None], *, careful: bool
+) -> Chunks:
     """All streams that stand one after the other, with NUL bytes behind them or not."""
-    one = kind.decompressor()
+    one, feed = kind.decompressing(careful)
     is_new = True
     done = 0
-    for chunk in _of_size(chunks, kind.feed):
+    for chunk in _of_size(chunks, feed):
         at, step = 0, len(chunk)
         while at < len(chunk) or not one.needs_input:
             if is_new:
@@ -305,7 +414,7 @@ def _decompressed(chunks: Chunks, kind: _Kind, cut: Callable[[int], None]) -> Ch
             if one.eof:
                 # What is behind a stream is copied, so that of short ones little may be.
                 at, step = at - len(one.unused_data), FIRST_STEP
-                one, is_new = kind.decompressor(), True
+                (one, _), is_new = kind.decompressing(careful), True
     if not is_new:
         cut(done)
     return None

@@ -93,7 +93,7 @@ class Layout:
         self._reading = reading
         self._guess = guess
         self._cuts: set[str] = set()
-        self._package = Package(files, self._on_cut, look)
+        self._package = Package(files, self._on_cut, look, careful=reading.salvage)
         self._held: tuple[int, bytes] | None = None
         """The number and the content of the member that is looked at, if it is short."""
         numbers = self._choose()

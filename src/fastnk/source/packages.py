@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fastnk.errors import BackupSyntaxError, Place, SourceError
 from fastnk.source.compression import Chunks, Guard, peek, unpack
-from fastnk.source.encodings import looks_like_records
+from fastnk.source.encodings import encoding_of, in_utf8, looks_like_records
 from fastnk.source.opening import BackupFile
 
 HEAD_BYTES = 1 << 16
@@ -24,6 +24,13 @@ PACKAGE_BACKUP = "database/database_backup.json"
 CHECKSUM_NAMES = ("checksum.txt", "checksums.txt", "checksum.sha256", "sha256sums")
 _DIGEST = re.compile(r"\b(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b", re.IGNORECASE)
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
+_NAMED = re.compile(r"""[^\s"'()*:=,]*database_backup\.json(?![\w.-])""")
+"""The backup of a package in a line of checksums."""
+_ANY_NAME = re.compile(r"\w[./\\]\w")
+MAX_LINE = 1 << 14
+"""Characters of a line of checksums."""
+MAX_CHECKSUMS = 1000
+"""Lines that may be of one backup."""
 
 Cut = Callable[[str, str | None, int], None]
 """Called where a packed file ends too early or goes wrong, with a sentence, the name of the file
@@ -45,10 +52,17 @@ class Package:
     """The files of a backup; they can be gone through any number of times."""
 
     def __init__(
-        self, files: Sequence[BackupFile], cut: Cut, look: Callable[[int], None] | None = None
+        self,
+        files: Sequence[BackupFile],
+        cut: Cut,
+        look: Callable[[int], None] | None = None,
+        *,
+        careful: bool,
     ) -> None:
         self._files = files
         self._cut = cut
+        self._careful = careful
+        """Whether all is wanted that stands in front of damage in what is compressed."""
         self.look = look
         """Called with the bytes read, as long as anybody wants to know."""
 
@@ -80,7 +94,8 @@ class Package:
 
         guard = Guard(file.name, file.size or 0)
         with file.file() as opened:
-            for one in zip_files(file.name, opened, self._cutting(file.name)):
+            cut = self._cutting(file.name)
+            for one in zip_files(file.name, opened, cut, careful=self._careful):
                 name = _inner_name(file.name, one.name)
                 yield from self._members(name, guard.unpacked(one.chunks), ["zip"], guard)
 
@@ -99,7 +114,8 @@ class Package:
         def cut(done: int) -> None:
             self._cut(f"the {layers[-1]} stream is cut off or damaged", name, done)
 
-        head, chunks = peek(unpack(chunks, guard, layers, cut), 512)
+        unpacked = unpack(chunks, guard, layers, cut, careful=self._careful)
+        head, chunks = peek(unpacked, 512)
         kind = archive_of(head)
         if kind is None:
             yield Member(name, chunks, layers, is_named)
@@ -107,8 +123,12 @@ class Package:
         from fastnk.source.archives import tar_files, zip_stream
 
         guard.add_layer(layers, kind)
-        walk = tar_files if kind == "tar" else zip_stream
-        for one in walk(name, chunks, self._cutting(name)):
+        cutting = self._cutting(name)
+        if kind == "tar":
+            files = tar_files(name, chunks, cutting)
+        else:
+            files = zip_stream(name, chunks, cutting, careful=self._careful)
+        for one in files:
             inner = guard.unpacked(one.chunks) if kind == "zip" else one.chunks
             yield from self._members(_inner_name(name, one.name), inner, layers, guard)
 
@@ -158,31 +178,34 @@ def choose(package: Package, name: str | None) -> Choice:
     names: list[str] = []
     fixtures: list[int] = []
     digests: dict[int, dict[str, str]] = {}
-    checksums: list[tuple[str, str]] = []
+    checksums: list[_Checksums] = []
     in_vain: list[str] = []
     for number, member in enumerate(package.members()):
         names.append(member.name or "the backup")
         head, chunks = peek(member.chunks, HEAD_BYTES)
-        plain = names[-1].replace("\\", "/").lower()
-        base = plain.rpartition(":")[2].rpartition("/")[2]
+        base = _path_in(names[-1]).rpartition("/")[2]
         if looks_like_records(head):
             fixtures.append(number)
         elif member.is_named and base not in CHECKSUM_NAMES:
             in_vain.append(names[-1])
         if base in CHECKSUM_NAMES:
-            checksums.append((names[-1], head.decode(errors="replace")))
+            checksums.append(_Checksums(names[-1], chunks))
         elif base == PurePosixPath(PACKAGE_BACKUP).name:
             digests[number] = _digests(chunks)
-    packed = [number for number in fixtures if number in digests]
-    chosen = packed if len(packed) == 1 else fixtures
+    chosen = list(digests) if len(digests) == 1 else fixtures
     if not chosen:
         raise _nothing_found(name, names)
     if in_vain:
         raise _named_in_vain(in_vain)
     notes = _notes(names, chosen)
-    for number in packed:
-        notes += [_verified(names[number], digests[number], one) for one in checksums]
+    for number, found in digests.items():
+        notes += [one.verified(names[number], found, len(digests) == 1) for one in checksums]
     return Choice(chosen, notes)
+
+
+def _path_in(name: str) -> str:
+    """Where a member is in its package, as it is compared."""
+    return name.replace("\\", "/").lower().rpartition(":")[2]
 
 
 def _notes(names: list[str], chosen: list[int]) -> list[str]:
@@ -226,24 +249,66 @@ def _digests(chunks: Chunks) -> dict[str, str]:
     return {name: one.hexdigest() for name, one in hashes.items()}
 
 
-def _verified(name: str, found: dict[str, str], checksum: tuple[str, str]) -> str:
-    """A sentence on the checksum. Raises `SourceError` where it is not that of the backup."""
-    checksum_name, text = checksum
-    base = PurePosixPath(PACKAGE_BACKUP).name
-    lines = [line for line in text.splitlines() if _DIGEST.search(line)]
-    stated = [line for line in lines if base in line] or (lines if len(lines) == 1 else [])
-    for line in stated:
-        digest = _DIGEST.search(line)
-        assert digest is not None
-        kind = _HASHES[len(digest[0])]
-        if digest[0].lower() != found[kind]:
-            raise SourceError(
-                f"{name} is not what {checksum_name} says: {kind} {found[kind]}",
-                code="FNK125",
-                remedy="fetch the package again; or unpack it and give the backup in it",
-            )
-        return f"the {kind} in {checksum_name} is that of {name}"
-    return f"{checksum_name} says nothing of {name}"
+class _Checksums:
+    """What a file of checksums says of backups, whatever it says of others."""
+
+    def __init__(self, name: str, chunks: Chunks) -> None:
+        self._name = name
+        self._named: list[tuple[str, str]] = []
+        """A path and a digest."""
+        self._nameless: list[str] = []
+        """Digests in lines without a name: of the backup, where there is but one."""
+        for line in _lines(chunks):
+            digest = _DIGEST.search(line)
+            if digest is None or len(self._named) == MAX_CHECKSUMS:
+                continue
+            named = _NAMED.search(line)
+            if named:
+                self._named.append((named[0].lstrip("./"), digest[0]))
+            elif not _ANY_NAME.search(line) and len(self._nameless) < 2:
+                self._nameless.append(digest[0])
+
+    def verified(self, name: str, found: dict[str, str], is_only: bool) -> str:
+        """A sentence on one backup. Raises `SourceError` where it is not what is said here."""
+        stated = self._stated(f"/{_path_in(name)}", is_only)
+        for digest in stated:
+            kind = _HASHES[len(digest)]
+            if digest != found[kind]:
+                raise SourceError(
+                    f"{name} is not what {self._name} says: {kind} {found[kind]}",
+                    code="FNK125",
+                    remedy="fetch the package again; or unpack it and give the backup in it",
+                )
+        kinds = ", ".join(sorted({_HASHES[len(digest)] for digest in stated}))
+        if kinds:
+            return f"the {kinds} in {self._name} is that of {name}"
+        return f"{self._name} has no {', '.join(_HASHES.values())} of {name}"
+
+    def _stated(self, path: str, is_only: bool) -> list[str]:
+        """The digests of a backup: by its path from here on; or, of the only one, by a part of its
+        path or by a longer one, or without any."""
+        if not self._named and len(self._nameless) == 1:
+            return self._nameless
+        here = f"/{_path_in(self._name)}".rpartition("/")[0]
+        exact = [digest for named, digest in self._named if path == f"{here}/{named}"]
+        if exact or not is_only:
+            return exact
+        return [
+            digest
+            for named, digest in self._named
+            if path.endswith(f"/{named}") or f"/{named}".endswith(path)
+        ]
+
+
+def _lines(chunks: Chunks) -> Iterator[str]:
+    """The lines of a text in lower case, whatever it is encoded in and how long it is."""
+    head, chunks = peek(chunks, HEAD_BYTES)
+    rest = ""
+    for chunk in in_utf8(chunks, encoding_of(head, None)):
+        *whole, rest = (rest + chunk.decode(errors="replace")).lower().split("\n")
+        yield from whole
+        rest = rest[-MAX_LINE:]
+    yield rest
 
 
 def cut_off(what: str, name: str | None, offset: int) -> BackupSyntaxError:
