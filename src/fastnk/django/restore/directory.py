@@ -314,7 +314,9 @@ class Directory:
         if number is not None:
             return InBackup(rows, number)
         if rows.lost_pks:
-            raise DanglingError(f"an id, but the backup names rows of {plan.label} without ids")
+            raise DanglingError(
+                f"no record of the backup has this id; it names rows of {plan.label} without ids"
+            )
         existing = self.existing(plan).pks
         tells = self._keeps_ids or plan.pk_kind is PkKind.OWN or not self._has_records(plan)
         if wanted in existing and not tells:
