@@ -55,20 +55,21 @@ class Bench:
         legacy, natural = backups(self._folder, documents)
         _, small = backups(self._folder, part)
         rows = self._folder / f"{self._target.name}.rows"
-        ours, raw = [], []
+        ours, raw, loaddata = [], [], []
         for number in range(self._arguments.runs):
             ours.append(self._fastnk(natural))
             if number == 0:
                 settings = json.dumps(self._target.template())
                 self._call([*RAW, "take", settings, str(rows)], self._settings)
             raw.append(self._raw(rows))
+            loaddata.append(self._loaddata(small))
         result = {
             "engine": self._target.name,
             "records": ours[0]["records"],
             "bytes": natural.stat().st_size,
             "fastnk": [run["seconds"] for run in ours],
             "raw": raw,
-            "loaddata": self._loaddata(small),
+            "loaddata": {"records": _count(small), "seconds": loaddata},
             "second": self._fastnk(natural, renew=True, again=True),
             "legacy": self._fastnk(legacy),
             "peak_bytes": self._peak(natural),
@@ -116,12 +117,11 @@ class Bench:
         say(f"{self._target.name}: raw {seconds:.2f} s")
         return round(seconds, 3)
 
-    def _loaddata(self, backup: Path) -> dict[str, Any]:
-        records = len(json.loads(backup.read_bytes()))
+    def _loaddata(self, backup: Path) -> float:
         command = [*LAUNCH, sys.executable, "-m", "django", "loaddata", str(backup), "-v", "0"]
         seconds = float(self._call(command, self._target.renew()).split()[-2])
-        say(f"{self._target.name}: loaddata {records / seconds:,.0f}/s")
-        return {"records": records, "seconds": round(seconds, 3)}
+        say(f"{self._target.name}: loaddata {_count(backup) / seconds:,.0f}/s")
+        return round(seconds, 3)
 
     def _call(self, command: list[str], settings: dict[str, Any]) -> str:
         # What earlier runs left to be written back is not this one's to wait for.
@@ -153,6 +153,10 @@ def backups(folder: Path, documents: int) -> tuple[Path, Path]:
     return legacy, natural
 
 
+def _count(backup: Path) -> int:
+    return len(json.loads(backup.read_bytes()))
+
+
 def lengthen(natural: Path, to: Path, size: int) -> None:
     """Write a backup with copies of its last records, of the audit trail, up to so many bytes."""
     content = natural.read_bytes()
@@ -170,7 +174,7 @@ def lengthen(natural: Path, to: Path, size: int) -> None:
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
     """What follows from the seconds of one engine."""
     ours = result["records"] / median(result["fastnk"])
-    loaddata = result["loaddata"]["records"] / result["loaddata"]["seconds"]
+    loaddata = result["loaddata"]["records"] / median(result["loaddata"]["seconds"])
     raw = result["records"] / median(result["raw"])
     legacy = result["legacy"]
     return {
@@ -192,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="*", default=[250, 500, 1000], help="in MB, for peak memory"
     )
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--engines", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "restore.json")
     arguments = parser.parse_args(argv)

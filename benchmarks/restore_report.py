@@ -50,6 +50,7 @@ def _table(engines: list[dict[str, Any]]) -> list[str]:
     lines.append("| --- |" + " ---: |" * len(engines))
     figures = {
         "fastnk, rows/s": lambda one: f"{one['rows_per_second']['fastnk']:,}",
+        "slowest to fastest": _spread,
         "`loaddata`, rows/s": lambda one: f"{one['rows_per_second']['loaddata']:,}",
         "raw `COPY` or `executemany`, rows/s": lambda one: f"{one['rows_per_second']['raw']:,}",
         "fastnk, times `loaddata`": lambda one: f"{one['times_loaddata']}",
@@ -75,6 +76,11 @@ def _sizes(engines: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _spread(one: dict[str, Any]) -> str:
+    slowest, fastest = (one["records"] / bound(one["fastnk"]) for bound in (max, min))
+    return f"{slowest:,.0f} to {fastest:,.0f}"
+
+
 def _again(one: dict[str, Any]) -> str:
     return f"{one['second']['records'] / one['second']['seconds']:,.0f}"
 
@@ -84,7 +90,7 @@ def _more(results: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return [
         f"{first['records']:,} records, {first['bytes'] / 1e6:,.0f} MB, into a database with system"
-        f" rows; the median of {results['runs']} runs, `loaddata` on"
+        f" rows; the median of {results['runs']} runs in turns, `loaddata` on"
         f" {first['loaddata']['records']:,} of the records.",
         f"Measured {results['date']} on {facts['cpu']}, {facts['cores']} cores, "
         f"{facts['memory_gb']} GB, {facts['system']}, load {facts['load_before']} before it began.",
