@@ -96,7 +96,7 @@ class Answers:
             private.execute(f"CREATE TABLE {self._quoted(table)} ({columns})")
             private.executemany(f"INSERT INTO {self._quoted(table)} VALUES ({places})", stored)
             for field in fields:
-                if (field.db_index or field.unique) and not field.primary_key:
+                if field.db_index or field.unique:
                     private.execute(self._index(table, field))
 
     @contextmanager
@@ -115,9 +115,10 @@ class Answers:
             private.set_authorizer(_authorize)
 
     def _column(self, field: Any) -> str:
-        """Of a table without constraints: other databases take what SQLite would not."""
+        """Of a table without constraints: other databases take what SQLite would not, and not
+        every record says its pk."""
         kind = field.db_type(self._database) or ""
-        return f"{self._quoted(field.column)} {kind}{' PRIMARY KEY' * field.primary_key}"
+        return f"{self._quoted(field.column)} {kind}"
 
     def _index(self, table: str, field: Any) -> str:
         name, column = self._quoted(f"{table}.{field.column}"), self._quoted(field.column)

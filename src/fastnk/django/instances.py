@@ -163,19 +163,28 @@ class Instances:
         owner = model._meta.auto_created or model
         label = concrete_label(owner)
         self._records.keep(names_of_records([owner]))
-        numbers = [record.number for record in self._records.with_pk(label)]
+        numbers = [*self._records.that_count(label)]
         if not numbers:
-            raise RefusalError(f"the backup has no {label} with a pk")
-        if self._records.lacks_pk(label):
-            raise RefusalError(f"not every {label} of the backup has a pk")
+            raise RefusalError(f"the backup has no {label}")
+        if self._records.may_repeat_rows(label):
+            raise RefusalError(f"not every {label} has a pk to tell it from those of other backups")
         rows = (self.row(owner, number) for number in numbers)
         if owner is not model:
             return self._links(owner, model, rows)
         first = self.row(model, numbers[0])
         # A column that only the project of today has would be guessed.
-        fields = [field for field in model._meta.local_concrete_fields if first.says(field)]
-        values = ([self._value(field, row.raw(field)) for field in fields] for row in rows)
+        fields = [
+            field
+            for field in model._meta.local_concrete_fields
+            if field.primary_key or first.says(field)
+        ]
+        values = ([self._held(field, row) for field in fields] for row in rows)
         return TableRows(fields, values)
+
+    def _held(self, field: Any, row: _Row) -> Any:
+        """What a column holds; null for a pk that is not said. Raises `RefusalError`."""
+        is_unsaid = field.primary_key and not row.says(field)
+        return None if is_unsaid else self._value(field, row.raw(field))
 
     def _links(self, owner: type[Any], through: type[Any], rows: Iterable[_Row]) -> TableRows:
         """What a many-to-many field of `owner` has in its own table."""

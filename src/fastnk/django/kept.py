@@ -155,12 +155,21 @@ class KeptRecords:
         )
         return (number for (number,) in found)
 
-    def lacks_pk(self, label: str) -> bool:
-        """Whether any record of a model says no pk."""
+    def that_count(self, label: str) -> Iterator[int]:
+        """The numbers of the records of a model that count, in order: of those with a pk one each,
+        and all others."""
         found = self._file.execute(
-            "SELECT 1 FROM record WHERE kind = ? AND pk IS NULL", (self.kind(label),)
+            "SELECT number, pk FROM record WHERE kind = ? ORDER BY number", (self.kind(label),)
         )
-        return found.fetchone() is not None
+        return (number for number, pk in found if pk is None or self._counts(label, number, pk))
+
+    def may_repeat_rows(self, label: str) -> bool:
+        """Whether a record of a further backup may be one of the backup that says no pk."""
+        found = self._file.execute(
+            "SELECT count(*) > count(pk) AND max(supplied) FROM record WHERE kind = ?",
+            (self.kind(label),),
+        )
+        return bool(found.fetchone()[0])
 
     def with_pk(self, label: str) -> Iterator[Kept]:
         """The records of a model that have a pk, those that count, in order."""
@@ -170,8 +179,11 @@ class KeptRecords:
             (self.kind(label),),
         )
         for number, pk, natural_key in found:
-            if self.find((label, PK), id_name(json.loads(pk))) == number:
+            if self._counts(label, number, pk):
                 yield Kept(number, pk, natural_key)
+
+    def _counts(self, label: str, number: int, pk: str) -> bool:
+        return self.find((label, PK), id_name(json.loads(pk))) == number
 
     def give_name(self, number: int, kind: Kind, name: str) -> list[Waiter]:
         """A name for a record beside those it stands there with; gives what waited for it."""
