@@ -1228,6 +1228,21 @@ def test_checksum_of_the_backup_among_others(checksums: str, verdict: str, encod
     assert verdict in said
 
 
+@pytest.mark.parametrize("pack", [tarred, zipped])
+def test_only_digests_that_are_stated_are_made(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def new(name: str, **options: Any) -> Any:
+        made.append(name)
+        return hashlib.sha256()
+
+    monkeypatch.setattr(hashlib, "new", new)
+    fastnk.detect(pack({PATH: TEXT}))
+    assert not made
+    assert "is that of" in str(fastnk.detect(pack(package())).read_as)
+    assert {*made} == {"sha256"}
+
+
 def test_backup_of_a_package_that_cannot_be_told_gives_no_way_to_another_file() -> None:
     other = json.dumps(MORE).encode()
     with pytest.raises(BackupSyntaxError, match="FNK201"):

@@ -6,8 +6,9 @@ Members are read where they are, never extracted, and nothing that they say is t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -177,7 +178,7 @@ def choose(package: Package, name: str | None) -> Choice:
     none, or where the checksum is another."""
     names: list[str] = []
     fixtures: list[int] = []
-    digests: dict[int, dict[str, str]] = {}
+    backups: list[int] = []
     checksums: list[_Checksums] = []
     in_vain: list[str] = []
     for number, member in enumerate(package.members()):
@@ -191,16 +192,36 @@ def choose(package: Package, name: str | None) -> Choice:
         if base in CHECKSUM_NAMES:
             checksums.append(_Checksums(names[-1], chunks))
         elif base == PurePosixPath(PACKAGE_BACKUP).name:
-            digests[number] = _digests(chunks)
-    chosen = list(digests) if len(digests) == 1 else fixtures
+            backups.append(number)
+    chosen = backups if len(backups) == 1 else fixtures
     if not chosen:
         raise _nothing_found(name, names)
     if in_vain:
         raise _named_in_vain(in_vain)
-    notes = _notes(names, chosen)
-    for number, found in digests.items():
-        notes += [one.verified(names[number], found, len(digests) == 1) for one in checksums]
-    return Choice(chosen, notes)
+    stated = {
+        number: [one.of(names[number], is_only=len(backups) == 1) for one in checksums]
+        for number in backups
+    }
+    return Choice(chosen, [*_notes(names, chosen), *_verified(package, stated)])
+
+
+def _verified(package: Package, stated: Mapping[int, Sequence[_Stated]]) -> Iterator[str]:
+    """What is said of backups, by their numbers, beside what they are: a sentence on each. Raises
+    `SourceError` where that is not the same.
+
+    Only now is it known which digests are wanted; to make all of them while it is looked for the
+    backup would take longer than to convert it.
+    """
+    kinds = {number: {kind for one in of for kind in one.kinds} for number, of in stated.items()}
+    last = max((number for number, wanted in kinds.items() if wanted), default=-1)
+    found = {
+        number: _digests(member.chunks, kinds[number])
+        for number, member in enumerate(itertools.islice(package.members(), last + 1))
+        if kinds.get(number)
+    }
+    for number, of in stated.items():
+        for one in of:
+            yield one.verified(found.get(number, {}))
 
 
 def _path_in(name: str) -> str:
@@ -241,12 +262,40 @@ def _named_in_vain(names: list[str]) -> SourceError:
     )
 
 
-def _digests(chunks: Chunks) -> dict[str, str]:
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in _HASHES.values()}
+def _digests(chunks: Chunks, kinds: Iterable[str]) -> dict[str, str]:
+    hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     for chunk in chunks:
         for one in hashes.values():
             one.update(chunk)
-    return {name: one.hexdigest() for name, one in hashes.items()}
+    return {kind: one.hexdigest() for kind, one in hashes.items()}
+
+
+class _Stated(NamedTuple):
+    """What a file of checksums says of a backup."""
+
+    checksums: str
+    """The name of that file."""
+    backup: str
+    digests: list[str]
+
+    @property
+    def kinds(self) -> list[str]:
+        return sorted({_HASHES[len(digest)] for digest in self.digests})
+
+    def verified(self, found: Mapping[str, str]) -> str:
+        """A sentence. Raises `SourceError` where the digests found are not those stated."""
+        for digest in self.digests:
+            kind = _HASHES[len(digest)]
+            made = found.get(kind, "unknown, it is there no more")
+            if digest != made:
+                raise SourceError(
+                    f"{self.backup} is not what {self.checksums} says: {kind} {made}",
+                    code="FNK125",
+                    remedy="fetch the package again; or unpack it and give the backup in it",
+                )
+        if self.digests:
+            return f"the {', '.join(self.kinds)} in {self.checksums} is that of {self.backup}"
+        return f"{self.checksums} has no {', '.join(_HASHES.values())} of {self.backup}"
 
 
 class _Checksums:
@@ -268,23 +317,10 @@ class _Checksums:
             elif not _ANY_NAME.search(line) and len(self._nameless) < 2:
                 self._nameless.append(digest[0])
 
-    def verified(self, name: str, found: dict[str, str], is_only: bool) -> str:
-        """A sentence on one backup. Raises `SourceError` where it is not what is said here."""
-        stated = self._stated(f"/{_path_in(name)}", is_only)
-        for digest in stated:
-            kind = _HASHES[len(digest)]
-            if digest != found[kind]:
-                raise SourceError(
-                    f"{name} is not what {self._name} says: {kind} {found[kind]}",
-                    code="FNK125",
-                    remedy="fetch the package again; or unpack it and give the backup in it",
-                )
-        kinds = ", ".join(sorted({_HASHES[len(digest)] for digest in stated}))
-        if kinds:
-            return f"the {kinds} in {self._name} is that of {name}"
-        return f"{self._name} has no {', '.join(_HASHES.values())} of {name}"
+    def of(self, name: str, *, is_only: bool) -> _Stated:
+        return _Stated(self._name, name, self._digests(f"/{_path_in(name)}", is_only))
 
-    def _stated(self, path: str, is_only: bool) -> list[str]:
+    def _digests(self, path: str, is_only: bool) -> list[str]:
         """The digests of a backup: by its path from here on; or, of the only one, by a part of its
         path or by a longer one, or without any."""
         if not self._named and len(self._nameless) == 1:
