@@ -27,9 +27,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_work_under_a_second_shows_nothing(clock: Clock) -> None:
-    stream = Terminal()
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+@pytest.mark.parametrize("before", [0, 5])
+def test_work_under_a_second_shows_nothing(
+    clock: Clock, kind: type[io.StringIO], before: float
+) -> None:
+    """However long it took until it began."""
+    stream = kind()
     shown = Progress(stream)
+    clock.now += before
     for done in range(9):
         clock.now += 0.1
         shown("index", done, 10)

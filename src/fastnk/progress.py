@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TextIO
 
 QUIET_SECONDS = 1.0
-"""Work that is over by then shows nothing."""
+"""Work that is over so soon shows nothing, however long its project took to load."""
 BAR_SECONDS = 0.1
 LINE_SECONDS = 30.0
 BAR_WIDTH = 24
@@ -29,10 +29,11 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._is_terminal = self._stream.isatty()
         self._unit = unit
-        self._started = time.monotonic()
         self._phase = ""
-        self._phase_started = self._started
-        self._next = self._started + QUIET_SECONDS
+        self._phase_started = 0.0
+        self._loud = 0.0
+        """When there has been work for long enough."""
+        self._next = 0.0
         self._drawn = False
         self._rows = 0
 
@@ -42,10 +43,12 @@ class Progress:
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         now = time.monotonic()
+        if not self._phase:
+            self._loud = self._next = now + QUIET_SECONDS
         if phase != self._phase:
             self._phase, self._phase_started, self._rows = phase, now, 0
             if not self._is_terminal:
-                self._next = min(self._next, max(now, self._started + QUIET_SECONDS))
+                self._next = min(self._next, max(now, self._loud))
         if now < self._next:
             return
         self._next = now + (BAR_SECONDS if self._is_terminal else LINE_SECONDS)
