@@ -76,7 +76,9 @@ def _keys_of(
 
     label, path, makes_own_key = method
     name = path.rpartition(".")[2]
-    for record in records.with_pk(label):
+    for record in records.that_count(label):
+        if record.pk is None:
+            continue
         key = reason = None
         if makes_own_key and record.natural_key is not None:
             key = json.dumps(json.loads(record.natural_key), ensure_ascii=False)

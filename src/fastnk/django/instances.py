@@ -163,7 +163,7 @@ class Instances:
         owner = model._meta.auto_created or model
         label = concrete_label(owner)
         self._records.keep(names_of_records([owner]))
-        numbers = [*self._records.that_count(label)]
+        numbers = [record.number for record in self._records.that_count(label)]
         if not numbers:
             raise RefusalError(f"the backup has no {label}")
         if self._records.may_repeat_rows(label):

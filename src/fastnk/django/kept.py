@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 import tempfile
@@ -36,8 +37,8 @@ class Kept(NamedTuple):
     """A record that was kept."""
 
     number: int
-    pk: str
-    """JSON text as it stands in the backup."""
+    pk: str | None
+    """JSON text as it stands in the backup, where the record tells it."""
     natural_key: str | None
     """JSON text, where the record tells it."""
 
@@ -155,13 +156,17 @@ class KeptRecords:
         )
         return (number for (number,) in found)
 
-    def that_count(self, label: str) -> Iterator[int]:
-        """The numbers of the records of a model that count, in order: of those with a pk one each,
-        and all others."""
+    def that_count(self, label: str) -> Iterator[Kept]:
+        """The records of a model that count, in order: of those with a pk one each, and all
+        others."""
         found = self._file.execute(
-            "SELECT number, pk FROM record WHERE kind = ? ORDER BY number", (self.kind(label),)
+            "SELECT number, pk, natural_key FROM record WHERE kind = ? ORDER BY number",
+            (self.kind(label),),
         )
-        return (number for number, pk in found if pk is None or self._counts(label, number, pk))
+        for record in itertools.starmap(Kept, found):
+            pk = None if record.pk is None else id_name(json.loads(record.pk))
+            if pk is None or self.find((label, PK), pk) == record.number:
+                yield record
 
     def may_repeat_rows(self, label: str) -> bool:
         """Whether a record of a further backup may be one of the backup that says no pk."""
@@ -170,20 +175,6 @@ class KeptRecords:
             (self.kind(label),),
         )
         return bool(found.fetchone()[0])
-
-    def with_pk(self, label: str) -> Iterator[Kept]:
-        """The records of a model that have a pk, those that count, in order."""
-        found = self._file.execute(
-            "SELECT number, pk, natural_key FROM record"
-            " WHERE kind = ? AND pk IS NOT NULL ORDER BY number",
-            (self.kind(label),),
-        )
-        for number, pk, natural_key in found:
-            if self._counts(label, number, pk):
-                yield Kept(number, pk, natural_key)
-
-    def _counts(self, label: str, number: int, pk: str) -> bool:
-        return self.find((label, PK), id_name(json.loads(pk))) == number
 
     def give_name(self, number: int, kind: Kind, name: str) -> list[Waiter]:
         """A name for a record beside those it stands there with; gives what waited for it."""

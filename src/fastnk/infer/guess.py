@@ -191,7 +191,13 @@ class _Relations:
         self._targets: dict[type, _Targets] = {kind: _Targets(survey, kind) for kind in (int, str)}
         people = find_people(survey)
         absent = [label for label in ABSENT if label not in survey.models]
-        self._names = Names(survey.models, people, absent)
+        names = Names(survey.models, people, absent)
+        self._named = {
+            (label, field): _with_content_type(names.matches(label, field), field, model)
+            for label, model in survey.models.items()
+            for field in model.columns
+        }
+        """What each field may be named after."""
         self._doubts = Doubts(survey, people, self._numbers())
 
     def _numbers(self) -> Iterator[tuple[str, list[Match]]]:
@@ -200,21 +206,11 @@ class _Relations:
             for field, column in model.columns.items():
                 held = holder(column)
                 if held is not None and held.kind_of_ids is int:
-                    yield label, self._named(label, field)
-
-    def _named(self, label: str, field: str) -> list[Match]:
-        """What a field may be named after. An `owner_type` beside an `owner_id`, or an
-        `owner_object_id`, is a content type, if there is no model of that name."""
-        found = self._names.matches(label, field)
-        stem = field.removesuffix("_type")
-        beside = {f"{stem}_id", f"{stem}_object_id"} & self._survey.models[label].columns.keys()
-        if stem == field or not beside or any(one.strength >= BY_LAST_WORDS for one in found):
-            return found
-        return [Match(CONTENT_TYPES, BESIDE_AN_ID, f"it stands beside {min(beside)}")]
+                    yield label, self._named[label, field]
 
     def candidates(self, label: str, field: str, column: Column) -> list[Candidate]:
         """The models that a field may refer to, the likeliest first."""
-        named = self._named(label, field)
+        named = self._named[label, field]
         ids = _ids_of(column)
         if ids is None or not ids.codes:
             nothing = ids is None and (column.kind is not None or column.others > 0)
@@ -284,6 +280,16 @@ class _Relations:
         elif (column := _by_column(target, ids)) is not None:
             why = f"{_count(ids)}, all in {match.to}.{column}, which is unique"
             yield _Fit(match, BY_COLUMN, [why], to_field=column)
+
+
+def _with_content_type(found: list[Match], field: str, model: ModelSurvey) -> list[Match]:
+    """What a field may be named after. An `owner_type` beside an `owner_id`, or an
+    `owner_object_id`, is a content type, if there is no model of that name."""
+    stem = field.removesuffix("_type")
+    beside = {f"{stem}_id", f"{stem}_object_id"} & model.columns.keys()
+    if stem == field or not beside or any(one.strength >= BY_LAST_WORDS for one in found):
+        return found
+    return [Match(CONTENT_TYPES, BESIDE_AN_ID, f"it stands beside {min(beside)}")]
 
 
 def _families(parents: Iterable[RelationProposal]) -> dict[str, set[str]]:

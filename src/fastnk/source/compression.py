@@ -228,7 +228,21 @@ class _Kind(NamedTuple):
         return self.decompressor(), self.feed
 
 
-class _Careful:
+class _Wrapper:
+    """Gives a decompressor, `_one`, the interface of those of `bz2` and `lzma`."""
+
+    _one: Any
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._one.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._one.unused_data)
+
+
+class _Careful(_Wrapper):
     """A decompressor that gives all there is in front of damage: libraries keep to themselves what
     they made in the call that fails. Another one follows it, a call behind, and goes on from there
     byte by byte."""
@@ -241,14 +255,6 @@ class _Careful:
     @property
     def needs_input(self) -> bool:
         return self._broken is None and bool(self._one.needs_input)
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._one.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._one.unused_data)
 
     def decompress(self, data: bytes, most: int) -> bytes:
         if self._broken is not None:
@@ -276,49 +282,33 @@ class _Careful:
                     yield one.decompress(b"", 1)
 
 
-class _Inflater:
-    """gzip, or deflate alone, with the interface of the other decompressors."""
+class _Inflater(_Wrapper):
+    """gzip, or deflate alone."""
 
     def __init__(self, window: int = 31) -> None:
         library = fast_zlib() or zlib
-        self._inflate = library.decompressobj(window)
+        self._one = library.decompressobj(window)
 
     @property
     def needs_input(self) -> bool:
-        return not self._inflate.unconsumed_tail
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._inflate.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._inflate.unused_data)
+        return not self._one.unconsumed_tail
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        rest = self._inflate.unconsumed_tail
-        return bytes(self._inflate.decompress(rest + data if rest else data, most))
+        rest = self._one.unconsumed_tail
+        return bytes(self._one.decompress(rest + data if rest else data, most))
 
 
-class _Zstd:
-    """zstd with the interface of the other decompressors. It knows no limit for a call, so it is
-    given little at a time: a block of 4 bytes unpacks to 128 KiB at most."""
+class _Zstd(_Wrapper):
+    """zstd. It knows no limit for a call, so it is given little at a time: a block of 4 bytes
+    unpacks to 128 KiB at most."""
 
     needs_input = True
 
     def __init__(self) -> None:
-        self._object = zstandard().ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._object.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._object.unused_data)
+        self._one = zstandard().ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        return bytes(self._object.decompress(data)) if data else b""
+        return bytes(self._one.decompress(data)) if data else b""
 
 
 def _bz2() -> Any:
@@ -333,26 +323,18 @@ def _lzma() -> Any:
     return lzma.LZMADecompressor()
 
 
-class _ZipLzma:
+class _ZipLzma(_Wrapper):
     """LZMA as it stands in a zip, behind its properties."""
 
     _SIZES, _PROPERTIES = 4, 5
 
     def __init__(self) -> None:
-        self._lzma = _lzma()
+        self._one = _lzma()
         self._head: bytes | None = b""
 
     @property
     def needs_input(self) -> bool:
-        return self._head is not None or bool(self._lzma.needs_input)
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._lzma.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._lzma.unused_data)
+        return self._head is not None or bool(self._one.needs_input)
 
     def decompress(self, data: bytes, most: int) -> bytes:
         if self._head is not None:
@@ -363,7 +345,7 @@ class _ZipLzma:
             # As `lzma` has it in files of its own: without the length, up to a mark.
             data = self._head[self._SIZES : start] + b"\xff" * 8 + self._head[start:]
             self._head = None
-        return bytes(self._lzma.decompress(data, most))
+        return bytes(self._one.decompress(data, most))
 
 
 _KINDS = {

@@ -23,7 +23,7 @@ HEAD_BYTES = 1 << 16
 PACKAGE_BACKUP = "database/database_backup.json"
 """Where a package that an EDMS makes has its backup, beside media files and settings."""
 CHECKSUM_NAMES = ("checksum.txt", "checksums.txt", "checksum.sha256", "sha256sums")
-_DIGEST = re.compile(r"\b(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b", re.IGNORECASE)
+_DIGEST = re.compile(r"\b(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b")
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 _NAMED = re.compile(r"""[^\s"'()*:=,]*database_backup\.json(?![\w.-])""")
 """The backup of a package in a line of checksums."""

@@ -12,7 +12,7 @@ from fastnk.django.restore.backup import Backup, Done, Record, Run
 from fastnk.django.restore.columns import is_written_directly, prepared
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
-from fastnk.django.restore.plan import Column, Plan, Reference
+from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
 from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, Missing
 from fastnk.django.restore.translation import PkOf, Translator, settled
@@ -199,19 +199,17 @@ class Batches:
             return [own(value, at) for at, value in enumerate(values)]
         if column.is_reference:
             try:
-                return list(map(self._memory(batch, known).__getitem__, values))
+                memory = self._memory(batch, column.name, self._held)
+                return list(map(memory.__getitem__, values))
             except UNSOLVED:
                 pass
-        return [self._referred(batch, known, value, at) for at, value in enumerate(values)]
+        return [self._referred(batch, column.name, value, at) for at, value in enumerate(values)]
 
     def _generic(self, batch: _Batch, name: str) -> Sequence[Any]:
         """What a column holds for generic references."""
         plan, shape = batch.rows.plan, batch.shape
         assert shape is not None
-        memory = self._remembered.setdefault(
-            (plan.label, name, batch.prepares),
-            Remembered(partial(self._held_generic, plan, name, batch.prepares)),
-        )
+        memory = self._memory(batch, name, self._held_generic)
         held = []
         for at, pair in enumerate(shape.pairs(batch.records, plan.generics[name])):
             try:
@@ -234,10 +232,7 @@ class Batches:
 
     def _ids(self, batch: _Batch, name: str, values: Sequence[Any]) -> list[Any]:
         """What a column holds for ids of which no relation tells."""
-        plan, prepares = batch.rows.plan, batch.prepares
-        memory = self._remembered.setdefault(
-            (plan.label, name, prepares), Remembered(partial(self._held_id, plan, name, prepares))
-        )
+        memory = self._memory(batch, name, self._held_id)
         held = []
         for at, value in enumerate(values):
             try:
@@ -251,14 +246,11 @@ class Batches:
         """What a column holds for an id of which no relation tells. Raises one of `UNSOLVED`."""
         return self._final(plan, name, self._translator.value_of_id(plan, name, value), prepares)
 
-    def _memory(self, batch: _Batch, column: Column) -> Remembered:
+    def _memory(self, batch: _Batch, name: str, held: Callable[..., Any]) -> Remembered:
+        """What a column holds for values met before, as `held` says of each."""
         plan, prepares = batch.rows.plan, batch.prepares
-        name = plan.label, column.field.name, prepares
-        memory = self._remembered.get(name)
-        if memory is None:
-            find = partial(self._held, plan, column, prepares)
-            memory = self._remembered[name] = Remembered(find)
-        return memory
+        find = partial(held, plan, name, prepares)
+        return self._remembered.setdefault((plan.label, name, prepares), Remembered(find))
 
     def _converted(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
         """A value by the field's own conversion; `Missing.VALUE`, and a finding, if it refuses."""
@@ -275,15 +267,16 @@ class Batches:
         except REFUSALS:
             return self._one(batch, name, at)
 
-    def _referred(self, batch: _Batch, column: Column, value: Any, at: int) -> Any:
+    def _referred(self, batch: _Batch, name: str, value: Any, at: int) -> Any:
         """What a column holds for a reference; `Missing.VALUE`, and a finding, if it dangles."""
         try:
-            return self._held(batch.rows.plan, column, batch.prepares, value)
+            return self._held(batch.rows.plan, name, batch.prepares, value)
         except UNSOLVED:
-            return self._one(batch, column.field.name, at)
+            return self._one(batch, name, at)
 
-    def _held(self, plan: Plan, column: Column, prepares: bool, value: Any) -> Any:
+    def _held(self, plan: Plan, name: str, prepares: bool, value: Any) -> Any:
         """What a column holds for a reference. Raises one of `UNSOLVED`."""
+        column = plan.columns[name]
         assert column.reference is not None
         if value is None and column.field.null:
             return None
@@ -291,7 +284,7 @@ class Batches:
         held = self._directory.held(row, column.reference)
         if isinstance(held, Row):
             held = PkOf(held, column.field)
-        return self._final(plan, column.field.name, held, prepares)
+        return self._final(plan, name, held, prepares)
 
     def _many(
         self, batch: _Batch, column: ShapedColumn, values: Sequence[Any]
