@@ -274,6 +274,7 @@ MAKERS: dict[str, Maker | bytes] = {
     "UTF-16 BE with a byte order mark": b"\xfe\xff" + TEXT.decode().encode("utf-16-be"),
     "UTF-16 LE": TEXT.decode().encode("utf-16-le"),
     "UTF-16 BE": TEXT.decode().encode("utf-16-be"),
+    "XML fixture in UTF-16": lambda _: django_fixture("xml").decode().encode("utf-16"),
     "cp1252": json.dumps(records(WESTERN), ensure_ascii=False).encode("cp1252"),
     "Latin-1": json.dumps(records(WESTERN), ensure_ascii=False).encode("latin-1"),
     "text before the first record": b"Loading .env\n[INFO] {settings}\n" + TEXT,
@@ -292,6 +293,10 @@ MAKERS: dict[str, Maker | bytes] = {
     "corrupt record in the middle": COMPACT.replace(b'"pk": 5, "fields"', b'"pk": 5 "fie', 1),
     "bytes that are no UTF-8 in a record": COMPACT.replace(b"P-120", b"P\xff120"),
     "cut in UTF-16": TEXT.decode().encode("utf-16")[:3001],
+    "XML fixture cut in a record": lambda _: django_fixture("xml").rpartition(b"</field>")[0],
+    "corrupt record in a YAML fixture": lambda _: django_fixture("yaml").replace(
+        b"name: \xc3\x89mile", b'name: "\xc3\x89mile'
+    ),
     "no whole record": b"INFO starting\nINFO done\n[",
 }
 LOST: dict[str, list[dict[str, Any]]] = {
@@ -300,6 +305,8 @@ LOST: dict[str, list[dict[str, Any]]] = {
     "cut in a string": RECORDS[-1:],
     "cut in a character": RECORDS[3:],
     "corrupt record in the middle": [keeper(5, "Émile")],
+    "corrupt record in a YAML fixture": [keeper(5, "Émile")],
+    "XML fixture cut in a record": RECORDS[-1:],
     "bytes that are no UTF-8 in a record": [one for one in RECORDS if one["pk"] == 120],
 }
 EXTRAS = {"zstd": "zstandard", "URL": "fsspec", "YAML with object tags": "yaml"}

@@ -66,6 +66,7 @@ ROWS = (
     Row("encoding", "UTF-16 BE with a byte order mark"),
     Row("encoding", "UTF-16 LE"),
     Row("encoding", "UTF-16 BE"),
+    Row("encoding", "XML fixture in UTF-16", note="whatever encoding it declares"),
     Row("encoding", "cp1252", note="where all of it fits and nothing in it is UTF-8"),
     Row("encoding", "Latin-1", "named", note="`--encoding latin-1`"),
     Row("damage", "text before the first record", "salvage"),
@@ -84,6 +85,8 @@ ROWS = (
     Row("damage", "corrupt record in the middle", "salvage"),
     Row("damage", "bytes that are no UTF-8 in a record", "salvage"),
     Row("damage", "cut in UTF-16", "salvage"),
+    Row("damage", "XML fixture cut in a record", "salvage"),
+    Row("damage", "corrupt record in a YAML fixture", "salvage", "where each begins its own line"),
     Row("damage", "no whole record", "refused"),
 )
 DJANGO_VERSIONS = ("4.2", "5.2")

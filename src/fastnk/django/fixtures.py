@@ -7,9 +7,10 @@ No database is asked: natural keys of relations stay natural keys. What XML coul
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 from uuid import UUID
 from xml.dom.minidom import Element
 from xml.sax import SAXException
@@ -22,44 +23,97 @@ from django.utils.encoding import is_protected_type
 
 from fastnk.django.refusals import MAX_REASON, refusal
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError, shorten
+from fastnk.source.fixtures import Kind, Piece, is_torn, pieces
 
-Kind = Literal["XML", "YAML"]
-
-MAX_YAML = 256 << 20
-"""Bytes of a YAML fixture, which is read as a whole."""
+MAX_WHOLE = 256 << 20
+"""Bytes of a fixture that is read as a whole: one in YAML, or a damaged one."""
 MAX_GROWTH = 50
 """How many times its size a YAML fixture may become: its aliases may name what is large."""
 FREE_BYTES = 16 << 20
 MAX_NUMBER = 4_000
 """Characters of a number in YAML."""
+MAX_SEEN = 100
+"""Characters that are shown of what is lost, and of why."""
 REFUSALS = (
     *(base.DeserializationError, base.M2MDeserializationError, SAXException),
     *(ValidationError, FieldDoesNotExist),
-    *(ValueError, TypeError, ArithmeticError, LookupError, AttributeError),
+    *(ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError),
 )
 """What Django and its parsers raise for what they do not take, by intent or for want of a check."""
 
 
 def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
-    """The fixture as an array of records, piece by piece.
+    """A fixture, which is a text in UTF-8, as an array of records, piece by piece.
 
     Raises `BackupSyntaxError` for what is wrong with it, `UsageError` where Django is not set up,
     and `MissingExtraError` without PyYAML.
     """
-    records = _xml_records(stream, name) if kind == "XML" else _yaml_texts(stream, name)
+    records = _xml_records(stream, name) if kind == "XML" else _yaml_records(stream, name)
     count = 0
     try:
         for record in records:
             yield b",\n" if count else b"[\n"
             yield record
             count += 1
-    except (*REFUSALS, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise _not_utf8(name) from error
+    except REFUSALS as error:
         # YAML is read as a whole before the first record.
         place = Place(name, record=count + 1) if kind == "XML" else Place(name)
-        is_deep = isinstance(error, RecursionError)
-        why = "it is nested too deep" if is_deep else refusal(error)
-        raise _refused(kind, place, why) from error
+        raise _refused(kind, place, _reason(error)) from error
     yield b"\n]\n" if count else b"[]\n"
+
+
+def salvaged_json(
+    kind: Kind, stream: BinaryIO, name: str | None, lose: Callable[[Piece, bytes], None]
+) -> Iterator[bytes]:
+    """The whole records of a damaged one in the same way. `lose` is called with each stretch that
+    is none, and with how it begins. Raises the same, but not for what is lost."""
+    text = _whole(kind, stream, name)
+    if kind == "YAML" and _is_sound_yaml(text):
+        yield from as_json(kind, io.BytesIO(text), name)
+        return
+    record_of = _xml_record_of(name) if kind == "XML" else _yaml_record_of(len(text), name)
+    count = 0
+    for piece in pieces(kind, text):
+        record, fault = b"", piece.fault
+        if fault is None:
+            try:
+                record = record_of(text[piece.start : piece.end])
+            except REFUSALS as error:
+                fault = _brief(error)
+        if fault is not None:
+            lose(piece._replace(fault=fault), text[piece.start : piece.end][:MAX_SEEN])
+            continue
+        yield b",\n" if count else b"[\n"
+        yield record
+        count += 1
+    yield b"\n]\n" if count else b"[]\n"
+
+
+def _whole(kind: Kind, stream: BinaryIO, name: str | None) -> bytes:
+    text = stream.read(MAX_WHOLE + 1)
+    if len(text) > MAX_WHOLE:
+        raise _refused(kind, Place(name), f"it is larger than {MAX_WHOLE >> 20} MiB")
+    return text
+
+
+def _reason(error: Exception, most: int = MAX_REASON) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else refusal(error, most)
+
+
+def _brief(error: Exception) -> str:
+    """The same without the place in one record, which is none in the file."""
+    if isinstance(error, SAXException):
+        return error.getMessage()
+    return getattr(error.__cause__, "problem", None) or _reason(error, MAX_SEEN)
+
+
+def _not_utf8(name: str | None) -> BackupSyntaxError:
+    remedy = "iconv -t UTF-8 BACKUP > CLEAN"
+    return BackupSyntaxError("not UTF-8", code="FNK206", place=Place(name), remedy=remedy)
 
 
 def _refused(kind: Kind, place: Place, why: str) -> BackupSyntaxError:
@@ -75,14 +129,33 @@ def _refused(kind: Kind, place: Place, why: str) -> BackupSyntaxError:
 
 
 def _xml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+    _need_models(name)
+    # As text, so that no encoding counts that the file had once and declares.
+    for found in _Deserializer(io.TextIOWrapper(stream, "utf-8", newline="")):
+        yield _encoded(_record(found))
+
+
+def _xml_record_of(name: str | None) -> Callable[[bytes], bytes]:
+    _need_models(name)
+
+    def record_of(text: bytes) -> bytes:
+        document = f"<django-objects>{text.decode()}</django-objects>"
+        return _encoded(_record(next(_Deserializer(document))))
+
+    return record_of
+
+
+def _need_models(name: str | None) -> None:
     if not apps.models_ready:
         raise UsageError(
             f"{name or 'the backup'} is XML, which only the project's models tell how to read",
             remedy="name the project's settings: --settings mysite.settings",
         )
-    encode = DjangoJSONEncoder(ensure_ascii=False).encode
-    for found in _Deserializer(stream):
-        yield encode(_record(found)).encode(errors="backslashreplace")
+
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    text: str = DjangoJSONEncoder(ensure_ascii=False).encode(record)
+    return text.encode(errors="backslashreplace")
 
 
 class _Deserializer(xml_serializer.Deserializer):  # type: ignore[misc]
@@ -148,28 +221,65 @@ def _plain(pk: Any) -> Any:
 # ---- YAML --------------------------------------------------------------------------------------
 
 
-def _yaml_texts(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+def _yaml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
+    text = _whole("YAML", stream, name)
+    records = _loaded(text)
+    if not isinstance(records, list):
+        raise ValueError("it is no list of records")
+    if is_torn(text):
+        raise ValueError("it ends in the middle of a line; if it is whole, add a line break")
+    encoder = _BoundedEncoder(len(text), name)
+    yield from map(encoder.encode, records)
+
+
+def _yaml_record_of(size: int, name: str | None) -> Callable[[bytes], bytes]:
+    encoder = _BoundedEncoder(size, name)
+
+    def record_of(text: bytes) -> bytes:
+        records = _loaded(text)
+        if not _are_records(records):
+            raise ValueError("no record with a model and fields")
+        return encoder.encode(records[0])
+
+    return record_of
+
+
+def _is_sound_yaml(text: bytes) -> bool:
+    """Whether it needs no salvage, whatever its style."""
+    try:
+        return _are_records(_loaded(text)) and not is_torn(text)
+    except REFUSALS:
+        return False
+
+
+def _are_records(found: Any) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("model"), str)
+        and isinstance(one.get("fields"), dict)
+        for one in found
+    )
+
+
+def _loaded(text: bytes) -> Any:
     try:
         import yaml
-        from django.core.serializers.pyyaml import SafeLoader
     except ImportError:
         raise MissingExtraError("PyYAML", "yaml", "a YAML fixture") from None
-    data = stream.read(MAX_YAML + 1)
-    if len(data) > MAX_YAML:
-        raise _refused("YAML", Place(name), f"it is larger than {MAX_YAML >> 20} MiB")
+    text.decode()  # which tells what is no UTF-8 as it is told elsewhere
     try:
-        records = yaml.load(data, Loader=_with_bounded_numbers(SafeLoader))
+        return yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:
-        raise _refused("YAML", Place(name), shorten(str(error), MAX_REASON)) from error
-    if not isinstance(records, list):
-        raise _refused("YAML", Place(name), "it is no list of records")
-    yield from _bounded(records, max(FREE_BYTES, MAX_GROWTH * len(data)), name)
+        raise ValueError(shorten(str(error), MAX_REASON)) from error
 
 
-def _with_bounded_numbers(loader: type[Any]) -> Any:
-    """The loader, without numbers on which it would spend quadratic time: minutes and seconds of
-    any length are one in YAML."""
-    bounded: Any = type("Loader", (loader,), {})
+@functools.cache
+def _loader() -> Any:
+    """Django's, without numbers on which it would spend quadratic time: minutes and seconds of any
+    length are one in YAML."""
+    from django.core.serializers.pyyaml import SafeLoader
+
+    bounded: Any = type("Loader", (SafeLoader,), {})
     for kind in ("int", "float"):
         bounded.add_constructor(f"tag:yaml.org,2002:{kind}", _number)
     return bounded
@@ -182,14 +292,20 @@ def _number(loader: Any, node: Any) -> Any:
     return loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)
 
 
-def _bounded(records: Iterable[Any], most: int, name: str | None) -> Iterator[bytes]:
-    encoder = DjangoJSONEncoder(ensure_ascii=False)
-    for record in records:
+class _BoundedEncoder:
+    """Records of a text of that size in JSON, as long as they are not too large for it."""
+
+    def __init__(self, size: int, name: str | None) -> None:
+        self._left = max(FREE_BYTES, MAX_GROWTH * size)
+        self._name = name
+        self._encoder = DjangoJSONEncoder(ensure_ascii=False)
+
+    def encode(self, record: Any) -> bytes:
         text = io.StringIO()
-        for part in encoder.iterencode(record):
+        for part in self._encoder.iterencode(record):
             text.write(part)
-            most -= len(part)
-            if most < 0:
+            self._left -= len(part)
+            if self._left < 0:
                 why = f"its aliases make it {MAX_GROWTH} times as large"
-                raise _refused("YAML", Place(name), why)
-        yield text.getvalue().encode(errors="backslashreplace")
+                raise _refused("YAML", Place(self._name), why)
+        return text.getvalue().encode(errors="backslashreplace")

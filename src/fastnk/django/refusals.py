@@ -8,11 +8,11 @@ MAX_REASON = 400
 """Characters of a reason. Django's messages hold the value, which may be as large as the backup."""
 
 
-def refusal(error: Exception) -> str:
-    """Why a field, a key form or a parser refused something, in one line."""
+def refusal(error: Exception, most: int = MAX_REASON) -> str:
+    """Why a field, a key form or a parser refused something, in one line of so many characters."""
     error = getattr(error, "original_exc", error)
     if isinstance(error, DecimalException):  # which says no more than its name
         return "a number beyond all bounds"
     messages = getattr(error, "messages", None)
     why = " ".join(messages) if messages else str(error) or type(error).__name__
-    return why if len(why) <= MAX_REASON else f"{why[: MAX_REASON // 2]}…{why[-MAX_REASON // 2 :]}"
+    return why if len(why) <= most else f"{why[: most // 2]}…{why[-most // 2 :]}"

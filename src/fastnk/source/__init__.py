@@ -38,7 +38,7 @@ BLOCK_SIZE = 1 << 17
 HEAD_BYTES = 1 << 12
 """What is looked at to tell whether a backup is a plain file of records."""
 _RECORD = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"|\{\s*\Z')
-_SALVAGEABLE = frozenset(("FNK200", "FNK203", "FNK204", "FNK205", "FNK206"))
+_SALVAGEABLE = frozenset(("FNK200", "FNK203", "FNK204", "FNK205", "FNK206", "FNK212"))
 
 
 def is_plain(head: bytes) -> bool:
@@ -93,9 +93,11 @@ class Source:
         try:
             self._layout = self._needed_layout()
         except BackupSyntaxError as error:
-            explained = self.explained(error)
-            self.close()
-            raise explained from None
+            # Of what Django reads, other than the core, the head is read already.
+            if error.code != "FNK206" or not self.recover(error):
+                explained = self.explained(error)
+                self.close()
+                raise explained from None
         except BaseException:
             self.close()
             raise
@@ -182,7 +184,10 @@ class Source:
             return False
         self._recovered = True
         guess = error.code == "FNK206"
-        layout = self._make_layout(scanned=True, guess=guess)
+        try:
+            layout = self._make_layout(scanned=True, guess=guess)
+        except BackupSyntaxError:
+            return False
         if not layout.is_clean or not layout.records:
             return False
         if guess:
@@ -210,8 +215,11 @@ class Source:
         layout = self.salvageable()
         if layout is None:
             return error
+        losses = layout.losses()
+        if error.place.offset is None and losses:  # of a parser that does not tell
+            error.place = error.place._replace(offset=losses[0].start)
         at = -1 if error.place.offset is None else error.place.offset
-        seen = next((one.seen for one in layout.losses() if one.start <= at <= one.end), "")
+        seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
         if seen and seen not in error.what:
             error.what += f' (there stands "{seen}")'
         if layout.records:
@@ -229,7 +237,7 @@ class Source:
         reading = Reading(encoding=named(self._encoding), salvage=True)
         try:
             return Layout(self.name, self._files, reading, self._look if self._progress else None)
-        except (SourceError, BackupSyntaxError):
+        except (SourceError, BackupSyntaxError, UsageError):
             return None
 
     @property

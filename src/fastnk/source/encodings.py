@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from fastnk.errors import UsageError
 from fastnk.source.compression import Chunks, peek
@@ -22,7 +21,6 @@ _FIRST_TWO = re.compile(rb"[^\0](?:[^\0]|(?P<zero>\0)[^\0](?:\0|\Z))")
 zeros, too."""
 _SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
 RECORD_START = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"\s*:')
-_MODEL = re.compile(rb'"model"\s*:\s*"[^"\\\s]+"')
 _TYPOGRAPHY = bytes.fromhex(
     "80 82 84 85 89 8b 91 92 93 94 96 97 9b a0 a1 a3 a7 ab b0 b2 b3 b4 b7 bb bc bd be bf d7 f7"
 )
@@ -32,6 +30,9 @@ _LEGACY = bytes(
     for byte in range(0x80, 0xFF)  # ÿ begins no word, and is what a broken disk gives
     if byte in _TYPOGRAPHY or bytes([byte]).decode("cp1252", "ignore").isalpha()
 )
+
+_DECLARED = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""")
+_EVERY_BYTE = bytes(range(256)) + rb"\u0061"
 
 
 class Encoding:
@@ -80,6 +81,19 @@ def encoding_of(head: bytes, wanted: str | None) -> Encoding:
         if head[at] and not head[1 - at]:
             return Encoding("utf-16-be" if at else "utf-16-le")
     return Encoding("utf-8")
+
+
+def declared_in_xml(head: bytes) -> Encoding | None:
+    """The encoding that a file in XML declares, if it is one of those in which a byte is a
+    character: any other shows."""
+    declared = _DECLARED.match(head)
+    try:
+        name = named(declared[1].decode()) if declared else None
+    except UsageError:
+        return None
+    if name is None or len(_EVERY_BYTE.decode(name, "replace")) != len(_EVERY_BYTE):
+        return None
+    return Encoding(name)
 
 
 def in_utf8(chunks: Chunks, encoding: Encoding) -> Chunks:
@@ -133,34 +147,6 @@ def _character_start(text: bytes, at: int) -> int:
 def _original_length(text: bytes, encoding: Encoding) -> int:
     characters = text.replace(b"\xff", b"").decode("utf-8", "surrogatepass")  # a cut-off one
     return len(characters.encode(encoding.name, encoding.errors))
-
-
-_XML = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE[^>\[]*\[?|<django-objects\b)",
-    re.DOTALL,
-)
-_YAML = re.compile(
-    rb"(?:%YAML[^\n]*\n|---[^\n]*\n|#[^\n]*\n|\s)*- \s*(?:\{\s*)?(?:model|pk|fields): ?", re.DOTALL
-)
-
-
-def fixture_kind(head: bytes) -> Literal["XML", "YAML"] | None:
-    """The kind of a fixture that is not JSON; `None` for all else."""
-    text = b"".join(in_utf8(iter([head]), encoding_of(head, None)))
-    if _XML.match(text) and b"django-objects" in text:
-        return "XML"
-    return "YAML" if _YAML.match(text) else None
-
-
-def looks_like_records(head: bytes) -> bool:
-    """Whether a file that begins so holds records, as far as can be told."""
-    if len(head) < 2:
-        return False
-    encoding = encoding_of(head, None)
-    text = b"".join(in_utf8(iter([head]), encoding))
-    if re.fullmatch(rb"\s*\[\s*\]\s*", text):
-        return True
-    return bool(RECORD_START.search(text) and _MODEL.search(text)) or fixture_kind(head) is not None
 
 
 def legacy_encoding(chunks: Chunks) -> str | None:

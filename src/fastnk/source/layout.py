@@ -19,8 +19,8 @@ from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, Salvage, 
 from fastnk.source.compression import Chunks, peek, stream_of
 from fastnk.source.encodings import (
     Encoding,
+    declared_in_xml,
     encoding_of,
-    fixture_kind,
     in_utf8,
     legacy_encoding,
     original_offsets,
@@ -33,13 +33,16 @@ from fastnk.source.envelope import (
     only_one_envelope,
     records_array,
 )
+from fastnk.source.fixtures import Kind, Piece, fixture_kind
 from fastnk.source.opening import BackupFile
 from fastnk.source.packages import HEAD_BYTES, Member, Package, choose, cut_off
-from fastnk.source.scan import MAX_LOSSES, Loss, Scan, scan
+from fastnk.source.scan import MAX_LOSSES, Loss, Scan, scan, shown
 
 MOST_HELD = 16 << 20
 """Bytes of one of many files that are kept while it is looked at again and again: in an archive
 each reading of it begins with all files before it."""
+DAMAGED_HEAD = 1 << 20
+"""Bytes of a damaged backup in which its first record is looked for, to tell what it is."""
 LOSSES_SHOWN = 5
 """How many lost ranges the error for a damaged backup names."""
 
@@ -64,9 +67,13 @@ class _Part(NamedTuple):
     encoding: Encoding
     start: int
     """Where in its text the records begin; what is before belongs to the envelope."""
-    kind: Literal["JSON", "XML", "YAML"]
+    kind: Kind | Literal["JSON"]
     scan: Scan | None
     """Of what follows; `None` where it has not been needed."""
+
+
+def _overlook(piece: Piece, seen: bytes) -> None:
+    """What was told before."""
 
 
 class Layout:
@@ -143,21 +150,23 @@ class Layout:
         return member._replace(chunks=chunks)
 
     def _part(self, number: int, member: Member) -> _Part:
-        head, _ = peek(member.chunks, HEAD_BYTES)
-        encoding = encoding_of(head, self._reading.encoding)
-        if self._guess and encoding.is_plain and self._reading.encoding is None:
+        is_damaged, wanted = self._reading.salvage, self._reading.encoding
+        head, _ = peek(member.chunks, DAMAGED_HEAD if is_damaged else HEAD_BYTES)
+        encoding = encoding_of(head, wanted)
+        text = b"".join(in_utf8(iter([head]), encoding))
+        kind = fixture_kind(text, is_damaged=is_damaged) or "JSON"
+        if kind == "XML" and encoding.is_plain and wanted is None:
+            encoding = declared_in_xml(text) or encoding
+        if self._guess and encoding.is_plain and wanted is None:
             legacy = legacy_encoding(self._raw(number))
             encoding = Encoding(legacy) if legacy else encoding
         if member.layers:
             self.notes.append(f"{member.name or 'the backup'} unpacked: {', '.join(member.layers)}")
         if not encoding.is_plain:
             self.notes.append(f"{member.name or 'the backup'} read as {encoding}")
-        kind = fixture_kind(head) or "JSON"
         if kind != "JSON":
-            self.notes.append(
-                f"{member.name or 'the backup'} read by Django, as {kind}: much slower"
-            )
-            encoding = Encoding("utf-8")
+            what = f"read by Django, as {kind}: much slower"
+            self.notes.append(f"{member.name or 'the backup'} {what}")
         part = self._with_records(_Part(number, member.name, encoding, 0, kind, None))
         return self._in_legacy_encoding(part) or part
 
@@ -166,7 +175,19 @@ class Layout:
         start = self._envelope(part)
         if start is not None and (found := self._enveloped(part, start)) is not None:
             return found
-        return part._replace(scan=scan(self._text(part))) if self._scanned else part
+        return part._replace(scan=self._scan(part)) if self._scanned else part
+
+    def _scan(self, part: _Part) -> Scan:
+        lost: list[Loss] = []
+
+        def lose(piece: Piece, seen: bytes) -> None:
+            fault = piece.fault or ""
+            lost.append(Loss(piece.start, piece.end, piece.records, fault, shown(seen)))
+
+        found = scan(self._text(part, lose))
+        for loss in lost:
+            found.lose(loss)
+        return found
 
     def _in_legacy_encoding(self, part: _Part) -> _Part | None:
         """The part in the encoding that all of it fits, where something is lost of it because it
@@ -215,7 +236,7 @@ class Layout:
             return
         members = self._members([part.number for part in self._parts])
         for index, (part, (_, member)) in enumerate(zip(self._parts, members, strict=False)):
-            text = _from(_in_json(part, member.chunks), part.start)
+            text = _from(self._in_json(part, member.chunks), part.start)
             yield from self._pieces.of(index, text)
         yield self._pieces.tail
 
@@ -229,15 +250,17 @@ class Layout:
         found: list[Original] = [(None, None)] * len(offsets)
         for part, wanted in zip(self._parts, inside, strict=True):
             wanted.sort()
-            originals = self._originals(part, [at for at, _ in wanted])
+            originals: list[Original] = [(part.name, None)] * len(wanted)
+            if part.kind == "JSON":
+                originals = self._originals(part, [at for at, _ in wanted])
             for (_, number), original in zip(wanted, originals, strict=True):
                 found[number] = original
         return found
 
     def _originals(self, part: _Part, ascending: Sequence[int]) -> list[Original]:
-        """The same for bytes of one part, all in one pass."""
-        if not ascending or part.kind != "JSON":
-            return [(part.name, None)] * len(ascending)
+        """The same for bytes of the text of one part, all in one pass."""
+        if not ascending:
+            return []
         wanted = [part.start + at for at in ascending]
         found = original_offsets(self._raw(part.number), part.encoding, wanted)
         return [(part.name, at) for at in found]
@@ -249,8 +272,22 @@ class Layout:
         for _, member in self._members([number]):
             yield from member.chunks
 
-    def _text(self, part: _Part) -> Chunks:
-        return _in_json(part, self._raw(part.number))
+    def _text(self, part: _Part, lose: Callable[[Piece, bytes], None] = _overlook) -> Chunks:
+        return self._in_json(part, self._raw(part.number), lose)
+
+    def _in_json(
+        self, part: _Part, chunks: Chunks, lose: Callable[[Piece, bytes], None] = _overlook
+    ) -> Chunks:
+        text = in_utf8(chunks, part.encoding)
+        if part.kind == "JSON":
+            return text
+        try:
+            from fastnk.django.fixtures import as_json, salvaged_json
+        except ImportError:
+            raise MissingExtraError("Django", "django", f"a fixture in {part.kind}") from None
+        if self._reading.salvage:
+            return salvaged_json(part.kind, stream_of(text), part.name, lose)
+        return as_json(part.kind, stream_of(text), part.name)
 
     @property
     def joint(self) -> bytes:
@@ -307,9 +344,7 @@ class Layout:
                 self._originals(part, [at for loss in losses for at in (loss.start, loss.end)])
             )
             for loss, (name, start), (_, end) in zip(losses, edges, edges, strict=True):
-                if start is not None and end is not None:
-                    loss = msgspec.structs.replace(loss, start=start, end=end)
-                found.append(msgspec.structs.replace(loss, file=name))
+                found.append(msgspec.structs.replace(loss, start=start, end=end, file=name))
         return found[:MAX_LOSSES]
 
     def refusal(self) -> BackupSyntaxError:
@@ -332,7 +367,8 @@ class Layout:
     def cut_off_at(self) -> int | None:
         """Where the backup ends too early, if it does."""
         part = self._parts[-1]
-        if part.scan is None or not (part.scan.ends_badly or self._cuts):
+        is_cut_off = part.scan is not None and (part.scan.ends_badly or self._cuts)
+        if part.scan is None or not is_cut_off or part.kind != "JSON":
             return None
         return self._originals(part, [part.scan.length])[0][1]
 
@@ -475,16 +511,6 @@ def _with_commas(chunks: Chunks) -> Chunks:
             del rest[:-1]
         yield b"".join(parts)
     yield bytes(rest)
-
-
-def _in_json(part: _Part, chunks: Chunks) -> Chunks:
-    if part.kind == "JSON":
-        return in_utf8(chunks, part.encoding)
-    try:
-        from fastnk.django.fixtures import as_json
-    except ImportError:
-        raise MissingExtraError("Django", "django", f"a fixture in {part.kind}") from None
-    return as_json(part.kind, stream_of(chunks), part.name)
 
 
 def _from(chunks: Chunks, start: int) -> Chunks:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from fastnk.errors import BackupSyntaxError, Place, SourceError
 from fastnk.source.compression import Chunks, Guard, peek, unpack
-from fastnk.source.encodings import encoding_of, in_utf8, looks_like_records
+from fastnk.source.encodings import encoding_of, in_utf8
+from fastnk.source.fixtures import looks_like_records
 from fastnk.source.opening import BackupFile
 
 HEAD_BYTES = 1 << 16

@@ -119,6 +119,14 @@ class Scan:
         """Whether there is nothing but records and what belongs between them."""
         return self.loss_count == 0
 
+    def lose(self, loss: Loss) -> None:
+        """Take in a stretch that is lost."""
+        self.loss_count += 1
+        self.lost_records += loss.records
+        self.lost_bytes += loss.end - loss.start
+        if len(self.losses) < MAX_LOSSES:
+            self.losses.append(loss)
+
     def follow(self, other: Scan, between: int) -> None:
         """Take in a whole array that stands so many bytes behind this one."""
         assert other.closed is not None
@@ -129,6 +137,11 @@ class Scan:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self.runs[::2], self.runs[1::2], strict=True)
+
+
+def shown(text: bytes) -> str:
+    """The beginning of something lost, as messages have it."""
+    return shorten(text.decode(errors="replace").replace("\0", "\\0"))
 
 
 def scan(chunks: Chunks) -> Scan:
@@ -551,13 +564,7 @@ class _Scanner:
         start, end = gap.range()
         is_record = gap.has_brace and bool(found.runs) and gap.fault != _MORE_BEHIND
         records = max(gap.starts, int(is_record))
-        found.loss_count += 1
-        found.lost_records += records
-        found.lost_bytes += end - start
-        if len(found.losses) < MAX_LOSSES:
-            what = what or gap.fault
-            seen = shorten(gap.seen.decode(errors="replace").replace("\0", "\\0"))
-            found.losses.append(Loss(start, end, records, what, seen))
+        found.lose(Loss(start, end, records, what or gap.fault, shown(gap.seen)))
 
 
 class _Gap:
