@@ -1558,6 +1558,23 @@ def test_command_reports_findings_with_exit_code_4(
     assert not rows(zoo.Keeper, new).exists()
 
 
+@pytest.mark.parametrize("left_out", ["", "0", "12", "0246", "4789"])
+def test_findings_have_the_numbers_of_the_backup_where_records_are_left_out(
+    new: str, left_out: str
+) -> None:
+    records = [
+        record("zoo.gone" if str(at) in left_out else "zoo.keeper", name=str(at), hired="soon")
+        for at in range(10)
+    ]
+    policies = Policies(on_unknown_model="drop")
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(json.dumps(records).encode(), SCHEMA, database=new, policies=policies)
+    places = [finding.place for finding in caught.value.findings]
+    assert [place.record for place in places] == [
+        at + 1 for at in range(10) if str(at) not in left_out
+    ]
+
+
 LOSSES: dict[str, tuple[list[Record], list[str]]] = {
     "a field": ([keeper("Anna", gone=1)], ["--ignore-nonexistent"]),
     "a model": ([keeper("Anna"), record("zoo.gone", 1)], ["--ignore-nonexistent"]),

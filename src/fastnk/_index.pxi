@@ -452,8 +452,8 @@ cdef class Indexer(RowKeeper):
 
     @property
     def dropped_records(self):
-        """How many records are left out."""
-        return self.dropped.length // sizeof(uint64_t)
+        """The numbers of the records that are left out, ascending, in 64 bits each."""
+        return self.dropped.data[:self.dropped.length]
 
     def models_with_pks(self):
         """The labels of the models that keep their pks because their keys identify nothing."""

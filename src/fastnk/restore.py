@@ -229,6 +229,7 @@ class UnifiedRestoreManager:
                 chunks,
                 name_of(backup),
                 labels=list(conversion.report.models),
+                number_in_backup=conversion.number_in_backup,
                 confirm=confirm,
             )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Self
 
@@ -36,6 +38,8 @@ class Conversion:
         """Whether a record depends on what became of another, so that one thread must do all."""
         self._is_settled = False
         """Whether all passes to come give the output of the last one."""
+        self._dropped = array("Q")
+        """The numbers of the records that are left out, ascending."""
 
     def __enter__(self) -> Self:
         try:
@@ -96,6 +100,14 @@ class Conversion:
         if not self._is_settled:  # there are findings, whose places are still to be told
             self.write(NoSink())
         self._findings.refuse(self._pass1.indexer)
+
+    def number_in_backup(self, number: int) -> int:
+        """The number of the record in the backup that has this one in the output."""
+        dropped = self._dropped
+        written_before = range(len(dropped))
+        return number + bisect_right(
+            written_before, number - 1, key=lambda at: dropped[at] - at - 1
+        )
 
     def _may_change(self) -> bool:
         """Whether a pass may show that the next one gives another output, or only findings."""
@@ -172,7 +184,8 @@ class Conversion:
             report.key_map_spilled_seconds += splicer.spilled_nanoseconds / 1e9
         report.key_map_bytes = self._pass1.indexer.key_map_bytes
         report.key_map_spilled_bytes = self._pass1.indexer.spilled_bytes
-        report.records_dropped = self._pass1.indexer.dropped_records
+        self._dropped = array("Q", self._pass1.indexer.dropped_records)
+        report.records_dropped = len(self._dropped)
         report.models_keeping_pks = self._pass1.indexer.models_with_pks()
         if report.records_dropped or report.models_keeping_pks:
             report.complete = False

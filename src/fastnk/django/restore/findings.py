@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
@@ -29,12 +30,14 @@ class Findings:
     def __init__(
         self,
         name: str | None,
+        number_in_backup: Callable[[int], int] = int,
         *,
         ignore_nonexistent: bool = False,
         keeps_generic: bool = False,
         on_dangling: str = "error",
     ) -> None:
         self._name = name
+        self._number_in_backup = number_in_backup
         self.keeps_generic = keeps_generic
         """Whether a generic reference to a row that is gone may come to mean another one."""
         self.on_dangling = on_dangling
@@ -91,7 +94,7 @@ class Findings:
             pk = None
         place = Place(
             path=self._name,
-            record=record,
+            record=self._number_in_backup(record),
             model=model,
             pk=None if pk is None else pk if isinstance(pk, str) else as_text(pk),
             field=field,

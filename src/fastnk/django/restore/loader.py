@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from django.db import Error as DatabaseFault
@@ -126,17 +126,19 @@ class Loader:
         name: str | None = None,
         *,
         labels: Collection[str] | None = None,
+        number_in_backup: Callable[[int], int] = int,
         confirm: Confirm | None = None,
     ) -> RestoreReport:
         """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup, `labels` are those of its records there. `confirm`
+        `name` is what findings call the backup, `labels` are those of its records there, and
+        `number_in_backup` makes of a record's number in the chunks the one it has there. `confirm`
         is told what will be done, before the first row is written, and raises to stop it. Raises
         `FindingsError` and `RenameError` before that, `LockedError` while another restore is under
         way, and `RestoreError` where the database refuses; it is then as it was before.
         """
         self.engine.keep_alive()
-        restore = _Restore(self, chunks, name, labels)
+        restore = _Restore(self, _Given(chunks, name, labels, number_in_backup))
         token = uuid4().hex
         report: RestoreReport | None = None
         try:
@@ -193,16 +195,21 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
+class _Given(NamedTuple):
+    """A backup as `Loader.load` gets it."""
+
+    chunks: Chunks
+    name: str | None
+    labels: Collection[str] | None
+    number_in_backup: Callable[[int], int]
+
+
 class _Restore:
     """One restore, inside its transaction."""
 
-    def __init__(
-        self, loader: Loader, chunks: Chunks, name: str | None, labels: Collection[str] | None
-    ) -> None:
+    def __init__(self, loader: Loader, given: _Given) -> None:
         self._loader = loader
-        self._chunks = chunks
-        self._name = name
-        self._labels = labels
+        self._given = given
         self._renames = loader.renames
         self._seconds: dict[str, float] = {}
         self._target = loader.target
@@ -221,14 +228,15 @@ class _Restore:
         self._weak = weak
         self._named = named
         self._findings = Findings(
-            self._name,
+            self._given.name,
+            self._given.number_in_backup,
             ignore_nonexistent=options.ignore_nonexistent,
             keeps_generic=options.keep_generic,
             on_dangling=options.on_dangling,
         )
         plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
         self._naming = plans.naming
-        labels = self._labels and list(map(self._renames.label, self._labels))
+        labels = self._given.labels and list(map(self._renames.label, self._given.labels))
         self._directory = Directory(
             plans,
             self._engine,
@@ -238,7 +246,7 @@ class _Restore:
             keeps_ids=options.on_dangling == "keep",
         )
         self._backup = Backup(
-            self._chunks,
+            self._given.chunks,
             self._directory,
             self._findings,
             self._connection,
@@ -333,7 +341,7 @@ class _Restore:
         """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
         try:
             with self._phase("verify"):
-                restore = _Restore(self._loader, self._chunks, self._name, self._labels)
+                restore = _Restore(self._loader, self._given)
                 again = restore.checked()
         except FindingsError as error:
             differs = f"{error.total:,} records clash with what is there"
