@@ -1,8 +1,13 @@
 """The extension module; everything else is in pyproject.toml."""
 
+import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+
+if os.name != "posix" or sys.maxsize < 2**32:
+    sys.exit("fastnk needs a POSIX system and a 64-bit Python")
 
 setup(
     ext_modules=[

@@ -113,7 +113,6 @@ def checksums(const uint8_t[::1] data, size_t size):
 
 cdef extern from * nogil:
     """
-    #define _GNU_SOURCE
     #include <fcntl.h>
     #if defined(__linux__)
     static int fnk_start_writeback(int fd, long long offset, long long length) {

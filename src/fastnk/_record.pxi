@@ -671,7 +671,10 @@ cdef class RecordReader(Walker):
 
     cdef Text name_text(self, const Name *name) noexcept nogil:
         cdef Text text
-        text.data = (self.decoded.data if name.decoded else self.walk.text) + name.at
+        text.data = self.walk.text
+        if name.decoded:
+            text.data = self.decoded.data
+        text.data += name.at
         text.length = name.length
         return text
 
