@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from fastnk import formats
 from fastnk.cli import main, make_parser
-from fastnk.cli.printing import table
+from fastnk.cli.printing import Outcome, document, table
 from fastnk.schema import Model, Relation, Schema
 
 README = Path(__file__).parents[1] / "README.md"
@@ -258,6 +259,62 @@ def test_reader_of_a_pipe_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     assert process.wait() == 141
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 1, "FNK130 cannot write to standard output: Bad file descriptor"),
+        ("2>&-", 0, "became natural keys"),
+        ("<&-", 0, "became natural keys"),
+        pytest.param(
+            ">/dev/full",
+            1,
+            "FNK130 cannot write to standard output: No space left on device",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it"),
+        ),
+    ],
+)
+def test_streams_that_are_closed_or_full(
+    tmp_path: Path, schema: Path, streams: str, code: int, said: str
+) -> None:
+    out = tmp_path / "out.json"
+    words = command("convert", str(write(tmp_path / "b.json", USERS)), str(out))
+    line = f"{shlex.join([*words, '--schema', str(schema)])} {streams}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(json.loads(out.read_text())) == len(USERS)
+
+
+def test_closed_standard_input_is_no_empty_backup() -> None:
+    line = f"{shlex.join(command('detect', '-'))} <&-"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "FNK120 cannot read standard input: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_names_that_the_terminal_cannot_show(tmp_path: Path, as_json: bool) -> None:
+    name = "\u043a\u043b\u044e\u0447.json"
+    write(tmp_path / name, USERS)
+    done = subprocess.run(
+        command("detect", name, *["--json"] * as_json),
+        env={**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "latin-1"},
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    if as_json:
+        assert list(json.loads(done.stdout)) == [name]
+    else:
+        assert done.stdout.startswith(rb"\u043a\u043b\u044e\u0447.json: legacy_database_ids")
+
+
+def test_names_of_files_that_are_no_text_are_json() -> None:
+    name = os.fsdecode(b"\xff.json")
+    assert json.loads(document(Outcome({name: name}, ""))) == {name: name}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -120,7 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 143
     progress.close()
     outcome = written_report(options, outcome)
-    show(outcome, options.json)
+    try:
+        show(outcome, options.json)
+    except FastnkError as error:
+        talk(str(error))
+        return outcome.exit_code or error.exit_code
     return outcome.exit_code
 
 
@@ -128,14 +132,31 @@ def console() -> NoReturn:
     """The entry point: `main`, and silence when the reader of a pipe has gone."""
     # What a start makes stays: looking through it for cycles would take a tenth of it.
     gc.set_threshold(100_000)
+    _replace_closed_streams()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = main()
-        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    try:
+        sys.stdout.flush()
+    except OSError:  # has been told; Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     gc.freeze()  # nor need what is left at the end be looked through
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """No file of ours may get the number of one that was closed before the start. To read the
+    backup there, or to write a result, fails; talk goes nowhere."""
+    unreadable, unwritable = os.O_WRONLY, os.O_RDONLY
+    for name, mode, flags in (
+        ("stdin", "r", unreadable),
+        ("stdout", "w", unwritable),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 class _Terminated(BaseException):

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError, shorten
 
@@ -61,24 +61,35 @@ def written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
 
 
 def document(outcome: Outcome) -> bytes:
-    """What `--json` shows."""
+    """What `--json` shows. What of a file's name is no text becomes JSON's escapes."""
+    import json
+
     import msgspec
 
-    return msgspec.json.format(msgspec.json.encode(outcome.data), indent=2) + b"\n"
+    text = json.dumps(msgspec.to_builtins(outcome.data), ensure_ascii=False, indent=2)
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def show(outcome: Outcome, as_json: bool) -> None:
-    """The one place that writes reports to standard output."""
-    if outcome.takes_stdout:
-        talk(document(outcome).decode() if as_json else outcome.text)
-        return
-    if as_json:
-        sys.stdout.write(document(outcome).decode())
-        return
-    if outcome.text:
-        print(outcome.text)
-    if outcome.next_command:
+    """The one place that writes reports to standard output. Raises `OutputError`."""
+    try:
+        _write(outcome, as_json, sys.stderr if outcome.takes_stdout else sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to standard output: {reason}") from error
+    if outcome.next_command and not (as_json or outcome.takes_stdout):
         talk(f"next: {shlex.join(['fastnk', *outcome.next_command])}")
+
+
+def _write(outcome: Outcome, as_json: bool, stream: TextIO) -> None:
+    if as_json:
+        stream.flush()
+        stream.buffer.write(document(outcome))  # UTF-8, whatever the terminal takes
+    elif outcome.text:
+        print(outcome.text, file=stream)
+    stream.flush()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
