@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
 import os
 import re
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -1076,6 +1078,29 @@ def test_systems_without_the_calls_of_linux(
     assert listing(tmp_path) == ["backup.json", "out.json"]
 
 
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="there are none anywhere")
+def test_file_systems_without_unnamed_files_and_syncing_of_folders(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open, real_sync = os.open, os.fsync
+
+    def open_named(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EINVAL, "no such files")
+        return real_open(path, flags, *more, **options)
+
+    def sync_files(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no syncing of folders")
+        real_sync(fd)
+
+    monkeypatch.setattr(os, "open", open_named)
+    monkeypatch.setattr(os, "fsync", sync_files)
+    convert(backup, tmp_path / "out.json", SCHEMA)
+    assert (tmp_path / "out.json").read_bytes() == CONVERTED
+    assert listing(tmp_path) == ["backup.json", "out.json"]
+
+
 def test_unnamed_files_cannot_be_named_without_proc(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1098,6 +1123,27 @@ def test_overwrites_with_force(backup: Path, tmp_path: Path) -> None:
     output.write_bytes(b"old")
     convert(backup, output, SCHEMA, force=True)
     assert output.read_bytes() == CONVERTED
+
+
+def test_only_plain_files_are_replaced(backup: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="is no plain file"):
+        convert(backup, pipe, SCHEMA, force=True)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_output_goes_where_a_link_points(backup: Path, tmp_path: Path, old: bytes | None) -> None:
+    (tmp_path / "disk").mkdir()
+    output, link = tmp_path / "disk" / "out.json", tmp_path / "link.json"
+    link.symlink_to(output)
+    if old is not None:
+        output.write_bytes(old)
+    convert(backup, link, SCHEMA, force=old is not None)
+    assert link.is_symlink()
+    assert output.read_bytes() == CONVERTED
+    assert listing(tmp_path / "disk") == ["out.json"]
 
 
 def test_output_may_not_be_the_input(backup: Path, tmp_path: Path) -> None:

@@ -241,19 +241,23 @@ def test_values_arrive_as_they_are(value: Any) -> None:
     assert type(arrived[2][0][0]) is type(value)
 
 
-def test_process_with_threads_is_not_forked() -> None:
+def test_process_whose_threads_are_many_or_unknown_is_not_forked() -> None:
     """Asked in one of its own: this one may have threads anyway."""
     code = """
 import django; django.setup()
+from pathlib import Path
 from threading import Event, Thread
+from fastnk.django.restore import ahead
 from fastnk.django.restore.ahead import can_fork
 print(can_fork())
 end = Event()
 Thread(target=end.wait).start()
 print(can_fork())
 end.set()
+ahead.THREADS = Path("/absent/task")
+print(can_fork())
 """
     root = Path(__file__).parents[1]
     asked = [sys.executable, "-c", code]
     done = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False"]
+    assert done.stdout.split() == ["True", "False", "False"]

@@ -75,7 +75,7 @@ def _open_plain(
     if isinstance(output, (str, os.PathLike)):
         path = Path(output)
         _refuse(path, force, sources)
-        return PathSink(path, sync)
+        return PathSink(path.resolve() if path.is_symlink() else path, sync)
     if isinstance(output, TemporarySink):
         return output
     if isinstance(output, io.TextIOBase):
@@ -96,6 +96,8 @@ def _refuse(path: Path, force: bool, sources: set[tuple[int, int]]) -> None:
         )
     if stat.S_ISDIR(status.st_mode):
         raise UsageError(f"the output {path} is a folder", remedy="name a file in it")
+    if not stat.S_ISREG(status.st_mode):  # replacing a device would take it from the whole system
+        raise UsageError(f"the output {path} is no plain file", remedy="- is standard output")
     if not force:
         raise UsageError(f"the output {path} exists", code="FNK131", remedy="--force replaces it")
 
@@ -120,13 +122,9 @@ class PathSink:
     def _create(self) -> int:
         folder = self._path.parent
         if hasattr(os, "O_TMPFILE") and DESCRIPTORS.is_dir():
-            try:
+            # Kernels and file systems that have no such files say so in ways of their own.
+            with contextlib.suppress(OSError):
                 return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-            except (IsADirectoryError, NotImplementedError):
-                pass  # an old kernel
-            except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
-                    raise
         import tempfile
 
         fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".part", dir=folder)
@@ -171,8 +169,7 @@ class PathSink:
             self._temporary.replace(self._path)
             self._temporary = None
             if self._sync:
-                with _folder(self._path) as folder:
-                    os.fsync(folder)
+                _sync_folder(self._path)
         except OSError as error:
             self.discard()
             raise self._failed(error) from error
@@ -208,6 +205,16 @@ def _folder(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    """Let the name of `path` be on the disk, too, where the file system knows how."""
+    try:
+        with _folder(path) as folder:
+            os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 class TemporarySink:

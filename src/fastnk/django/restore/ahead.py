@@ -33,6 +33,9 @@ FEWEST_ROWS = 10_000
 PIPE_BYTES = 1 << 20
 """What the other process may be ahead by, if the system allows; a batch or two."""
 
+THREADS = Path("/proc/self/task")
+"""Where Linux lists them, if /proc is there."""
+
 _PR_SET_PDEATHSIG = 1
 """What Linux calls it."""
 
@@ -42,7 +45,7 @@ _MARSHALLED, _PICKLED = b"m", b"p"
 def can_fork() -> bool:
     """Whether this process can be forked without harm: a thread would leave its locks behind, and
     outside of Linux libraries of the system have threads of their own."""
-    return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
+    return sys.platform == "linux" and len([*THREADS.glob("*")]) == 1
 
 
 def is_made_by_django(plan: Plan) -> bool:
