@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import itertools
 import json
@@ -10,6 +11,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -1076,6 +1078,28 @@ def test_systems_without_the_calls_of_linux(
     convert(backup, tmp_path / "out.json", SCHEMA)
     assert (tmp_path / "out.json").read_bytes() == CONVERTED
     assert listing(tmp_path) == ["backup.json", "out.json"]
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_a_system_that_gives_few_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    room = iter(range(most))
+    start = threading.Thread.start
+
+    def start_some(thread: threading.Thread) -> None:
+        if next(room, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    packed = tmp_path / "backup.json.gz"
+    packed.write_bytes(gzip.compress(BACKUP))
+    for source in (packed, BACKUP):
+        output = tmp_path / "out.json.gz"
+        converter = LegacyBackupConverter(SCHEMA, jobs=4, force=True)
+        converter.convert_to_natural_keys(source, output)
+        assert gzip.decompress(output.read_bytes()) == CONVERTED
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="there are none anywhere")

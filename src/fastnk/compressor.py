@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 from fastnk.errors import UsageError
 from fastnk.source.compression import fast_zlib, zstandard
+from fastnk.threads import started
 
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 COMPRESSIONS = (*SUFFIXES.values(), "none")
@@ -63,23 +63,25 @@ class Compressor:
         self._pending.append(_Part(self._encoder.task(data, is_last)))
 
 
-class _Part(threading.Thread):
-    """A part as it is compressed."""
+class _Part:
+    """A part as it is compressed, if there can be a thread beside this one."""
 
     def __init__(self, task: Callable[[], bytes]) -> None:
-        super().__init__(daemon=True)
         self._task = task
         self._outcome: bytes | BaseException = b""
-        self.start()
+        self._thread = started(self._run)
+        if self._thread is None:
+            self._run()
 
-    def run(self) -> None:
+    def _run(self) -> None:
         try:
             self._outcome = self._task()
         except BaseException as error:
             self._outcome = error
 
     def result(self) -> bytes:
-        self.join()
+        if self._thread is not None:
+            self._thread.join()
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         return self._outcome

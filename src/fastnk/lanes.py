@@ -8,13 +8,14 @@ import os
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from fastnk._core import Indexer, Splicer, first_member, first_record
 from fastnk.source import Source
 from fastnk.source.opening import PageBuffer
+from fastnk.threads import started
 
 PIECE_SIZE = 1 << 19
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
@@ -61,7 +62,7 @@ def in_order(
         return
     free = list(range(len(lanes)))
     under_way: deque[_Order[Task, Result]] = deque()
-    with _threads(jobs) as orders:
+    with _threads(jobs) as give:
         for task in tasks:
             if not free:
                 order = under_way.popleft()
@@ -69,7 +70,7 @@ def in_order(
                 free.append(order.number)
             number = free.pop()
             under_way.append(_Order(number, task, lanes[number]))
-            orders.put(under_way[-1])
+            give(under_way[-1])
         for order in under_way:
             yield order.done()
 
@@ -98,20 +99,21 @@ class _Order(Generic[Task, Result]):
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[SimpleQueue[_Order[Any, Any] | None]]:
-    """So many threads that do orders. `concurrent.futures` would do, but takes longer to import
-    than a few megabytes take to convert."""
+def _threads(count: int) -> Iterator[Callable[[_Order[Any, Any]], None]]:
+    """What takes orders that so many threads do, or as many as the system gives; without any they
+    are done as they are given. `concurrent.futures` would do, but takes longer to import than a few
+    megabytes take to convert."""
     orders: SimpleQueue[_Order[Any, Any] | None] = SimpleQueue()
 
     def keep_working() -> None:
         while (order := orders.get()) is not None:
             order.work()
 
-    threads = [threading.Thread(target=keep_working) for _ in range(count)]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
     try:
-        yield orders
+        while len(threads) < count and (thread := started(keep_working, daemon=False)):
+            threads.append(thread)
+        yield orders.put if threads else _Order.work
     finally:
         with contextlib.suppress(Empty):
             while True:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from fastnk.errors import BackupSyntaxError, MissingExtraError, Place
 from fastnk.source.opening import CHUNK_BYTES
+from fastnk.threads import started
 
 FIRST_STEP = 1 << 10
 """Bytes that are looked at first where what is wanted may be short: the rest would be copied."""
@@ -436,7 +437,8 @@ def _of_size(chunks: Chunks, size: int) -> Chunks:
 
 
 def read_ahead(chunks: Chunks) -> Chunks:
-    """The chunks, made in a thread of their own: the libraries release the GIL."""
+    """The chunks, made in a thread of their own if there can be one: the libraries release the
+    GIL."""
     made: Queue[tuple[bytes | None, BaseException | None]] = Queue(CHUNKS_AHEAD)
     is_over = threading.Event()
 
@@ -456,8 +458,10 @@ def read_ahead(chunks: Chunks) -> Chunks:
         except BaseException as error:
             put((None, error))
 
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
+    thread = started(make)
+    if thread is None:
+        yield from chunks
+        return
     try:
         while True:
             chunk, error = made.get()
