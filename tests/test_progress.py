@@ -8,7 +8,7 @@ import re
 import pytest
 
 from fastnk import progress
-from fastnk.progress import Progress, describe
+from fastnk.progress import Progress, describe, fitted
 
 
 class Terminal(io.StringIO):
@@ -20,6 +20,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setenv("TERM", "xterm")
 
 
 @pytest.fixture
@@ -53,6 +54,28 @@ def test_terminal_redraws_one_line_and_takes_it_away(clock: Clock) -> None:
     assert stream.getvalue() == (
         "\r\x1b[Kindex    [############............]  50%  5 of 10 MB  2 MB/s  0:02 left\r\x1b[K"
     )
+
+
+def test_line_stays_in_one_row() -> None:
+    line = describe("check", 4_000_000, 9_000_000, 2.0, "MB", 80_000)
+    assert line.startswith("check    [##")
+    assert [fitted(line, columns) for columns in (0, 86, 85, 20, 1)] == [
+        line,
+        line,
+        line.replace("[##########..............]  ", ""),
+        "check    44%  4 of ",
+        "",
+    ]
+
+
+def test_dumb_terminal_gets_lines(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    shown = Progress(stream)
+    for _ in range(3):
+        clock.now += 2
+        shown("index", 1, 10)
+    assert "\r" not in stream.getvalue()
 
 
 def test_log_gets_a_line_per_phase_and_every_thirty_seconds(clock: Clock) -> None:

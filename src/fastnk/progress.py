@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +29,7 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None, unit: str = "MB") -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._is_terminal = self._stream.isatty()
+        self._is_terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._unit = unit
         self._phase = ""
         self._phase_started = 0.0
@@ -55,11 +57,18 @@ class Progress:
         seconds = now - self._phase_started
         line = describe(phase, done, total, seconds, self._unit, self._rows)
         if self._is_terminal:
-            self._stream.write(f"\r\x1b[K{line}")
+            self._stream.write(f"\r\x1b[K{fitted(line, self._columns())}")
         else:
             self._stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         self._stream.flush()
         self._drawn = True
+
+    def _columns(self) -> int:
+        """Of the terminal, as wide as it is now; 0 if it does not say."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Take the bar away; lines stay."""
@@ -116,6 +125,14 @@ def describe(
     is_told = pace or row_pace
     left = f"  {_clock((total - done) / scale / speed)} left" if is_told and done < total else ""
     return f"{phase:<8} [{bar}] {share:4.0%}  {amount}{pace}{row_pace}{left}"
+
+
+def fitted(line: str, columns: int) -> str:
+    """A line for one row of a terminal: what ran over into another would stay there. The bar goes
+    first, which the share says, too."""
+    if not columns or len(line) < columns:
+        return line
+    return re.sub(r"\[[#.]*\] +", "", line)[: columns - 1]
 
 
 def _clock(seconds: float) -> str:

@@ -78,7 +78,7 @@ def show(outcome: Outcome, as_json: bool) -> None:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot write to standard output: {reason}") from error
+        raise OutputError(f"done, but standard output takes no report: {reason}") from error
     if outcome.next_command and not (as_json or outcome.takes_stdout):
         talk(f"next: {shlex.join(['fastnk', *outcome.next_command])}")
 
