@@ -114,7 +114,7 @@ def spelled(value: Any, canonical: bool = False) -> str:
     if isinstance(value, Number):
         return value.normal() if canonical else value.text
     if isinstance(value, list):
-        return "[" + ", ".join(spelled(one, canonical) for one in value) + "]"
+        return "[" + ", ".join([spelled(one, canonical) for one in value]) + "]"
     if isinstance(value, dict):
         members = value.groups if isinstance(value, Repeated) and canonical else value
         names = sorted(members) if canonical else list(members)
@@ -156,4 +156,12 @@ def may_be_id(value: Any) -> bool:
 
 
 def has_null(key: Any) -> bool:
-    return any(map(has_null, key)) if isinstance(key, list) else key is None
+    """Whether it is null, or a part of it is, at any depth."""
+    parts = [key]
+    while parts:
+        part = parts.pop()
+        if part is None:
+            return True
+        if isinstance(part, list):
+            parts += part
+    return False
