@@ -389,6 +389,12 @@ def test_values_that_break_a_check_constraint(new: str) -> None:
     assert restored(new, records[0], records[1], records[3]).created == 3
 
 
+def test_what_only_the_database_can_check_is_left_to_it(new: str) -> None:
+    assert restored(new, keeper("Anna"), slot(1, "Anna", None, begin=1)).created == 2
+    with pytest.raises(RestoreError, match="begin_is_positive"):
+        restored(new, slot(2, "Anna", None, begin=0))
+
+
 # What the project no longer has
 
 

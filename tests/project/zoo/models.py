@@ -11,10 +11,16 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models.functions import Lower
+from django.db.models.lookups import GreaterThan
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
 Key = tuple[Any, ...]
+
+
+def check(name: str, condition: Any) -> models.CheckConstraint:
+    argument = "condition" if django.VERSION >= (5, 1) else "check"
+    return models.CheckConstraint(name=name, **{argument: condition})
 
 
 class Keeper(models.Model):
@@ -489,14 +495,8 @@ class Slot(models.Model):
                 fields=["post"], condition=models.Q(is_open=True), name="one_open_slot_per_post"
             ),
             models.UniqueConstraint(Lower("sign"), name="sign_in_any_case"),
-            models.CheckConstraint(
-                name="begin_before_end",
-                **{
-                    "condition" if django.VERSION >= (5, 1) else "check": models.Q(
-                        begin__lt=models.F("end")
-                    )
-                },
-            ),
+            check("begin_before_end", models.Q(begin__lt=models.F("end"))),
+            check("begin_is_positive", GreaterThan(models.F("begin"), 0)),
         ]
 
 

@@ -17,37 +17,35 @@ class UnsupportedError(Exception):
     """Only the database can tell."""
 
 
-def names_in(condition: Q | None) -> Iterator[str]:
+def names_in(condition: Any) -> Iterator[str]:
     """The fields that a condition names, as far as that can be told."""
-    for child in condition.children if condition else ():
-        if isinstance(child, Q):
+    if isinstance(condition, Q):
+        for child in condition.children:
             yield from names_in(child)
-        elif isinstance(child, tuple):
-            yield child[0].partition("__")[0]
-            if isinstance(child[1], F):
-                yield child[1].name
+    elif isinstance(condition, tuple):
+        path, other = condition
+        yield path.partition("__")[0]
+        if isinstance(other, F):
+            yield other.name
 
 
-def holds(condition: Q, table: Table, at: int) -> bool | None:
+def holds(condition: Any, table: Table, at: int) -> bool | None:
     """Whether a condition holds for a row of a table; as in SQL `None` where a null decides.
 
     Raises `UnsupportedError`.
     """
-    if condition.connector not in (Q.AND, Q.OR):
+    if isinstance(condition, tuple):
+        path, other = condition
+        return _lookup(path, other, table, at)
+    if not isinstance(condition, Q) or condition.connector not in (Q.AND, Q.OR):
         raise UnsupportedError
-    found = [
-        holds(child, table, at) if isinstance(child, Q) else _lookup(child, table, at)
-        for child in condition.children
-    ]
+    found = [holds(child, table, at) for child in condition.children]
     decisive = condition.connector == Q.OR
     together = decisive if decisive in found else None if None in found else not decisive
     return together if together is None or not condition.negated else not together
 
 
-def _lookup(child: Any, table: Table, at: int) -> bool | None:
-    if not isinstance(child, tuple):
-        raise UnsupportedError
-    path, other = child
+def _lookup(path: str, other: Any, table: Table, at: int) -> bool | None:
     name, _, lookup = path.partition("__")
     value = _value(table, name, at)
     if lookup == "isnull":
