@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import UTC, date, datetime, time, timedelta
@@ -52,6 +54,9 @@ TEXTS = {"CharField", "FileField", "FilePathField", "SlugField", "TextField"}
 
 _PLAIN_TEXTS = (CharField, EmailField, SlugField)
 
+_BRACKETS = ("[", "(", "{")
+"""What Python shows lists, tuples, sets and dicts in."""
+
 _JSON_TEXT = "fastnk_on_json_text"
 """The attribute by which a field knows what is done about texts that hold JSON."""
 
@@ -90,11 +95,48 @@ def _in_python(field: Field[Any, Any], value: Any) -> Any:
     """What `to_python` gives. Raises one of `REFUSALS`, as Django takes whatever it raises for one;
     a database that fails meanwhile is another matter."""
     try:
-        return field.to_python(value)
+        return field.to_python(_as_written(field, value))
     except (*REFUSALS, DatabaseError):
         raise
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _as_written(field: Field[Any, Any], value: Any) -> Any:
+    """`value`, or the list that is meant by a text: Django writes `str()` of a list that a field
+    makes of its text. Such a text is one that `field` writes for that list, and not for what it
+    reads in the text."""
+    if not isinstance(value, str) or not value.startswith(_BRACKETS) or is_of_django(field):
+        return value
+    try:
+        shown = _literal(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    is_shown = _is_written_for(field, value, shown) and not _is_written_for(field, value, value)
+    return shown if is_shown else value
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of a backslash that Python would double
+        return ast.literal_eval(text)
+
+
+def _is_written_for(field: Field[Any, Any], text: str, value: Any) -> bool:
+    """Whether backups have `text` for what `field` makes of `value`."""
+    try:
+        return bool(_written(field, field.to_python(value)) == text)
+    except DatabaseError:
+        raise
+    except Exception:
+        return False
+
+
+def _written(field: Field[Any, Any], value: Any) -> Any:
+    """What Django writes for a value of `field` into backups."""
+    if is_protected_type(value):
+        return value
+    return field.value_to_string(SimpleNamespace(**{field.attname: value}))
 
 
 def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
@@ -274,7 +316,7 @@ def in_column(field: Field[Any, Any], value: Any) -> Any:
             value = field.get_prep_value(value)
     if type(value) not in _KNOWN:
         with contextlib.suppress(*REFUSALS):
-            value = field.value_to_string(SimpleNamespace(**{field.attname: value}))
+            value = _written(field, value)
     return comparable(value)
 
 
@@ -289,7 +331,7 @@ def is_of_django(field: Field[Any, Any]) -> bool:
 
 def misreads(field: Field[Any, Any]) -> bool:
     """Whether `field` makes another value of what it writes into backups, and says nothing, as one
-    that makes lists of its texts and has them written as Python shows lists."""
+    that makes objects of its texts and has them written as Python shows them."""
     if is_of_django(field):
         return False
     with without_databases():
@@ -299,10 +341,8 @@ def misreads(field: Field[Any, Any]) -> bool:
 def _is_misread(field: Field[Any, Any], text: str) -> bool:
     try:
         value = field.to_python(text)
-        if is_protected_type(value):  # which Django writes as it is
-            return False
-        written = field.value_to_string(SimpleNamespace(**{field.attname: value}))
-        return bool(in_column(field, field.to_python(written)) != in_column(field, value))
+        read = _in_python(field, _written(field, value))
+        return bool(in_column(field, read) != in_column(field, value))
     except Exception:  # what is refused is told of each value
         return False
 
