@@ -897,6 +897,11 @@ def test_lists_that_fields_make_of_their_texts_are_what_their_backups_show(
     assert rows(zoo.Beacon, new).get().note == note
 
 
+def test_a_text_is_as_long_as_its_column_takes_not_its_field(new: str) -> None:
+    restored(new, vault("a", content="longer than ten"))
+    assert rows(zoo.Vault, new).get().content == "longer than ten"
+
+
 def test_texts_that_look_like_lists_stay_texts(new: str) -> None:
     restored(new, record("zoo.beacon", 1, serial="0x1", name="['a']", note=r"['\d']"))
     row = rows(zoo.Beacon, new).get()

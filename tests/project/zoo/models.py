@@ -500,8 +500,11 @@ class Slot(models.Model):
         ]
 
 
-class SecretField(models.TextField):
-    """Encrypts, in its way: what is stored is not what is shown."""
+class SecretField(models.CharField):
+    """Encrypts, in its way: what is stored is not what is shown, and may be longer."""
+
+    def get_internal_type(self) -> str:
+        return "TextField"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else value[::-1].removeprefix("secret:")
@@ -515,7 +518,7 @@ class Vault(models.Model):
 
     name = models.CharField(max_length=10, unique=True)
     code = models.CharField(max_length=10, unique=True, null=True)
-    content = SecretField(null=True)
+    content = SecretField(max_length=10, null=True)
     api_token = models.CharField(max_length=20, null=True)
     small = models.SmallIntegerField(default=0)
     amount = models.DecimalField(max_digits=5, decimal_places=2, null=True)

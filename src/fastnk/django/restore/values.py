@@ -155,7 +155,7 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
             )
     elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
-        if limit is not None and len(value) > limit and connection.vendor != "sqlite":
+        if limit is not None and len(value) > limit and _is_kept(limit, field, connection):
             raise ValueError(f"{len(value):,} characters, and the column takes {limit:,}")
         if "\0" in value and connection.vendor == "postgresql":
             raise ValueError("a NUL character, which PostgreSQL does not take in text")
@@ -168,6 +168,12 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
         low, high = integer_range(field, connection)
         if not low <= value <= high:
             raise ValueError(f"the column takes {low:,} to {high:,}")
+
+
+def _is_kept(limit: int, field: Field[Any, Any], connection: Any) -> bool:
+    """Whether the column keeps a limit of its field; fields that encrypt often have it in a column
+    for text of any length."""
+    return connection.vendor != "sqlite" and f"({limit})" in (field.db_type(connection) or "")
 
 
 def integer_range(field: Any, connection: Any) -> tuple[int, int]:
