@@ -83,6 +83,42 @@ SHOP = """
         at = models.DateTimeField(unique=True)
         note = models.CharField(max_length=10)
 
+    class Ticket:
+        def __init__(self, number):
+            self.number = number
+
+        def __str__(self):
+            return f"T{self.number}"
+
+        def __eq__(self, other):
+            return str(self) == str(other)
+
+        def __hash__(self):
+            return hash(str(self))
+
+        def __lt__(self, other):
+            return self.number < getattr(other, "number", other)
+
+        def __gt__(self, other):
+            return self.number > getattr(other, "number", other)
+
+    class TicketField(models.AutoField):
+        def to_python(self, value):
+            if value is None or isinstance(value, Ticket):
+                return value
+            return Ticket(int(str(value).removeprefix("T")))
+
+        def from_db_value(self, value, expression, connection):
+            return self.to_python(value)
+
+        def get_prep_value(self, value):
+            return None if value is None else self.to_python(value).number
+
+    class Call(models.Model):
+        id = TicketField(primary_key=True)
+        name = models.CharField(max_length=10)
+        back = models.ForeignKey("self", models.CASCADE, null=True)
+
     class Refund(models.Model):
         after = models.ForeignKey("self", models.DO_NOTHING, db_constraint=False)
         cents = models.IntegerField()
@@ -307,3 +343,22 @@ def test_children_whose_keys_methods_make_of_their_parents(shop: Project) -> Non
     """
     )
     assert done == [[[3, 0, 0], [0, 0, 3]], 2, True, "high"]
+
+
+def test_numbers_of_rows_that_fields_show_as_objects(shop: Project) -> None:
+    records = [
+        record("shop.call", "T1", name="a", back="T3"),
+        record("shop.call", "T3", name="b", back=None),
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    Call.objects.create(name="other")
+    done = [restored({records!r}) for _ in range(2)]
+    Call.objects.create(name="next")
+    print(json.dumps([done, dict(Call.objects.values_list("name", "back__name"))]))
+    """
+    )
+    names = {"a": "b", "b": None, "other": None, "next": None}
+    assert done == [[[2, 0, 0], [0, 0, 2]], names]

@@ -27,7 +27,7 @@ from fastnk.django.restore.rows import (
 )
 from fastnk.django.restore.statements import chunks, fitting, length_of
 from fastnk.django.restore.streams import Rows, naming
-from fastnk.django.restore.values import comparable, converted, in_column, stored
+from fastnk.django.restore.values import comparable, converted, in_column, is_of_django, stored
 
 
 class Change(NamedTuple):
@@ -153,8 +153,8 @@ class Writer:
         field = table.plan.columns[name].field
         if name == table.plan.pk.name:
             values: Sequence[Any] = pks
-            if table.plan.pk_kind is PkKind.AUTO:
-                return values
+            if table.plan.pk_kind is PkKind.AUTO and is_of_django(field):
+                return values  # numbers
         elif name in table.columns:
             return table.columns[name]
         else:

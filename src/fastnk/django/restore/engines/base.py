@@ -108,10 +108,12 @@ class Engine:
                     cursor.execute(statement)
 
     def _highest(self, model: Any, kept: Iterable[Any]) -> int:
-        """The highest pk of a row that is there or in `kept`."""
+        """The highest pk of a row that is there or in `kept`, as a number, which some fields show
+        as an object of their own."""
         rows = QuerySet(model, using=self.connection.alias)
         top = rows.aggregate(top=Max(model._meta.pk.name))["top"]
-        return max(max(kept, default=0), top or 0)
+        highest = max(max(kept, default=0), top or 0)
+        return int(model._meta.pk.get_prep_value(highest))
 
     def _highest_ever(self, model: Any) -> int:
         """The highest pk that the database has given to a row, deleted ones too."""
