@@ -138,7 +138,7 @@ class Loader:
         way, and `RestoreError` where the database refuses; it is then as it was before.
         """
         self.engine.keep_alive()
-        restore = _Restore(self, _Given(chunks, name, labels, number_in_backup))
+        restore = _Restore(self, Given(chunks, name, labels, number_in_backup))
         token = uuid4().hex
         report: RestoreReport | None = None
         try:
@@ -195,19 +195,19 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """A backup as `Loader.load` gets it."""
 
     chunks: Chunks
     name: str | None
     labels: Collection[str] | None
-    number_in_backup: Callable[[int], int]
+    number_in_backup: Callable[[int], int] = int
 
 
 class _Restore:
     """One restore, inside its transaction."""
 
-    def __init__(self, loader: Loader, given: _Given) -> None:
+    def __init__(self, loader: Loader, given: Given) -> None:
         self._loader = loader
         self._given = given
         self._renames = loader.renames
