@@ -1149,6 +1149,36 @@ def test_overwrites_with_force(backup: Path, tmp_path: Path) -> None:
     assert output.read_bytes() == CONVERTED
 
 
+@pytest.mark.parametrize("has_unnamed_files", [True, False])
+@pytest.mark.parametrize(
+    ("of_backup", "of_output", "expected"),
+    [(0o644, None, 0o640), (0o400, None, 0o600), (0o640, 0o644, 0o644), (0o644, 0o600, 0o600)],
+)
+def test_permissions_of_an_output(
+    of_backup: int,
+    of_output: int | None,
+    expected: int,
+    has_unnamed_files: bool,
+    backup: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of what it replaces, or no more than those of the backup."""
+    if not has_unnamed_files:
+        monkeypatch.setattr(output_module, "DESCRIPTORS", tmp_path / "absent")
+    output = tmp_path / "out.json"
+    backup.chmod(of_backup)
+    if of_output is not None:
+        output.touch()
+        output.chmod(of_output)
+    umask = os.umask(0o027)
+    try:
+        convert(backup, output, SCHEMA, force=True)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(output.stat().st_mode) == expected
+
+
 def test_only_plain_files_are_replaced(backup: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -9,9 +9,9 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
 from fastnk._core import start_writeback
 from fastnk.errors import OutputError, UsageError
@@ -45,13 +45,15 @@ def open_sink(
     output: Output | TemporarySink,
     *,
     force: bool,
-    sources: set[tuple[int, int]],
+    sources: Sequence[os.stat_result],
     compress: str | None = None,
     sync: bool = True,
 ) -> Sink:
     """The sink for `output`, `-` for standard output. It is compressed as its name or `compress`
-    says. Raises `UsageError` where it must not be written: it exists and `force` is not set, or it
-    is one of the files with the identities `sources`; `OutputError` where it cannot."""
+    says. It may be read by whom what it replaces may be, or else by nobody who may not read the
+    `sources`, which are the files that it is made of: they hold passwords. Raises `UsageError`
+    where it must not be written: it exists and `force` is not set, or it is one of the sources;
+    `OutputError` where it cannot."""
     sink = _open_plain(output, force, sources, sync)
     name = output_name(output)
     if compress is None and "." not in (name or ""):
@@ -68,14 +70,14 @@ def output_name(output: Output | TemporarySink) -> str | None:
 
 
 def _open_plain(
-    output: Output | TemporarySink, force: bool, sources: set[tuple[int, int]], sync: bool
+    output: Output | TemporarySink, force: bool, sources: Sequence[os.stat_result], sync: bool
 ) -> Sink:
     if output == "-":
         return StreamSink(sys.stdout.buffer)
     if isinstance(output, (str, os.PathLike)):
         path = Path(output)
-        _refuse(path, force, sources)
-        return PathSink(path.resolve() if path.is_symlink() else path, sync)
+        permissions = _permissions(path, force, sources)
+        return PathSink(path.resolve() if path.is_symlink() else path, sync, permissions)
     if isinstance(output, TemporarySink):
         return output
     if isinstance(output, io.TextIOBase):
@@ -83,12 +85,16 @@ def _open_plain(
     return StreamSink(output)
 
 
-def _refuse(path: Path, force: bool, sources: set[tuple[int, int]]) -> None:
+def _permissions(path: Path, force: bool, sources: Sequence[os.stat_result]) -> _Permissions:
+    """Those of the output. Raises `UsageError` where it must not be written."""
     try:
         status = path.stat()
     except OSError:
-        return
-    if (status.st_dev, status.st_ino) in sources:
+        shared = 0o666
+        for source in sources:
+            shared &= source.st_mode
+        return _Permissions(shared | 0o600, is_final=False)
+    if any(os.path.samestat(status, source) for source in sources):
         raise UsageError(
             f"the output {path} is the backup itself",
             code="FNK132",
@@ -100,6 +106,13 @@ def _refuse(path: Path, force: bool, sources: set[tuple[int, int]]) -> None:
         raise UsageError(f"the output {path} is no plain file", remedy="- is standard output")
     if not force:
         raise UsageError(f"the output {path} exists", code="FNK131", remedy="--force replaces it")
+    return _Permissions(stat.S_IMODE(status.st_mode), is_final=True)
+
+
+class _Permissions(NamedTuple):
+    mode: int
+    is_final: bool
+    """Whether the `umask` of new files takes nothing from it."""
 
 
 class PathSink:
@@ -108,9 +121,10 @@ class PathSink:
     Where the system has no such files, a temporary name is used and removed after an error.
     """
 
-    def __init__(self, path: Path, sync: bool) -> None:
+    def __init__(self, path: Path, sync: bool, permissions: _Permissions) -> None:
         self._path = path
         self._sync = sync
+        self._permissions = permissions
         self._written = 0
         self._on_its_way = 0
         self._temporary: Path | None = None
@@ -124,7 +138,8 @@ class PathSink:
         if hasattr(os, "O_TMPFILE") and DESCRIPTORS.is_dir():
             # Kernels and file systems that have no such files say so in ways of their own.
             with contextlib.suppress(OSError):
-                return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+                flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+                return os.open(folder, flags, self._permissions.mode)
         import tempfile
 
         fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".part", dir=folder)
@@ -162,10 +177,12 @@ class PathSink:
                 os.fsync(self._fd)
             if self._temporary is None:
                 self._temporary = self._link()
-            if os.fstat(self._fd).st_mode & 0o777 == 0o600:  # as mkstemp makes it
+            if self._permissions.is_final:
+                os.fchmod(self._fd, self._permissions.mode)
+            elif os.fstat(self._fd).st_mode & 0o777 == 0o600:  # as mkstemp makes it
                 umask = os.umask(0)
                 os.umask(umask)
-                os.fchmod(self._fd, 0o666 & ~umask)
+                os.fchmod(self._fd, self._permissions.mode & ~umask)
             self._temporary.replace(self._path)
             self._temporary = None
             if self._sync:

@@ -102,7 +102,7 @@ class LegacyBackupConverter:
             sink = open_sink(
                 output,
                 force=self._force,
-                sources=source.identities(),
+                sources=source.statuses(),
                 compress=self._compress,
                 sync=self._sync,
             )

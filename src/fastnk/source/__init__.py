@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import threading
 from array import array
@@ -252,9 +253,9 @@ class Source:
         sizes = [file.size for file in self._files]
         return None if None in sizes else sum(cast(list[int], sizes))
 
-    def identities(self) -> set[tuple[int, int]]:
-        """Device and inode of each file behind it."""
-        return {one for file in self._files if (one := file.identity) is not None}
+    def statuses(self) -> list[os.stat_result]:
+        """What the system says of each file behind it."""
+        return [one for file in self._files if (one := file.status) is not None]
 
     def blocks(self) -> Iterator[memoryview]:
         """The bytes from the start; each block is valid until the next one is asked for.

@@ -50,8 +50,8 @@ class BackupFile(Protocol):
         """In bytes, where that can be told."""
 
     @property
-    def identity(self) -> tuple[int, int] | None:
-        """Device and inode, where it has them."""
+    def status(self) -> os.stat_result | None:
+        """What the system says of it, if it is a file there."""
 
     def chunks(self) -> Iterator[bytes]: ...
 
@@ -125,12 +125,12 @@ class OpenFile:
         return end - self.start
 
     @property
-    def identity(self) -> tuple[int, int] | None:
+    def status(self) -> os.stat_result | None:
         try:
             status = os.fstat(self.stream.fileno())
         except (OSError, AttributeError):
             return None
-        return status.st_dev, status.st_ino
+        return status if status.st_nlink else None  # of a copy, which has no name
 
 
 class MemoryFile:
@@ -138,7 +138,7 @@ class MemoryFile:
 
     name: str | None = None
     is_named = True
-    identity: tuple[int, int] | None = None
+    status: os.stat_result | None = None
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         # A copy of what can change.
@@ -221,16 +221,11 @@ class ClosedFile:
 
     @property
     def size(self) -> int | None:
-        status = self._status
+        status = self.status
         return None if status is None else status.st_size
 
     @property
-    def identity(self) -> tuple[int, int] | None:
-        status = self._status
-        return None if status is None else (status.st_dev, status.st_ino)
-
-    @property
-    def _status(self) -> os.stat_result | None:
+    def status(self) -> os.stat_result | None:
         try:
             return self._path.stat()
         except OSError:
@@ -245,7 +240,7 @@ class PassedOver:
 
     is_named = False
     size: int | None = 0
-    identity: tuple[int, int] | None = None
+    status: os.stat_result | None = None
 
     def __init__(self, path: str, what: str) -> None:
         self.name: str | None = f"{printable(path)} ({what})"
