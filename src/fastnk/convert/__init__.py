@@ -26,6 +26,8 @@ from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain
 __all__ = ["Conversion", "ConversionReport", "LegacyBackupConverter", "Policies", "convert"]
 
 Order = Literal["dependencies"]
+MAX_JOBS = 1_000
+"""Threads at once; each needs memory of its own."""
 MAX_DANGLING = 10_000
 """How many references to what is lost a report holds."""
 
@@ -216,8 +218,8 @@ def _check_options(
 ) -> None:
     if style not in ("fastnk", "django"):
         raise UsageError(f'no style "{style}"', remedy="fastnk or django")
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"{jobs} jobs get nothing done", remedy="1 or more")
+    if jobs is not None and not 0 < jobs <= MAX_JOBS:
+        raise UsageError(f"{jobs:,} jobs get nothing done", remedy=f"1 to {MAX_JOBS:,}")
     if memory_limit is not None and memory_limit < 1:
         raise UsageError(f"{memory_limit} bytes of memory hold nothing", remedy="1 or more")
     if order not in (None, "dependencies"):
