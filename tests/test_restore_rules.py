@@ -380,6 +380,28 @@ def test_relations_and_conditions_that_are_unique(new: str) -> None:
     assert refused(new, records, schema=project_schema()) == expected
 
 
+def test_a_row_with_the_same_pk_and_the_same_in_a_unique_column_is_the_same(new: str) -> None:
+    restored(
+        new,
+        *(keeper("Anna"), keeper("Béla")),
+        slot(1, "Anna", None, "gate", guest=["Anna"]),
+        slot(2, "Anna", None, "gate"),
+        slot(3, "Anna", None, "gate", guest=["Béla"]),
+    )
+    ours = [
+        slot(1, "Anna", None, "door", guest=["Anna"]),
+        slot(2, "Anna", None, "door", guest=None),
+    ]
+    report = restored(new, *ours)
+    assert (report.updated, report.created, report.renumbered) == (1, 1, 1)
+    found = dict(rows(zoo.Slot, new).values_list("id", "post"))
+    assert [found.pop(pk) for pk in (1, 2, 3)] == ["door", "gate", "gate"]
+    assert [*found.values()] == ["door"]
+    stranger = slot(9, "Anna", None, "door", guest=["Béla"])
+    assert refused(new, [stranger], schema=project_schema()) == [("FNK418", 1, "guest")]
+    assert restored(new, *ours).unchanged == 2
+
+
 def test_values_that_break_a_check_constraint(new: str) -> None:
     records = [
         keeper("Anna"),

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.plan import Plan
 from fastnk.django.restore.rows import BATCH, InBackup, Missing
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.translation import WithIds
@@ -28,15 +29,20 @@ class LookAlikes:
         self._entries = {entry.row: entry for entry in entries}
         self._pks: dict[Content, OrderedDict[Any, None]] = defaultdict(OrderedDict)
         self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
-        digests: dict[Shape, set[bytes]] = defaultdict(set)
+        self._own: set[InBackup] = set()
+        by_shape: dict[Shape, list[ByContent]] = defaultdict(list)
         for entry in self._entries.values():
-            digests[entry.shape].add(entry.firm)
-        for shape, wanted in digests.items():
-            self._read(shape, wanted)
+            by_shape[entry.shape].append(entry)
+        for shape, its in by_shape.items():
+            self._read(shape, its)
 
     def is_like(self, pk: Any, content: Content) -> bool:
         """Whether the row with `pk` is like `content`."""
         return pk in self._pks.get(content, ())
+
+    def is_own(self, entry: ByContent) -> bool:
+        """Whether the row with a record's pk has the same as the record in a unique column."""
+        return entry.row in self._own
 
     def of(self, content: Content, claims: Container[Any]) -> Iterator[Any]:
         """The pks of the rows that are like `content`, but for those in `claims`.
@@ -81,17 +87,10 @@ class LookAlikes:
                 return supposed
         return None
 
-    def _read(self, shape: Shape, wanted: set[bytes]) -> None:
+    def _read(self, shape: Shape, entries: list[ByContent]) -> None:
         plan = self._directory.plans[shape.label]
         existing = self._directory.existing(plan)
-        fields = [plan.columns[name].field for name in (*shape.firm, *shape.soft)]
-        split = len(shape.firm)
-        alike = (
-            (pk, firm, tuple(map(comparable, values[split:])))
-            for pk, *values in existing.all([field.attname for field in fields])
-            if (firm := digest(tuple(map(in_column, fields[:split], values[:split])))) in wanted
-        )
-        for chunk in chunks(alike, BATCH):
+        for chunk in chunks(self._alike(plan, shape, entries), BATCH):
             pks = [pk for pk, _, _ in chunk]
             links = [existing.links(plan.many[name], pks) for name in shape.many]
             for pk, firm, soft in chunk:
@@ -99,6 +98,29 @@ class LookAlikes:
                 content = Content(shape, firm, soft, many)
                 self._pks[content][pk] = None
                 self._alike_in_part[shape, firm][pk] = content
+
+    def _alike(
+        self, plan: Plan, shape: Shape, entries: list[ByContent]
+    ) -> Iterator[tuple[Any, bytes, tuple[Any, ...]]]:
+        """The existing rows that are like records in the firm columns: pk, digest, soft columns.
+        On the way it is noted which are told by a unique column."""
+        fields = [plan.columns[name].field for name in (*shape.firm, *shape.soft)]
+        split = len(shape.firm)
+        wanted = {entry.firm for entry in entries}
+        told = {
+            entry.row.rows.old_pk_of(entry.row.number): entry
+            for entry in entries
+            if any(entry.uniques)
+        }
+        rows = self._directory.existing(plan).all([field.attname for field in fields])
+        for pk, *values in rows:
+            held = tuple(map(in_column, fields[:split], values[:split]))
+            if pk in told:
+                its = plan.unique_values(dict(zip(shape.firm, held, strict=True)))
+                if any(map(_is_same, told[pk].uniques, its)):
+                    self._own.add(told[pk].row)
+            if (firm := digest(held)) in wanted:
+                yield pk, firm, tuple(map(comparable, values[split:]))
 
     def _suppose(
         self, first: ByContent, pk: Any, claims: Mapping[str, Any]
@@ -162,6 +184,10 @@ class LookAlikes:
         for row in supposed:
             row.rows.pks[row.number] = Missing.MATCH
         return all(self.is_like(pk, contents[row]) for row, pk in supposed.items())
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    return value is not None and bool(value == other)
 
 
 def _pk(row: InBackup, held: Any) -> Any:

@@ -209,10 +209,18 @@ class Matcher:
             ),
         )
         pk = next((pk for pk in alike if self._goes_on_alike(row, pk)), None)
-        if pk is None:
-            self.renumber(row)
-        else:
+        if pk is not None:
             self._claim(row, pk)
+        elif not self._claims_own(entry):
+            self.renumber(row)
+
+    def _claims_own(self, entry: ByContent) -> bool:
+        """Whether the row with a record's pk is its own, having the same in a unique column."""
+        own = entry.row.rows.old_pk_of(entry.row.number)
+        is_own = self._look_alikes.is_own(entry) and own not in self._claims[entry.shape.label]
+        if is_own:
+            self._claim(entry.row, own)
+        return is_own
 
     def _goes_on_alike(self, row: InBackup, pk: Any) -> bool:
         """Whether the existing row with `pk` goes on in other tables as the record does in others,
@@ -466,12 +474,14 @@ class Matcher:
         # By identity: objects that only their field knows may not let themselves be compared.
         if any(value is Missing.PK for value in firm.values()):
             return None
+        held = {name: in_column(plan.columns[name].field, firm[name]) for name in firm}
         return ByContent(
             record.row,
             Shape(plan.label, tuple(firm), tuple(soft), tuple(many)),
-            digest(tuple(in_column(plan.columns[name].field, firm[name]) for name in firm)),
+            digest(tuple(held.values())),
             list(soft.values()),
             list(many.values()),
+            plan.unique_values(held),
         )
 
     def _settle_circles(self, circle: list[ByContent]) -> None:
@@ -497,7 +507,7 @@ class Matcher:
         new = deque([entry])
         while new:
             entry = new.popleft()
-            if entry.row.pk is Missing.MATCH:
+            if entry.row.pk is Missing.MATCH and not self._claims_own(entry):
                 self.renumber(entry.row)
                 new.extend(users[entry.row])
 

@@ -233,6 +233,17 @@ class Plan:
         are_firm = all(map(self._is_firm, itertools.chain.from_iterable(self.sets)))
         return self.sets[0] if self.sets and are_firm else ()
 
+    def unique_values(self, held: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
+        """What a row holds in columns, alone or together, in which no other one holds the same; but
+        for its pk. `None` where not all of it is known, or a null is among it."""
+        values = [tuple(map(held.get, names)) for names in self._unique_columns]
+        return [None if None in value else value for value in values]
+
+    @cached_property
+    def _unique_columns(self) -> list[tuple[str, ...]]:
+        pks = {"pk", self.pk.name}
+        return [names for names in map(tuple, unique_sets(self.model)) if pks.isdisjoint(names)]
+
     @cached_property
     def sets(self) -> list[tuple[str, ...]]:
         """The columns that are unique together, where none of them is null."""

@@ -143,12 +143,15 @@ class ByContent(Waiting):
         firm: bytes,
         soft: Sequence[Pending],
         many: Sequence[Sequence[PkOf]],
+        uniques: Sequence[tuple[Any, ...] | None],
     ) -> None:
         super().__init__(row, [*soft, *(part for parts in many for part in parts)])
         self.shape = shape
         self.firm = firm
         self.soft = soft
         self.many = many
+        self.uniques = uniques
+        """Its `Plan.unique_values`, as far as they are known from the start."""
 
     def settle(self, decisions: Decisions) -> None:
         decisions.match_by_content(self)
