@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from fastnk.django.restore.directory import Directory
-from fastnk.django.restore.plan import Plan
+from fastnk.django.restore.plan import PkKind, Plan
 from fastnk.django.restore.rows import BATCH, InBackup, Missing
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.translation import WithIds
@@ -134,18 +134,39 @@ class LookAlikes:
             content = self.of_part(entry).get(supposed[entry.row])
             if content is None:
                 return None
-            for row, its_pk in self._implied(entry, content, supposed):
+            for row, its_pk in self._with_owners(self._implied(entry, content, supposed)):
                 known = supposed.get(row, row.pk)
                 if known is Missing.MATCH:
                     its = (row.rows.plan.label, its_pk)
-                    if row not in self._entries or its in taken or its_pk in claims[its[0]]:
+                    if its in taken or its_pk in claims[its[0]] or not self._may_be(row, its_pk):
                         return None
                     supposed[row] = its_pk
                     taken.add(its)
-                    open_entries.append(self._entries[row])
+                    if row in self._entries:
+                        open_entries.append(self._entries[row])
                 elif known != its_pk:
                     return None
         return supposed
+
+    def _with_owners(
+        self, implied: Iterator[tuple[InBackup, Any]]
+    ) -> Iterator[tuple[InBackup, Any]]:
+        """The same, each followed by the rows whose pk its own is."""
+        for row, pk in implied:
+            owner: Any = row
+            while isinstance(owner, InBackup):
+                yield owner, pk
+                owner = self._directory.pk_relation(owner) if self._is_owned(owner) else None
+
+    def _may_be(self, row: InBackup, pk: Any) -> bool:
+        """Whether a record may be the existing row with `pk`, as far as is known without others."""
+        return row in self._entries or (
+            self._is_owned(row) and pk in self._directory.existing(row.rows.plan).pks
+        )
+
+    def _is_owned(self, row: InBackup) -> bool:
+        """Whether nothing tells which row a record is but another whose pk it has."""
+        return row.rows.plan.pk_kind is PkKind.RELATION and row not in self._entries
 
     def _implied(
         self, entry: ByContent, content: Content, supposed: Mapping[InBackup, Any]
@@ -180,10 +201,10 @@ class LookAlikes:
         """Whether the records' contents are those of the rows that they are supposed to be."""
         for row, pk in supposed.items():
             row.rows.pks[row.number] = pk
-        contents = {row: self._entries[row].content() for row in supposed}
+        contents = {row: entry.content() for row in supposed if (entry := self._entries.get(row))}
         for row in supposed:
             row.rows.pks[row.number] = Missing.MATCH
-        return all(self.is_like(pk, contents[row]) for row, pk in supposed.items())
+        return all(self.is_like(supposed[row], content) for row, content in contents.items())
 
 
 def _is_same(value: Any, other: Any) -> bool:
