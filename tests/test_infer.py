@@ -376,6 +376,32 @@ def test_numbers_from_one_on_that_end_early_may_be_choices(ids: list[int], is_su
     assert (found.to, found.confidence >= 0.9) == ("docs.event", is_sure)
 
 
+@pytest.mark.parametrize("model", ["docs.events", "docs.Event", "docs.big_event", "docs.bigevents"])
+def test_models_are_named_in_the_plural_or_in_several_words_as_well(model: str) -> None:
+    label = model.lower()
+    field = "big_event" if "big" in label else "event"
+    found = relation(
+        infer(dump(rows(model, 9, text="x") + fields_of("a.b", field, [2, 9]))), "a.b", field
+    )
+    assert (found.to, found.confidence >= 0.9) == (label, True)
+
+
+@pytest.mark.parametrize(("ids", "is_sure"), [([4, 3, 5, 4], False), ([4, 3, 5, None], True)])
+def test_records_that_all_refer_to_their_own_model_are_in_a_circle(
+    ids: list[int | None], is_sure: bool
+) -> None:
+    records = fields_of("docs.event", "average_of_event", [*ids, 5, 4])
+    found = relation(infer(dump(records)), "docs.event", "average_of_event")
+    assert (found.to, found.confidence >= 0.9) == ("docs.event", is_sure)
+
+
+@pytest.mark.parametrize("pks", [[0], [-3, 0], [-3, -1]])
+def test_pks_below_one_are_pks(pks: list[int]) -> None:
+    records = [legacy("docs.event", pk, text="x") for pk in pks]
+    records += fields_of("docs.line", "event", pks * 9)
+    assert relation(infer(dump(records)), "docs.line", "event").to == "docs.event"
+
+
 def test_ids_that_are_all_of_a_child_may_be_meant_to_be() -> None:
     records = pages(40) + [legacy("blog.blogpage", pk, body="x") for pk in (31, 33, 34, 37)]
     far = fields_of("shop.link", "page", [31, 33, 34, 37, 2])

@@ -77,6 +77,7 @@ def may_be_choices(codes: Sequence[int], rows: int, pks: Ids) -> bool:
     """Whether the ids in so many rows look like the choices of a field, which are counted from 0 or
     1 on: they end early, and by no accident."""
     low, high, count = codes[0], codes[-1], len(codes)
+    if low not in (0, 1) or count == 1 or count < COUNTED * high:
+        return False
     reach = high / pks.highest
-    is_counted = low in (0, 1) and count > 1 and count >= COUNTED * high
-    return is_counted and reach < EARLY and reach**rows < BY_CHANCE
+    return reach < EARLY and reach**rows < BY_CHANCE

@@ -275,6 +275,8 @@ class _Relations:
             rows = ids.column.ints
             found = self._doubts.of(label, match.to, named, ids.codes, rows) if rows else ()
             doubts = [*found]
+            if match.to == label and rows == target.records and not ids.many:
+                doubts.append("every record has one, so that some would refer to each other")
             worth = DOUBTED ** len(doubts)
             yield _Fit(match, worth, evidence + doubts, _surprise(ids.codes, pks), len(pks))
         elif (column := _by_column(target, ids)) is not None:

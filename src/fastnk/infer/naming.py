@@ -172,12 +172,13 @@ class Names:
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_app_and_name: dict[str, list[str]] = defaultdict(list)
         for label in (*labels, *absent):
-            self._by_name[model_name(label)].append(label)
+            for name in dict.fromkeys((_plain_name(label), singular(_plain_name(label)))):
+                self._by_name[name].append(label)
             self._by_app_and_name[_squeezed(label)].append(label)
         others = [label for label in labels if label not in BY_WHOLE_NAME]
         self._places = {label: place for place, label in enumerate(others)}
-        self._forwards = sorted((model_name(label), label) for label in others)
-        self._backwards = sorted((model_name(label)[::-1], label) for label in others)
+        self._forwards = sorted((_plain_name(label), label) for label in others)
+        self._backwards = sorted((_plain_name(label)[::-1], label) for label in others)
 
     def matches(self, label: str, field: str) -> list[Match]:
         """The models that `field` of model `label` may be named after: the best kind of match, and
@@ -230,7 +231,7 @@ class Names:
     def _partly(self, label: str, words: list[str]) -> Iterator[list[Match]]:
         """Matches by a part of a model's name. No model is so called for what refers to its own,
         but where its own is named so as well, that may be all that the name says."""
-        own = model_name(label)
+        own = _plain_name(label)
         for number, name in enumerate(map(singular, _ends(words))):
             if len(name) < MIN_PART or name in PLAIN_WORDS:
                 continue
@@ -249,15 +250,15 @@ class Names:
         """Models that may be meant, too, by a field that is named after others: people, by an
         `owner`; and of its own app, as a `category` of another app may be one of products, a
         `value_option` any kind of option, and the `units` of a container its `containerunits`."""
-        name, first = model_name(found[0].to), found[0]
-        own, app = model_name(label), app_name(label)
+        name, first = _plain_name(found[0].to), found[0]
+        own, app = _plain_name(label), app_name(label)
         named = {one.to for one in found}
         if self._people in named or first.strength < BY_LAST_WORDS:
             return []
         is_decided = first.strength > BY_LAST_WORDS and app in map(app_name, named)
         rivals = []
         for one in self._others(label, _beginning(self._backwards, name[::-1])):
-            rival = model_name(one)
+            rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
             is_its_own = rival == own.removeprefix(HISTORICAL) + name
@@ -316,6 +317,11 @@ def _beginning(names: list[tuple[str, str]], start: str) -> list[str]:
     return [label for _, label in names[first:last]]
 
 
+def _plain_name(label: str) -> str:
+    """The name of a model as the words of a field are joined: `orderitem` of `shop.order_item`."""
+    return model_name(label).replace("_", "")
+
+
 def _squeezed(label: str) -> str:
     return label.replace(".", "").replace("_", "")
 
@@ -326,12 +332,12 @@ def app_name(label: str) -> str:
 
 def _nearest_first(label: str, found: list[Match]) -> list[Match]:
     """Of those that are named alike, the ones that are nearer to the field's model first."""
-    own, app = model_name(label), app_name(label)
+    own, app = _plain_name(label), app_name(label)
     if found[0].strength <= ENDS and not any(app_name(one.to) == app for one in found):
         found = [one._replace(strength=one.strength * OTHER_APP) for one in found]
     if len(found) == 1 or len({one.why for one in found}) > 1:
         return found
-    compounds = [one for one in found if own.startswith(model_name(one.to))]
+    compounds = [one for one in found if own.startswith(_plain_name(one.to))]
     if 0 < len(compounds) < len(found):
         return _first(compounds, found, "as does that of its own model")
     if found[0].strength <= BY_LAST_WORDS:
