@@ -421,6 +421,18 @@ def test_encodings_are_reported(row: formats.Row, tmp_path: Path) -> None:
     assert bool(report.read_as) == (row.name != "UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("cp1251", "Иван и Мария"), ("cp1253", "Ελένη"), ("koi8-r", "Анна"), ("gbk", "中文管理")],
+)
+def test_another_script_is_not_taken_for_a_western_one(encoding: str, text: str) -> None:
+    backup = json.dumps([keeper(1, text)], ensure_ascii=False).encode(encoding)
+    with pytest.raises(BackupSyntaxError, match=r"FNK206(.|\n)*--encoding"):
+        LegacyBackupConverter(SCHEMA).convert_bytes(backup)
+    out = LegacyBackupConverter(SCHEMA, encoding=encoding).convert_bytes(backup)
+    assert json.loads(out)[0]["natural_key"] == [text]
+
+
 def test_envelope_is_kept_byte_for_byte(tmp_path: Path) -> None:
     before, behind = ENVELOPE.split(b"%s")
     backup = made_of(ENVELOPE % COMPACT, tmp_path)
@@ -832,6 +844,13 @@ def test_halves_of_surrogate_pairs_in_xml_stay_what_they_are() -> None:
     text = f'<?xml version="1.0"?><django-objects version="1.0">{row}</django-objects>'
     (record,) = json.loads(b"".join(as_json("XML", io.BytesIO(text.encode()), None)))
     assert record["fields"] == {"habits": "\ud800"}
+
+
+@pytest.mark.parametrize("kind", ["xml", "yaml"])
+def test_times_in_xml_and_yaml_keep_their_microseconds(kind: str) -> None:
+    text = django_fixture(kind).replace(b"06.789000", b"06.789012")
+    found = json.loads(LegacyBackupConverter(SCHEMA).convert_bytes(text))
+    assert {one["fields"]["seen"] for one in found} == {"2001-02-03T04:05:06.789012Z"}
 
 
 @pytest.mark.parametrize("kind", ["xml", "yaml"])

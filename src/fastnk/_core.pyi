@@ -10,6 +10,7 @@ _Finding = tuple[int, int, int, str, str | None, str | None, str | None]
 
 DEFAULT_MAX_RECORD: int
 MAX_MODELS: int
+NAME_THE_ENCODING: str
 PADDING: int
 """Bytes that must follow a piece and may be overwritten."""
 

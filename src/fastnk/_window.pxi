@@ -32,7 +32,7 @@ _REMEDIES = {
     "FNK203": "give the output of dumpdata: a JSON array of records, or one record a line",
     "FNK204": 'a record is {"model": "app.model", "pk": …, "fields": {…}}',
     "FNK205": "fetch the whole file again",
-    "FNK206": "convert the file to UTF-8 first (iconv -t UTF-8)",
+    "FNK206": NAME_THE_ENCODING,
     "FNK208": "is a bracket or a quote missing there? no row of a database is that large",
     "FNK209": "is the schema that of this system? is this file what it seems?",
 }

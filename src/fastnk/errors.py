@@ -24,6 +24,12 @@ MAX_DEPTH = 1024
 RECORD_DEPTH = MAX_DEPTH + 2
 """Levels of a record: it, its `fields`, and what is in them."""
 
+NAME_THE_ENCODING = (
+    "name its encoding, such as --encoding cp1251, or convert the file:"
+    " iconv -f CP1251 -t UTF-8 BACKUP > CLEAN"
+)
+"""What to do about a text that is not UTF-8."""
+
 MAX_MODELS = 10_000
 """How many different models a backup may have, as far as no schema knows them."""
 

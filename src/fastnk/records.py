@@ -15,7 +15,14 @@ from typing import Any, Literal, NamedTuple
 import ijson
 
 from fastnk._core import DEFAULT_MAX_RECORD
-from fastnk.errors import RECORD_DEPTH, BackupSyntaxError, Place, shorten, too_deep
+from fastnk.errors import (
+    NAME_THE_ENCODING,
+    RECORD_DEPTH,
+    BackupSyntaxError,
+    Place,
+    shorten,
+    too_deep,
+)
 from fastnk.schema import plain_label
 
 Shape = Literal["array", "jsonl"]
@@ -231,7 +238,7 @@ class RecordReader:
         reason = _reason(error)
         if "UTF8" in reason:
             offset = self._fault(piece)
-            return self._error("FNK206", "not UTF-8", offset, "iconv -t UTF-8 BACKUP > CLEAN")
+            return self._error("FNK206", "not UTF-8", offset, NAME_THE_ENCODING)
         if not self.count and (before := self._text_before()) is not None:
             return before
         offset = self._fault(piece)

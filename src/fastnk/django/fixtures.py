@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 from collections.abc import Callable, Iterator
+from datetime import datetime, time
 from typing import Any, BinaryIO
 from uuid import UUID
 from xml.dom.minidom import Element
@@ -22,7 +23,14 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.encoding import is_protected_type
 
 from fastnk.django.refusals import MAX_REASON, refusal
-from fastnk.errors import BackupSyntaxError, MissingExtraError, Place, UsageError, shorten
+from fastnk.errors import (
+    NAME_THE_ENCODING,
+    BackupSyntaxError,
+    MissingExtraError,
+    Place,
+    UsageError,
+    shorten,
+)
 from fastnk.source.fixtures import Kind, Piece, is_torn, pieces
 
 MAX_WHOLE = 256 << 20
@@ -112,8 +120,9 @@ def _brief(error: Exception) -> str:
 
 
 def _not_utf8(name: str | None) -> BackupSyntaxError:
-    remedy = "iconv -t UTF-8 BACKUP > CLEAN"
-    return BackupSyntaxError("not UTF-8", code="FNK206", place=Place(name), remedy=remedy)
+    return BackupSyntaxError(
+        "not UTF-8", code="FNK206", place=Place(name), remedy=NAME_THE_ENCODING
+    )
 
 
 def _refused(kind: Kind, place: Place, why: str) -> BackupSyntaxError:
@@ -153,8 +162,18 @@ def _need_models(name: str | None) -> None:
         )
 
 
+class _Encoder(DjangoJSONEncoder):  # type: ignore[misc]
+    """Django's, but for times: these fixtures have their microseconds, which JSON ones lose."""
+
+    def default(self, o: Any) -> Any:
+        if isinstance(o, datetime | time) and o.microsecond % 1000:
+            text = o.isoformat()
+            return text[:-6] + "Z" if text.endswith("+00:00") else text
+        return super().default(o)
+
+
 def _encoded(record: dict[str, Any]) -> bytes:
-    text: str = DjangoJSONEncoder(ensure_ascii=False).encode(record)
+    text: str = _Encoder(ensure_ascii=False).encode(record)
     return text.encode(errors="backslashreplace")
 
 
@@ -298,7 +317,7 @@ class _BoundedEncoder:
     def __init__(self, size: int, name: str | None) -> None:
         self._left = max(FREE_BYTES, MAX_GROWTH * size)
         self._name = name
-        self._encoder = DjangoJSONEncoder(ensure_ascii=False)
+        self._encoder = _Encoder(ensure_ascii=False)
 
     def encode(self, record: Any) -> bytes:
         text = io.StringIO()

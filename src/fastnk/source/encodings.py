@@ -153,9 +153,11 @@ def legacy_encoding(chunks: Chunks) -> str | None:
     """The one-byte encoding that all of a text which is not UTF-8 fits, or `None`.
 
     A text with one character that is UTF-8 is damaged UTF-8, and so is one with bytes that no
-    text has.
+    text has. One that has more letters beyond ASCII in words of such than elsewhere is of another
+    script, as Cyrillic is: which, nothing tells.
     """
     is_ascii = True
+    in_words = elsewhere = 0
     rest = b""
     for chunk in chunks:
         if chunk.isascii():
@@ -165,11 +167,16 @@ def legacy_encoding(chunks: Chunks) -> str | None:
         for run in _HIGH.findall(rest + chunk):
             if run.translate(None, _LEGACY) or _is_utf8(run):
                 return None
+            letters = sum(map(len, _FOREIGN_WORD.findall(run)))
+            in_words += letters
+            elsewhere += len(run) - letters
         rest = chunk[-4:] if chunk[-1] >= 0x80 else b""
-    return None if is_ascii else "cp1252"
+    return None if is_ascii or in_words > elsewhere else "cp1252"
 
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
+_FOREIGN_WORD = re.compile(rb"[\xc0-\xff]{4,}")
+"""Western languages hardly ever have so many letters beyond ASCII in a row."""
 
 
 def _is_utf8(run: bytes) -> bool:
