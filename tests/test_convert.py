@@ -1435,3 +1435,14 @@ def test_output_without_waiting_for_the_disk(
     assert (output.read_bytes(), synced) == (CONVERTED, [])
     convert(backup, output, SCHEMA, force=True)
     assert (output.read_bytes(), len(synced)) == (CONVERTED, 2)
+
+
+def test_a_relation_may_stand_under_the_name_of_its_column() -> None:
+    backup, wanted = (text.replace(b'"author"', b'"author_id"') for text in (BACKUP, CONVERTED))
+    assert LegacyBackupConverter(SCHEMA).convert_bytes(backup) == wanted
+    assert fastnk.verify(backup, wanted, SCHEMA).faithful
+    assert not fastnk.verify(backup, backup, SCHEMA).faithful
+    assert not check(SCHEMA, backup).rows
+    dangling = backup.replace(b'"author_id": 1', b'"author_id": 2')
+    with pytest.raises(FindingsError, match="field author_id"):
+        LegacyBackupConverter(SCHEMA).convert_bytes(dangling)

@@ -190,6 +190,15 @@ def test_rows_that_nothing_refers_to(new: str) -> None:
     assert counts(report) == (0, 0, 400, 0)
 
 
+def test_a_relation_under_the_name_of_its_column(new: str) -> None:
+    records = [keeper("a"), {**keeper("b"), "fields": {"name": "b", "mentor_id": ["a"]}}]
+    old, today = "zoo.keeper.mentor_id", "zoo.keeper.mentor"
+    with pytest.raises(FindingsError, match=f"FNK412 .*called so: --rename {old}={today}"):
+        fastnk.restore(as_bytes(records), SCHEMA, database=new)
+    fastnk.restore(as_bytes(records), SCHEMA, database=new, renames={old: today})
+    assert rows(zoo.Keeper, new).get(name="b").mentor.name == "a"
+
+
 def test_fields_that_exchange_their_names(new: str) -> None:
     names = {"zoo.vault.code": "zoo.vault.name", "zoo.vault.name": "zoo.vault.code"}
     record_of = {"model": "zoo.vault", "natural_key": ["a"], "fields": {"code": "a", "name": "b"}}

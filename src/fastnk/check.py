@@ -23,7 +23,7 @@ from fastnk.infer.guess import guess_relations
 from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.proposal import MINIMUM
 from fastnk.policies import Policies
-from fastnk.schema import Model, Schema, embedded_steps, flat_parts, parse_path
+from fastnk.schema import Model, Schema, column_name, embedded_steps, flat_parts, parse_path
 from fastnk.source import Backup, Progress, name_of, rereadable
 
 Severity = Literal["misfit", "warning", "note"]
@@ -137,7 +137,7 @@ def check(
         *_models(schema, held),
         *_absent_fields(schema, held),
         *_finding_rows(found),
-        *_unlisted_relations(schema, held),
+        *_unlisted_relations(schema.by_column_names(), held),
     ]
     rows.sort(key=lambda row: SEVERITIES.index(row.severity))
     return CheckReport(
@@ -244,7 +244,7 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
         embedded = {embedded_steps(path)[0] for path in model.embedded}
         named = {*model.relations, *of_generics, *embedded, *in_keys} - {model.pk, "pk"}
         for field in sorted(named):
-            if field not in found.columns:
+            if found.columns.keys().isdisjoint((field, column_name(field))):
                 is_key = field in in_keys
                 yield CheckRow(
                     severity="misfit" if is_key else "warning",

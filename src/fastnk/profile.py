@@ -164,7 +164,7 @@ class SchemaProfile(Profile):
 
     def __init__(self, schema: Schema) -> None:
         super().__init__()
-        self._schema = schema
+        self._schema = schema.by_column_names()
         self._proxies = schema.proxies
         self._values: dict[tuple[str, str], Values] = defaultdict(Values)
 

@@ -232,9 +232,35 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     found.setdefault(inner, (number, *place))
         return found
 
+    def by_column_names(self) -> Schema:
+        """The same, with relations also under the names of their columns: a record that is written
+        by hand, or made of rows, may have an `author_id`, which Django takes for the `author`."""
+        models = {
+            label: msgspec.structs.replace(model, relations=_columns_of(model) | model.relations)
+            for label, model in self.models.items()
+        }
+        return msgspec.structs.replace(self, models=models)
+
     def field_name(self, label: str, field: str) -> str:
         """`field` with Django's alias `pk` replaced by the name of the pk field."""
         return self.models[label].pk if field == "pk" else field
+
+
+def column_name(relation: str) -> str:
+    """What Django calls the column of a relation."""
+    return f"{relation}_id"
+
+
+def _columns_of(model: Model) -> dict[str, Relation]:
+    """The relations of a model by the names of their columns, where nothing else is called so."""
+    generics = model.generic_relations.values()
+    taken = {model.pk, *(one.object_id for one in generics), *(one.kind for one in generics)}
+    taken |= {embedded_steps(path)[0] for path in model.embedded}
+    return {
+        column_name(name): relation
+        for name, relation in model.relations.items()
+        if not relation.many and name != model.pk and column_name(name) not in taken
+    }
 
 
 def parse_path(part: str) -> KeyPath:

@@ -67,6 +67,7 @@ class LegacyBackupConverter:
     ) -> None:
         _check_options(style, order, jobs, memory_limit)
         schema = schema if isinstance(schema, Schema) else Schema.load(schema)
+        schema = schema.by_column_names()
         self._settings = Settings(
             schema=schema,
             plans=Plans(schema, style, embedded),

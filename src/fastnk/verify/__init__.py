@@ -119,7 +119,8 @@ class _Verification:
         embedded: bool,
         any_order: bool,
     ) -> None:
-        self._schema = schema
+        self._given = schema
+        self._schema = schema.by_column_names()
         self._old = old
         self._new = new
         self._more = keys
@@ -185,7 +186,7 @@ class _Verification:
 
         methods = rows.methods()
         sources = [one.source for one in (self._old, *self._more)]
-        for made in called_keys(self._schema, sources):
+        for made in called_keys(self._given, sources):
             if made.key is not None and (made.label, made.method) in methods:
                 rows.add_called(made.label, made.method, made.pk, made.key)
 
@@ -251,7 +252,7 @@ class _Verification:
             backup=old.facts,
             converted=new.facts,
             keys=[one.facts for one in more],
-            schema_sha256=hashlib.sha256(self._schema.dumps()).hexdigest(),
+            schema_sha256=hashlib.sha256(self._given.dumps()).hexdigest(),
             style=found.styles.most(),
             policies={name: word for name, word in policies.items() if word != "error"},
             allowed={

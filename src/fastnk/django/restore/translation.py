@@ -149,7 +149,7 @@ class Translator:
         elif name in plan.many or self._directory.passes_over(plan, name):
             return
         elif not self._findings.leaves_out(f"{plan.label}.{name}"):
-            what = f"{plan.label} has no such field to restore into"
+            what = f"{plan.label} has no such field to restore into{_told_of_column(plan, name)}"
             record.note(self._findings, codes.UNKNOWN_FIELD, what, field=name)
 
     def many(self, record: Record) -> dict[str, list[PkOf]]:
@@ -427,3 +427,12 @@ class Translator:
         if not may_be_any and pk in self._directory.existing(target).pks:
             raise StrangerError(stranger(rows, "--on-generic keep"))
         return None
+
+
+def _told_of_column(plan: Plan, name: str) -> str:
+    """What is to be said of a field that the model does not have but for the name of a column."""
+    for relation, column in plan.columns.items():
+        if column.field.attname == name:
+            path = f"{plan.label}.{name}={plan.label}.{relation}"
+            return f", but a relation whose column is called so: --rename {path}"
+    return ""
