@@ -629,6 +629,20 @@ def test_values_that_the_column_would_not_take_whole(new: str, field: str, value
     assert found == [("FNK413", 2, field), ("FNK413", 3, field)]
 
 
+@pytest.mark.parametrize("amount", ["NaN", "-Infinity"])
+def test_what_is_no_number_and_a_row_with_it_could_not_be_read(new: str, amount: str) -> None:
+    records = [vault("a", amount=amount), vault("b", amount="1.00")]
+    if connections[new].vendor != "postgresql":  # which has such numbers
+        assert refused(new, records, schema=project_schema()) == [("FNK413", 1, "amount")]
+
+
+def test_a_file_that_is_none(new: str) -> None:
+    restored(new, record("exact.everything", 1, text="a", upload=None))
+    (row,) = rows(exact.Everything, new)
+    assert row.upload.name == ""
+    assert restored(new, record("exact.everything", 1, text="a", upload=None)).unchanged == 1
+
+
 def test_text_that_is_too_long(new: str) -> None:
     records = [vault("a"), vault("b", code="x" * 11)]
     if connections[new].vendor == "sqlite":  # which takes it

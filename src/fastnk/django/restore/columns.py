@@ -222,6 +222,8 @@ def _decimal(field: Any, connection: Any) -> PlainColumn:
     def python(values: Values) -> Values:
         numbers = list(map(Decimal, values))
         for number in numbers:
+            if not number.is_finite():
+                raise ValueError("what is no number is for the field to take or to refuse")
             refuse_unfit(field, number, connection)
         return numbers
 

@@ -81,6 +81,8 @@ def on_json_text(field: Field[Any, Any]) -> str:
 def converted(field: Field[Any, Any], value: Any) -> Any:
     """What `field` makes of a value from a backup. Raises one of `REFUSALS`."""
     field = plain_of(field)
+    if value is None and isinstance(field, FileField) and not field.null:
+        return ""  # as Django writes a file that is none
     if isinstance(value, str) and on_json_text(field) == "read":
         value = _read_if_json(value)
     python = _in_python(field, value)
@@ -163,7 +165,7 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
     elif connection.vendor == "mysql" and _is_no_number(value):
         raise ValueError("no number that MySQL takes")
     elif isinstance(value, Decimal) and isinstance(field, DecimalField):
-        _refuse_digits(field, value)
+        _refuse_digits(field, value, connection)
     elif isinstance(value, int) and isinstance(field, IntegerField):
         low, high = integer_range(field, connection)
         if not low <= value <= high:
@@ -213,10 +215,12 @@ def _is_no_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _refuse_digits(field: Any, value: Decimal) -> None:
+def _refuse_digits(field: Any, value: Decimal, connection: Any) -> None:
     _, digits, exponent = value.normalize().as_tuple()
-    if not isinstance(exponent, int):
-        return  # not a number, or without end: for the database to say
+    if not isinstance(exponent, int):  # not a number, or without end
+        if connection.vendor == "postgresql":
+            return
+        raise ValueError("no number that the column takes")
     if -exponent > field.decimal_places:
         raise ValueError(f"more than {field.decimal_places} decimal places")
     if value and len(digits) + exponent > field.max_digits - field.decimal_places:
