@@ -125,6 +125,7 @@ def test_undamaged_fixtures_lose_nothing_by_salvage(kind: Kind, tmp_path: Path) 
     "text",
     [
         "- {model: zoo.keeper, pk: 1,\nfields: {name: Anna}}\n",
+        "# all\n[\n  {model: zoo.keeper, pk: 1, fields: {name: Anna,},},\n]\n",
         "- model: zoo.keeper\n  pk: 1\n# a remark\n  fields: {name: Anna}\n",
         "%YAML 1.1\n---\n  - model: zoo.keeper\n    pk: 1\n    fields: &a {name: Anna}\n",
     ],

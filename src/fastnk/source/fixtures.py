@@ -15,7 +15,9 @@ _XML = re.compile(
     re.DOTALL,
 )
 _YAML = re.compile(
-    rb"(?:%YAML[^\n]*\n|---[^\n]*\n|#[^\n]*\n|\s)*- \s*(?:\{\s*)?(?:model|pk|fields): ?", re.DOTALL
+    rb"(?:%YAML[^\n]*\n|---[^\n]*\n|#[^\n]*\n|\s)*"
+    rb"(?:- \s*(?:\{\s*)?|\[\s*\{\s*)(?:model|pk|fields): ?",
+    re.DOTALL,
 )
 _MODEL = re.compile(
     rb'"model"\s*:\s*"[^"\\\s]+"|<object\b[^<>]*\smodel="'
