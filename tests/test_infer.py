@@ -379,7 +379,7 @@ def test_numbers_from_one_on_that_end_early_may_be_choices(ids: list[int], is_su
 @pytest.mark.parametrize("model", ["docs.events", "docs.Event", "docs.big_event", "docs.bigevents"])
 def test_models_are_named_in_the_plural_or_in_several_words_as_well(model: str) -> None:
     label = model.lower()
-    field = "big_event" if "big" in label else "event"
+    field = "bigEvent" if "big" in label else "event"
     found = relation(
         infer(dump(rows(model, 9, text="x") + fields_of("a.b", field, [2, 9]))), "a.b", field
     )
@@ -511,6 +511,12 @@ def test_a_name_and_its_slug_leave_the_key_undecided() -> None:
     assert found.natural_key == ["slug"]
     assert found.others[0].natural_key == ["name"]
     assert found.confidence < 0.9
+
+
+def test_numbers_in_quotes_are_hardly_a_key() -> None:
+    records = [legacy("docs.area", str(pk), note=None) for pk in range(1, 9)]
+    found = key(infer(dump(records + fields_of("docs.item", "area", ["2", "7"]))), "docs.area")
+    assert (found.natural_key, found.confidence < 0.5) == (["pk"], True)
 
 
 def test_a_random_pk_is_hardly_a_key() -> None:

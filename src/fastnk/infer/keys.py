@@ -67,7 +67,7 @@ MOST_COMBINED = 0.8
 
 MOST_COMBINED_COLUMNS = 12
 
-TEXT_PK, RANDOM_PK = 0.9, 0.4
+TEXT_PK, UNSURE_PK = 0.9, 0.4
 BESIDE_TEXT_PK = 0.7
 """A pk that is a word or a code is what others refer to it by; that beats other unique columns."""
 
@@ -144,13 +144,17 @@ def _single_keys(label: str, model: ModelSurvey, worth: float) -> Iterator[KeyPr
 
 def _pk_as_key(label: str, model: ModelSurvey) -> KeyProposal:
     sample = model.text_pk or ""
-    random = is_random(sample)
+    kind, confidence = "texts, which a new database keeps", TEXT_PK
+    if is_random(sample):
+        kind, confidence = "random, and a new database keeps them", UNSURE_PK
+    elif sample.isdecimal():
+        kind, confidence = "numbers in quotes, which the database may have made", UNSURE_PK
     return KeyProposal(
         model=label,
         natural_key=["pk"],
-        confidence=RANDOM_PK if random else TEXT_PK,
+        confidence=confidence,
         evidence=[
-            f"its pks are {'random' if random else 'texts'}, which a new database keeps",
+            f"its pks are {kind}",
             "a backup does not tell the name of the pk field: write it as pk in the schema",
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -146,6 +147,9 @@ LAST_WORDS = 0.98
 though a `language` is a `lang`. The last words of a field's name are worth less than all of it."""
 
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Where a word of a `homeTeam` begins."""
+
 PERSON = (0.93, "the name speaks of a person")
 
 
@@ -183,7 +187,7 @@ class Names:
     def matches(self, label: str, field: str) -> list[Match]:
         """The models that `field` of model `label` may be named after: the best kind of match, and
         of equals those of the same app."""
-        words = [word for word in field.lower().split("_") if word]
+        words = [word for word in _HUMP.sub("_", field).lower().split("_") if word]
         if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
             words.pop()
         if words and words[-1] == "ctype":
