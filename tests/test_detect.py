@@ -859,6 +859,13 @@ def test_refusal_shows_the_text_and_where_the_records_begin() -> None:
     assert f"tail -c +{begin + 1} " in str(caught.value)
 
 
+def test_a_remark_behind_the_bracket_is_not_to_be_cut_off_with_it() -> None:
+    with pytest.raises(BackupSyntaxError, match="FNK200") as caught:
+        detect(b'[\n// users\n{"model": "users.user", "pk": 1, "fields": {}}]')
+    assert "--salvage" in str(caught.value)
+    assert "tail" not in str(caught.value)
+
+
 def test_refusal_names_record_model_and_file(tmp_path: Path) -> None:
     path = tmp_path / "backup.json"
     path.write_text(f'[{USER}, {{"model": "users.role", "pk": 1}}]')

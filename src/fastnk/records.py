@@ -293,9 +293,10 @@ class RecordReader:
         if begin["nothing"] is not None:
             what, remedy = "no records, only text and a bracket", TAKE_IT_AGAIN
         else:
-            what = "text stands before the records"
-            cut = f"tail -c +{offset + 1} BACKUP > CLEAN"
-            remedy = f"--salvage; or, as they begin at byte {offset} of the plain file: {cut}"
+            what, remedy = "text stands before the records", "--salvage"
+            if begin[0].lstrip().startswith(b"[") or b"[" not in self._start[: begin.start()]:
+                cut = f"tail -c +{offset + 1} BACKUP > CLEAN"
+                remedy += f"; or, as they begin at byte {offset} of the plain file: {cut}"
         what = f'{what}: "{self._first_line()}"'
         return self._error("FNK200", what, self._start_offset, remedy)
 
