@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastnk
 from fastnk.convert import LegacyBackupConverter
-from fastnk.errors import BackupSyntaxError
+from fastnk.errors import BackupSyntaxError, UsageError
 from fastnk.schema import Schema
 from fastnk.source import Source
 from fastnk.source.fixtures import Kind, fixture_kind, pieces
@@ -182,3 +182,12 @@ def test_what_opens_without_end_costs_little(opener: bytes) -> None:
 )
 def test_kind_of_a_damaged_backup(head: bytes, kind: str | None) -> None:
     assert fixture_kind(head, is_damaged=True) == kind
+
+
+@pytest.mark.parametrize("before", [b"", b"Loading .env\n"])
+def test_xml_without_its_project_is_no_broken_json(
+    before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.apps.apps.models_ready", False)
+    with pytest.raises(UsageError, match="is XML, which only the project's models tell"):
+        fastnk.detect(before + TEXTS["XML"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -96,9 +97,8 @@ class Source:
         except BackupSyntaxError as error:
             # Of what Django reads, other than the core, the head is read already.
             if error.code != "FNK206" or not self.recover(error):
-                explained = self.explained(error)
-                self.close()
-                raise explained from None
+                with contextlib.closing(self):
+                    raise self.explained(error) from None
         except BaseException:
             self.close()
             raise
@@ -231,14 +231,15 @@ class Source:
         return error
 
     def salvageable(self) -> Layout | None:
-        """What `salvage` would make of the backup; `None` where it is beyond help."""
+        """What `salvage` would make of the backup; `None` where it is beyond help. Raises
+        `UsageError` where that would have to be told how to read it."""
         from fastnk.source.encodings import named
         from fastnk.source.layout import Layout, Reading
 
         reading = Reading(encoding=named(self._encoding), salvage=True)
         try:
             return Layout(self.name, self._files, reading, self._look if self._progress else None)
-        except (SourceError, BackupSyntaxError, UsageError):
+        except (SourceError, BackupSyntaxError):
             return None
 
     @property
