@@ -57,19 +57,7 @@ def as_json(kind: Kind, stream: BinaryIO, name: str | None) -> Iterator[bytes]:
     and `MissingExtraError` without PyYAML.
     """
     records = _xml_records(stream, name) if kind == "XML" else _yaml_records(stream, name)
-    count = 0
-    try:
-        for record in records:
-            yield b",\n" if count else b"[\n"
-            yield record
-            count += 1
-    except UnicodeDecodeError as error:
-        raise _not_utf8(name) from error
-    except REFUSALS as error:
-        # YAML is read as a whole before the first record.
-        place = Place(name, record=count + 1) if kind == "XML" else Place(name)
-        raise _refused(kind, place, _reason(error)) from error
-    yield b"\n]\n" if count else b"[]\n"
+    return _array(_explained(kind, records, name))
 
 
 def salvaged_json(
@@ -78,25 +66,59 @@ def salvaged_json(
     """The whole records of a damaged one in the same way. `lose` is called with each stretch that
     is none, and with how it begins. Raises the same, but not for what is lost."""
     text = _whole(kind, stream, name)
-    if kind == "YAML" and _is_sound_yaml(text):
-        yield from as_json(kind, io.BytesIO(text), name)
-        return
-    record_of = _xml_record_of(name) if kind == "XML" else _yaml_record_of(len(text), name)
-    count = 0
+    record_of: Callable[[bytes], bytes] = _xml_record
+    if kind == "YAML":
+        encoder = _BoundedEncoder(len(text), name)
+        if (sound := _sound_yaml(text)) is not None:
+            return _array(_explained(kind, map(encoder.encode, sound), name))
+        record_of = functools.partial(_yaml_record, encoder)
+    else:
+        _need_models(name)
+    return _array(_salvaged(kind, text, record_of, lose))
+
+
+def _salvaged(
+    kind: Kind,
+    text: bytes,
+    record_of: Callable[[bytes], bytes],
+    lose: Callable[[Piece, bytes], None],
+) -> Iterator[bytes]:
     for piece in pieces(kind, text):
+        its = text[piece.start : piece.end]
         record, fault = b"", piece.fault
         if fault is None:
             try:
-                record = record_of(text[piece.start : piece.end])
+                record = record_of(its)
             except REFUSALS as error:
                 fault = _brief(error)
-        if fault is not None:
-            lose(piece._replace(fault=fault), text[piece.start : piece.end][:MAX_SEEN])
-            continue
-        yield b",\n" if count else b"[\n"
+        if fault is None:
+            yield record
+        else:
+            lose(piece._replace(fault=fault), its[:MAX_SEEN])
+
+
+def _array(records: Iterator[bytes]) -> Iterator[bytes]:
+    before = b"[\n"
+    for record in records:
+        yield before
         yield record
-        count += 1
-    yield b"\n]\n" if count else b"[]\n"
+        before = b",\n"
+    yield b"[]\n" if before == b"[\n" else b"\n]\n"
+
+
+def _explained(kind: Kind, records: Iterator[bytes], name: str | None) -> Iterator[bytes]:
+    """The records; what goes wrong with one of them is a `BackupSyntaxError`."""
+    count = 0
+    try:
+        for record in records:
+            yield record
+            count += 1
+    except UnicodeDecodeError as error:
+        raise _not_utf8(name) from error
+    except REFUSALS as error:
+        # YAML is read as a whole before the first record.
+        place = Place(name, record=count + 1) if kind == "XML" else Place(name)
+        raise _refused(kind, place, _reason(error)) from error
 
 
 def _whole(kind: Kind, stream: BinaryIO, name: str | None) -> bytes:
@@ -144,14 +166,9 @@ def _xml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
         yield _encoded(_record(found))
 
 
-def _xml_record_of(name: str | None) -> Callable[[bytes], bytes]:
-    _need_models(name)
-
-    def record_of(text: bytes) -> bytes:
-        document = f"<django-objects>{text.decode()}</django-objects>"
-        return _encoded(_record(next(_Deserializer(document))))
-
-    return record_of
+def _xml_record(text: bytes) -> bytes:
+    document = f"<django-objects>{text.decode()}</django-objects>"
+    return _encoded(_record(next(_Deserializer(document))))
 
 
 def _need_models(name: str | None) -> None:
@@ -172,8 +189,11 @@ class _Encoder(DjangoJSONEncoder):  # type: ignore[misc]
         return super().default(o)
 
 
+_ENCODER = _Encoder(ensure_ascii=False)
+
+
 def _encoded(record: dict[str, Any]) -> bytes:
-    text: str = _Encoder(ensure_ascii=False).encode(record)
+    text: str = _ENCODER.encode(record)
     return text.encode(errors="backslashreplace")
 
 
@@ -251,24 +271,20 @@ def _yaml_records(stream: BinaryIO, name: str | None) -> Iterator[bytes]:
     yield from map(encoder.encode, records)
 
 
-def _yaml_record_of(size: int, name: str | None) -> Callable[[bytes], bytes]:
-    encoder = _BoundedEncoder(size, name)
-
-    def record_of(text: bytes) -> bytes:
-        records = _loaded(text)
-        if not _are_records(records):
-            raise ValueError("no record with a model and fields")
-        return encoder.encode(records[0])
-
-    return record_of
+def _yaml_record(encoder: _BoundedEncoder, text: bytes) -> bytes:
+    records = _loaded(text)
+    if not _are_records(records):
+        raise ValueError("no record with a model and fields")
+    return encoder.encode(records[0])
 
 
-def _is_sound_yaml(text: bytes) -> bool:
-    """Whether it needs no salvage, whatever its style."""
+def _sound_yaml(text: bytes) -> list[Any] | None:
+    """Its records where it needs no salvage, whatever its style."""
     try:
-        return _are_records(_loaded(text)) and not is_torn(text)
+        records = _loaded(text)
     except REFUSALS:
-        return False
+        return None
+    return records if _are_records(records) and not is_torn(text) else None
 
 
 def _are_records(found: Any) -> bool:
@@ -317,11 +333,10 @@ class _BoundedEncoder:
     def __init__(self, size: int, name: str | None) -> None:
         self._left = max(FREE_BYTES, MAX_GROWTH * size)
         self._name = name
-        self._encoder = _Encoder(ensure_ascii=False)
 
     def encode(self, record: Any) -> bytes:
         text = io.StringIO()
-        for part in self._encoder.iterencode(record):
+        for part in _ENCODER.iterencode(record):
             text.write(part)
             self._left -= len(part)
             if self._left < 0:

@@ -110,6 +110,11 @@ def in_utf8(chunks: Chunks, encoding: Encoding) -> Chunks:
         yield rest
 
 
+def head_in_utf8(head: bytes, encoding: Encoding) -> bytes:
+    """The same of the beginning of a file, as far as it goes."""
+    return b"".join(in_utf8(iter([head]), encoding))
+
+
 def _utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool) -> bytes:
     try:
         return decoder.decode(chunk, final).encode("utf-8", "surrogatepass")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from fastnk.source.encodings import RECORD_START, encoding_of, in_utf8
+from fastnk.source.encodings import RECORD_START, encoding_of, head_in_utf8
 
 Kind = Literal["XML", "YAML"]
 
@@ -61,7 +61,7 @@ def looks_like_records(head: bytes) -> bool:
     """Whether a file that begins so holds records, as far as can be told."""
     if len(head) < 2:
         return False
-    text = b"".join(in_utf8(iter([head]), encoding_of(head, None)))
+    text = head_in_utf8(head, encoding_of(head, None))
     if _NO_RECORDS.fullmatch(text) or fixture_kind(text):
         return True
     return bool(_SOMEWHERE.search(text) and _MODEL.search(text))

@@ -21,6 +21,7 @@ from fastnk.source.encodings import (
     Encoding,
     declared_in_xml,
     encoding_of,
+    head_in_utf8,
     in_utf8,
     legacy_encoding,
     original_offsets,
@@ -153,7 +154,7 @@ class Layout:
         is_damaged, wanted = self._reading.salvage, self._reading.encoding
         head, _ = peek(member.chunks, DAMAGED_HEAD if is_damaged else HEAD_BYTES)
         encoding = encoding_of(head, wanted)
-        text = b"".join(in_utf8(iter([head]), encoding))
+        text = head_in_utf8(head, encoding)
         kind = fixture_kind(text, is_damaged=is_damaged) or "JSON"
         if kind == "XML" and encoding.is_plain and wanted is None:
             encoding = declared_in_xml(text) or encoding
