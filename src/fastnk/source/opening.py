@@ -257,7 +257,7 @@ class PassedOver:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     """For a file in whose place a pipe may stand in the meantime, which would wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # not on Windows
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 File = str | os.PathLike[str] | BinaryIO | OpenFile

@@ -8,6 +8,7 @@ whatever happens to it, this process makes the rest of the rows, and tells what 
 
 from __future__ import annotations
 
+import fcntl
 import io
 import marshal
 import os
@@ -168,8 +169,6 @@ def _end_with(parent: int) -> None:
 
 
 def _widen(sender: Connection) -> None:
-    import fcntl  # not on Windows
-
     with suppress(OSError):
         fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
