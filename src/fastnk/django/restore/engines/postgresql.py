@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar
 
 from fastnk.django.restore.engines.base import Engine, locked, tables_of
-from fastnk.django.restore.streams import CopyStream, Stream
+from fastnk.django.restore.streams import CopyStream, Psycopg2Stream, Stream
 
 LOCK = int.from_bytes(b"fastnk", "big")
 """The number of the advisory lock; it holds for one database."""
@@ -49,7 +49,7 @@ class PostgreSQL(Engine):
     def stream(self) -> Stream:
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-        return CopyStream(self.connection) if is_psycopg3 else super().stream()
+        return (CopyStream if is_psycopg3 else Psycopg2Stream)(self.connection)
 
     def reserve(
         self, model: Any, count: int, kept: Iterable[Any], loose: Collection[Any]
