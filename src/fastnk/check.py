@@ -24,7 +24,7 @@ from fastnk.infer.inheritance import guess_parents
 from fastnk.infer.proposal import MINIMUM
 from fastnk.policies import Policies
 from fastnk.schema import Model, Schema, column_name, embedded_steps, flat_parts, parse_path
-from fastnk.source import Backup, Progress, name_of, rereadable
+from fastnk.source import Backup, Progress, name_of, rereadable, several
 
 Severity = Literal["misfit", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -131,7 +131,7 @@ def check(
         schema = Schema.load(schema)
     with rereadable(backup) as again:
         held = _survey(again, encoding, salvage, progress)
-        found = _found(schema, again, tuple(keys), embedded, encoding)
+        found = _found(schema, again, several(keys), embedded, encoding)
     rows = [
         *(_damage(what, salvage) for what in held.damage),
         *_models(schema, held),

@@ -6,6 +6,7 @@ The codes are listed in `docs/errors.md`; a code never changes its meaning.
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any, ClassVar, NamedTuple
 
 MAX_SHOWN = 20
@@ -155,6 +156,11 @@ class FastnkError(Exception):
         if code is not None:
             self.code = code
         super().__init__(what)
+
+    def __reduce__(self) -> Any:
+        # By its attributes: errors come out of other processes, too, and each class takes other
+        # arguments.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         lines = [f"{self.code} {self.what}"]

@@ -43,6 +43,10 @@ class Plans:
     def __init__(self, schema: Schema, style: Style = "fastnk", embedded: bool = False) -> None:
         self._planned = partial(_planned, schema, style, embedded)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, without what is made of the schema, which is memory of the core."""
+        return {"_planned": self._planned}
+
     @cached_property
     def lean(self) -> Planned:
         return self._planned(expects_logs=False)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
+from fastnk.errors import UsageError
 
-class Policies(msgspec.Struct, frozen=True, kw_only=True):
+
+class Words(msgspec.Struct, frozen=True, kw_only=True):
+    """Options, some of which take one of a few words. Raises `UsageError` for any other."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            words, word = get_args(kind), getattr(self, name)
+            if words and word not in words:
+                raise UsageError(f'no {name} "{word}"', remedy=", ".join(words))
+
+
+class Policies(Words, frozen=True, kw_only=True):
     """What to do about findings. `error` refuses the backup and lists them all."""
 
     on_unresolved: Literal["error", "keep", "null", "drop"] = "error"

@@ -26,7 +26,7 @@ from fastnk.progress import INSERT, Teller
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
 from fastnk.schema import Schema
-from fastnk.source import Backup, Progress, name_of, rereadable
+from fastnk.source import Backup, Progress, name_of, rereadable, several
 from fastnk.source.scan import PUNCTUATION
 
 __all__ = [
@@ -134,7 +134,7 @@ class UnifiedRestoreManager:
         self._encoding = encoding
         self._make_converter = partial(
             LegacyBackupConverter,
-            keys=tuple(keys),
+            keys=several(keys),
             policies=policies,
             embedded=embedded,
             salvage=salvage,

@@ -21,7 +21,7 @@ from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_
 from fastnk.planning import Plans, Style
 from fastnk.policies import Policies
 from fastnk.schema import Schema
-from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain
+from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain, several
 
 __all__ = ["Conversion", "ConversionReport", "LegacyBackupConverter", "Policies", "convert"]
 
@@ -73,7 +73,7 @@ class LegacyBackupConverter:
             plans=Plans(schema, style, embedded),
             style=style,
             embedded=embedded,
-            keys=tuple(keys),
+            keys=several(keys),
             salvage=salvage,
             encoding=encoding,
             jobs=processors() if jobs is None else jobs,
@@ -120,8 +120,9 @@ class LegacyBackupConverter:
             report.seconds["commit"] = time.perf_counter() - started
             return report
 
-    def convert_bytes(self, data: bytes) -> bytes:
+    def convert_bytes(self, data: bytes | bytearray | memoryview) -> bytes:
         """Convert a backup in memory. Raises as `convert_to_natural_keys` does."""
+        data = bytes(data)
         if self._is_plain and len(data) <= PIECE_SIZE and is_plain(data):
             converted = self._converted_at_once(data)
             if converted is not None:

@@ -17,7 +17,7 @@ from fastnk.infer.learning import LearnedKey, LearnedRelation, Lesson, learn
 from fastnk.infer.proposal import KeyProposal, Proposal, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import CONTENT_TYPE, OBJECT_IDS, KeyPart, flat_parts, parse_path
-from fastnk.source import Backup, Progress, name_of
+from fastnk.source import Backup, Progress, name_of, several
 
 NOT_UNIQUE = 0.6
 """How sure a learned key can be at most that does not tell the records of the backup apart."""
@@ -40,7 +40,7 @@ def infer(
     `BackupSyntaxError` for what is no backup, `SourceError`, and `UsageError` for an example
     without natural keys.
     """
-    held = survey(backup, *keys, encoding=encoding, salvage=salvage, progress=progress)
+    held = survey(backup, *several(keys), encoding=encoding, salvage=salvage, progress=progress)
     parents = [*guess_parents(held)]
     relations = [*parents, *guess_relations(held, parents)]
     lessons = []

@@ -23,13 +23,23 @@ from fastnk.source.opening import (
     name_of,
     opened,
     rereadable,
+    several,
 )
 
 if TYPE_CHECKING:
     from fastnk.source.envelope import Envelope
     from fastnk.source.layout import Layout
 
-__all__ = ["Backup", "Progress", "Source", "is_plain", "name_of", "rereadable", "split_records"]
+__all__ = [
+    "Backup",
+    "Progress",
+    "Source",
+    "is_plain",
+    "name_of",
+    "rereadable",
+    "several",
+    "split_records",
+]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a phase, the bytes done and, where it is known, the bytes in all."""

@@ -11,7 +11,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -267,6 +267,13 @@ Backup = OneBackup | Sequence[OneBackup]
 of them that make up one backup."""
 
 
+def several(backups: Iterable[Backup]) -> tuple[Backup, ...]:
+    """A list of backups. Raises `UsageError` for one, since a path is a list of letters, too."""
+    if isinstance(backups, (str, bytes, bytearray, memoryview)):
+        raise UsageError("one backup where a list of them is taken", remedy="[backup]")
+    return tuple(backups)
+
+
 def files_of(backup: Backup) -> list[BackupFile] | None:
     """The files of a folder or of a list; `None` for one file."""
     several = isinstance(backup, (list, tuple))
@@ -394,6 +401,11 @@ def _open(backup: File) -> tuple[BinaryIO, int, bool]:
             return _open_path(Path(backup)), 0, True
     if isinstance(backup, io.TextIOBase):
         raise UsageError("a backup is read as bytes", remedy='open it with "rb"')
+    if not hasattr(backup, "seekable"):
+        raise UsageError(
+            f"{type(backup).__name__} is no backup",
+            remedy="a path, bytes, a binary file, or a list",
+        )
     if backup.seekable():
         return backup, backup.tell(), False
     return _spooled(backup), 0, True

@@ -73,6 +73,8 @@ def verify(
     and `UsageError` where methods of the project make natural keys and Django is not set up, or
     where it depends on the style which records `drop` leaves out.
     """
+    from fastnk.source import several
+
     loaded = schema if isinstance(schema, Schema) else Schema.load(schema)
     proxies = loaded.proxies
     with contextlib.ExitStack() as stack:
@@ -80,7 +82,10 @@ def verify(
             Input(backup, progress, proxies, salvage=salvage, encoding=encoding)
         )
         new = stack.enter_context(Input(converted, progress, proxies))
-        more = [stack.enter_context(Input(one, progress, proxies, salvage=salvage)) for one in keys]
+        more = [
+            stack.enter_context(Input(one, progress, proxies, salvage=salvage))
+            for one in several(keys)
+        ]
         run = _Verification(
             loaded,
             old,

@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from fastnk.policies import Words
+
 LOSSES = {"FNK301", "FNK302", "FNK306", "FNK307", "FNK311", "FNK312"}
 """What a conversion may have let pass that the loader does not make good."""
 TOTALS = ("records", "created", "updated", "unchanged", "kept", "renumbered", "unknown_rows")
 
 
-class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RestoreOptions(Words, frozen=True, kw_only=True):
     """What a restore does and does not do."""
 
     on_existing: Literal["update", "keep", "error"] = "update"
