@@ -797,7 +797,7 @@ def test_xml_and_yaml_that_are_nested_without_end_are_refused(kind: str) -> None
 
     text = serializers.serialize(kind, [Keeper(pk=1, name="Anna")], fields=("name",))
     deep = {"xml": "<b>" * 5000 + "</b>" * 5000, "yaml": "[" * 5000 + "]" * 5000}[kind]
-    with pytest.raises(BackupSyntaxError, match=r"FNK212 .* nest"):
+    with pytest.raises(BackupSyntaxError, match=r"FNK212 .*( nest|Unexpected element)"):
         LegacyBackupConverter(SCHEMA).convert_bytes(text.replace("Anna", deep).encode())
 
 

@@ -17,7 +17,7 @@ from xml.dom.minidom import Element
 from xml.sax import SAXException
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
 from django.core.serializers import base, xml_serializer
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.encoding import is_protected_type
@@ -44,7 +44,7 @@ MAX_SEEN = 100
 """Characters that are shown of what is lost, and of why."""
 REFUSALS = (
     *(base.DeserializationError, base.M2MDeserializationError, SAXException),
-    *(ValidationError, FieldDoesNotExist),
+    *(ValidationError, FieldDoesNotExist, SuspiciousOperation),
     *(ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError),
 )
 """What Django and its parsers raise for what they do not take, by intent or for want of a check."""
