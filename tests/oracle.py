@@ -297,6 +297,7 @@ class _Conversion:
         self.style = style
         self.embedded = embedded
         self.called = called or {}
+        self.superseded = self.all_but_the_last() if self.policy(DUPLICATE_PK) == "drop" else set()
         self.dropped: set[int] = set()
         self.found: dict[tuple[str, str], dict[str | None, Record]] = {}
         self.keeping_models: set[str] = set()
@@ -314,7 +315,7 @@ class _Conversion:
         return Result(
             records=[self.converted(record) for record in kept],
             numbers=numbers,
-            findings=[*causes, *findings],
+            findings=[*causes, *findings, *self.superseded_findings()],
             policies=self.policies,
             keeping_models=self.keeping_models,
             spliced=self.spliced,
@@ -325,7 +326,26 @@ class _Conversion:
         return self.policies.get(POLICY_OF[code], "error")
 
     def numbered(self) -> list[tuple[int, Record]]:
-        return list(enumerate(self.records, start=1))
+        """The records, without those that are passed over as if they were not there."""
+        records = enumerate(self.records, start=1)
+        return [(number, record) for number, record in records if number not in self.superseded]
+
+    def all_but_the_last(self) -> set[int]:
+        """Of records with one pk."""
+        last: dict[tuple[str, str], int] = {}
+        earlier = set()
+        for number, record in enumerate(self.records, start=1):
+            pk = canonical_id(record.get("pk"))
+            if pk is not None:
+                earlier |= {last.get((record["model"], pk), number)} - {number}
+                last[record["model"], pk] = number
+        return earlier
+
+    def superseded_findings(self) -> list[Found]:
+        numbers = sorted(self.superseded)
+        return [
+            self.finding(DUPLICATE_PK, number, self.records[number - 1], None) for number in numbers
+        ]
 
     def to_drop(self, findings: list[Found]) -> set[int]:
         """What was dropped stays dropped: a row never comes back."""
@@ -342,7 +362,8 @@ class _Conversion:
 
     def rows(self, label: str) -> list[Record]:
         """All rows of a model, the one that counts last."""
-        return [row for row in (*reversed(self.keys), *self.records) if row["model"] == label]
+        own = [record for _, record in self.numbered()]
+        return [row for row in (*reversed(self.keys), *own) if row["model"] == label]
 
     def row(self, relation: Relation, id_: Any) -> Record | None:
         """The last one with an id, unless just that one was left out."""

@@ -107,6 +107,40 @@ def test_pks_that_occur_twice_are_counted_once() -> None:
     assert len(json.loads(out.getvalue())) == 5
 
 
+@pytest.mark.parametrize("memory", [16, audit.IN_MEMORY])
+def test_all_but_the_last_record_with_a_pk_are_left_out(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "IN_MEMORY", memory)
+    converter = LegacyBackupConverter(SCHEMA, policies=Policies(on_duplicate_pk="drop"))
+    earlier = [line(2), user(7, "ann"), line(1), user(7, "bob"), line(1)]
+    last = [line(3), user(8, "bob"), line(1), user(7, "ann"), line(2)]
+    out = io.BytesIO()
+    backup = json.dumps([*earlier[:3], last[0], *earlier[3:], *last[1:]]).encode()
+    report = converter.convert_to_natural_keys(backup, out)
+    assert report.policies_applied == {"FNK303": 5}
+    assert (report.records, report.records_dropped, report.complete) == (10, 5, False)
+    assert json.loads(out.getvalue()) == json.loads(
+        converter.convert_bytes(json.dumps(last).encode())
+    )
+
+
+def test_a_record_is_not_left_out_for_one_with_another_pk() -> None:
+    relation = Relation("u.user", to_field="name")
+    schema = Schema.of(
+        {"u.user": Model(natural_key=["mail"]), "l.line": Model(relations={"u": relation})}
+    )
+    users = [user(1, "ann"), user(2, "ann")]
+    for number, one in enumerate(users):
+        one["fields"]["mail"] = str(number)
+    for word in ("error", "drop"):
+        converter = LegacyBackupConverter(schema, policies=Policies(on_duplicate_pk=word))
+        with pytest.raises(FindingsError) as caught:
+            converter.convert_bytes(json.dumps(users).encode())
+        places = [(one.code, one.place.pk, one.place.field) for one in caught.value.findings]
+        assert places == [("FNK303", "2", "name")]
+
+
 def test_a_pk_that_refers_to_a_record_which_keeps_its_pk_is_not_lost() -> None:
     profile = Model(pk="user", natural_key=["code"], relations={"user": Relation("u.user")})
     schema = Schema.of({"u.user": Model(natural_key=["name"]), "p.profile": profile})

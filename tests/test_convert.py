@@ -80,7 +80,7 @@ policy_sets = st.fixed_dictionaries(
     optional={
         "on_unresolved": st.sampled_from(["keep", "null", "drop"]),
         "on_unknown_model": st.sampled_from(["keep", "drop"]),
-        "on_duplicate_pk": st.just("keep"),
+        "on_duplicate_pk": st.sampled_from(["keep", "drop"]),
         "on_duplicate_key": st.just("keep"),
         "on_null_key": st.sampled_from(["keep", "null"]),
         "on_generic": st.just("keep"),
@@ -768,6 +768,33 @@ SMALL_CASES: dict[str, tuple[dict[str, Model], list[oracle.Record], dict[str, st
         {"u.u": USER},
         [BOB, record("u.u", 2, name="gone", boss=99), ANN, record("u.u", 3, name="x", boss=2)],
         DROP | {"on_duplicate_pk": "keep"},
+    ),
+    "drop all but the last with one pk": (
+        {"u.u": USER, "v.v": model("u__name", u="u.u")},
+        [
+            record("u.u", 2, name="old", boss=99),
+            record("v.v", 1, u=2),
+            record("v.v", "1", u=98),
+            record("u.u", 2.0, name="bob", boss=97),
+            *(ANN, BOB, STRANGER, BOB),
+            record("v.v", 1, u=2),
+        ],
+        {"on_duplicate_pk": "drop", "on_unknown_model": "keep"},
+    ),
+    "drop all but the last, which is dropped as well": (
+        {"u.u": USER},
+        [BOB, STRANGER, record("u.u", 2, name="gone", boss=99), ANN, record("u.u", 3, boss=2)],
+        DROP | {"on_duplicate_pk": "drop", "on_null_key": "null"},
+    ),
+    "drop records that only other columns than the pk would find": (
+        {"u.u": USER, "v.v": model("id", u="u.u.name")},
+        [record("u.u", 1, name="old"), record("u.u", 1, name="new"), record("v.v", 1, u="old")],
+        {"on_duplicate_pk": "drop", "on_unresolved": "keep"},
+    ),
+    "drop all but the last of unknown models": (
+        {"u.u": USER},
+        [STRANGER, ANN, record("x.x", 1, name="bob"), record("x.y", 1, name="bob"), BOB],
+        {"on_duplicate_pk": "drop", "on_unknown_model": "keep"},
     ),
     "drop what has no pk and what refers to it": (
         {"u.u": USER, "v.v": model("name", u="u.u.name")},

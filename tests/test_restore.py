@@ -1301,6 +1301,29 @@ def test_unified_restore_of_every_format(old: str, new: str, legacy_file: Path) 
     assert told_of(lines, by_keys(new)) == told_of(lines, expected)
 
 
+def test_backups_of_which_one_continues_the_other(old: str, new: str, legacy_file: Path) -> None:
+    """As dumps of several days, or of an app and of all: what comes last counts, as in Django."""
+    legacy = json.loads(legacy_file.read_text())
+    outdated = legacy_file.with_name("outdated.json")
+    texts = {"zoo.keeper": "name", "zoo.event": "text"}
+    before = [
+        {**one, "fields": {**one["fields"], texts[one["model"]]: "before"}}
+        for one in legacy
+        if one["model"] in texts
+    ]
+    assert before
+    outdated.write_text(json.dumps(before))
+    backup = [outdated, legacy_file]
+    with pytest.raises(FindingsError, match="FNK303"):
+        fastnk.restore(backup, SCHEMA, database=new, policies=KEEP_GENERIC)
+    policies = msgspec.structs.replace(KEEP_GENERIC, on_duplicate_pk="drop")
+    report = fastnk.restore(backup, SCHEMA, database=new, policies=policies, verify=True)
+    assert report.conversion.records_dropped == len(before)
+    assert (report.records, report.complete) == (len(legacy), False)
+    expected = {label: told for label, told in by_keys(old).items() if label in report.models}
+    assert told_of(legacy, by_keys(new)) == told_of(legacy, expected)
+
+
 def test_backup_of_which_the_head_tells_nothing(new: str) -> None:
     backup = b" " * HEAD_BYTES + json.dumps([keeper("anna")]).encode()
     report = fastnk.UnifiedRestoreManager(SCHEMA, database=new).restore_any_format(backup)

@@ -1155,6 +1155,17 @@ POLICY_CASES = {
         {"on_duplicate_pk": "keep"},
         {"on_duplicate_pk": {"references to the last of several records": 1}},
     ),
+    "all but the last of those with one pk left out": PolicyCase(
+        [
+            *(TWINS[0], document(7, "DOC-0", author=99), record("users.user", 1, username="zoe")),
+            *(PEOPLE[0], STRANGER, *PEOPLE, document(7, "DOC-1"), TYPE, entry(1, 19, 7)),
+        ],
+        {"on_duplicate_pk": "drop", "on_unknown_model": "drop"},
+        {
+            "on_duplicate_pk": {"records left out": 4},
+            "on_unknown_model": {"records left out": 1},
+        },
+    ),
     "generic relations to nothing": PolicyCase(
         [
             entry(1, 19, 404),

@@ -91,15 +91,21 @@ cdef class Indexer(RowKeeper):
             m.records += 1
             m.with_pk += pk.length > 0
             m.with_natural_key += self.record.has_natural_key
+            if self.is_superseded():
+                return (self.leave_out()
+                        and self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
+                        and self.log_record(m, self.walk.value_end))
             if not (self.note_all(&self.repeated) and self.note_all(&self.repeated_fields)
                     and self.note_not_json()):
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
-        if index_count(m):
-            if not self.store_row(m):
+        if self.policies[DUPLICATE_PK - FIRST_CODE] == DROP and pk.length and not self.keys_only:
+            if not self.note_any_pk(pk):
                 return False
-        elif pk.length and not self.keys_only and not self.note_pk(m, pk):
+        elif pk.length and not self.keys_only and index_count(m) == 0 and not self.note_pk(m, pk):
+            return False
+        if index_count(m) and not self.store_row(m):
             return False
         if (self.record.has_natural_key and m.plan and m.plan.natural and not self.keys_only
                 and not self.note_standing_key()):
@@ -449,6 +455,18 @@ cdef class Indexer(RowKeeper):
     def policy_counts(self):
         """How often each policy was applied, by code."""
         return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
+
+    def take_doubles(self):
+        """Of records whose pk is expected: the pk's fingerprint (16 bytes) and the number of the
+        record (8), as they come."""
+        doubles = self.doubles.data[:self.doubles.length]
+        self.doubles.length = 0
+        return doubles
+
+    def supersede(self, const uint8_t[::1] numbers):
+        """Leave out the records with these numbers, ascending, in 64 bits each."""
+        if not append(&self.superseded, &numbers[0], numbers.shape[0]):
+            raise MemoryError
 
     @property
     def dropped_records(self):

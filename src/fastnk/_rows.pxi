@@ -104,6 +104,9 @@ cdef class RowKeeper(RecordReader):
     cdef Buffer pk_prints        # fingerprints, not yet taken
     cdef Buffer key_prints
     cdef KeySet expected         # the pks, or the keys, that occur more than once
+    cdef Buffer doubles          # fingerprints of pks that are expected, with the record's number
+    cdef Buffer superseded       # numbers of records with the pk of a later one, ascending
+    cdef size_t next_superseded  # as an index into it
     cdef Buffer dropped          # numbers of the records to leave out, ascending
     cdef Spill spill
     cdef bytes spill_folder
@@ -132,6 +135,8 @@ cdef class RowKeeper(RecordReader):
         free(self.pk_prints.data)
         free(self.key_prints.data)
         free(self.expected.slots)
+        free(self.doubles.data)
+        free(self.superseded.data)
         free(self.dropped.data)
         free(self.filling.slots)
 
@@ -142,6 +147,9 @@ cdef class RowKeeper(RecordReader):
         if self.policies[code - FIRST_CODE] != ERROR:
             self.counts[code - FIRST_CODE] += 1
             return True
+        return self.note_finding(code, at, field, value)
+
+    cdef bint note_finding(self, Code code, size_t at, Text field, Text value) noexcept nogil:
         if put_finding(&self.notes, code, self.consumed + at, self.records + 1, self.record.model,
                        field, canonical(self.pk_value(), &self.scratch), value):
             return True
@@ -168,12 +176,40 @@ cdef class RowKeeper(RecordReader):
                 return False
         return True
 
-    cdef bint meet_unknown(self, ModelState *m) noexcept nogil:
+    cdef bint leave_out(self) noexcept nogil:
         cdef uint64_t number = self.records + 1
-        if self.policies[UNKNOWN_MODEL - FIRST_CODE] == DROP:
-            if not self.push(&self.dropped, &number, sizeof(uint64_t)):
-                return False
+        return self.push(&self.dropped, &number, sizeof(uint64_t))
+
+    cdef bint meet_unknown(self, ModelState *m) noexcept nogil:
+        if self.policies[UNKNOWN_MODEL - FIRST_CODE] == DROP and not self.leave_out():
+            return False
         return self.note(UNKNOWN_MODEL, self.record.start, literal(b""), m.label)
+
+    cdef bint is_superseded(self) noexcept nogil:
+        """Whether a later record has the pk, and the policy is to leave this one out for that."""
+        cdef const uint64_t *numbers = <const uint64_t *> self.superseded.data
+        cdef bint found = (self.next_superseded < self.superseded.length // sizeof(uint64_t)
+                           and numbers[self.next_superseded] == self.records + 1)
+        self.next_superseded += found
+        return found
+
+    cdef bint note_any_pk(self, Text pk) noexcept nogil:
+        """What tells in a first pass which pks occur more than once, and in a second one in which
+        records; in the one behind these are left out."""
+        cdef uint64_t number = self.records + 1
+        cdef Fingerprint fingerprint
+        if self.superseded.length:
+            return True
+        pk = canonical(pk, &self.scratch)
+        if pk.data == NULL:
+            self.walk.fault = MEMORY
+            return False
+        fingerprint = fingerprint_of(pk, self.record.model, MADE, self.seed)
+        if self.expected.size == 0:
+            return self.push(&self.pk_prints, &fingerprint, sizeof(Fingerprint))
+        return find_fingerprint(&self.expected, fingerprint).low == 0 or (
+            self.push(&self.doubles, &fingerprint, sizeof(Fingerprint))
+            and self.push(&self.doubles, &number, sizeof(uint64_t)))
 
     cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
         cdef Entered entered
@@ -203,6 +239,8 @@ cdef class RowKeeper(RecordReader):
             for i in range(m.plan.first_field, m.plan.first_field + m.plan.fields):
                 if self.plan.fields[i].column == column:
                     field = self.plan.fields[i].name
+        if column != NOWHERE and self.policies[DUPLICATE_PK - FIRST_CODE] == DROP:
+            return self.note_finding(DUPLICATE_PK, self.record.start, field, id)
         return self.note(DUPLICATE_PK, self.record.start, field, id)
 
     # -- the log --

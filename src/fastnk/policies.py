@@ -26,8 +26,9 @@ class Policies(Words, frozen=True, kw_only=True):
     """An id that no record has: keep it, write null, or leave the record out."""
     on_unknown_model: Literal["error", "keep", "drop"] = "error"
     """A record of a model that the schema does not know: keep it as it is, or leave it out."""
-    on_duplicate_pk: Literal["error", "keep"] = "error"
-    """Two records with one pk: keep both; ids then mean the last one."""
+    on_duplicate_pk: Literal["error", "keep", "drop"] = "error"
+    """Two records with one pk: keep both, where ids mean the last one, or leave out all but the
+    last one."""
     on_duplicate_key: Literal["error", "keep"] = "error"
     """Two records with one natural key: all records of the model keep their pks."""
     on_null_key: Literal["error", "keep", "null"] = "error"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+from array import array
 
 import msgspec
 
@@ -82,6 +84,11 @@ class Indexing:
         self._start_over()
         self.indexer.expect(repeated)
         self._index(0)
+        if self._findings.policies["on_duplicate_pk"] == "drop":
+            earlier = _all_but_the_last(self.indexer.take_doubles())
+            self._start_over()
+            self.indexer.supersede(earlier)
+            self._index(0)
 
     def _index(self, jobs: int) -> None:
         """In so many threads, piece by piece; with 0, byte after byte."""
@@ -252,6 +259,18 @@ class Indexing:
                 self._report.keys_called += 1
         if self._report.keys_called:
             self.indexer.finish()
+
+
+def _all_but_the_last(doubles: bytes) -> bytes:
+    """Of records with one pk, the numbers of all but the last, ascending; `doubles` are as the core
+    gives them."""
+    last: dict[bytes, int] = {}
+    earlier = []
+    for fingerprint, number in struct.iter_unpack("=16sQ", doubles):
+        if fingerprint in last:
+            earlier.append(last[fingerprint])
+        last[fingerprint] = number
+    return array("Q", sorted(earlier)).tobytes()
 
 
 def _plain_id(pk: str) -> str:

@@ -38,6 +38,7 @@ from fastnk.verify.likeness import Likeness
 from fastnk.verify.pairing import Arranged, Pairing
 from fastnk.verify.reading import Entry, Input
 from fastnk.verify.report import VerificationError, VerificationReport
+from fastnk.verify.values import digest, id_text
 
 if TYPE_CHECKING:
     from fastnk.source import Backup, Progress
@@ -134,14 +135,18 @@ class _Verification:
         self._policies = policies
         self._findings = Findings()
         self._labels: set[str] = set()
+        self._superseded: set[int] = set()
+        """The numbers of records that are left out because a later one has their pk."""
         self._seconds: dict[str, float] = {}
         self._counts: list[int] = []
         """How many records stay in each array of an envelope."""
 
     def run(self) -> VerificationReport:
         started = datetime.now(UTC).isoformat(timespec="seconds")
+        if self._policies.on_duplicate_pk == "drop":
+            self._superseded = self._find_superseded()
         self._rows = self._take_rows_in()
-        self._leeway = Leeway(self._schema, self._rows, self._policies)
+        self._leeway = Leeway(self._schema, self._rows, self._policies, self._superseded)
         self._likeness = Likeness(self._schema, self._rows, self._leeway, embedded=self._embedded)
         self._apply_policies()
         if self._old.has_lines and self._leeway.leaves_out():
@@ -158,6 +163,23 @@ class _Verification:
         else:
             self._compare(self._new.records("compare"))
         return self._report(started)
+
+    def _find_superseded(self) -> set[int]:
+        last: dict[bytes, int] = {}
+        found = set()
+        with self._phase("pks"):
+            for entry in self._old.records("pks"):
+                pk = id_text(entry.members.get("pk"))
+                name = digest([entry.label, pk])
+                if pk is not None and name in last:
+                    found.add(last[name])
+                last[name] = entry.number
+        return found
+
+    def _standing(self, phase: str) -> Iterator[Entry]:
+        """The records of the backup, without those that no pass looks at."""
+        entries = self._old.records(phase)
+        return (entry for entry in entries if entry.number not in self._superseded)
 
     def _take_rows_in(self) -> Rows:
         with self._phase("rows"):
@@ -180,7 +202,7 @@ class _Verification:
     def _rows_of_backup(self, *, for_logs: bool = False) -> Rows:
         null_keys = self._policies.on_null_key == "null"
         rows = Rows(self._schema, embedded=self._embedded, null_keys=null_keys, for_logs=for_logs)
-        for entry in self._old.records("rows"):
+        for entry in self._standing("rows"):
             self._labels.add(entry.label)
             rows.add(entry, only_keys=False)
         return rows
@@ -201,9 +223,9 @@ class _Verification:
         policies = self._policies
         with self._phase("policies"):
             if "keep" in (policies.on_duplicate_key, policies.on_null_key):
-                self._leeway.find_models_keeping_pks(self._old.records("policies"))
+                self._leeway.find_models_keeping_pks(self._standing("policies"))
             if policies.on_unresolved == "drop":
-                while self._leeway.find_left_out(self._old.records("policies")):
+                while self._leeway.find_left_out(self._standing("policies")):
                     pass
 
     def _keeps_any(self) -> bool:

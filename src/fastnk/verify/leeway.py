@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fastnk.errors import UsageError
@@ -41,7 +41,10 @@ class Instead(NamedTuple):
 class Leeway:
     """What is not to be as the schema alone would have it."""
 
-    def __init__(self, schema: Schema, rows: Rows, policies: Policies) -> None:
+    def __init__(
+        self, schema: Schema, rows: Rows, policies: Policies, superseded: Collection[int] = ()
+    ) -> None:
+        """`superseded` are the numbers of records whose pk a later one has, where that counts."""
         self.keeping: dict[str, str] = {}
         """The models that keep their pks, and the policy for that."""
         self.allowed: dict[str, Counter[str]] = {}
@@ -51,6 +54,7 @@ class Leeway:
         self._schema = schema
         self._rows = rows
         self._policies = policies
+        self._superseded = superseded
         self._made: dict[str, set[bytes]] = {}
         self._standing: dict[str, set[bytes]] = {}
 
@@ -59,7 +63,8 @@ class Leeway:
 
     def leaves_out(self) -> bool:
         """Whether records may be left out."""
-        return self.allows("on_unknown_model", "drop") or self.allows("on_unresolved", "drop")
+        policies = ("on_duplicate_pk", "on_unknown_model", "on_unresolved")
+        return any(self.allows(policy, "drop") for policy in policies)
 
     def use(self, policy: str, what: str) -> None:
         if policy == MAY_DANGLE:
@@ -172,6 +177,8 @@ class Leeway:
 
     def _cause_to_leave_out(self, entry: Entry) -> str | None:
         """The policy by which a record is left out."""
+        if entry.number in self._superseded:
+            return "on_duplicate_pk"
         if entry.label not in self._schema.models:
             return "on_unknown_model" if self.allows("on_unknown_model", "drop") else None
         leaves_out = self.allows("on_unresolved", "drop") and self.leads_nowhere(entry)
