@@ -50,6 +50,7 @@ else:  # the core is tested where nothing else is installed
         "restore_psycopg2",
         "restore_renames",
         "restore_rules",
+        "restore_sought",
         "roundtrip",
     )
     collect_ignore += [f"test_{name}.py" for name in modules]

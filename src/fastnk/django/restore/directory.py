@@ -25,6 +25,7 @@ from fastnk.django.restore.plan import (
     referred_to,
 )
 from fastnk.django.restore.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
+from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.values import REFUSALS, comparable, converted
 from fastnk.schema import GenericRelation, plain_label
 
@@ -327,7 +328,7 @@ class Directory:
         """Whether the backup has records of a model, be they left out."""
         return bool(self.backup(plan) if self._labels is None else plan.label in self._labels)
 
-    def _in_database(self, plan: Plan, index: dict[Any, Any], wanted: Any) -> InDatabase:
+    def _in_database(self, plan: Plan, index: Sought, wanted: Any) -> InDatabase:
         pk = index.get(wanted)
         if pk is None:
             what = f"no such row of {plan.label} in the backup or the database"

@@ -20,6 +20,7 @@ from fastnk.django.restore.lookalikes import LookAlikes
 from fastnk.django.restore.natural_keys import Key, KeyPart, KeyShapeError
 from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.rows import Fate, InBackup, Missing
+from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.translation import PENDING, PkOf, Translator, settled
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.restore.waiting import (
@@ -32,6 +33,9 @@ from fastnk.django.restore.waiting import (
     Waiting,
     settle_in_order,
 )
+
+Existing = Sought | Mapping[Any, Any]
+"""By a key, or by what else tells a row: the pks of existing rows."""
 
 
 class Claims(dict[str, dict[Any, int]]):
@@ -85,6 +89,8 @@ class Matcher:
     def match(self) -> None:
         """Decide for every record; what cannot be decided is noted as a finding."""
         for rows in self._directory.in_backup:
+            if not rows.is_lean:
+                self._directory.existing(rows.plan).expect(rows)
             # Lean rows are decided by now but for the few whose keys had to wait.
             for number in rows.late_keys if rows.is_lean else range(len(rows)):
                 self._match_at_once(InBackup(rows, number))
@@ -111,6 +117,7 @@ class Matcher:
         if lean.pks:
             rows.keep_old_pks(lean.first, lean.pks)
         existing = self._directory.existing(rows.plan)
+        existing.pks.expect(lean.pks)
         by_key = existing.with_keys(lean.keys)
         by_unique = existing.with_uniques(lean.uniques)
         for at, key in enumerate(lean.keys):
@@ -145,7 +152,7 @@ class Matcher:
         """Match by the natural key as the target spells it."""
         self._match_by_key(row, key, self._directory.existing(row.rows.plan).by_key)
 
-    def _match_by_key(self, row: InBackup, key: Key, existing: Mapping[Key, Any]) -> None:
+    def _match_by_key(self, row: InBackup, key: Key, existing: Existing) -> None:
         plan = row.rows.plan
         pk = None if Missing.PK in key else existing.get(key)
         if pk is Missing.UNIQUE:
@@ -178,7 +185,7 @@ class Matcher:
         """Match by the comparable values of the columns that together identify rows."""
         self._match_by_unique(row, values, self._with_columns[row.rows.plan.label])
 
-    def _match_by_unique(self, row: InBackup, value: Any, existing: Mapping[Any, Any]) -> None:
+    def _match_by_unique(self, row: InBackup, value: Any, existing: Existing) -> None:
         pk = existing.get(value)
         if pk is not None:
             self._claim(row, pk)

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from fastnk.django.offline import reading_from
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import CalledKey, Key
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
+from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.values import REFUSALS, as_restored, comparable, converted, refuse_unfit
 from fastnk.errors import RestoreError, shorten
@@ -31,6 +32,8 @@ MOST_READ = 50_000
 """Rows of a table whose keys are all read, be there records with them or not."""
 
 _FOUND_BY: dict[Any, set[type]] = {
+    models.AutoField: {int},
+    models.BigAutoField: {int},
     models.CharField: {str},
     models.EmailField: {str},
     models.IntegerField: {int},
@@ -312,8 +315,17 @@ class ExistingRows:
         self._engine = engine
         self._elsewhere = elsewhere
         self._database = engine.connection.alias
-        self._columns: dict[str, dict[Any, Any]] = {}
-        self._by_value: dict[str, dict[Any, Any]] = {}
+        self._columns: dict[str, Sought] = {}
+        self._by_value: dict[str, Sought] = {}
+
+    def expect(self, rows: BackupRows) -> None:
+        """These may be among them."""
+        self.pks.expect(rows.old_pks)
+        self.by_key.expect(rows.keys)
+        if self.plan.unique is not None:
+            self.by_value(self.plan.columns[self.plan.unique].field.attname).expect(
+                value for value in rows.uniques if value is not Missing.VALUE
+            )
 
     @property
     def query(self) -> QuerySet[Any]:
@@ -325,40 +337,80 @@ class ExistingRows:
         return not self.query.exists()
 
     @cached_property
-    def pks(self) -> dict[Any, Any]:
+    def pks(self) -> Sought:
         """Comparable pk to pk."""
-        held = (pk for (pk,) in self.all([]))
-        if self.plan.pk_kind is PkKind.COMPOSITE:
-            return {comparable(pk): pk for pk in held}
-        return {comparable(as_restored(self.plan.pk, pk)): pk for pk in held}
+        return Sought(lambda: self._pks_in(self.all([])), self._some_pks)
 
     @cached_property
-    def by_key(self) -> dict[Key, Any]:
+    def by_key(self) -> Sought:
         """Natural key to pk, or to `Missing.UNIQUE`."""
+        return Sought(self._all_keys, self._some_keys)
+
+    def with_keys(self, keys: Iterable[Key | None]) -> Sought | dict[Key, Any]:
+        """The same for these keys; those of a large table are not kept."""
+        found = self._some_keys([key for key in keys if key is not None])
+        return self.by_key if found is None else found
+
+    def by_value(self, lookup: str) -> Sought:
+        """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
+        if lookup not in self._by_value:
+            self._by_value[lookup] = Sought(
+                lambda: self._values_in(lookup, self.all([lookup])),
+                partial(self._some_values, lookup),
+            )
+        return self._by_value[lookup]
+
+    def with_uniques(self, values: Iterable[Any]) -> Sought | dict[Any, Any]:
+        """The same of the plan's unique field for these values; those of a large table are not
+        kept."""
+        if self.plan.unique is None:
+            return {}
+        lookup = self.plan.columns[self.plan.unique].field.attname
+        found = self._some_values(lookup, [one for one in values if one is not Missing.VALUE])
+        return self.by_value(lookup) if found is None else found
+
+    def _pks_in(self, rows: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
+        if self.plan.pk_kind is PkKind.COMPOSITE:
+            return {comparable(pk): pk for (pk,) in rows}
+        return {comparable(as_restored(self.plan.pk, pk)): pk for (pk,) in rows}
+
+    def _some_pks(self, pks: list[Any]) -> dict[Any, Any] | None:
+        return self._some(self.plan.pk.name, pks, [], self._pks_in)
+
+    def _values_in(self, lookup: str, rows: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
+        field = self.plan.end_of((lookup,))
+        return _index((comparable(as_restored(field, value)), pk) for pk, value in rows)
+
+    def _some_values(self, lookup: str, values: list[Any]) -> dict[Any, Any] | None:
+        name = self.plan.end_of((lookup,)).name
+        return self._some(name, values, [lookup], partial(self._values_in, lookup))
+
+    def _all_keys(self) -> dict[Key, Any]:
         form = self.plan.key
         if isinstance(form, CalledKey):
             return _index((key, pk) for pk, key in self._called_keys(form))
         return self._keys_in(self.all(self._lookups))
 
-    def with_keys(self, keys: Iterable[Key | None]) -> dict[Key, Any]:
-        """Natural key to pk, or to `Missing.UNIQUE`, of all rows that have one of these keys."""
-        known = [key for key in keys if key is not None]
+    def _some_keys(self, keys: list[Key]) -> dict[Key, Any] | None:
         for position, part in enumerate(self.plan.key.parts if self.plan.key else ()):
-            values = [key[position] for key in known]
-            if self._can_be_found(part.lookup, values):
-                return self._keys_in(self._chosen(part.lookup, values, self._lookups))
-        return self.by_key
+            values = [key[position] for key in keys]
+            found = self._some(part.lookup, values, self._lookups, self._keys_in)
+            if found is not None:
+                return found
+        return None
 
-    def with_uniques(self, values: Sequence[Any]) -> dict[Any, Any]:
-        """Comparable value of the plan's unique field to pk, of all rows that have one of these."""
-        name = self.plan.unique
-        if name is None:
-            return {}
-        known = [value for value in values if value is not Missing.VALUE]
-        if self._can_be_found(name, known):
-            rows = self._chosen(name, known, [name])
-            return _index((comparable(value), pk) for pk, value in rows)
-        return self.by_value(self.plan.columns[name].field.attname)
+    def _some(
+        self,
+        name: str,
+        values: list[Any],
+        names: list[str],
+        indexed: Callable[[Iterable[tuple[Any, ...]]], dict[Any, Any]],
+    ) -> dict[Any, Any] | None:
+        """The rows that have one of these values, `indexed` by what they have in the named columns;
+        `None` where the table had better be read as a whole."""
+        if not self._can_be_found(name, values):
+            return None
+        return indexed(self._chosen(name, values, names))
 
     def _can_be_found(self, name: str, values: Sequence[Any]) -> bool:
         """Whether the database quickly finds the rows of a large table by values of a field."""
@@ -430,14 +482,6 @@ class ExistingRows:
                 ) from error
             yield row.pk, key
 
-    def by_value(self, lookup: str) -> dict[Any, Any]:
-        """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
-        if lookup not in self._by_value:
-            field = self.plan.end_of((lookup,))
-            held = ((as_restored(field, value), pk) for pk, value in self.all([lookup]))
-            self._by_value[lookup] = _index((comparable(value), pk) for value, pk in held)
-        return self._by_value[lookup]
-
     def with_values(
         self, lookups: Sequence[str], wanted: Container[tuple[Any, ...]] | None
     ) -> dict[tuple[Any, ...], Any]:
@@ -451,8 +495,14 @@ class ExistingRows:
         """The value at the end of a lookup path from an existing row."""
         if lookup not in self._columns:
             field = self.plan.end_of(tuple(lookup.split("__")))
-            rows = self.all([lookup])
-            self._columns[lookup] = {comparable(pk): as_restored(field, one) for pk, one in rows}
+
+            def values_in(rows: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
+                return {comparable(pk): as_restored(field, value) for pk, value in rows}
+
+            self._columns[lookup] = Sought(
+                lambda: values_in(self.all([lookup])),
+                lambda pks: self._some(self.plan.pk.name, pks, [lookup], values_in),
+            )
         return self._columns[lookup][comparable(pk)]
 
     def all(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
