@@ -104,14 +104,16 @@ def test_pk_is_no_absent_field() -> None:
     assert report.rows == []
 
 
+LINE = Model(
+    relations={"content_type": Relation(to="contenttypes.contenttype")},
+    generic_relations={
+        "target": GenericRelation(content_type="content_type", object_id="object_id")
+    },
+)
+
+
 def test_fields_of_generic_relations_are_looked_for() -> None:
-    line = Model(
-        relations={"content_type": Relation(to="contenttypes.contenttype")},
-        generic_relations={
-            "target": GenericRelation(content_type="content_type", object_id="object_id")
-        },
-    )
-    schema = Schema.of({"log.line": line, "contenttypes.contenttype": Model()})
+    schema = Schema.of({"log.line": LINE, "contenttypes.contenttype": Model()})
     report = check(schema, dump([record("log.line", 1, content_type=1)]))
     assert only(report, "absent_relation_field").field == "object_id"
 
@@ -134,6 +136,14 @@ def test_ids_that_do_not_resolve() -> None:
     assert row.values == ["90", "91", "92", "93", "94", "…"]
     assert row.place is not None
     assert "record 8" in row.place
+
+
+def test_generic_relation_to_a_model_without_natural_key() -> None:
+    schema = Schema.of({"log.line": LINE, "contenttypes.contenttype": Model()})
+    contenttype = record("contenttypes.contenttype", 1, app_label="log", model="line")
+    line = record("log.line", 5, content_type=1, object_id=5)
+    row = only(check(schema, dump([contenttype, line])), "finding")
+    assert (row.code, row.field, row.option) == ("FNK310", "object_id", "--on-generic")
 
 
 def test_keys_make_ids_resolve() -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, cast, get_args
 import msgspec
 
 from fastnk.convert import LegacyBackupConverter
+from fastnk.convert.policies import OPTIONS
 from fastnk.errors import (
     BackupSyntaxError,
     Finding,
@@ -42,17 +43,6 @@ Kind = Literal[
 
 MOST_VALUES = 5
 """How many of the offending values a row shows."""
-
-POLICIES = {
-    "FNK301": "--on-unresolved",
-    "FNK302": "--on-unknown-model",
-    "FNK303": "--on-duplicate-pk",
-    "FNK304": "--on-duplicate-key",
-    "FNK305": "--on-null-key",
-    "FNK306": "--on-duplicate-member",
-    "FNK307": "--on-unresolved",
-}
-"""The option that allows each finding."""
 
 COLUMNS = ("severity", "code", "model", "field", "count", "what", "option")
 
@@ -217,7 +207,7 @@ def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
                 model=label,
                 count=model.records,
                 code="FNK302",
-                option=POLICIES["FNK302"],
+                option=OPTIONS["FNK302"],
             )
     for label in sorted(schema.models.keys() - {proxies.get(one, one) for one in held.models}):
         yield CheckRow(
@@ -284,7 +274,7 @@ def _finding_rows(found: FindingList) -> Iterator[CheckRow]:
             field=kind.field,
             count=found.counts[kind],
             code=kind.code,
-            option=POLICIES.get(kind.code),
+            option=OPTIONS.get(kind.code),
             values=[*shown, "…"] if len(values) > MOST_VALUES else shown,
             place=str(group[0].place),
         )

@@ -32,6 +32,9 @@ CODES: dict[int, tuple[str, str]] = {
 }
 """By the number of a code: what is wrong, and the policy for it."""
 
+OPTIONS = {f"FNK{code}": "--" + policy.replace("_", "-") for code, (_, policy) in CODES.items()}
+"""By code: what allows it on the command line."""
+
 DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
 """Findings that a lost record may cause."""
 _WITH_KEYS = {301, 307, 308, 309, 311}
@@ -106,7 +109,7 @@ class Findings:
 
     def _remedy(self, indexer: Indexer) -> str:
         codes = {int(code[3:]) for code in self.found.codes}
-        options = sorted({"--" + CODES[code][1].replace("_", "-") for code in codes})
+        options = sorted({OPTIONS[code] for code in self.found.codes})
         remedy = f"allow them with {', '.join(options)}"
         if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
             return "give the schema of this system: it knows none of the models in this backup"
