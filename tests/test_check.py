@@ -89,6 +89,15 @@ def test_relation_field_that_no_record_has_is_a_warning() -> None:
     assert report.fits
 
 
+def test_many_to_many_fields_of_a_parent_stand_in_its_records() -> None:
+    tags = Relation(to="docs.note", many=True)
+    link = Relation(to="docs.note", parent_link=True)
+    child = Model(pk="note_ptr", relations={"note_ptr": link, "tags": tags})
+    schema = Schema.of({"docs.note": Model(relations={"tags": tags}), "docs.child": child})
+    records = [record("docs.note", 1, tags=[]), record("docs.child", 1, text="a")]
+    assert check(schema, dump(records)).rows == []
+
+
 def test_key_field_that_no_record_has() -> None:
     user = Model(natural_key=["email"])
     report = check(Schema.of({"users.user": user, "docs.paper": PAPER}), dump(GOOD))

@@ -232,7 +232,8 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
             if name is not None
         }
         embedded = {embedded_steps(path)[0] for path in model.embedded}
-        named = {*model.relations, *of_generics, *embedded, *in_keys} - {model.pk, "pk"}
+        elsewhere = {model.pk, "pk", *_many_of_parents(schema, label)}
+        named = {*model.relations, *of_generics, *embedded, *in_keys} - elsewhere
         for field in sorted(named):
             if found.columns.keys().isdisjoint((field, column_name(field))):
                 is_key = field in in_keys
@@ -245,6 +246,14 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
                     field=field,
                     count=found.records,
                 )
+
+
+def _many_of_parents(schema: Schema, label: str) -> Iterator[str]:
+    """The many-to-many fields that only records of parents have since Django 3.0."""
+    for relation in schema.models[label].relations.values():
+        parent = schema.models.get(relation.to) if relation.parent_link else None
+        if parent is not None:
+            yield from (name for name, one in parent.relations.items() if one.many)
 
 
 def _fields_in_key(schema: Schema, label: str) -> set[str]:
