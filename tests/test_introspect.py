@@ -37,6 +37,7 @@ from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.test.utils import isolate_apps  # noqa: E402
 
+from fastnk.django.schema.describe import relations_of  # noqa: E402
 from fastnk.django.schema.samples import sample_value  # noqa: E402
 from fastnk.django.schema.tracing import (  # noqa: E402
     MAX_HOPS,
@@ -503,6 +504,25 @@ def test_key_of_all_ancestors_is_refused(nullable: bool) -> None:
 
     with pytest.raises(TraceError, match=f"more than {MAX_HOPS} relations"):
         trace_natural_key(Folder)
+
+
+class _KeptInside(models.ManyToManyField):  # type: ignore[type-arg]
+    """Ids that another field keeps, such as one of JSON: there is no table of them."""
+
+    def contribute_to_class(self, cls: Any, name: str, **options: Any) -> None:
+        self.set_attributes_from_name(name)
+        cls._meta.add_field(self, private=True)
+
+
+@isolate_apps("tests.project.traced")
+def test_many_to_many_fields_that_are_kept_inside_others_are_none() -> None:
+    class Card(_Tree):
+        users = _KeptInside(User)
+
+        class Meta:
+            app_label = "traced"
+
+    assert relations_of(Card) == {}
 
 
 @isolate_apps("tests.project.traced")

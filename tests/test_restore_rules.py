@@ -431,6 +431,16 @@ def test_what_the_project_no_longer_has_is_listed_or_left_out(new: str) -> None:
     assert report.left_out == {"zoo.vault.gone": 2, "zoo.gone": 1}
 
 
+def test_a_model_without_a_column_for_its_pk_is_refused_or_left_out(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some packages make a pk of several columns in ways of their own."""
+    monkeypatch.setattr(zoo.Memo._meta.pk, "concrete", False)
+    records = [memo(1), vault("a")]
+    assert refused(new, records, schema=project_schema()) == [("FNK411", 1, None)]
+    assert restored(new, *records, options=IGNORE).left_out == {"zoo.memo": 1}
+
+
 # References that nothing answers
 
 

@@ -36,7 +36,7 @@ from fastnk.django.restore.natural_keys import (
 )
 from fastnk.django.restore.renaming import Naming
 from fastnk.django.restore.values import Inside, comparable, converted, told_of_json_text
-from fastnk.django.schema.describe import plain_of
+from fastnk.django.schema.describe import is_composite, plain_of
 from fastnk.errors import SchemaError
 from fastnk.renames import Renames
 
@@ -410,6 +410,10 @@ class Plans:
             else:
                 if model._meta.swapped:
                     self._unknown[label] = f"it is swapped out for {model._meta.swapped}"
+                elif not (model._meta.pk.concrete or is_composite(model._meta.pk)):
+                    self._unknown[label] = (
+                        "its pk is no column, and none that Django makes of several"
+                    )
                 elif not (
                     router.allow_migrate_model(self._database, model) or self.elsewhere(model)
                 ):
@@ -493,7 +497,7 @@ def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pk_kind(pk: Any) -> PkKind:
-    if not pk.concrete or pk.column is None:
+    if is_composite(pk):
         return PkKind.COMPOSITE
     if pk.remote_field:
         return PkKind.RELATION

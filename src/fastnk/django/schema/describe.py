@@ -53,7 +53,8 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
                 to=to, to_field=to_field, parent_link=_is_parent_link_as_pk(field)
             )
     for field in model._meta.many_to_many:
-        if field.serialize and field.remote_field.through._meta.auto_created:
+        through = field.remote_field.through  # `None` of what is kept inside another field
+        if field.serialize and through and through._meta.auto_created:
             relations[field.name] = Relation(to=_target_label(field), many=True)
     return relations
 
@@ -143,7 +144,7 @@ def loses_its_pk(model: type[Any], key: Iterable[str], has_key: Callable[[str], 
     of a model's label whether it has a natural key.
     """
     pk = model._meta.pk
-    if isinstance(pk, (AutoFieldMixin, *_COMPOSITE)):
+    if isinstance(pk, AutoFieldMixin) or is_composite(pk):
         return False
     spellings = {"pk", pk.name}
     if pk.is_relation:
@@ -153,8 +154,9 @@ def loses_its_pk(model: type[Any], key: Iterable[str], has_key: Callable[[str], 
     return spellings.isdisjoint(key)
 
 
-_COMPOSITE = (models.CompositePrimaryKey,) if hasattr(models, "CompositePrimaryKey") else ()
-"""Its columns are among the fields of the record."""
+def is_composite(pk: Any) -> bool:
+    """Whether `pk` is that of Django 5.2 which other columns make, all among a record's fields."""
+    return isinstance(pk, getattr(models, "CompositePrimaryKey", ()))
 
 
 def _is_parent_link_as_pk(field: Any) -> bool:
