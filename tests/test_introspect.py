@@ -37,7 +37,7 @@ from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.test.utils import isolate_apps  # noqa: E402
 
-from fastnk.django.schema.describe import relations_of  # noqa: E402
+from fastnk.django.schema.describe import relations_kept_inside, relations_of  # noqa: E402
 from fastnk.django.schema.samples import sample_value  # noqa: E402
 from fastnk.django.schema.tracing import (  # noqa: E402
     MAX_HOPS,
@@ -515,14 +515,26 @@ class _KeptInside(models.ManyToManyField):  # type: ignore[type-arg]
 
 
 @isolate_apps("tests.project.traced")
-def test_many_to_many_fields_that_are_kept_inside_others_are_none() -> None:
+def test_relations_kept_inside_other_fields_are_named_only() -> None:
     class Card(_Tree):
         users = _KeptInside(User)
 
         class Meta:
             app_label = "traced"
 
+    class Marked(Card):
+        owner = _KeptInside(User)
+
+        class Meta:
+            app_label = "traced"
+            proxy = True
+
+    class Child(Card):
+        class Meta:
+            app_label = "traced"
+
     assert relations_of(Card) == {}
+    assert [relations_kept_inside(one) for one in (Card, Child)] == [["owner", "users"], []]
 
 
 @isolate_apps("tests.project.traced")

@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
-    from fastnk.django.schema.introspect import schema_from_project, undeclared_generics
+    from fastnk.django.schema.introspect import (
+        relations_inside_fields,
+        schema_from_project,
+        undeclared_generics,
+    )
 
     if options.settings is None:
         raise UsageError(
@@ -45,10 +49,12 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
     schema = schema_from_project(options.settings, on_untraceable, options.at)
     undeclared = undeclared_generics(schema)
+    inside = relations_inside_fields(schema)
     data = {
         "schema": schema,
         "skipped": skipped,
         "undeclared": undeclared,
+        "inside_fields": inside,
         "output": options.output,
     }
     code = LOSS if skipped else 0
@@ -56,6 +62,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         talk(f"no natural key for {label}: {reason}")
     for label, kind, ids in undeclared:
         talk(f'{label}: if "{ids}" has ids of what "{kind}" names, declare a generic relation')
+    for label, name in inside:
+        talk(f'{label}: "{name}" is kept inside another field, declare its path in "embedded"')
     if options.output is None:
         return Outcome(data, schema.dumps().decode().rstrip(), exit_code=code)
     schema.save(options.output)

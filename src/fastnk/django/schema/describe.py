@@ -105,6 +105,20 @@ def undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
     return (names for names in _undeclared_ids(model) if names[0] not in known)
 
 
+def relations_kept_inside(model: type[Any]) -> list[str]:
+    """The relations of `model` and its proxies that have no column: another field keeps their ids,
+    as one of JSON may, and nothing says where in it."""
+    same = [one for one in model._meta.apps.get_models() if one._meta.concrete_model is model]
+    names = (
+        field.name
+        for one in same
+        for field in one._meta.private_fields
+        if isinstance(field, models.ForeignKey | models.ManyToManyField)
+        and not getattr(field, "mti_inherited", False)
+    )
+    return sorted({*names})
+
+
 def _generic_foreign_keys(model: type[Any]) -> dict[str, GenericRelation]:
     if not apps.is_installed("django.contrib.contenttypes"):
         return {}

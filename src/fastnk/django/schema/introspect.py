@@ -130,6 +130,19 @@ def undeclared_generics(schema: Schema) -> list[UndeclaredGeneric]:
     ]
 
 
+def relations_inside_fields(schema: Schema) -> list[tuple[str, str]]:
+    """The relations, each with its model, whose ids stand inside another field of a record, in the
+    models of the project that is set up."""
+    from fastnk.django.schema.describe import models_in_backups, relations_kept_inside
+
+    return [
+        (label, name)
+        for label, model in _by_label(models_in_backups()).items()
+        if label in schema.models
+        for name in relations_kept_inside(model)
+    ]
+
+
 class _Key(NamedTuple):
     """How the natural key of a model is got; neither where it has none."""
 
