@@ -347,6 +347,14 @@ def test_a_group_of_django_is_not_sure_where_the_own_app_has_a_kind_of_groups() 
     assert (found.to, found.confidence >= 0.9) == ("auth.group", True)
 
 
+def test_a_model_of_an_app_with_the_name_of_the_field_may_be_meant_as_well() -> None:
+    records = rows("auth.permission", 9, name="x") + rows("permissions.ownpermission", 9, text="x")
+    records += fields_of("shop.access", "permissions", [[1, 3], [5, 8]])
+    found = relation(infer(dump(records)), "shop.access", "permissions")
+    assert {found.to, found.others[0].to} == {"auth.permission", "permissions.ownpermission"}
+    assert found.confidence < 0.6
+
+
 def test_a_model_that_a_project_has_swapped_is_not_sure_nor_is_that_of_the_own_app() -> None:
     fields = {"secret": "x", "home": "y", "scope": "z"}
     records = rows("oauth.client", 5, **fields) + rows("own.client", 5, **fields, note="n")

@@ -252,21 +252,25 @@ class Names:
 
     def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
         """Models that may be meant, too, by a field that is named after others: people, by an
-        `owner`; and of its own app, as a `category` of another app may be one of products, a
-        `value_option` any kind of option, and the `units` of a container its `containerunits`."""
+        `owner`; of its own app, as a `category` of another app may be one of products, a
+        `value_option` any kind of option, and the `units` of a container its `containerunits`; and
+        of an app with the field's name, as `permissions` may be `permissions.storedpermission`."""
         name, first = _plain_name(found[0].to), found[0]
         own, app = _plain_name(label), app_name(label)
         named = {one.to for one in found}
         if self._people in named or first.strength < BY_LAST_WORDS:
             return []
         is_decided = first.strength > BY_LAST_WORDS and app in map(app_name, named)
+        is_of_no_app = name not in {singular(app_name(one)) for one in named}
+        is_open = first.strength > BY_LAST_WORDS and not is_decided and is_of_no_app
         rivals = []
         for one in self._others(label, _beginning(self._backwards, name[::-1])):
             rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
             is_its_own = rival == own.removeprefix(HISTORICAL) + name
-            if app_name(one) == app and (is_its_own or (is_meant and not is_decided)):
+            is_near = app_name(one) == app and (is_its_own or (is_meant and not is_decided))
+            if is_near or (is_open and singular(app_name(one)) == name):
                 rivals.append(first._replace(to=one))
         if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
             rivals.append(Match(self._people, *PERSON))
