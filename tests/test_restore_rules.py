@@ -741,6 +741,22 @@ def test_receivers_are_named_and_called_only_on_request(new: str) -> None:
         signals.m2m_changed.disconnect(linked, Group.permissions.through)
 
 
+def test_a_receiver_that_fails_is_named(new: str) -> None:
+    def saved(instance: Any, **more: Any) -> None:
+        raise KeyError(instance.name)
+
+    signals.post_save.connect(saved, zoo.Vault)
+    try:
+        with pytest.raises(
+            RestoreError, match=r"post_save of zoo\.vault failed: KeyError"
+        ) as caught:
+            restored(new, vault("a"), options=RestoreOptions(signals=True))
+    finally:
+        signals.post_save.disconnect(saved, zoo.Vault)
+    assert "--signals" in str(caught.value)
+    assert not rows(zoo.Vault, new).exists()
+
+
 # Natural keys that are none
 
 

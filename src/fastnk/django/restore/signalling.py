@@ -9,8 +9,10 @@ from django.db.models import QuerySet
 from django.db.models.signals import m2m_changed, post_save, pre_save
 
 from fastnk.django.restore.batches import Table
+from fastnk.django.restore.discretion import remedy_for
 from fastnk.django.restore.plan import ManyColumn, Plan
 from fastnk.django.restore.writing import Change
+from fastnk.errors import RestoreError
 
 SIGNALS = {"pre_save": pre_save, "post_save": post_save, "m2m_changed": m2m_changed}
 
@@ -81,19 +83,20 @@ class Sender:
         self._before()
         common = {"sender": plan.model, "raw": True, "using": self._database, "update_fields": None}
         for instance in instances:
-            pre_save.send(instance=instance, **common)
+            _call("pre_save", instance=instance, **common)
         write()
         self._before()
         for instance in instances:
             instance._state.adding = False
-            post_save.send(instance=instance, created=created, **common)
+            _call("post_save", instance=instance, created=created, **common)
 
     def _links(
         self, column: ManyColumn, pairs: Iterable[tuple[Any, set[Any]]], action: str
     ) -> None:
         for instance, pks in pairs:
             for moment in ("pre", "post") if pks else ():
-                m2m_changed.send(
+                _call(
+                    "m2m_changed",
                     sender=column.through,
                     action=f"{moment}_{action}",
                     instance=instance,
@@ -102,6 +105,19 @@ class Sender:
                     pk_set=pks,
                     using=self._database,
                 )
+
+
+def _call(name: str, instance: Any, **named: Any) -> None:
+    """Call the receivers of a signal. What they raise is no fault of the backup."""
+    try:
+        SIGNALS[name].send(instance=instance, **named)
+    except Exception as error:
+        label = instance._meta.label_lower
+        raise RestoreError(
+            f"a receiver of {name} of {label} failed: {type(error).__name__}; everything was rolled"
+            " back",
+            remedy=remedy_for(error) or "leave out --signals, or mend it: --debug shows where",
+        ) from error
 
 
 def _live(signal: Any, sender: Any) -> Iterator[Any]:
