@@ -131,6 +131,19 @@ SHOP = """
         page = models.OneToOneField(Page, models.CASCADE, primary_key=True)
         wax = models.CharField(max_length=10)
 
+    class Basket(models.Model):
+        name = models.CharField(max_length=10, unique=True)
+        books = models.ManyToManyField(Book)
+
+    class Filling(models.Model):
+        basket = models.ForeignKey(Basket, models.DO_NOTHING)
+        book = models.ForeignKey(Book, models.DO_NOTHING)
+
+        class Meta:
+            managed = False
+            db_table = "shop_basket_books"
+            unique_together = [("basket", "book")]
+
     class Refund(models.Model):
         after = models.ForeignKey("self", models.DO_NOTHING, db_constraint=False)
         cents = models.IntegerField()
@@ -399,3 +412,26 @@ def test_rows_without_keys_that_refer_to_what_goes_on_from_them(shop: Project) -
     )
     pages = [["a", "a", "b"], ["b", "a", "c"], ["c", None, "c"]]
     assert done == [[[6, 0, 0], [0, 0, 6]], pages, 8]
+
+
+@pytest.mark.parametrize("is_said_twice", [True, False])
+def test_a_table_of_links_that_is_a_model_as_well(shop: Project, is_said_twice: bool) -> None:
+    """`inspectdb` makes such a model of each table, and `dumpdata` writes the links twice."""
+    links = [
+        record("shop.filling", 8, basket=1, book=2),
+        record("shop.filling", 7, basket=1, book=1),
+    ]
+    records = [*BOOKS, record("shop.basket", 1, name="full", books=[2, 1])]
+    records += links * is_said_twice
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    Basket.objects.create(name="other").books.add(b)
+    done = [restored({records!r}) for _ in range(2)]
+    held = Filling.objects.values_list("basket__name", "book__code")
+    print(json.dumps([done, sorted(held)]))
+    """
+    )
+    new, told = (4, 5) if is_said_twice else (2, 3)
+    assert done == [[[new, 0, 1], [0, 0, told]], [["full", "a"], ["full", "b"], ["other", "b"]]]

@@ -168,10 +168,10 @@ class Batches:
         columns: dict[str, Sequence[Any]] = {}
         many: dict[str, Sequence[Any]] = {}
         for column, values in shape.values(batch.records):
+            if self._directory.passes_over(plan, column.name):
+                continue
             if column.name in plan.many:
                 many[column.name] = self._many(batch, column, values)
-            elif self._directory.passes_over(plan, column.name):
-                continue
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
         old_pks = [record.pk for record in batch.records]

@@ -141,7 +141,7 @@ class Directory:
 
     def passes_over(self, plan: Plan, name: str) -> bool:
         """Whether a member of a record says nothing that is not said, or made, elsewhere."""
-        owner = plan.many_of_parents.get(name)
+        owner = plan.many_of_others.get(name)
         if name in plan.generated or name in plan.made_of_others:
             return True
         return bool(owner and self.backup(self.plans[owner]))

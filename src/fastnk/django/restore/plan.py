@@ -158,13 +158,18 @@ class Plan:
             for field in model._meta.local_many_to_many
             if field.remote_field.through._meta.auto_created
         }
-        self.many_of_parents: dict[str, str] = {
+        self.many_of_others: dict[str, str] = {
             field.name: concrete(field.model)._meta.label_lower
             for field in model._meta.many_to_many
             if field not in model._meta.local_many_to_many
         }
-        """Many-to-many fields that stand in records of parents, and before Django 3.0 in the
-        model's own as well; and whose they are."""
+        """Many-to-many fields that records of other models say as well, and which those are: of
+        parents, which repeated them before Django 3.0, or of a model of the field's own table."""
+        self.many_of_others |= {
+            name: plans.of_tables[many.through._meta.db_table]
+            for name, many in self.many.items()
+            if many.through._meta.db_table in plans.of_tables
+        }
         self.generics: dict[str, schemas.GenericRelation] = {
             generic.object_id: generic
             for generic in (spec.generic_relations.values() if spec else ())
@@ -325,6 +330,12 @@ class Plans:
         self._plans: dict[str, Plan] = {}
         self._unknown: dict[str, str] = {}
         self._sees: dict[Any, bool] = {}
+        self.of_tables: dict[str, str] = {
+            model._meta.db_table: model._meta.label_lower
+            for model in apps.get_models()
+            if router.allow_migrate_model(database, model)
+        }
+        """The models of which there may be records, by their tables."""
 
     def __getitem__(self, label: str) -> Plan:
         """The plan of a model or of what it is a proxy of. Raises `UnknownModelError`."""

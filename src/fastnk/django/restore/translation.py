@@ -157,7 +157,7 @@ class Translator:
         result = {}
         for name, column in record.plan.many.items():
             raw = record.fields.get(name)
-            if raw is None:
+            if raw is None or self._directory.passes_over(record.plan, name):
                 continue
             if not isinstance(raw, list):
                 record.note(
