@@ -941,6 +941,26 @@ def words_or_none(field: Any, value: Any) -> list[str]:
     return value
 
 
+class Day(date):
+    """Is equal to none of Python's, and has no hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Day) and super().__eq__(other)
+
+
+def test_dates_of_a_class_of_the_projects_own(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(value: date, *_: Any) -> Day:
+        return Day(value.year, value.month, value.day)
+
+    hired = zoo.Keeper._meta.get_field("hired")
+    monkeypatch.setattr(hired, "from_db_value", shown, raising=False)
+    verify = RestoreOptions(verify=True)
+    assert restored(new, keeper("a", hired="2020-01-02"), options=verify).created == 1
+    assert restored(new, keeper("a", hired="2020-01-02")).unchanged == 1
+    assert restored(new, keeper("a", hired="2020-01-03"), options=verify).updated == 1
+    assert rows(zoo.Keeper, new).get().hired == Day(2020, 1, 3)
+
+
 @pytest.mark.parametrize("to_python", [words_of, words_or_none])
 @pytest.mark.parametrize("note", [[], ["it's"], ["a", "b"]])
 def test_lists_that_fields_make_of_their_texts_are_what_their_backups_show(

@@ -270,6 +270,8 @@ def comparable(value: Any) -> Any:
         if value.is_integer():
             return int(value)
         return value if value == value else "NaN"  # which is not equal to itself
+    if isinstance(value, date):
+        value = _as_of_python(value)
     if isinstance(value, datetime) and not timezone.is_naive(value):
         return in_milliseconds(value.astimezone(UTC))
     if isinstance(value, datetime | time):
@@ -320,7 +322,7 @@ def in_column(field: Field[Any, Any], value: Any) -> Any:
     """The comparable form of what a column holds; an object of a type that only its field knows
     is compared by what the field puts into the column, or into a backup if that is an object, too,
     as a place on a map is."""
-    value = as_restored(field, value)
+    value = _as_of_python(as_restored(field, value))
     if type(value) not in _KNOWN:
         with contextlib.suppress(*REFUSALS):
             value = field.get_prep_value(value)
@@ -393,6 +395,15 @@ def digest(values: object) -> bytes:
 def as_text(value: Any) -> str:
     """A value from a backup as a finding shows it."""
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _as_of_python(value: Any) -> Any:
+    """`value`; a date or time of a class of the project's own as one of Python's, because such a
+    class may compare in another way."""
+    if type(value) in (date, datetime) or not isinstance(value, date):
+        return value
+    day = date.fromordinal(value.toordinal())
+    return datetime.combine(day, value.timetz()) if isinstance(value, datetime) else day
 
 
 def in_milliseconds(moment: Any) -> Any:
