@@ -393,6 +393,14 @@ def test_ids_of_a_legacy_backup_are_counted_without_a_schema() -> None:
     assert detect(array(records)).models["documents.version"].ids == 4
 
 
+def test_lists_in_a_legacy_backup_are_data_unless_more_speaks_for_keys() -> None:
+    """As what a token may be used for, which is a list in a JSON field."""
+    records = [*LEGACY_BACKUP, with_pk("log.entry", 1, content_type=5, audience=["https://a"])]
+    assert detect(array(records)) == "legacy_database_ids"
+    assert detect(array([*records, with_pk("log.entry", 2, audience=5)])) == "mixed"
+    assert detect(array([*records, with_pk("log.entry", 2, document=["DOC-1"])])) == "mixed"
+
+
 @pytest.mark.parametrize("schema", [SCHEMA, None], ids=["schema", "no schema"])
 def test_evidence_names_natural_foreign_keys_alone(schema: Schema | None) -> None:
     said = " ".join(detect(array(CASES["natural foreign keys alone"][1]), schema).evidence)

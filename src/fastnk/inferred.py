@@ -26,11 +26,12 @@ class InferredProfile(Profile):
     """Judges without a schema, by what the backup itself shows.
 
     A field is a relation with natural keys when its values have the shape of keys (see
-    `_FieldProfile`), a relation with ids when it is named after a model of the backup and holds
-    ids of that model's kind. A model has a natural key when Django's own do, when records of it
-    have no pk, or when a field named after it holds keys. In a backup that has records without
-    pk, the other models are taken to have none, unless they are referred to by id and another
-    model of their app has one: an app mostly gives keys to all models that others refer to.
+    `_FieldProfile`) and the rest does not speak against it (`_are_data`), a relation with ids when
+    it is named after a model of the backup and holds ids of that model's kind. A model has a
+    natural key when Django's own do, when records of it have no pk, or when a field named after it
+    holds keys. In a backup that has records without pk, the other models are taken to have none,
+    unless they are referred to by id and another model of their app has one: an app mostly gives
+    keys to all models that others refer to.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,8 @@ class InferredProfile(Profile):
         keys = self._relations_with_keys()
         ids = self._relations_with_ids(keys)
         natural_records = any(r.with_natural_key or r.with_neither for r in self.models.values())
+        if not natural_records and self._are_data(keys, ids):
+            keys = {}
         keyed = self._keyed(keys)
         doubtful = self._doubtful(keyed, ids) if natural_records else Counter[str]()
         # Where no record goes without a pk, pks are what the backup was written with.
@@ -92,6 +95,18 @@ class InferredProfile(Profile):
             if target is not None and self._may_have_pks_of(target, kind):
                 found[label, field] = (target, profile.ids())
         return found
+
+    def _are_data(
+        self,
+        keys: Mapping[tuple[str, str], Values],
+        ids: Mapping[tuple[str, str], tuple[str, Values]],
+    ) -> bool:
+        """Whether lists that look like keys are none, in a backup whose records all have pks: no
+        field with such lists holds ids as well or is named after a model, and models that have
+        keys in every project are referred to by ids."""
+        if any(values.ids or self._target(*place) for place, values in keys.items()):
+            return False
+        return any(target in KEYED_BY_DJANGO for target, _ in ids.values())
 
     def _may_have_pks_of(self, label: str, kind: type) -> bool:
         seen = self._pk_types.get(label)
