@@ -893,3 +893,36 @@ def test_ids_of_which_the_project_does_not_tell_are_named(project: Project) -> N
     assert named == [
         ["tags.note", "kind", "target_pk"],
     ]
+
+
+def test_links_that_backups_leave_out_are_named(project: Project) -> None:
+    project.write(
+        'INSTALLED_APPS = ["clubs"]',
+        clubs="""
+            class Active(models.Manager):
+                def get_queryset(self):
+                    return super().get_queryset().filter(left=None)
+
+            class Broken(models.Manager):
+                def get_queryset(self):
+                    raise RuntimeError("no request")
+
+            class Member(models.Model):
+                left = models.DateField(null=True)
+                objects = Active()
+
+            class Guest(models.Model):
+                objects = Broken()
+
+            class Club(models.Model):
+                members = models.ManyToManyField(Member)
+                guests = models.ManyToManyField(Guest)
+                clubs = models.ManyToManyField("self")
+                held_by = models.ForeignKey(Member, models.CASCADE)
+        """,
+    )
+    named = project.run("""
+        schema = schema_from_project("settings")
+        print(json.dumps(lossy_fields(schema)))
+    """)
+    assert named == [["clubs.club", "members", "clubs.member"]]

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     from fastnk.django.schema.introspect import (
+        lossy_fields,
         relations_inside_fields,
         schema_from_project,
         undeclared_generics,
@@ -49,12 +50,13 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
     schema = schema_from_project(options.settings, on_untraceable, options.at)
     undeclared = undeclared_generics(schema)
-    inside = relations_inside_fields(schema)
+    inside, lossy = relations_inside_fields(schema), lossy_fields(schema)
     data = {
         "schema": schema,
         "skipped": skipped,
         "undeclared": undeclared,
         "inside_fields": inside,
+        "lossy": lossy,
         "output": options.output,
     }
     code = LOSS if skipped else 0
@@ -64,6 +66,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         talk(f'{label}: if "{ids}" has ids of what "{kind}" names, declare a generic relation')
     for label, name in inside:
         talk(f'{label}: "{name}" is kept inside another field, declare its path in "embedded"')
+    for label, field, target in lossy:
+        talk(f"{label}: dumpdata leaves out of {field} what the manager of {target} hides")
     if options.output is None:
         return Outcome(data, schema.dumps().decode().rstrip(), exit_code=code)
     schema.save(options.output)

@@ -119,6 +119,22 @@ def relations_kept_inside(model: type[Any]) -> list[str]:
     return sorted({*names})
 
 
+def lossy_fields(model: type[Any]) -> Iterator[tuple[str, str]]:
+    """The many-to-many fields from which dumpdata, even with `--all`, leaves out what the manager
+    of their target hides, and these targets."""
+    for field in model._meta.local_many_to_many:
+        target = field.remote_field.model
+        if field.remote_field.through._meta.auto_created and _hides_rows(target):
+            yield field.name, target._meta.label_lower
+
+
+def _hides_rows(model: Any) -> bool:
+    try:
+        return bool(model._default_manager.all().query.where)
+    except Exception:  # a manager of the project that needs more than a model, such as a request
+        return False
+
+
 def _generic_foreign_keys(model: type[Any]) -> dict[str, GenericRelation]:
     if not apps.is_installed("django.contrib.contenttypes"):
         return {}

@@ -120,12 +120,11 @@ def undeclared_generics(schema: Schema) -> list[UndeclaredGeneric]:
     """Fields that may hold ids of any model, beside a content type that says of which, in the
     models of the project that is set up. Those named `content_type` and `object_id` or `object_pk`
     are taken for a generic relation and not listed."""
-    from fastnk.django.schema.describe import models_in_backups, undeclared_ids
+    from fastnk.django.schema.describe import undeclared_ids
 
     return [
         UndeclaredGeneric(label, *names)
-        for label, model in _by_label(models_in_backups()).items()
-        if label in schema.models
+        for label, model in _models_of(schema)
         for names in undeclared_ids(model)
     ]
 
@@ -133,14 +132,42 @@ def undeclared_generics(schema: Schema) -> list[UndeclaredGeneric]:
 def relations_inside_fields(schema: Schema) -> list[tuple[str, str]]:
     """The relations, each with its model, whose ids stand inside another field of a record, in the
     models of the project that is set up."""
-    from fastnk.django.schema.describe import models_in_backups, relations_kept_inside
+    from fastnk.django.schema.describe import relations_kept_inside
 
     return [
         (label, name)
-        for label, model in _by_label(models_in_backups()).items()
-        if label in schema.models
+        for label, model in _models_of(schema)
         for name in relations_kept_inside(model)
     ]
+
+
+class LossyField(NamedTuple):
+    """A many-to-many field of which Django's backups do not hold all."""
+
+    model: str
+    field: str
+    target: str
+
+
+def lossy_fields(schema: Schema) -> list[LossyField]:
+    """Such fields of the models of the project that is set up: their targets have managers that
+    hide rows."""
+    from fastnk.django.schema import describe
+
+    return [
+        LossyField(label, *names)
+        for label, model in _models_of(schema)
+        for names in describe.lossy_fields(model)
+    ]
+
+
+def _models_of(schema: Schema) -> Iterator[tuple[str, type[Any]]]:
+    """The models of the project that a schema has, too."""
+    from fastnk.django.schema.describe import models_in_backups
+
+    for label, model in _by_label(models_in_backups()).items():
+        if label in schema.models:
+            yield label, model
 
 
 class _Key(NamedTuple):
