@@ -144,6 +144,20 @@ SHOP = """
             db_table = "shop_basket_books"
             unique_together = [("basket", "book")]
 
+    class Known(models.Model):
+        code = models.CharField(max_length=10)
+
+        class Meta:
+            managed = False
+            db_table = "shop_known"
+
+    class Twin(models.Model):
+        code = models.CharField(max_length=10)
+
+        class Meta:
+            managed = False
+            db_table = "shop_book"
+
     class Refund(models.Model):
         after = models.ForeignKey("self", models.DO_NOTHING, db_constraint=False)
         cents = models.IntegerField()
@@ -435,3 +449,46 @@ def test_a_table_of_links_that_is_a_model_as_well(shop: Project, is_said_twice: 
     )
     new, told = (4, 5) if is_said_twice else (2, 3)
     assert done == [[[new, 0, 1], [0, 0, told]], [["full", "a"], ["full", "b"], ["other", "b"]]]
+
+
+def test_rows_that_another_model_shows_are_not_restored_twice(shop: Project) -> None:
+    """`dumpdata` writes the rows of unmanaged models as well: those of a view, or of a table that
+    is another model's."""
+    shown = [
+        record(f"shop.{name}", pk, code=code)
+        for name in ("known", "twin")
+        for pk, code in ((1, "a"), (2, "b"))
+    ]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    from django.db import connection
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW shop_known AS SELECT id, code FROM shop_book")
+    backup = json.dumps({[*BOOKS, *shown]!r}).encode()
+    try:
+        fastnk.restore(backup, dry_run=True)
+    except fastnk.FindingsError as error:
+        said = [[one.code, one.what.partition(": ")[2]] for one in error.findings]
+    report = fastnk.restore(backup, ignore_nonexistent=True)
+    held = [sorted(model.objects.values_list("code", flat=True)) for model in (Known, Twin)]
+    print(json.dumps([said, report.created, held]))
+    """
+    )
+    view = ["FNK411", "its table is a view, which shows rows of others"]
+    twin = ["FNK411", "its table is that of shop.book, which has records as well"]
+    assert done == [[view, view, twin, twin], 1, [["a", "b", "x", "y"]] * 2]
+
+
+def test_a_model_of_the_table_of_another_is_restored_alone(shop: Project) -> None:
+    records = [record("shop.twin", 1, code="c"), record("shop.twin", 2, code="d")]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    done = [restored({records!r}) for _ in range(2)]
+    print(json.dumps([done, sorted(Twin.objects.values_list("code", flat=True))]))
+    """
+    )
+    assert done == [[[2, 0, 0], [0, 0, 2]], ["b", "c", "d", "x", "y"]]

@@ -234,9 +234,11 @@ class _Restore:
             keeps_generic=options.keep_generic,
             on_dangling=options.on_dangling,
         )
-        plans = Plans(self._loader.schema, database, weak, self._renames, options.on_json_text)
-        self._naming = plans.naming
         labels = self._given.labels and list(map(self._renames.label, self._given.labels))
+        plans = Plans(
+            self._loader.schema, database, weak, self._renames, options.on_json_text, labels or ()
+        )
+        self._naming = plans.naming
         self._directory = Directory(
             plans,
             self._engine,

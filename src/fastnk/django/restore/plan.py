@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
-from django.db import DatabaseError, router, transaction
+from django.db import DatabaseError, connections, router, transaction
 from django.db.models import (
     AutoField,
     DateTimeField,
@@ -319,8 +319,10 @@ class Plans:
         weak: Mapping[str, str] | None = None,
         renames: Renames | None = None,
         on_json_text: str = "error",
+        labels: Collection[str] = (),
     ) -> None:
-        """`weak` tells of which models the natural key counts as none, and why."""
+        """`weak` tells of which models the natural key counts as none, and why; `labels` are those
+        of the backup's records, where they are known."""
         self.on_json_text = on_json_text
         self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
@@ -330,12 +332,14 @@ class Plans:
         self._plans: dict[str, Plan] = {}
         self._unknown: dict[str, str] = {}
         self._sees: dict[Any, bool] = {}
+        self._labels = labels
         self.of_tables: dict[str, str] = {
             model._meta.db_table: model._meta.label_lower
-            for model in apps.get_models()
-            if router.allow_migrate_model(database, model)
+            for model in sorted(apps.get_models(), key=lambda model: bool(model._meta.managed))
+            if not model._meta.proxy and router.allow_migrate_model(database, model)
         }
-        """The models of which there may be records, by their tables."""
+        """The models of which there may be records, by their tables: of several of one table that
+        which Django manages."""
 
     def __getitem__(self, label: str) -> Plan:
         """The plan of a model or of what it is a proxy of. Raises `UnknownModelError`."""
@@ -352,7 +356,12 @@ class Plans:
     def of_records(self, label: str) -> Plan:
         """The same of a model whose records can be restored. Raises `UnknownModelError`."""
         plan = self[label]
+        owner = self.of_tables.get(plan.model._meta.db_table)
+        if owner != plan.label and owner in self._labels:
+            raise UnknownModelError(f"its table is that of {owner}, which has records as well")
         if plan.database is not None:
+            if self._is_view(plan.model):
+                raise UnknownModelError("its table is a view, which shows rows of others")
             if plan.database == self._database:
                 raise UnknownModelError(self._not_ours)
             raise UnknownModelError(self._no_table)
@@ -386,7 +395,7 @@ class Plans:
     def elsewhere(self, model: Any) -> str | None:
         """The alias of the database where others may find the rows of a model that is not restored;
         `None` for those restored into, or where it has no table."""
-        if router.allow_migrate_model(self._database, model):
+        if router.allow_migrate_model(self._database, model) and not self._is_view(model):
             return None
         alias = str(router.db_for_write(model))
         return alias if alias != self._database or self._sees_table(model) else None
@@ -403,6 +412,16 @@ class Plans:
             else:
                 self._sees[model] = True
         return self._sees[model]
+
+    def _is_view(self, model: Any) -> bool:
+        return not model._meta.managed and model._meta.db_table in self._views
+
+    @cached_property
+    def _views(self) -> set[str]:
+        connection = connections[self._database]
+        with connection.cursor() as cursor:
+            tables = connection.introspection.get_table_list(cursor)
+        return {one.name for one in tables if one.type == "v"}
 
     @property
     def _no_table(self) -> str:
