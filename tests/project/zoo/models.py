@@ -500,6 +500,37 @@ class Slot(models.Model):
         ]
 
 
+class Shelf(models.Model):
+    """Without a key; unique together are columns one of which leads to rows without a key."""
+
+    inside = models.ForeignKey("self", models.CASCADE, null=True)
+    name = models.CharField(max_length=20)
+    first = models.ForeignKey("Jar", models.SET_NULL, null=True)
+    note = models.CharField(max_length=20, default="")
+
+    class Meta:
+        unique_together: ClassVar = [("inside", "name")]
+
+
+class Rack(Shelf):
+    code = models.CharField(max_length=20, unique=True, null=True)
+
+
+class Jar(models.Model):
+    shelf = models.ForeignKey(Shelf, models.CASCADE)
+    label = models.CharField(max_length=20)
+    note = models.CharField(max_length=20, default="")
+    lid = models.ForeignKey("self", models.SET_NULL, null=True)
+
+    class Meta:
+        unique_together: ClassVar = [("shelf", "label")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["note"], condition=models.Q(lid__isnull=False), name="a_note_under_each_lid"
+            ),
+        ]
+
+
 class SecretField(models.CharField):
     """Encrypts, in its way: what is stored is not what is shown, and may be longer."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
-from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, Missing
+from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, InBackup, Missing
 from fastnk.django.restore.translation import PkOf, Translator, settled
 from fastnk.django.restore.values import REFUSALS, converted, refuse_unfit
 
@@ -39,6 +39,17 @@ class Table(NamedTuple):
     @property
     def plan(self) -> Plan:
         return self.rows.plan
+
+
+def only_row(row: InBackup, columns: Mapping[str, Any]) -> Table:
+    """A table of one row, as it is in Python."""
+    return Table(
+        row.rows,
+        [row.number],
+        {name: [value] for name, value in columns.items()},
+        is_prepared=False,
+        many={},
+    )
 
 
 Sink = Callable[[Table], None]

@@ -10,6 +10,7 @@ from django.db.models import F, Q
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.rows import InBackup, Missing
+from fastnk.django.restore.translation import PENDING
 from fastnk.django.restore.values import REFUSALS, converted
 
 
@@ -47,9 +48,9 @@ def holds(condition: Any, table: Table, at: int) -> bool | None:
 
 def _lookup(path: str, other: Any, table: Table, at: int) -> bool | None:
     name, _, lookup = path.partition("__")
-    value = _value(table, name, at)
     if lookup == "isnull":
-        return (value is None) is bool(other)
+        return (_known(table, name, at) is None) is bool(other)
+    value = _value(table, name, at)
     compare = _COMPARISONS.get(lookup or "exact")
     if isinstance(other, F):
         other = _value(table, other.name, at)
@@ -65,16 +66,23 @@ def _lookup(path: str, other: Any, table: Table, at: int) -> bool | None:
 
 def _value(table: Table, name: str, at: int) -> Any:
     """What a row holds in a column, in the type of its field."""
-    column = table.plan.columns.get(name)
-    if column is None or name not in table.columns:
-        raise UnsupportedError
-    value = table.columns[name][at]
-    if isinstance(value, Missing | InBackup):
+    value = _known(table, name, at)
+    if isinstance(value, (InBackup, *PENDING)):
         raise UnsupportedError
     try:
-        return None if value is None else converted(column.field, value)
+        return None if value is None else converted(table.plan.columns[name].field, value)
     except REFUSALS:
         raise UnsupportedError from None
+
+
+def _known(table: Table, name: str, at: int) -> Any:
+    """What is known of a row's column, be it that it refers to a row that has no pk yet."""
+    if name not in table.plan.columns or name not in table.columns:
+        raise UnsupportedError
+    value = table.columns[name][at]
+    if isinstance(value, Missing):
+        raise UnsupportedError
+    return value
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

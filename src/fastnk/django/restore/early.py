@@ -19,7 +19,7 @@ from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import ShapedColumn, unfrozen
 from fastnk.django.restore.rows import CHECKED, CREATED, InBackup
 from fastnk.django.restore.translation import Translator
-from fastnk.django.restore.uniques import UniqueColumns
+from fastnk.django.restore.uniques import UniqueColumns, needed
 from fastnk.django.restore.values import REFUSALS
 
 MOST_OPEN = 20_000
@@ -99,7 +99,7 @@ class EarlyCheck:
     def _constraints_are_plain(self, plan: Plan) -> bool:
         """Whether no constraint of the model is about references, which are not known yet."""
         if plan.label not in self._is_plain:
-            names = {name for unique in self._uniques.of(plan) for name in unique.needed}
+            names = {name for unique in self._uniques.of(plan) for name in needed(unique)}
             names.update(name for _, check in checks_of(plan) for name in names_in(check))
             known = [plan.columns[name] for name in names if name in plan.columns]
             self._is_plain[plan.label] = plan.generics.keys().isdisjoint(names) and all(

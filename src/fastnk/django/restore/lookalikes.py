@@ -8,11 +8,13 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
+from fastnk.django.restore.batches import only_row
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.plan import PkKind, Plan
 from fastnk.django.restore.rows import BATCH, InBackup, Missing
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.translation import WithIds
+from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.restore.waiting import ByContent, Content, Shape, in_order
 
@@ -29,7 +31,8 @@ class LookAlikes:
         self._entries = {entry.row: entry for entry in entries}
         self._pks: dict[Content, OrderedDict[Any, None]] = defaultdict(OrderedDict)
         self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
-        self._own: set[InBackup] = set()
+        self._own: dict[InBackup, list[tuple[Any, ...] | None]] = {}
+        """By record: the `unique_values` of the row with its pk."""
         by_shape: dict[Shape, list[ByContent]] = defaultdict(list)
         for entry in self._entries.values():
             by_shape[entry.shape].append(entry)
@@ -41,8 +44,13 @@ class LookAlikes:
         return pk in self._pks.get(content, ())
 
     def is_own(self, entry: ByContent) -> bool:
-        """Whether the row with a record's pk has the same as the record in a unique column."""
-        return entry.row in self._own
+        """Whether the row with a record's pk has the same as the record in columns, alone or
+        together, that are unique."""
+        return any(map(_is_same, entry.uniques(), self._own.get(entry.row, ())))
+
+    def may_be_own(self, entry: ByContent) -> bool:
+        """Whether that may turn out once all is known that the record needs."""
+        return any(map(_may_be_same, entry.uniques(), self._own.get(entry.row, ())))
 
     def of(self, content: Content, claims: Container[Any]) -> Iterator[Any]:
         """The pks of the rows that are like `content`, but for those in `claims`.
@@ -103,24 +111,26 @@ class LookAlikes:
         self, plan: Plan, shape: Shape, entries: list[ByContent]
     ) -> Iterator[tuple[Any, bytes, tuple[Any, ...]]]:
         """The existing rows that are like records in the firm columns: pk, digest, soft columns.
-        On the way it is noted which are told by a unique column."""
-        fields = [plan.columns[name].field for name in (*shape.firm, *shape.soft)]
+        On the way it is noted what those with the pks of records have in unique columns."""
+        names = (*shape.firm, *shape.soft)
+        fields = [plan.columns[name].field for name in names]
         split = len(shape.firm)
         wanted = {entry.firm for entry in entries}
         told = {
             entry.row.rows.old_pk_of(entry.row.number): entry
             for entry in entries
-            if any(entry.uniques)
+            if entry.has_uniques
         }
         rows = self._directory.existing(plan).all([field.attname for field in fields])
         for pk, *values in rows:
             held = tuple(map(in_column, fields[:split], values[:split]))
+            soft = tuple(map(comparable, values[split:]))
             if pk in told:
-                its = plan.unique_values(dict(zip(shape.firm, held, strict=True)))
-                if any(map(_is_same, told[pk].uniques, its)):
-                    self._own.add(told[pk].row)
+                its = dict(zip(names, (*held, *soft), strict=True))
+                row = only_row(told[pk].row, dict(zip(names, values, strict=True)))
+                self._own[told[pk].row] = unique_values(row, its)
             if (firm := digest(held)) in wanted:
-                yield pk, firm, tuple(map(comparable, values[split:]))
+                yield pk, firm, soft
 
     def _suppose(
         self, first: ByContent, pk: Any, claims: Mapping[str, Any]
@@ -207,8 +217,20 @@ class LookAlikes:
         return all(self.is_like(supposed[row], content) for row, content in contents.items())
 
 
-def _is_same(value: Any, other: Any) -> bool:
-    return value is not None and bool(value == other)
+def _is_same(values: tuple[Any, ...] | None, others: tuple[Any, ...] | None) -> bool:
+    return values is not None and bool(values == others)
+
+
+def _may_be_same(values: tuple[Any, ...] | None, others: tuple[Any, ...] | None) -> bool:
+    """Whether values are the same but for those that are not known yet."""
+    return (
+        values is not None
+        and others is not None
+        and all(
+            value is Missing.MATCH or value == other
+            for value, other in zip(values, others, strict=True)
+        )
+    )
 
 
 def _pk(row: InBackup, held: Any) -> Any:

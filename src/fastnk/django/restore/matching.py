@@ -14,6 +14,7 @@ from typing import Any
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Backup, Hop, Lean, Record
+from fastnk.django.restore.batches import only_row
 from fastnk.django.restore.directory import DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.lookalikes import LookAlikes
@@ -22,6 +23,7 @@ from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.rows import Fate, InBackup, Missing
 from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.translation import PENDING, PkOf, Translator, settled
+from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.restore.waiting import (
     ByCompositePk,
@@ -222,12 +224,21 @@ class Matcher:
             self.renumber(row)
 
     def _claims_own(self, entry: ByContent) -> bool:
-        """Whether the row with a record's pk is its own, having the same in a unique column."""
+        """Whether the row with a record's pk is its own, having the same in unique columns."""
         own = entry.row.rows.old_pk_of(entry.row.number)
-        is_own = self._look_alikes.is_own(entry) and own not in self._claims[entry.shape.label]
-        if is_own:
+        is_own = self._look_alikes.is_own(entry) or self._goes_on_as_own(entry.row)
+        if is_own and own not in self._claims[entry.shape.label]:
             self._claim(entry.row, own)
-        return is_own
+            return True
+        return False
+
+    def _goes_on_as_own(self, row: InBackup) -> bool:
+        """Whether unique columns of another table, in which the record goes on, tell its row."""
+        return any(
+            entry is not None
+            and (self._like_continuations.is_own(entry) or self._goes_on_as_own(entry.row))
+            for entry in self._continuations.get(row, ())
+        )
 
     def _goes_on_alike(self, row: InBackup, pk: Any) -> bool:
         """Whether the existing row with `pk` goes on in other tables as the record does in others,
@@ -488,11 +499,16 @@ class Matcher:
             digest(tuple(held.values())),
             list(soft.values()),
             list(many.values()),
-            plan.unique_values(held),
+            unique_values(only_row(record.row, columns), {**held, **soft}),
         )
 
     def _settle_circles(self, circle: list[ByContent]) -> None:
-        """Settle records that need each other: those at first that few rows are like."""
+        """Settle records that need each other, or what does: those at first that few rows are
+        like. What unique columns tell, or may tell once others are settled, is no guess."""
+        if sum(map(self._claims_own, circle)):
+            return
+        told_later = {entry.row for entry in circle if self._look_alikes.may_be_own(entry)}
+        circle = _independent(circle, told_later) or circle
         users: dict[InBackup, list[ByContent]] = defaultdict(list)
         for entry in circle:
             for row in entry.needs:
@@ -553,17 +569,23 @@ def _circles(left: list[Waiting]) -> list[ByContent]:
     """The records without keys that need each other; if they can be told, those alone that need
     nothing else that is not decided."""
     contents = [entry for entry in left if isinstance(entry, ByContent)]
+    others = {entry.row for entry in left if not isinstance(entry, ByContent)}
+    return _independent(contents, others) or contents
+
+
+def _independent(entries: list[ByContent], rows: set[InBackup]) -> list[ByContent]:
+    """The entries that are none of the rows and need none of them, nor what does."""
     users: dict[InBackup, list[InBackup]] = defaultdict(list)
-    for entry in contents:
+    for entry in entries:
         for row in entry.needs:
             users[row].append(entry.row)
-    blocked = {entry.row for entry in left if not isinstance(entry, ByContent)}
-    open_rows = deque(blocked)
+    blocked = set(rows)
+    open_rows = deque(rows)
     while open_rows:
         new = set(users[open_rows.popleft()]) - blocked
         blocked |= new
         open_rows.extend(new)
-    return [entry for entry in contents if entry.row not in blocked] or contents
+    return [entry for entry in entries if entry.row not in blocked]
 
 
 def _part(value: Any) -> Any:

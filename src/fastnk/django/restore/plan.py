@@ -19,8 +19,10 @@ from django.db.models import (
     DateTimeField,
     Field,
     IntegerField,
+    Q,
     QuerySet,
     TimeField,
+    UniqueConstraint,
     UUIDField,
 )
 
@@ -68,6 +70,18 @@ class Reference(NamedTuple):
     """The target's field whose value the column holds; `None` for its pk."""
     proxy_key: bool = False
     """Whether Django, unlike fastnk, writes another natural key here than the target's own."""
+
+
+class Unique(NamedTuple):
+    """Columns of one model whose values no two of its rows may have in common."""
+
+    names: tuple[str, ...]
+    condition: Q | None = None
+    """Of which rows that holds; of all without one."""
+    with_nulls: bool = False
+    """Whether two nulls are the same."""
+    is_told: bool = False
+    """Whether rows with the same values to the letter are told to be the same otherwise."""
 
 
 class Column(NamedTuple):
@@ -238,16 +252,11 @@ class Plan:
         are_firm = all(map(self._is_firm, itertools.chain.from_iterable(self.sets)))
         return self.sets[0] if self.sets and are_firm else ()
 
-    def unique_values(self, held: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
-        """What a row holds in columns, alone or together, in which no other one holds the same; but
-        for its pk. `None` where not all of it is known, or a null is among it."""
-        values = [tuple(map(held.get, names)) for names in self._unique_columns]
-        return [None if None in value else value for value in values]
-
     @cached_property
-    def _unique_columns(self) -> list[tuple[str, ...]]:
-        pks = {"pk", self.pk.name}
-        return [names for names in map(tuple, unique_sets(self.model)) if pks.isdisjoint(names)]
+    def uniques(self) -> list[Unique]:
+        """What must be unique beside the pk, alone or together, but for expressions."""
+        uniques = dict.fromkeys(_declared(self.model))
+        return [unique for unique in uniques if self.pk.name not in unique.names]
 
     @cached_property
     def sets(self) -> list[tuple[str, ...]]:
@@ -473,6 +482,19 @@ def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
     yield from model._meta.unique_together
     for constraint in model._meta.total_unique_constraints:
         yield constraint.fields
+
+
+def _declared(model: Any) -> Iterator[Unique]:
+    """What the model's own table declares to be unique, but for expressions."""
+    for field in model._meta.local_concrete_fields:
+        if field.unique:
+            yield Unique((field.name,))
+    for names in model._meta.unique_together:
+        yield Unique(tuple(names))
+    for constraint in model._meta.constraints:
+        if isinstance(constraint, UniqueConstraint) and constraint.fields:
+            with_nulls = getattr(constraint, "nulls_distinct", None) is False
+            yield Unique(tuple(constraint.fields), constraint.condition, with_nulls)
 
 
 def _target(model: Any, relation: str) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from django.db.models import Field, Q, UniqueConstraint
+from django.db.models import Field, Q
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
@@ -16,7 +16,7 @@ from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey
-from fastnk.django.restore.plan import PkKind, Plan
+from fastnk.django.restore.plan import PkKind, Plan, Unique
 from fastnk.django.restore.repeats import Repeats
 from fastnk.django.restore.rows import InBackup, Missing, rows_per_statement
 from fastnk.django.restore.statements import chunks
@@ -32,22 +32,6 @@ from fastnk.django.restore.values import (
 from fastnk.django.restore.writing import Change
 
 Merge = Callable[[Sequence[Any]], Sequence[Any]]
-
-
-class Unique(NamedTuple):
-    """Columns of one model whose values no two of its rows may have in common."""
-
-    names: tuple[str, ...]
-    condition: Q | None = None
-    """Of which rows that holds; of all without one."""
-    with_nulls: bool = False
-    """Whether two nulls are the same."""
-    is_told: bool = False
-    """Whether rows with the same values to the letter are told to be the same otherwise."""
-
-    @property
-    def needed(self) -> set[str]:
-        return {*self.names, *names_in(self.condition)}
 
 
 class UniqueColumns:
@@ -68,7 +52,8 @@ class UniqueColumns:
             values = self._values(table, unique)
             self._repeats.add((table.plan.label, unique), values)
             if changes is not None:
-                new = {one.row.number for one in changes if unique.needed & one.columns.keys()}
+                names = needed(unique)
+                new = {one.row.number for one in changes if names & one.columns.keys()}
                 pairs = zip(table.numbers, values, strict=True)
                 values = [value if number in new else None for number, value in pairs]
             if any(values) and not self._directory.existing(table.plan).is_empty:
@@ -95,7 +80,7 @@ class UniqueColumns:
         """What must be unique in a table; where a record lacks a column the database decides."""
         pk = (table.plan.pk.name,)
         uniques = self.of(table.plan)
-        return (one for one in uniques if one.names == pk or one.needed <= table.columns.keys())
+        return (one for one in uniques if one.names == pk or needed(one) <= table.columns.keys())
 
     def of(self, plan: Plan) -> list[Unique]:
         """What must be unique of a model's rows beyond what tells them apart."""
@@ -112,12 +97,19 @@ class UniqueColumns:
         key = {part.path[0] for part in plan.key.parts} if has_parts and plan.key else set()
         if plan.pk_kind is PkKind.OWN and self._merge(plan.pk):
             yield Unique((plan.pk.name,), is_told=True)
-        for unique in dict.fromkeys(_declared(plan.model, self._engine.connection.features)):
-            if not unique.needed <= plan.columns.keys() or plan.pk.name in unique.names:
+        for unique in filter(self._is_kept, plan.uniques):
+            if not needed(unique) <= plan.columns.keys():
                 continue
             is_told = bool(key) and key.issubset(unique.names)
             if not is_told or any(self._merge(plan.columns[name].field) for name in unique.names):
                 yield unique._replace(is_told=is_told)
+
+    def _is_kept(self, unique: Unique) -> bool:
+        """Whether the database keeps that unique."""
+        features = self._engine.connection.features
+        return (unique.condition is None or features.supports_partial_indexes) and (
+            not unique.with_nulls or features.supports_nulls_distinct_unique_constraints
+        )
 
     def _merge(self, field: Field[Any, Any]) -> Merge | None:
         """What makes the texts of a column equal that the database holds for the same."""
@@ -187,23 +179,21 @@ class UniqueColumns:
         )
 
 
-def _declared(model: Any, features: Any) -> Iterator[Unique]:
-    """What the model's own table declares to be unique, but for expressions and for what the
-    database cannot keep unique."""
-    for field in model._meta.local_concrete_fields:
-        if field.unique and not field.primary_key:
-            yield Unique((field.name,))
-    for names in model._meta.unique_together:
-        yield Unique(tuple(names))
-    for constraint in model._meta.constraints:
-        if not isinstance(constraint, UniqueConstraint) or not constraint.fields:
-            continue
-        with_nulls = getattr(constraint, "nulls_distinct", None) is False
-        if constraint.condition is not None and not features.supports_partial_indexes:
-            continue
-        if with_nulls and not features.supports_nulls_distinct_unique_constraints:
-            continue
-        yield Unique(tuple(constraint.fields), constraint.condition, with_nulls)
+def unique_values(row: Table, held: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
+    """What the one row of a table holds in columns, alone or together, in which no other one holds
+    the same; but for its pk. `None` where not all of it is known, or other rows may."""
+    return [
+        None
+        if None in values or (condition is not None and not _is_meant(row, condition, 0))
+        else values
+        for names, condition, *_ in row.plan.uniques
+        for values in [tuple(map(held.get, names))]
+    ]
+
+
+def needed(unique: Unique) -> set[str]:
+    """The columns that tell whether a row has the same as another."""
+    return {*unique.names, *names_in(unique.condition)}
 
 
 def _is_meant(table: Table, condition: Q, at: int) -> bool:

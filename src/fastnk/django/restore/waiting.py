@@ -150,8 +150,7 @@ class ByContent(Waiting):
         self.firm = firm
         self.soft = soft
         self.many = many
-        self.uniques = uniques
-        """Its `Plan.unique_values`, as far as they are known from the start."""
+        self._uniques = uniques
 
     def settle(self, decisions: Decisions) -> None:
         decisions.match_by_content(self)
@@ -160,6 +159,15 @@ class ByContent(Waiting):
         """What the record's row must be like, as far as is known by now."""
         many = tuple(in_order(map(now, parts)) for parts in self.many)
         return Content(self.shape, self.firm, tuple(map(now, self.soft)), many)
+
+    @property
+    def has_uniques(self) -> bool:
+        """Whether it holds anything that no two rows may have in common."""
+        return any(self._uniques)
+
+    def uniques(self) -> list[tuple[Any, ...] | None]:
+        """The `unique_values` of the record's row, as far as is known by now."""
+        return [values and tuple(map(now, values)) for values in self._uniques]
 
 
 def settle_in_order(waiting: Sequence[Waiting], decisions: Decisions) -> None:
