@@ -460,6 +460,26 @@ def test_what_is_unique_on_the_condition_that_a_relation_leads_somewhere(new: st
         assert refused(new, records, schema=project_schema()) == [("FNK418", 4, "note")]
 
 
+def test_values_that_write_sql_of_their_own(new: str) -> None:
+    def backup(*texts: str | None) -> list[dict[str, Any]]:
+        return [
+            record("zoo.motto", number, name=str(number), text=text, rank=len(texts))
+            for number, text in enumerate(texts, start=1)
+        ]
+
+    def stored() -> list[Any]:
+        with connections[new].cursor() as cursor:
+            cursor.execute("SELECT text FROM zoo_motto ORDER BY id")
+            return [text for (text,) in cursor.fetchall()]
+
+    assert restored(new, *backup("a", None)).created == 2
+    assert stored() == ["a", None]
+    assert restored(new, *backup("a", None)).unchanged == 2
+    assert restored(new, *backup("b", None, "c")).updated == 2
+    assert stored() == ["b!", None, "c"]
+    assert restored(new, *backup("b", None, "c")).unchanged == 3
+
+
 def test_values_that_break_a_check_constraint(new: str) -> None:
     records = [
         keeper("Anna"),

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.db.models.lookups import GreaterThan
 from django.db.models.signals import post_save
+from django.db.models.sql.compiler import SQLUpdateCompiler
 from django.dispatch import receiver
 
 Key = tuple[Any, ...]
@@ -357,6 +358,52 @@ class SpotField(DotField):
 
     def value_to_string(self, obj: Any) -> Any:
         return super().get_prep_value(self.value_from_object(obj))
+
+
+class Phrase:
+    """Writes the SQL by which it is stored, and adds to what is there where a row exists."""
+
+    contains_aggregate = contains_over_clause = contains_column_references = False
+    possibly_multivalued = False
+
+    def __init__(self, text: str, column: str | None = None) -> None:
+        self.text, self.column = text, column
+
+    def __str__(self) -> str:
+        return self.text
+
+    def resolve_expression(self, *_: Any, **__: Any) -> Phrase:
+        return self
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[str]]:
+        if isinstance(compiler, SQLUpdateCompiler):
+            return f"REPLACE({self.column}, {self.column}, %s)", [f"{self.text}!"]
+        return "%s", [self.text]
+
+
+class PhraseField(models.TextField):
+    """Its values are written by SQL of their own."""
+
+    def to_python(self, value: Any) -> Any:
+        return Phrase(value) if isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Phrase(value.rstrip("!"))
+
+    def get_prep_value(self, value: Any) -> Any:
+        return None if value is None else Phrase(str(value), self.attname)
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        return self.get_prep_value(value)
+
+    def value_to_string(self, obj: Any) -> str:
+        return str(self.value_from_object(obj))
+
+
+class Motto(models.Model):
+    name = models.CharField(max_length=20, unique=True)
+    text = PhraseField(null=True)
+    rank = models.IntegerField(default=0)
 
 
 class HexField(models.BigIntegerField):

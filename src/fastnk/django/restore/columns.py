@@ -20,6 +20,7 @@ import msgspec
 from django.conf import settings
 from django.db import models
 from django.db.models import Field, JSONField
+from django.db.models.sql import InsertQuery
 
 from fastnk.django.restore.rows import Missing
 from fastnk.django.restore.values import (
@@ -95,7 +96,20 @@ def prepared(field: Field[Any, Any], value: Any, connection: Any) -> Any:
         return value
     if value is None and isinstance(field, JSONField) and not field.null:
         return connection.ops.adapt_json_value(None, field.encoder)  # JSON's null, not SQL's
-    return field.get_db_prep_save(value, connection)
+    made = field.get_db_prep_save(value, connection)
+    return _compiled(field, made, connection) if is_expression(made) else made
+
+
+def is_expression(value: Any) -> bool:
+    """Whether Django asks a value for the SQL by which it is written."""
+    return hasattr(value, "as_sql") and hasattr(value, "resolve_expression")
+
+
+def _compiled(field: Field[Any, Any], value: Any, connection: Any) -> Any:
+    """What the driver takes for an expression, if that is nothing but a value in a new row."""
+    compiler = InsertQuery(field.model).get_compiler(connection=connection)
+    sql, params = compiler.compile(value)
+    return params[0] if sql == "%s" else value
 
 
 def is_written_directly(model: Any) -> bool:

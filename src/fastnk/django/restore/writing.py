@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from fastnk.django.restore.batches import Table
-from fastnk.django.restore.columns import is_written_directly, prepared
+from fastnk.django.restore.columns import is_expression, is_written_directly, prepared
 from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
@@ -212,6 +212,9 @@ class Writer:
         self._insert(column.through, path, columns, is_direct)
 
     def _update_columns(self, plan: Plan, names: tuple[str, ...], group: list[Change]) -> None:
+        if any(self._writes_sql(plan, name, group) for name in names):
+            self._update_singly(plan, names, group)
+            return
         query = QuerySet(plan.model, using=self._database)
         values_of_cases = len(names) * (len(plan.pk_fields) + 1)
         size = rows_per_statement(plan, self._database, values_of_cases)
@@ -219,6 +222,27 @@ class Writer:
             for chunk in fitting(group, size, self._longest, _length):
                 values = {name: self._case(plan, name, chunk) for name in names}
                 query.filter(pk__in=[change.row.pk for change in chunk]).update(**values)
+
+    def _writes_sql(self, plan: Plan, name: str, changes: list[Change]) -> bool:
+        """Whether a column's values are written by SQL of their own, which fits into no other."""
+        field = plan.columns[name].field
+        return not is_of_django(field) and any(
+            is_expression(field.get_db_prep_save(change.columns[name], self._connection))
+            for change in changes
+        )
+
+    def _update_singly(self, plan: Plan, names: tuple[str, ...], changes: list[Change]) -> None:
+        query = QuerySet(plan.model, using=self._database)
+        for change in changes:
+            values = {name: self._assigned(plan, name, change.columns[name]) for name in names}
+            with naming(plan.label):
+                query.filter(pk=change.row.pk).update(**values)
+
+    def _assigned(self, plan: Plan, name: str, value: Any) -> Any:
+        """A value as `update` must be given it: an expression as its field makes it for a row."""
+        field = plan.columns[name].field
+        made = field.get_db_prep_save(value, self._connection)
+        return made if is_expression(made) else stored(field, value)
 
     def _case(self, plan: Plan, name: str, changes: list[Change]) -> Any:
         field = plan.columns[name].field
