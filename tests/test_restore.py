@@ -268,7 +268,7 @@ def test_rows_of_large_tables_are_found_again(
     new: str, backup: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tables of which not all rows are read."""
-    monkeypatch.setattr("fastnk.django.restore.rows.MOST_READ", 0)
+    monkeypatch.setattr("fastnk.django.restore.existing.MOST_READ", 0)
     load(new, backup)
     before = tables(new)
     assert counts(load(new, backup)) == (0, 0, len(backup), 0)

@@ -179,7 +179,7 @@ def test_keys_that_no_row_can_have_are_told_as_in_small_tables(
     restored(new, vault("a"), vault("b"))
     outcomes: list[Any] = []
     for most_read in (0, 50_000):
-        monkeypatch.setattr("fastnk.django.restore.rows.MOST_READ", most_read)
+        monkeypatch.setattr("fastnk.django.restore.existing.MOST_READ", most_read)
         try:
             outcomes.append(restored(new, vault("a"), vault(name), dry_run=True).created)
         except FindingsError as error:

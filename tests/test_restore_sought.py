@@ -77,7 +77,7 @@ def test_of_a_large_table_no_more_is_read_than_the_backup_needs(
     new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(new, [keeper(f"keeper {number}") for number in range(30)])
-    monkeypatch.setattr("fastnk.django.restore.rows.MOST_READ", 20)
+    monkeypatch.setattr("fastnk.django.restore.existing.MOST_READ", 20)
     backup = [
         keeper("keeper 3", mentor=["keeper 4"]),
         keeper("nobody yet", mentor=["keeper 5"]),

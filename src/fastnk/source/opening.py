@@ -276,11 +276,11 @@ def several(backups: Iterable[Backup]) -> tuple[Backup, ...]:
 
 def files_of(backup: Backup) -> list[BackupFile] | None:
     """The files of a folder or of a list; `None` for one file."""
-    several = isinstance(backup, (list, tuple))
-    if not several and not _is_folder(backup):
+    is_list = isinstance(backup, (list, tuple))
+    if not is_list and not _is_folder(backup):
         return None
     files: list[BackupFile] = []
-    for one in cast(Sequence[OneBackup], backup) if several else [cast(OneBackup, backup)]:
+    for one in cast(Sequence[OneBackup], backup) if is_list else [cast(OneBackup, backup)]:
         if not is_file_or_folder(one):
             files.append(opened(one))
         elif _is_folder(one):

@@ -12,6 +12,7 @@ from django.db import connections
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.engines import engine_of
 from fastnk.django.restore.engines.base import Engine
+from fastnk.django.restore.existing import ExistingRows
 from fastnk.django.restore.natural_keys import Key, KeyShapeError, Path
 from fastnk.django.restore.plan import (
     Column,
@@ -24,7 +25,7 @@ from fastnk.django.restore.plan import (
     looked_through,
     referred_to,
 )
-from fastnk.django.restore.rows import BackupRows, ExistingRows, InBackup, InDatabase, Missing
+from fastnk.django.restore.rows import BackupRows, InBackup, InDatabase, Missing
 from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.values import REFUSALS, comparable, converted
 from fastnk.schema import GenericRelation, plain_label

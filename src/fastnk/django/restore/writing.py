@@ -19,11 +19,11 @@ from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_expression, is_written_directly, prepared
 from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
+from fastnk.django.restore.existing import rows_per_statement
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
 from fastnk.django.restore.rows import (
     InBackup,
     Missing,
-    rows_per_statement,
 )
 from fastnk.django.restore.statements import chunks, fitting, length_of
 from fastnk.django.restore.streams import Rows, naming
