@@ -65,14 +65,11 @@ def _remedy_of_rows(path: str, error: Exception) -> str:
 def remedy_for(error: Exception) -> str | None:
     """What to do where no row is to blame, but the disk or the connection; `None` elsewhere."""
     cause = error.__cause__ or error
-    state = getattr(cause, "sqlstate", None)
+    # The second is psycopg2's word; other drivers have neither.
+    state = getattr(cause, "sqlstate", getattr(cause, "pgcode", ...))
     if state == DISK_FULL or "disk is full" in str(cause):
         return "make room on the disk of the database, then restore again"
-    is_lost = state is None or state.startswith(CONNECTION_LOST)
-    if (
-        hasattr(cause, "sqlstate")
-        and isinstance(error, OperationalError | InterfaceError)
-        and is_lost
-    ):
+    is_lost = state is None or (state is not ... and state.startswith(CONNECTION_LOST))
+    if is_lost and isinstance(error, OperationalError | InterfaceError):
         return "see that the server runs and answers, then restore again"
     return None
