@@ -50,6 +50,7 @@ from fastnk.errors import (
 from fastnk.progress import Progress
 from fastnk.restore import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
+from tests import databases
 from tests import zoo as backups
 from tests.databases import at_once
 from tests.project.exact.models import (
@@ -324,6 +325,21 @@ def test_report_names_the_database(old: str, new: str, engine: str) -> None:
     assert report.engine == connections[new].vendor
     assert "new" in report.name
     assert report.as_dict()["created"] == report.created == 50
+
+
+def test_report_names_the_schema_of_a_tenant(postgres: databases.Postgres) -> None:
+    alias = "postgres_new"
+    postgres.renew(alias)
+    assert load(alias, [keeper("anna")], dry_run=True).schema is None
+    with connections[alias].cursor() as cursor:
+        cursor.execute("CREATE SCHEMA tenant; SET search_path = tenant, public")
+    try:
+        report = load(alias, [keeper("anna")], dry_run=True)
+    finally:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP SCHEMA tenant; SET search_path = public")
+    assert report.schema == "tenant"
+    assert report.where.endswith(", schema tenant)")
 
 
 # Whose row it is

@@ -151,8 +151,8 @@ def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
     def confirm(report: RestoreReport) -> None:
         progress.close()
         lines = [
-            f"{report.rows_present:,} rows are there; {report.created:,} will be created and"
-            f" {report.updated:,} changed",
+            f"{report.where}: {report.rows_present:,} rows are there; {report.created:,} will be"
+            f" created and {report.updated:,} changed",
             *_privilege_lines(report),
         ]
         talk("\n".join(lines))
@@ -167,7 +167,7 @@ def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
 def _restore_text(report: RestoreReport) -> str:
     verb = "dry run, nothing was written:" if report.dry_run else "restored"
     lines = [
-        f"{verb} {report.records:,} records, {report.database} ({report.engine}, {report.name}):"
+        f"{verb} {report.records:,} records, {report.where}:"
         f" {report.created:,} created, {report.updated:,} updated,"
         f" {report.unchanged:,} unchanged, {report.renumbered:,} renumbered"
     ]

@@ -429,6 +429,7 @@ class _Restore:
             generic_kept=self._generic_kept,
             weak_keys=self._weak,
             misread=self._misread,
+            schema=self._engine.schema(),
         )
 
     @property

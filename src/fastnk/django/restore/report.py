@@ -131,6 +131,14 @@ class RestoreReport(msgspec.Struct):
     """What the backup was, in the words of `detect`; `None` where its head does not tell."""
     conversion: Any = None
     """The `ConversionReport` of a backup that was converted first."""
+    schema: str | None = None
+    """The one of the database that new tables come into, where that is not the usual one."""
+
+    @property
+    def where(self) -> str:
+        """The database, in words."""
+        schema = f", schema {self.schema}" if self.schema else ""
+        return f"{self.database} ({self.engine}, {self.name}{schema})"
 
     @property
     def complete(self) -> bool:

@@ -51,6 +51,10 @@ class Engine:
         with self.connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE {table} ({columns})")
 
+    def schema(self) -> str | None:
+        """The schema of the database that new tables come into; `None` for the usual one."""
+        return None
+
     def refuse_tables(self, names: Collection[str]) -> None:
         """Raise `RestoreError` for tables that take no part in transactions."""
 

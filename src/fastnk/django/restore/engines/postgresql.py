@@ -33,6 +33,12 @@ class PostgreSQL(Engine):
         if not is_ours:
             raise locked("another restore")
 
+    def schema(self) -> str | None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT current_schema()")
+            (name,) = cursor.fetchone()
+        return None if name == "public" else name
+
     def wait_for_the_lost_session(self, patience: float) -> None:
         """It holds the lock of restores until it ends."""
         end = time.monotonic() + patience
