@@ -1340,6 +1340,22 @@ def test_backups_of_which_one_continues_the_other(old: str, new: str, legacy_fil
     assert told_of(legacy, by_keys(new)) == told_of(legacy, expected)
 
 
+def test_the_same_natural_backup_twice_in_one(new: str, legacy_file: Path) -> None:
+    natural = legacy_file.with_name("natural.json")
+    fastnk.convert(legacy_file, natural, SCHEMA, policies=KEEP_GENERIC)
+    once = fastnk.restore(natural, SCHEMA, database=new, policies=KEEP_GENERIC)
+    with pytest.raises(FindingsError, match="--on-duplicate-pk"):
+        fastnk.restore([natural, natural], SCHEMA, database=new, policies=KEEP_GENERIC)
+    policies = msgspec.structs.replace(KEEP_GENERIC, on_duplicate_pk="drop")
+    report = fastnk.restore([natural, natural], SCHEMA, database=new, policies=policies)
+    left_out = report.conversion.records_dropped, sum(report.superseded.values())
+    assert min(left_out) > 0
+    # What no unique key tells apart may be two rows.
+    assert report.weak_keys.keys() == {"zoo.visit"}
+    assert sum(left_out) == once.records - once.models["zoo.visit"].created
+    assert report.models["zoo.visit"].unchanged == once.models["zoo.visit"].created
+
+
 def test_backup_of_which_the_head_tells_nothing(new: str) -> None:
     backup = b" " * HEAD_BYTES + json.dumps([keeper("anna")]).encode()
     report = fastnk.UnifiedRestoreManager(SCHEMA, database=new).restore_any_format(backup)

@@ -36,6 +36,7 @@ ERROR = RestoreOptions(on_existing="error")
 IGNORE = RestoreOptions(ignore_nonexistent=True)
 NULL = RestoreOptions(on_dangling="null")
 DROP = RestoreOptions(on_dangling="drop", verify=True)
+LAST = RestoreOptions(last_counts=True, verify=True)
 
 
 def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
@@ -517,6 +518,31 @@ def test_a_model_without_a_column_for_its_pk_is_refused_or_left_out(
     records = [memo(1), vault("a")]
     assert refused(new, records, schema=project_schema()) == [("FNK411", 1, None)]
     assert restored(new, *records, options=IGNORE).left_out == {"zoo.memo": 1}
+
+
+# Records that later ones make up for
+
+
+@pytest.mark.parametrize("occupied", [False, True])
+def test_of_records_with_one_natural_key_the_last_may_count(new: str, occupied: bool) -> None:
+    if occupied:
+        restored(new, keeper("Ben"), vault("b", small=9), keeper("Carl"))
+    backup = [
+        *(keeper("Anna"), keeper("Ben", mentor=["Anna"]), vault("a", small=1)),
+        *(keeper("Carl", mentor=["Ben"]), keeper("Ben"), vault("b"), vault("a", small=2)),
+        *(keeper("Ben", mentor=["Carl"]), vault("a", small=3)),
+    ]
+    found = refused(new, backup, schema=project_schema())
+    assert {number for code, number, _ in found if code == "FNK415"} == {5, 7, 8, 9}
+    report = restored(new, *backup, options=LAST)
+    assert report.superseded == {"zoo.keeper": 2, "zoo.vault": 2}
+    assert not report.complete
+    assert report.records == 5
+    mentors = rows(zoo.Keeper, new).order_by("name").values_list("name", "mentor__name")
+    assert list(mentors) == [("Anna", None), ("Ben", "Carl"), ("Carl", "Ben")]
+    held = rows(zoo.Vault, new).order_by("name").values_list("name", "small")
+    assert list(held) == [("a", 3), ("b", 9 if occupied else 0)]
+    assert restored(new, *backup, options=LAST).unchanged == 5
 
 
 # References that nothing answers

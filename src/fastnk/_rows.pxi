@@ -232,14 +232,17 @@ cdef class RowKeeper(RecordReader):
             return False
         return True
 
-    cdef bint note_duplicate_pk(self, ModelState *m, int column, Text id) noexcept nogil:
+    cdef bint note_duplicate_pk(self, ModelState *m, int column, Text id,
+                                bint without_pk) noexcept nogil:
         cdef int i
         cdef Text field = literal(b"")
         if column != NOWHERE:
             for i in range(m.plan.first_field, m.plan.first_field + m.plan.fields):
                 if self.plan.fields[i].column == column:
                     field = self.plan.fields[i].name
-        if column != NOWHERE and self.policies[DUPLICATE_PK - FIRST_CODE] == DROP:
+        if (column != NOWHERE and not without_pk
+                and self.policies[DUPLICATE_PK - FIRST_CODE] == DROP):
+            # Each of the two is the last one with its pk.
             return self.note_finding(DUPLICATE_PK, self.record.start, field, id)
         return self.note(DUPLICATE_PK, self.record.start, field, id)
 
@@ -347,7 +350,7 @@ cdef class RowKeeper(RecordReader):
             if not (other[0] & ROW_WITHOUT_PK and not row[0] & ROW_WITHOUT_PK):
                 return True
         elif slot[0]:
-            if not self.note_duplicate_pk(m, column, id):
+            if not self.note_duplicate_pk(m, column, id, (other[0] | row[0]) & ROW_WITHOUT_PK):
                 return False
             if self.keys_only and not other[0] & ROW_OF_KEYS:
                 return True

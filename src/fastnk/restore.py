@@ -116,6 +116,7 @@ class UnifiedRestoreManager:
             duplicate_keys=policies.on_duplicate_key != "error",
             keep_generic=policies.on_generic == "keep",
             on_dangling=policies.on_unresolved,
+            last_counts=policies.on_duplicate_pk == "drop",
             diff=diff,
             verify=verify,
             signals=signals,

@@ -14,7 +14,7 @@ from fastnk.cli.arguments import (
     policies,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines, ids_left_lines
+from fastnk.cli.printing import LOSS, PROJECT, Outcome, dropped_lines, generic_lines, ids_left_lines
 from fastnk.convert import ConversionReport, convert
 from fastnk.errors import MAX_SHOWN, Finding
 from fastnk.progress import Progress
@@ -91,8 +91,7 @@ def _conversion_text(report: ConversionReport) -> str:
     ]
     lines += [f"  {note}" for note in report.read_as]
     lines += salvage_lines(report)
-    if report.records_dropped:
-        lines.append(f"  left out: {report.records_dropped:,} records")
+    lines += dropped_lines(report.records_dropped)
     lines += generic_lines(report.generic_kept)
     lines += ids_left_lines(report.ids_left)
     if report.pks_lost:

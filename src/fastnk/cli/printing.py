@@ -116,6 +116,11 @@ def ids_left_lines(left: list[str]) -> list[str]:
     return [f"  the ids in {', '.join(left)} stay as they are without --embedded"] if left else []
 
 
+def dropped_lines(dropped: int) -> list[str]:
+    """What is said of so many records that a conversion leaves out."""
+    return [f"  left out: {dropped:,} records"] if dropped else []
+
+
 def generic_lines(kept: int) -> list[str]:
     """What is said of so many generic references that lead nowhere."""
     return [f"  generic references that keep their ids: {kept:,}"] if kept else []

@@ -17,7 +17,15 @@ from fastnk.cli.arguments import (
     read_again,
 )
 from fastnk.cli.convert import salvage_lines
-from fastnk.cli.printing import LOSS, Outcome, generic_lines, ids_left_lines, table, talk
+from fastnk.cli.printing import (
+    LOSS,
+    Outcome,
+    dropped_lines,
+    generic_lines,
+    ids_left_lines,
+    table,
+    talk,
+)
 from fastnk.errors import MAX_SHOWN, UsageError
 from fastnk.progress import Progress
 from fastnk.renames import parse_renames
@@ -174,6 +182,7 @@ def _restore_text(report: RestoreReport) -> str:
     if report.conversion is not None:
         lines += [f"  {note}" for note in report.conversion.read_as]
         lines += salvage_lines(report.conversion)
+        lines += dropped_lines(report.conversion.records_dropped)
         lines += ids_left_lines(report.conversion.ids_left)
     seconds = sum(report.seconds.values())
     if seconds >= 1:
@@ -191,6 +200,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
+    for label, count in sorted(report.superseded.items()):
+        lines.append(f"  left out, since later records have their keys, {label}: {count:,}")
     for what, count in sorted(report.let_go.items()):
         lines.append(f"  let go, since nothing answers it, {what}: {count:,}")
     rows = [

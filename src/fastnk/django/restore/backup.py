@@ -455,6 +455,8 @@ class Backup:
             places = f"records {first} and {rows.record_numbers[number]}"
             self.weak.setdefault(rows.plan.label, f"{places} have the same")
             return
+        if key is not None and self._findings.lets_supersede(first, rows.plan.label):
+            return
         self._findings.add(
             codes.SAME_ROW,
             f"record {first} has the same {noun}",

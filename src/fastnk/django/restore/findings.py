@@ -35,6 +35,7 @@ class Findings:
         ignore_nonexistent: bool = False,
         keeps_generic: bool = False,
         on_dangling: str = "error",
+        last_counts: bool = False,
     ) -> None:
         self._name = name
         self._number_in_backup = number_in_backup
@@ -46,6 +47,9 @@ class Findings:
         """What `on_dangling` would have to be for the references that nothing answers."""
         self.unanswered: dict[int, str] = {}
         """With `drop`: the records to leave out, by number, and the field for which."""
+        self._last_counts = last_counts
+        self.superseded: dict[int, str] = {}
+        """The same of records that later ones make up for, and their labels."""
         self._found = FindingList()
         self._met: set[Finding] = set()
         self._ignore_nonexistent = ignore_nonexistent
@@ -71,6 +75,12 @@ class Findings:
         if lets_go and self._counts:
             self.let_go[what] += 1
         return lets_go
+
+    def lets_supersede(self, record: int, label: str) -> bool:
+        """Whether a record is left out because a later one has its natural key."""
+        if self._last_counts:
+            self.superseded[record] = label
+        return self._last_counts
 
     def stop_counting(self) -> None:
         """What follows has been counted before."""
@@ -123,4 +133,6 @@ class Findings:
             return "mend the backup or the database, or let references go: --on-unresolved null"
         if AMBIGUOUS_KEY in codes:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
+        if SAME_ROW in codes and not self._last_counts:
+            return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
         return "mend the backup or the database, then restore again"

@@ -219,6 +219,8 @@ class _Restore:
         self._connection = self._engine.connection
         self._left_out: dict[int, str] = {}
         """The records whose references nothing answers, by number, and the field concerned."""
+        self._superseded: dict[int, str] = {}
+        """Those that later ones make up for, and their labels."""
         self._start({}, set())
 
     def _start(self, weak: dict[str, str], named: set[str]) -> None:
@@ -233,6 +235,7 @@ class _Restore:
             ignore_nonexistent=options.ignore_nonexistent,
             keeps_generic=options.keep_generic,
             on_dangling=options.on_dangling,
+            last_counts=options.last_counts,
         )
         labels = self._given.labels and list(map(self._renames.label, self._given.labels))
         plans = Plans(
@@ -253,7 +256,7 @@ class _Restore:
             self._findings,
             self._connection,
             null_keys=options.null_keys,
-            left_out=self._left_out,
+            left_out=self._left_out | self._superseded,
             count_rows=self._loader.teller.count_rows,
         )
         self._matcher = Matcher(
@@ -388,6 +391,7 @@ class _Restore:
                 return report
             # What refers to these records refers to nothing from now on.
             self._left_out |= self._findings.unanswered
+            self._superseded |= self._findings.superseded
             self._start(self._weak | self._backup.weak, self._named)
 
     def _looked_through(self) -> RestoreReport | None:
@@ -395,6 +399,8 @@ class _Restore:
         turned out to tell nothing."""
         with self._phase("read"):
             self._survey()
+        if self._findings.superseded:
+            return None
         self._loader.teller.begin("match")
         with self._phase("match"):
             self._matcher.match()
@@ -424,6 +430,7 @@ class _Restore:
             differences=self._accounts.differences,
             receivers=receivers(self._plans),
             left_out=dict(self._findings.left_out),
+            superseded=dict(Counter(self._superseded.values())),
             let_go=dict(self._findings.let_go + Counter(self._left_out.values())),
             renamed=renamed,
             generic_kept=self._generic_kept,

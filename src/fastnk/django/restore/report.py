@@ -33,6 +33,8 @@ class RestoreOptions(Words, frozen=True, kw_only=True):
     """A reference that nothing in the backup or the database answers: refuse the backup; keep the
     id where the database lets it dangle, or has some row with it; write null where the column takes
     that, and one less among many; or leave its record out."""
+    last_counts: bool = False
+    """Leave out records of which a later one has the natural key."""
     diff: bool = False
     """Tell in the report which fields of existing rows change."""
     signals: bool = False
@@ -114,6 +116,8 @@ class RestoreReport(msgspec.Struct):
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
     let_go: dict[str, int] = {}
     """How many references that nothing answers, by field, were let go as `on_dangling` says."""
+    superseded: dict[str, int] = {}
+    """How many records were left out, by model, because a later one has the same natural key."""
     renamed: dict[str, int] = {}
     """Of each rename, as `old -> new`, how many records have the old name; 0 where only references,
     content types or permissions do."""
@@ -143,7 +147,7 @@ class RestoreReport(msgspec.Struct):
     @property
     def complete(self) -> bool:
         """Whether all that the backup says was restored."""
-        lost = self.left_out or self.let_go
+        lost = self.left_out or self.let_go or self.superseded
         if self.conversion is not None:
             applied = self.conversion.policies_applied.keys() & LOSSES
             lost = lost or applied or self.conversion.salvaged or self.conversion.records_dropped
