@@ -100,11 +100,8 @@ cdef class Indexer(RowKeeper):
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
-        if self.policies[DUPLICATE_PK - FIRST_CODE] == DROP and pk.length and not self.keys_only:
-            if not self.note_any_pk(pk):
+            if pk.length and not self.meet_pk(m, pk):
                 return False
-        elif pk.length and not self.keys_only and index_count(m) == 0 and not self.note_pk(m, pk):
-            return False
         if index_count(m) and not self.store_row(m):
             return False
         if (self.record.has_natural_key and m.plan and m.plan.natural and not self.keys_only

@@ -193,6 +193,11 @@ cdef class RowKeeper(RecordReader):
         self.next_superseded += found
         return found
 
+    cdef bint meet_pk(self, ModelState *m, Text pk) noexcept nogil:
+        if self.policies[DUPLICATE_PK - FIRST_CODE] == DROP:
+            return self.note_any_pk(pk)
+        return index_count(m) or self.note_pk(m, pk)  # an index tells by itself
+
     cdef bint note_any_pk(self, Text pk) noexcept nogil:
         """What tells in a first pass which pks occur more than once, and in a second one in which
         records; in the one behind these are left out."""

@@ -170,8 +170,10 @@ class _Verification:
         with self._phase("pks"):
             for entry in self._old.records("pks"):
                 pk = id_text(entry.members.get("pk"))
+                if pk is None:
+                    continue
                 name = digest([entry.label, pk])
-                if pk is not None and name in last:
+                if name in last:
                     found.add(last[name])
                 last[name] = entry.number
         return found
