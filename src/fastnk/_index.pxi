@@ -453,12 +453,26 @@ cdef class Indexer(RowKeeper):
         """How often each policy was applied, by code."""
         return {FIRST_CODE + i: self.counts[i] for i in range(CODES) if self.counts[i]}
 
-    def take_doubles(self):
-        """Of records whose pk is expected: the pk's fingerprint (16 bytes) and the number of the
-        record (8), as they come."""
-        doubles = self.doubles.data[:self.doubles.length]
+    def take_superseded(self):
+        """Of the records with one of the expected pks, the numbers of all but the last, ascending,
+        in 64 bits each."""
+        cdef Double *found = <Double *> self.doubles.data
+        cdef size_t count = self.doubles.length // sizeof(Double)
+        cdef size_t i
+        cdef uint64_t *number
+        numbers = bytearray(count * sizeof(uint64_t))
+        number = <uint64_t *> <uint8_t *> numbers
+        qsort(found, count, sizeof(Double), compare_doubles)
+        for i in range(1, count):
+            if (found[i - 1].pk.high == found[i].pk.high
+                    and found[i - 1].pk.low == found[i].pk.low):
+                number[0] = found[i - 1].number
+                number += 1
         self.doubles.length = 0
-        return doubles
+        del numbers[<uint8_t *> number - <uint8_t *> numbers:]
+        qsort(<uint8_t *> numbers, len(numbers) // sizeof(uint64_t), sizeof(uint64_t),
+              compare_numbers)
+        return numbers
 
     def supersede(self, const uint8_t[::1] numbers):
         """Leave out the records with these numbers, ascending, in 64 bits each."""

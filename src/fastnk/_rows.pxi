@@ -31,6 +31,22 @@ _POLICY_NAMES = ("on_unresolved", "on_unknown_model", "on_duplicate_pk", "on_dup
                  "on_generic", "on_generic", "on_embedded", "on_embedded")
 
 
+cdef struct Double:
+    # A record whose pk others have, too.
+    Fingerprint pk
+    uint64_t number
+
+
+cdef int compare_doubles(const void *a, const void *b) noexcept nogil:
+    cdef const Double *x = <const Double *> a
+    cdef const Double *y = <const Double *> b
+    if x.pk.high != y.pk.high:
+        return 1 if x.pk.high > y.pk.high else -1
+    if x.pk.low != y.pk.low:
+        return 1 if x.pk.low > y.pk.low else -1
+    return (x.number > y.number) - (x.number < y.number)
+
+
 cdef inline int index_count(ModelState *m) noexcept nogil:
     return m.plan.indexes if m.plan else 0
 
@@ -104,7 +120,7 @@ cdef class RowKeeper(RecordReader):
     cdef Buffer pk_prints        # fingerprints, not yet taken
     cdef Buffer key_prints
     cdef KeySet expected         # the pks, or the keys, that occur more than once
-    cdef Buffer doubles          # fingerprints of pks that are expected, with the record's number
+    cdef Buffer doubles          # the records whose pks are expected
     cdef Buffer superseded       # numbers of records with the pk of a later one, ascending
     cdef size_t next_superseded  # as an index into it
     cdef Buffer dropped          # numbers of the records to leave out, ascending
@@ -201,20 +217,19 @@ cdef class RowKeeper(RecordReader):
     cdef bint note_any_pk(self, Text pk) noexcept nogil:
         """What tells in a first pass which pks occur more than once, and in a second one in which
         records; in the one behind these are left out."""
-        cdef uint64_t number = self.records + 1
-        cdef Fingerprint fingerprint
+        cdef Double found
         if self.superseded.length:
             return True
         pk = canonical(pk, &self.scratch)
         if pk.data == NULL:
             self.walk.fault = MEMORY
             return False
-        fingerprint = fingerprint_of(pk, self.record.model, MADE, self.seed)
+        found.pk = fingerprint_of(pk, self.record.model, MADE, self.seed)
+        found.number = self.records + 1
         if self.expected.size == 0:
-            return self.push(&self.pk_prints, &fingerprint, sizeof(Fingerprint))
-        return find_fingerprint(&self.expected, fingerprint).low == 0 or (
-            self.push(&self.doubles, &fingerprint, sizeof(Fingerprint))
-            and self.push(&self.doubles, &number, sizeof(uint64_t)))
+            return self.push(&self.pk_prints, &found.pk, sizeof(Fingerprint))
+        return (find_fingerprint(&self.expected, found.pk).low == 0
+                or self.push(&self.doubles, &found, sizeof(Double)))
 
     cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
         cdef Entered entered

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-from array import array
 
 import msgspec
 
@@ -85,7 +83,7 @@ class Indexing:
         self.indexer.expect(repeated)
         self._index(0)
         if self._findings.policies["on_duplicate_pk"] == "drop":
-            earlier = _all_but_the_last(self.indexer.take_doubles())
+            earlier = self.indexer.take_superseded()
             self._start_over()
             self.indexer.supersede(earlier)
             self._index(0)
@@ -259,18 +257,6 @@ class Indexing:
                 self._report.keys_called += 1
         if self._report.keys_called:
             self.indexer.finish()
-
-
-def _all_but_the_last(doubles: bytes) -> bytes:
-    """Of records with one pk, the numbers of all but the last, ascending; `doubles` are as the core
-    gives them."""
-    last: dict[bytes, int] = {}
-    earlier = []
-    for fingerprint, number in struct.iter_unpack("=16sQ", doubles):
-        if fingerprint in last:
-            earlier.append(last[fingerprint])
-        last[fingerprint] = number
-    return array("Q", sorted(earlier)).tobytes()
 
 
 def _plain_id(pk: str) -> str:
