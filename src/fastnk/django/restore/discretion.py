@@ -56,8 +56,8 @@ def _remedy_of_rows(path: str, error: Exception) -> str:
     if isinstance(error, IntegrityError):
         label = ".".join(path.split(".")[:2])
         remedy += (
-            "; rows that a trigger makes, as of an index for searching, do not belong in a backup:"
-            f" dumpdata --exclude {label}"
+            "; rows that triggers or receivers make, as of an index for searching, do not belong"
+            f" in a backup: dumpdata --exclude {label}"
         )
     return remedy
 
