@@ -42,7 +42,7 @@ class Leeway:
     """What is not to be as the schema alone would have it."""
 
     def __init__(
-        self, schema: Schema, rows: Rows, policies: Policies, superseded: Collection[int] = ()
+        self, schema: Schema, rows: Rows, policies: Policies, superseded: Collection[int]
     ) -> None:
         """`superseded` are the numbers of records whose pk a later one has, where that counts."""
         self.keeping: dict[str, str] = {}

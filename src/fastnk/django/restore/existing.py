@@ -14,15 +14,15 @@ from fastnk.django.offline import reading_from
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.natural_keys import CalledKey, Key
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
-from fastnk.django.restore.rows import BATCH, BackupRows, Missing
+from fastnk.django.restore.rows import BATCH, Missing
 from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.values import as_restored, comparable, refuse_unfit
 from fastnk.errors import RestoreError, shorten
 
 COMPOSITE_BATCH = 500
-"""The same of rows that a statement names by composite pks: to a database without row values that
-is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
+"""As `BATCH`, of rows that a statement names by composite pks: to a database without row values
+that is `a = 1 AND b = 2 OR …`, and SQLite takes 1000 of these."""
 
 MOST_READ = 50_000
 """Rows of a table whose keys are all read, be there records with them or not."""
@@ -56,14 +56,14 @@ class ExistingRows:
         self._columns: dict[str, Sought] = {}
         self._by_value: dict[str, Sought] = {}
 
-    def expect(self, rows: BackupRows) -> None:
-        """These may be among them."""
-        self.pks.expect(rows.old_pks)
-        self.by_key.expect(rows.keys)
+    def expect(
+        self, pks: Iterable[Any], keys: Iterable[Key | None], uniques: Iterable[Any]
+    ) -> None:
+        """Say what records have that may be among these rows."""
+        self.pks.expect(pks)
+        self.by_key.expect(keys)
         if self.plan.unique is not None:
-            self.by_value(self.plan.columns[self.plan.unique].field.attname).expect(
-                value for value in rows.uniques if value is not Missing.VALUE
-            )
+            self.by_unique.expect(value for value in uniques if value is not Missing.VALUE)
 
     @property
     def query(self) -> QuerySet[Any]:
@@ -84,10 +84,10 @@ class ExistingRows:
         """Natural key to pk, or to `Missing.UNIQUE`."""
         return Sought(self._all_keys, self._some_keys)
 
-    def with_keys(self, keys: Iterable[Key | None]) -> Sought | dict[Key, Any]:
-        """The same for these keys; those of a large table are not kept."""
-        found = self._some_keys([key for key in keys if key is not None])
-        return self.by_key if found is None else found
+    @property
+    def by_unique(self) -> Sought:
+        """The same of the column that identifies rows, which the model must have."""
+        return self.by_value(self.plan.columns[self.plan.unique or ""].field.attname)
 
     def by_value(self, lookup: str) -> Sought:
         """Comparable value of a field to pk, or to `Missing.UNIQUE`."""
@@ -97,15 +97,6 @@ class ExistingRows:
                 partial(self._some_values, lookup),
             )
         return self._by_value[lookup]
-
-    def with_uniques(self, values: Iterable[Any]) -> Sought | dict[Any, Any]:
-        """The same of the plan's unique field for these values; those of a large table are not
-        kept."""
-        if self.plan.unique is None:
-            return {}
-        lookup = self.plan.columns[self.plan.unique].field.attname
-        found = self._some_values(lookup, [one for one in values if one is not Missing.VALUE])
-        return self.by_value(lookup) if found is None else found
 
     def _pks_in(self, rows: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
         if self.plan.pk_kind is PkKind.COMPOSITE:

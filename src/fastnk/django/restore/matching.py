@@ -21,7 +21,6 @@ from fastnk.django.restore.lookalikes import LookAlikes
 from fastnk.django.restore.natural_keys import Key, KeyPart, KeyShapeError
 from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.rows import Fate, InBackup, Missing
-from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.translation import PENDING, PkOf, Translator, settled
 from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
@@ -35,9 +34,6 @@ from fastnk.django.restore.waiting import (
     Waiting,
     settle_in_order,
 )
-
-Existing = Sought | Mapping[Any, Any]
-"""By a key, or by what else tells a row: the pks of existing rows."""
 
 
 class Claims(dict[str, dict[Any, int]]):
@@ -92,7 +88,8 @@ class Matcher:
         """Decide for every record; what cannot be decided is noted as a finding."""
         for rows in self._directory.in_backup:
             if not rows.is_lean:
-                self._directory.existing(rows.plan).expect(rows)
+                existing = self._directory.existing(rows.plan)
+                existing.expect(rows.old_pks, rows.keys, rows.uniques)
             # Lean rows are decided by now but for the few whose keys had to wait.
             for number in rows.late_keys if rows.is_lean else range(len(rows)):
                 self._match_at_once(InBackup(rows, number))
@@ -118,16 +115,13 @@ class Matcher:
             return
         if lean.pks:
             rows.keep_old_pks(lean.first, lean.pks)
-        existing = self._directory.existing(rows.plan)
-        existing.pks.expect(lean.pks)
-        by_key = existing.with_keys(lean.keys)
-        by_unique = existing.with_uniques(lean.uniques)
+        self._directory.existing(rows.plan).expect(lean.pks, lean.keys, lean.uniques)
         for at, key in enumerate(lean.keys):
             row = InBackup(rows, lean.first + at)
             if key is not None:
-                self._match_by_key(row, key, by_key)
+                self.match_by_key(row, key)
             elif lean.uniques and lean.uniques[at] is not Missing.VALUE:
-                self._match_by_unique(row, lean.uniques[at], by_unique)
+                self.match_by_unique(row, lean.uniques[at])
             else:
                 self._match_by_pk_alone(row)
 
@@ -152,11 +146,8 @@ class Matcher:
 
     def match_by_key(self, row: InBackup, key: Key) -> None:
         """Match by the natural key as the target spells it."""
-        self._match_by_key(row, key, self._directory.existing(row.rows.plan).by_key)
-
-    def _match_by_key(self, row: InBackup, key: Key, existing: Existing) -> None:
         plan = row.rows.plan
-        pk = None if Missing.PK in key else existing.get(key)
+        pk = None if Missing.PK in key else self._directory.existing(plan).by_key.get(key)
         if pk is Missing.UNIQUE:
             what = "more than one row of the database has this natural key"
             self._refuse(row, codes.AMBIGUOUS_KEY, what, plan.key.spell(key) if plan.key else key)
@@ -178,17 +169,15 @@ class Matcher:
 
     def match_by_unique(self, row: InBackup, value: Any) -> None:
         """Match by the comparable value of the column that identifies rows."""
-        plan = row.rows.plan
-        column = plan.columns[plan.unique or ""]
-        by_value = self._directory.existing(plan).by_value(column.field.attname)
-        self._match_by_unique(row, value, by_value)
+        self._match_by_unique(row, self._directory.existing(row.rows.plan).by_unique.get(value))
 
     def match_by_columns(self, row: InBackup, values: tuple[Any, ...]) -> None:
         """Match by the comparable values of the columns that together identify rows."""
-        self._match_by_unique(row, values, self._with_columns[row.rows.plan.label])
+        self._match_by_unique(row, self._with_columns[row.rows.plan.label].get(values))
 
-    def _match_by_unique(self, row: InBackup, value: Any, existing: Existing) -> None:
-        pk = existing.get(value)
+    def _match_by_unique(self, row: InBackup, pk: Any) -> None:
+        """Match by the pk of the one row that has the same in what must be unique; `None` where
+        there is none."""
         if pk is not None:
             self._claim(row, pk)
             return

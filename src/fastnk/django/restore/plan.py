@@ -476,12 +476,7 @@ def _similar(label: str) -> str:
 def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:
     """The names of fields of the model's own table that are unique together, where none is null."""
     yield ("pk",)
-    for field in model._meta.local_concrete_fields:
-        if field.unique:
-            yield (field.name,)
-    yield from model._meta.unique_together
-    for constraint in model._meta.total_unique_constraints:
-        yield constraint.fields
+    yield from (unique.names for unique in _declared(model) if unique.condition is None)
 
 
 def _declared(model: Any) -> Iterator[Unique]:

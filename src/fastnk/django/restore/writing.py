@@ -21,10 +21,7 @@ from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.existing import rows_per_statement
 from fastnk.django.restore.plan import ManyColumn, PkKind, Plan
-from fastnk.django.restore.rows import (
-    InBackup,
-    Missing,
-)
+from fastnk.django.restore.rows import InBackup, Missing
 from fastnk.django.restore.statements import chunks, fitting, length_of
 from fastnk.django.restore.streams import Rows, naming
 from fastnk.django.restore.values import comparable, converted, in_column, is_of_django, stored
