@@ -48,7 +48,7 @@ def checked(
     """Which rows of a model are checked once all records are surveyed, in their order."""
     loader = Loader(schema or project_schema(), alias)
     restore = _Restore(loader, Given(chunks_of(records), None, labels_of(records)))
-    restore._survey()
+    restore._read()
     (found,) = (one for one in restore._directory.in_backup if one.plan.label == label)
     return [fate == Fate.CHECKED for fate in found.fates]
 

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastnk.django.restore.backup import Lean
 from fastnk.django.restore.batches import Sink, Table
 from fastnk.django.restore.checks import checks_of
 from fastnk.django.restore.conditions import names_in
@@ -18,6 +17,7 @@ from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import ShapedColumn, unfrozen
 from fastnk.django.restore.rows import CHECKED, CREATED, InBackup
+from fastnk.django.restore.survey import Lean
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns, needed
 from fastnk.django.restore.values import REFUSALS

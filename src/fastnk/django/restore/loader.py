@@ -27,7 +27,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from fastnk.django.restore import checks, ledger
 from fastnk.django.restore.accounting import Accounts
 from fastnk.django.restore.ahead import FEWEST_ROWS, can_fork, is_made_by_django, make_ahead
-from fastnk.django.restore.backup import Backup, Done, Lean
+from fastnk.django.restore.backup import Backup, Done
 from fastnk.django.restore.batches import Batches, Sink, Table
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.discretion import reason, remedy_for
@@ -53,6 +53,7 @@ from fastnk.django.restore.rows import (
 )
 from fastnk.django.restore.signalling import Sender, has_receivers, receivers
 from fastnk.django.restore.streams import Rows, Stream
+from fastnk.django.restore.survey import Lean, Survey
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import as_text, comparable, misreads
@@ -253,14 +254,21 @@ class _Restore:
         self._backup = Backup(
             self._given.chunks,
             self._directory,
-            self._findings,
             self._connection,
-            null_keys=options.null_keys,
             left_out=self._left_out | self._superseded,
             count_rows=self._loader.teller.count_rows,
         )
+        self._survey = Survey(
+            self._backup,
+            self._directory,
+            self._findings,
+            self._meet_lean,
+            null_keys=options.null_keys,
+        )
+        self._keys = self._survey.keys
         self._matcher = Matcher(
             self._backup,
+            self._keys,
             self._directory,
             self._findings,
             self._connection,
@@ -392,19 +400,19 @@ class _Restore:
             # What refers to these records refers to nothing from now on.
             self._left_out |= self._findings.unanswered
             self._superseded |= self._findings.superseded
-            self._start(self._weak | self._backup.weak, self._named)
+            self._start(self._weak | self._keys.weak, self._named)
 
     def _looked_through(self) -> RestoreReport | None:
         """What will be done; `None` where more records are to be left out, or more natural keys
         turned out to tell nothing."""
         with self._phase("read"):
-            self._survey()
+            self._read()
         if self._findings.superseded:
             return None
         self._loader.teller.begin("match")
         with self._phase("match"):
             self._matcher.match()
-        if self._backup.weak:
+        if self._keys.weak:
             return None
         with self._phase("check"):
             self._generic_kept += self._pass_on(
@@ -453,12 +461,12 @@ class _Restore:
             if column.reference is None and misreads(column.field)
         ]
 
-    def _survey(self) -> None:
+    def _read(self) -> None:
         """Read all records; again without the natural keys that do not tell them apart, and with
         all rows of models that generic relations turn out to lead to."""
         while True:
-            self._backup.survey(self._meet_lean)
-            weak, named = self._backup.weak, self._backup.lean_but_named()
+            self._survey.run()
+            weak, named = self._keys.weak, self._survey.lean_but_named()
             if not (weak or named):
                 break
             self._start(self._weak | weak, self._named | named)

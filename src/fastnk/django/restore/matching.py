@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastnk.django.restore import findings as codes
-from fastnk.django.restore.backup import Backup, Hop, Lean, Record
+from fastnk.django.restore.backup import Backup, Record
 from fastnk.django.restore.batches import only_row
 from fastnk.django.restore.directory import DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.lookalikes import LookAlikes
 from fastnk.django.restore.natural_keys import Key, KeyPart, KeyShapeError
 from fastnk.django.restore.plan import PkKind
+from fastnk.django.restore.record_keys import Hop, RecordKeys
 from fastnk.django.restore.rows import Fate, InBackup, Missing
+from fastnk.django.restore.survey import Lean
 from fastnk.django.restore.translation import PENDING, PkOf, Translator, settled
 from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
@@ -56,6 +58,7 @@ class Matcher:
     def __init__(
         self,
         backup: Backup,
+        keys: RecordKeys,
         directory: Directory,
         findings: Findings,
         connection: Any,
@@ -65,6 +68,7 @@ class Matcher:
         """With `duplicate_keys` natural keys of which the database has one twice tell nothing."""
         self._duplicate_keys = duplicate_keys
         self._backup = backup
+        self._keys = keys
         self._directory = directory
         self._findings = findings
         self._translator = Translator(directory, findings, connection)
@@ -154,7 +158,7 @@ class Matcher:
             if self._duplicate_keys:
                 number = row.rows.record_numbers[row.number]
                 why = f"more than one row of the database has that of record {number}"
-                self._backup.weak.setdefault(plan.label, why)
+                self._keys.weak.setdefault(plan.label, why)
         elif pk is not None and row.rows.is_lean and plan.label not in self._claims:
             # No other key leads to the row, and of lean records with one key the survey tells.
             _take(row, pk)
@@ -457,7 +461,7 @@ class Matcher:
         if value is None:
             return None
         reference = record.plan.told(part.path[0]).reference
-        made = self._backup.value_of(record, part)
+        made = self._keys.value_of(record, part)
         if reference is None or not (part.is_foreign_pk or isinstance(made, Hop)):
             return made
         end = self._directory.follow(self._directory.find(reference, value), part.path[1:])
