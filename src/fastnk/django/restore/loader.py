@@ -528,12 +528,12 @@ class _Restore:
             for number, pk in enumerate(rows.pks):
                 if pk is Missing.PK:
                     rows.pks[number] = next(pks)
-        for row in self._matcher.shared_pks:
+        for row in self._matcher.decisions.shared_pks:
             self._share_pk(row)
 
     def _share_pk(self, row: InBackup) -> Any:
         if row.pk is Missing.PK:
-            row.rows.pks[row.number] = self._share_pk(self._matcher.shared_pks[row])
+            row.rows.pks[row.number] = self._share_pk(self._matcher.decisions.shared_pks[row])
         return row.pk
 
     def _finish(self) -> None:

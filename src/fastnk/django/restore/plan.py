@@ -238,8 +238,12 @@ class Plan:
             return False
         if self.pk_kind is not PkKind.AUTO:
             return self.pk_kind is PkKind.OWN and self.key is None
-        is_plain = self.key is None or not self.key.has_foreign_pk
-        return is_plain and not isinstance(self.key, CalledKey)
+        return not self.has_foreign_pk and not isinstance(self.key, CalledKey)
+
+    @property
+    def has_foreign_pk(self) -> bool:
+        """Whether its natural key holds pks of other rows."""
+        return self.key is not None and self.key.has_foreign_pk
 
     @cached_property
     def together(self) -> tuple[str, ...]:
@@ -279,7 +283,7 @@ class Plan:
     def is_told_at_once(self) -> bool:
         """Whether each row is told by what its record says, whatever becomes of others."""
         if self.key is not None:
-            return not self.key.has_foreign_pk
+            return not self.has_foreign_pk
         return self.unique is not None or self.pk_kind is PkKind.OWN
 
     @property

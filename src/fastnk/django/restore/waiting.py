@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+from fastnk.django.restore.decisions import Decisions
 from fastnk.django.restore.natural_keys import Key
 from fastnk.django.restore.rows import InBackup, Missing
 from fastnk.django.restore.translation import PENDING, Pending, PkOf
 from fastnk.django.restore.values import comparable
 
 
-class Decisions(Protocol):
-    """What can become of a record once all is known that it needs."""
+class Means(NamedTuple):
+    """What a record is matched by once all is known that it needs."""
 
-    def match_by_key(self, row: InBackup, key: Key) -> None: ...
-    def match_by_pk(self, row: InBackup, pk: Any) -> None: ...
-    def match_by_columns(self, row: InBackup, values: tuple[Any, ...]) -> None: ...
-    def match_by_content(self, entry: ByContent) -> None: ...
-    def create_with_pk(self, row: InBackup, pk: Any) -> None: ...
-    def create_under_new_pk(self, row: InBackup) -> None: ...
-    def share_pk(self, row: InBackup, other: Any) -> None: ...
-    def renumber(self, row: InBackup) -> None: ...
+    decisions: Decisions
+    by_key: Callable[[InBackup, Key], None]
+    by_columns: Callable[[InBackup, tuple[Any, ...]], None]
+    """Is given the comparable values of the columns that together identify rows."""
+    by_content: Callable[[ByContent], None]
 
 
 class Waiting:
@@ -32,7 +30,7 @@ class Waiting:
         self.row = row
         self.needs = [row for part in parts if isinstance(part, PENDING) for row in part.awaited]
 
-    def settle(self, decisions: Decisions) -> None:
+    def settle(self, means: Means) -> None:
         """Match the record; all that it needs is settled."""
         raise NotImplementedError
 
@@ -44,15 +42,15 @@ class ByRelation(Waiting):
         super().__init__(row, [target])
         self._target = target
 
-    def settle(self, decisions: Decisions) -> None:
+    def settle(self, means: Means) -> None:
         rows, number = self.row
         pk = now(self._target)
         if pk is Missing.PK:
-            decisions.share_pk(self.row, self._target.row)
-        elif rows.keys[number] is None or (rows.plan.key and rows.plan.key.has_foreign_pk):
-            decisions.match_by_pk(self.row, pk)
+            means.decisions.share_pk(self.row, self._target.row)
+        elif rows.keys[number] is None or rows.plan.has_foreign_pk:
+            means.decisions.match_by_pk(self.row, pk)
         else:  # no row has its key
-            decisions.create_with_pk(self.row, pk)
+            means.decisions.create_with_pk(self.row, pk)
 
 
 class ByCompositePk(Waiting):
@@ -63,19 +61,19 @@ class ByCompositePk(Waiting):
         self._pk = pk
         self._key = key
 
-    def settle(self, decisions: Decisions) -> None:
+    def settle(self, means: Means) -> None:
         rows, number = self.row
         if self._key is not None:
-            decisions.match_by_key(self.row, tuple(map(now, self._key)))
+            means.by_key(self.row, tuple(map(now, self._key)))
         pk = tuple(map(now, self._pk))
         if self.row.pk is not Missing.MATCH:
             return
         if Missing.PK in pk:
-            decisions.create_under_new_pk(self.row)
+            means.decisions.create_under_new_pk(self.row)
         elif self._key is None and rows.keys[number] is None:
-            decisions.match_by_pk(self.row, pk)
+            means.decisions.match_by_pk(self.row, pk)
         else:  # no row has its key
-            decisions.create_with_pk(self.row, pk)
+            means.decisions.create_with_pk(self.row, pk)
 
 
 class ByForeignPk(Waiting):
@@ -85,10 +83,10 @@ class ByForeignPk(Waiting):
         super().__init__(row, parts)
         self._parts = parts
 
-    def settle(self, decisions: Decisions) -> None:
-        decisions.match_by_key(self.row, tuple(map(now, self._parts)))
+    def settle(self, means: Means) -> None:
+        means.by_key(self.row, tuple(map(now, self._parts)))
         if self.row.pk is Missing.MATCH:
-            decisions.renumber(self.row)
+            means.decisions.renumber(self.row)
 
 
 class ByUniqueColumns(Waiting):
@@ -104,8 +102,8 @@ class ByUniqueColumns(Waiting):
         """What the columns hold, as far as is known by now."""
         return tuple(map(now, self._parts))
 
-    def settle(self, decisions: Decisions) -> None:
-        decisions.match_by_columns(self.row, self.values)
+    def settle(self, means: Means) -> None:
+        means.by_columns(self.row, self.values)
 
 
 class Shape(NamedTuple):
@@ -152,8 +150,8 @@ class ByContent(Waiting):
         self.many = many
         self._uniques = uniques
 
-    def settle(self, decisions: Decisions) -> None:
-        decisions.match_by_content(self)
+    def settle(self, means: Means) -> None:
+        means.by_content(self)
 
     def content(self) -> Content:
         """What the record's row must be like, as far as is known by now."""
@@ -170,7 +168,7 @@ class ByContent(Waiting):
         return [values and tuple(map(now, values)) for values in self._uniques]
 
 
-def settle_in_order(waiting: Sequence[Waiting], decisions: Decisions) -> None:
+def settle_in_order(waiting: Sequence[Waiting], means: Means) -> None:
     """Settle records after those that they need, as far as there is such an order."""
     users: dict[InBackup, list[Waiting]] = defaultdict(list)
     open_needs = {}
@@ -182,11 +180,39 @@ def settle_in_order(waiting: Sequence[Waiting], decisions: Decisions) -> None:
     ready = deque(entry for entry in waiting if not open_needs[entry.row])
     while ready:
         entry = ready.popleft()
-        entry.settle(decisions)
+        entry.settle(means)
         for user in users[entry.row]:
             open_needs[user.row] -= 1
             if not open_needs[user.row]:
                 ready.append(user)
+
+
+def undecided(waiting: list[Waiting]) -> list[Waiting]:
+    """Those of which it is not known yet which rows they are."""
+    return [entry for entry in waiting if entry.row.pk is Missing.MATCH]
+
+
+def circles(left: list[Waiting]) -> list[ByContent]:
+    """The records without keys that need each other; if they can be told, those alone that need
+    nothing else that is not decided."""
+    contents = [entry for entry in left if isinstance(entry, ByContent)]
+    others = {entry.row for entry in left if not isinstance(entry, ByContent)}
+    return independent(contents, others) or contents
+
+
+def independent(entries: list[ByContent], rows: set[InBackup]) -> list[ByContent]:
+    """The entries that are none of the rows and need none of them, nor what does."""
+    users: dict[InBackup, list[InBackup]] = defaultdict(list)
+    for entry in entries:
+        for row in entry.needs:
+            users[row].append(entry.row)
+    blocked = set(rows)
+    open_rows = deque(rows)
+    while open_rows:
+        new = set(users[open_rows.popleft()]) - blocked
+        blocked |= new
+        open_rows.extend(new)
+    return [entry for entry in entries if entry.row not in blocked]
 
 
 def now(part: Any) -> Any:
