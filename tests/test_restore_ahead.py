@@ -18,7 +18,7 @@ from django.db import connections
 
 import fastnk
 from fastnk import lanes
-from fastnk.django.restore import ahead, batches, loader
+from fastnk.django.restore import ahead, batches, restoring
 from fastnk.errors import RestoreError, SourceError
 from tests import zoo as backups
 from tests.databases import SQLite
@@ -40,10 +40,10 @@ def new(sqlite: SQLite) -> str:
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small backups will do, and the threads of the test runner are no threads of ours."""
-    monkeypatch.setattr(loader, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(restoring, "FEWEST_ROWS", 1)
     monkeypatch.setattr(lanes, "PIECE_SIZE", 1 << 14)
     monkeypatch.setattr(batches, "BATCH", 100)
-    monkeypatch.setattr(loader, "can_fork", lambda: True)
+    monkeypatch.setattr(restoring, "can_fork", lambda: True)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_other_process_keeps_off_the_database(
     field = zoo.Vault._meta.get_field("small")
     monkeypatch.setattr(field, "default", asked)
     monkeypatch.setitem(field.__dict__, "_get_default", asked)
-    monkeypatch.setattr(loader, "is_made_by_django", lambda plan: True)
+    monkeypatch.setattr(restoring, "is_made_by_django", lambda plan: True)
     assert restored(json.dumps([vault("a")]).encode()).created == 1
     assert came_to_its_end == [False]
     assert rows(zoo.Vault, new).get().small == 0

@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from fastnk.django.restore import early
-from fastnk.django.restore.loader import Given, Loader, _Restore
+from fastnk.django.restore.checking import Known, Look
+from fastnk.django.restore.loader import Loader
 from fastnk.django.restore.rows import Fate
 from fastnk.schema import Embedded, Schema
 from tests.project.zoo import models as zoo
@@ -47,9 +48,11 @@ def checked(
 ) -> list[bool]:
     """Which rows of a model are checked once all records are surveyed, in their order."""
     loader = Loader(schema or project_schema(), alias)
-    restore = _Restore(loader, Given(chunks_of(records), None, labels_of(records)))
-    restore._read()
-    (found,) = (one for one in restore._directory.in_backup if one.plan.label == label)
+    task = loader._task(chunks_of(records), None, labels_of(records), int)
+    look = Look(task, Known())
+    while known := look.read():
+        look = Look(task, known)
+    (found,) = (one for one in look.directory.in_backup if one.plan.label == label)
     return [fate == Fate.CHECKED for fate in found.fates]
 
 

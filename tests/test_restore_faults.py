@@ -278,9 +278,9 @@ settings.DATABASES[alias].update(options)
 import django
 django.setup()
 from fastnk import cli
-from fastnk.django.restore import loader
+from fastnk.django.restore import restoring
 import fastnk.restore
-loader.FEWEST_ROWS = int(sys.argv[4])
+restoring.FEWEST_ROWS = int(sys.argv[4])
 restore = sys.modules["fastnk.restore"]
 whole = restore.Conversion.blocks
 def slowly(conversion, phase, **options):

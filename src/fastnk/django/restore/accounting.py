@@ -31,7 +31,7 @@ class Accounts:
         self.models: dict[str, ModelCounts] = defaultdict(ModelCounts)
         self.privileges: list[Privilege] = []
         self.differences: list[Difference] = []
-        self.changing: dict[str, set[str]] = defaultdict(set)
+        self._changing: dict[str, set[str]] = defaultdict(set)
         """By label: the fields in which existing rows change."""
 
     def created(self, table: Table) -> None:
@@ -54,7 +54,7 @@ class Accounts:
         counts = self.models[table.plan.label]
         counts.unchanged += len(table.numbers) - len(changes)
         for one in changes:
-            self.changing[table.plan.label].update(one.columns, one.added, one.removed)
+            self._changing[table.plan.label].update(one.columns, one.added, one.removed)
         fates, done = table.rows.fates, set(table.numbers)
         if self._options.on_existing == "keep":
             counts.kept += len(changes)
@@ -65,6 +65,11 @@ class Accounts:
                 self._look_at(table.plan, change)
         for number in done:
             fates[number] = Fate.UNCHANGED
+
+    def what_changes(self, label: str) -> str:
+        """A model, and the fields in which its existing rows change."""
+        fields = sorted(self._changing[label])
+        return f"{label} ({', '.join(fields)})" if fields else label
 
     def forget(self, label: str) -> None:
         """Take back what was counted of a model; all its records will come again."""
