@@ -27,7 +27,7 @@ from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
 from fastnk.schema import Schema
 from fastnk.source import Backup, Progress, name_of, rereadable, several
-from fastnk.source.scan import PUNCTUATION
+from fastnk.source.losses import PUNCTUATION
 
 __all__ = [
     "ModelCounts",

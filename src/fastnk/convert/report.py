@@ -11,7 +11,7 @@ from fastnk.planning import Style
 from fastnk.source import Source
 
 if TYPE_CHECKING:
-    from fastnk.source.scan import Loss
+    from fastnk.source.losses import Loss
 
 
 class ModelCounts(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from fastnk.errors import BackupSyntaxError, Place
 from fastnk.source.compression import Chunks, Lookahead
 from fastnk.source.encodings import RECORD_START
-from fastnk.source.scan import Scan, scan_array
+from fastnk.source.losses import Scan
+from fastnk.source.scan import scan_array
 
 MAX_ENVELOPE = 16 << 20
 """Bytes of an envelope in front of its records, between them, and behind them."""

@@ -35,9 +35,10 @@ from fastnk.source.envelope import (
     records_array,
 )
 from fastnk.source.fixtures import Kind, Piece, fixture_kind
+from fastnk.source.losses import MAX_LOSSES, Loss, Scan, shown
 from fastnk.source.opening import BackupFile
 from fastnk.source.packages import HEAD_BYTES, Member, Package, choose, cut_off
-from fastnk.source.scan import MAX_LOSSES, Loss, Scan, scan, shown
+from fastnk.source.scan import scan
 
 MOST_HELD = 16 << 20
 """Bytes of one of many files that are kept while it is looked at again and again: in an archive

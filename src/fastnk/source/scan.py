@@ -7,18 +7,13 @@ reads the records as one list and does not know of the damage.
 
 from __future__ import annotations
 
-import codecs
 import re
-from array import array
-from collections.abc import Iterator
-from typing import Literal
-
-import msgspec
 
 from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
-from fastnk.errors import BackupSyntaxError, shorten
+from fastnk.errors import BackupSyntaxError
 from fastnk.source.compression import Chunks, Lookahead
 from fastnk.source.encodings import RECORD_START
+from fastnk.source.losses import Gap, Loss, Scan, shown
 from fastnk.source.nesting import (
     DEEP,
     TOKEN,
@@ -29,29 +24,22 @@ from fastnk.source.nesting import (
     look_behind,
     unit_of,
 )
+from fastnk.source.window import MARGIN, Window
 
-MAX_LOSSES = 10_000
-"""How many lost ranges are listed; all are counted."""
 MAX_RECORD = 64 << 20
 """Bytes of a record behind damage, so that one bracket that is never closed costs little."""
 MAX_SPACE = 16 << 20
 """Bytes of white space behind a record that can be looked at again: no less than may be around the
 records of an envelope."""
 FIRST_LOOK = 1 << 12
-PUNCTUATION = b" \t\r\n,[]"
-"""What may stand around the records of an array."""
 _NO_PLAN = Plan([], [], [], [])
 _KEEP = {"on_unknown_model": "keep", "on_duplicate_member": "keep"}
-_JOINT = re.compile(rb"\](\[\])*\[")
 _MORE_BEHIND = "not JSON: there is more behind the closing bracket"
-_MARGIN = 256
-"""Bytes that stay in the window, so that the start of a record is not torn."""
 MAX_FOLLOWED = 1 << 20
 """Bytes of a broken record in which brackets are followed, to tell what is inside it …"""
 FREE_LOOKS = 16 << 20
 """… and behind all of them together, beyond what was read anyway, so that hostile ones cost
 little."""
-_MARK = codecs.BOM_UTF8
 MANY_RECORDS = 10
 """Behind so many whole records in a row it is taken for certain that no bracket is open."""
 _FIRST_BRACE = {
@@ -68,80 +56,12 @@ _NO_RECORD = re.compile(
 """What begins as a record does and is none by its first member: told in much less time than
 it takes to walk over it, for hostile backups have many."""
 _FIRST_LINE = re.compile(rb"\s*\[\s*?\n([ \t]*)\{")
+_NEW_LINE = re.compile(rb"[\r\n]")
 _CLOSE = re.compile(rb"\s*\]")
 _ELEMENT_END = re.compile(rb"\s*[,\]]")
 _IS_MEMBER = re.compile(rb'\s*(?:\}\s*)?(?:,\s*"[^"\\]*"\s*:|\}\s*\})')
 _MEMBER_LINE = re.compile(rb'\{\r?\n([ \t]*)"')
 _END_OF_LINE = re.compile(rb"[^\n]*\}\s*\}\r?\n")
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """A stretch of a backup that is no whole record."""
-
-    start: int
-    """Bytes before it in the file."""
-    end: int
-    records: int
-    """How many records seem to begin in it."""
-    what: str
-    """What is wrong there."""
-    seen: str
-    """How it begins."""
-    file: str | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.file}: " if self.file else ""
-        return f'{where}bytes {self.start:,} to {self.end:,}: {self.what}: "{self.seen}"'
-
-
-class Scan:
-    """What a scan of one text found."""
-
-    def __init__(self) -> None:
-        self.runs = array("Q")
-        """Where each run of records begins and ends."""
-        self.records = 0
-        self.losses: list[Loss] = []
-        self.loss_count = 0
-        self.lost_records = 0
-        self.lost_bytes = 0
-        self.shape: Literal["array", "jsonl"] = "array"
-        self.has_empty_arrays = False
-        """Whether some stand beside the records."""
-        self.length = 0
-        self.ends_badly = False
-        """Whether the last loss is at its end."""
-        self.closed: int | None = None
-        """Behind the bracket of an array that was all to be looked at."""
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether there is nothing but records and what belongs between them."""
-        return self.loss_count == 0
-
-    def lose(self, loss: Loss) -> None:
-        """Take in a stretch that is lost."""
-        self.loss_count += 1
-        self.lost_records += loss.records
-        self.lost_bytes += loss.end - loss.start
-        if len(self.losses) < MAX_LOSSES:
-            self.losses.append(loss)
-
-    def follow(self, other: Scan, between: int) -> None:
-        """Take in a whole array that stands so many bytes behind this one."""
-        assert other.closed is not None
-        start = (self.closed or 0) + between
-        self.closed = start + other.closed
-        self.runs.extend((start + 1, self.closed - 1))
-        self.records += other.records
-
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        return zip(self.runs[::2], self.runs[1::2], strict=True)
-
-
-def shown(text: bytes) -> str:
-    """The beginning of something lost, as messages have it."""
-    return shorten(text.decode(errors="replace").replace("\0", "\\0"))
 
 
 def scan(chunks: Chunks) -> Scan:
@@ -163,14 +83,10 @@ class _Scanner:
     """The window and the walk over it."""
 
     def __init__(self, chunks: Chunks, closes: bool) -> None:
-        self._chunks = chunks
         self._closes = closes
         self._found = Scan()
-        self._window = bytearray()
-        """What may be looked at again."""
-        self._base = 0
-        """Bytes before it."""
-        self._gap = _Gap(0, "text before the records")
+        self._window = Window(chunks)
+        self._gap = Gap(0, "text before the records")
         self._fault = ""
         self._first = 0
         """Where the first record of the run begins."""
@@ -201,14 +117,14 @@ class _Scanner:
             start = self._next(end) if found.closed is None else None
         if found.closed is not None:
             return found
-        self._pass(self._base + len(self._window))
-        found.length = self._base + len(self._window)
+        found.length = self._window.end
+        self._pass(found.length)
         self._close_gap(None)
         return found
 
     def rest(self, start: int) -> bytes:
         """What was read behind a place."""
-        return bytes(self._window[start - self._base :])
+        return self._window.between(start, self._window.end)
 
     # -- a run of records --
 
@@ -224,8 +140,7 @@ class _Scanner:
         try:
             self._feed_window(indexer, start)
             self._trim(indexer, origin)
-            for chunk in self._chunks:
-                self._window += chunk
+            while (chunk := self._window.read()) is not None:
                 self._find_first()
                 indexer.feed(chunk)
                 self._trim(indexer, origin)
@@ -238,10 +153,9 @@ class _Scanner:
     def _feed_window(self, indexer: Indexer, start: int) -> None:
         """Little first: most places that seem to start a record and do not are found out soon, and
         hostile backups have many."""
-        at = start - self._base
-        length = FIRST_LOOK
-        while at < len(self._window):
-            indexer.feed(bytes(self._window[at : at + length]))
+        at, length = start, FIRST_LOOK
+        while at < self._window.end:
+            indexer.feed(self._window.between(at, at + length))
             at += length
             length *= 2
 
@@ -264,7 +178,7 @@ class _Scanner:
         self._close_gap(self._first)
         self._note_close(origin + indexer.closed)
         found.runs.extend((self._first, end))
-        self._gap = _Gap(end, self._fault)
+        self._gap = Gap(end, self._fault)
         if self._space[0] == end:
             self._gap.marks = self._space[1]
         if self._shape is Shape.LINES:
@@ -277,27 +191,26 @@ class _Scanner:
     def _end_without_records(self, start: int, reached: int) -> int:
         """Where to look on when what seemed to be a record is none."""
         brace = _FIRST_BRACE.get(self._gap.marks) if start == 0 else None
-        first = brace.match(self._window) if brace else None
+        first = brace.match(self._window.text) if brace else None
         if first is None:
             self._tried = [reached, *(end for end in self._tried if end > start)]
             is_deep = len(self._tried) > DEEP
             return max(reached, start + 1) if is_deep else start + (start > 0)
         self._gap.fault = self._fault
         self._gap.starts += 1
-        return self._base + first.end()
+        return self._window.start + first.end()
 
     def _note_shape(self, end: int, indexer: Indexer) -> None:
         """What the first records stand in, by what is behind them where nothing is in front."""
-        self._read_on(end + _MARGIN)
-        place = max(0, end - self._base)
-        is_element = _ELEMENT_END.match(self._window, place)
+        self._window.read_on(end + MARGIN)
+        is_element = self._window.match(_ELEMENT_END, end)
         is_list = indexer.is_array or (indexer.records == 1 and is_element is not None)
         self._found.shape = "array" if is_list else "jsonl"
         if is_list and not indexer.is_array:
             self._gap.lacks_bracket = True
             self._shape = Shape.TORN
         nesting = self._nesting
-        if self._shape is Shape.LINES and self._window.startswith((b"\r", b"\n"), place):
+        if self._shape is Shape.LINES and self._window.match(_NEW_LINE, end):
             nesting.unit, nesting.record_indent = nesting.unit or 1, 0
         elif self._shape is Shape.TORN:
             nesting.record_indent = self._indent
@@ -306,23 +219,24 @@ class _Scanner:
         """Where the array ended that was all there should be, if it did."""
         found = self._found
         is_all = self._closes and found.is_clean and not found.runs and self._fault == _MORE_BEHIND
-        if is_all and closed >= self._base:
+        if is_all and closed >= self._window.start:
             found.closed = closed + 1
 
     def _find_first(self) -> None:
         """Go on to the brace of the first record, which may be far behind the start of a text."""
-        if self._first < self._base:
+        window = self._window
+        if self._first < window.start:
             return  # it has left the window
-        brace = self._window.find(b"{", self._first - self._base)
-        first = self._base + (brace if brace >= 0 else len(self._window))
+        brace = window.text.find(b"{", window.at(self._first))
+        first = window.start + brace if brace >= 0 else window.end
         if first > self._first:
             self._first = first
-            self._indent = self._indent_of(brace)
+            self._indent = window.indent_of(first) if brace >= 0 else None
 
     def _look_at_start(self) -> None:
         """What the text is, by how it begins."""
-        self._read_on(FIRST_LOOK)
-        nesting, head = self._nesting, bytes(self._window[:FIRST_LOOK])
+        self._window.read_on(FIRST_LOOK)
+        nesting, head = self._nesting, self._window.between(0, FIRST_LOOK)
         nesting.unit = unit_of(head)
         start = len(head) - len(head.lstrip())
         if head.startswith(b"[", start):
@@ -346,25 +260,21 @@ class _Scanner:
         self._first = start
         if start == 0:
             return b""
-        self._indent = self._indent_of_record(start - self._base)
+        self._indent = self._indent_of_record(start)
         if self._found.runs:
             return b"[" if self._found.shape == "array" else b""
-        before = self._before(start - self._base).rstrip(b" \t\r\n\0")
+        before = self._window.before(start).rstrip(b" \t\r\n\0")
         return b"[" if before[-1:] in (b"[", b",") else b""
-
-    def _before(self, place: int) -> bytes:
-        """What stands in front of a place in the window."""
-        return bytes(self._window[max(0, place - _MARGIN) : max(0, place)])
 
     def _trim(self, indexer: Indexer, origin: int) -> None:
         """Forget what is whole, and white space that is too long to be looked at again."""
-        done = origin + indexer.records_end - _MARGIN
+        done = origin + indexer.records_end - MARGIN
         if indexer.consumed - indexer.records_end > MAX_SPACE:
-            done = origin + indexer.consumed - _MARGIN
+            done = origin + indexer.consumed - MARGIN
             self._forget_space(origin + indexer.records_end if indexer.records else None, done)
         elif not indexer.records:
             return
-        self._forget(done)
+        self._window.forget(done)
 
     def _forget_space(self, start: int | None, end: int) -> None:
         """What is behind the record that ends at `start`, or in front of the first one."""
@@ -373,22 +283,20 @@ class _Scanner:
             self._place = end
             return
         marks = self._space[1] if self._space[0] == start else b""
-        text = self._window[max(0, start - self._base) : max(0, end - self._base)]
+        text = self._window.between(start, end)
         self._space = start, marks + text.translate(None, b" \t\r\n")
 
-    def _indent_of(self, place: int) -> int | None:
-        """How far what stands there is indented, if it begins a line."""
-        line = self._before(place).removesuffix(_MARK).rpartition(b"\n")
-        return len(line[2]) if line[1] and not line[2].strip(b" \t") else None
-
     def _indent_of_record(self, place: int) -> int | None:
-        """The same of a record. Where its line has lost its beginning and what is left stands at
-        the end of another one, the line of its first member tells."""
-        indent, unit = self._indent_of(place), self._nesting.unit
-        member = _MEMBER_LINE.match(self._window, place)
+        """How far a record is indented, if it begins a line.
+
+        Where its line has lost its beginning and what is left stands at the end of another one,
+        the line of its first member tells.
+        """
+        indent, unit = self._window.indent_of(place), self._nesting.unit
+        member = self._window.match(_MEMBER_LINE, place)
         if indent is not None or member is None or not unit:
             return indent
-        line = self._before(place).rpartition(b"\n")[2]
+        line = self._window.before(place).rpartition(b"\n")[2]
         own = len(member[1]) - unit
         return own if 0 <= own != len(line) - len(line.lstrip(b" \t")) else None
 
@@ -396,11 +304,12 @@ class _Scanner:
 
     def _next(self, at: int) -> int | None:
         """The next place from `at` on where a record seems to start."""
+        window = self._window
         while True:
-            match = RECORD_START.search(self._window, max(0, at - self._base))
+            match = RECORD_START.search(window.text, window.at(at))
             if match is not None:
-                start = self._base + match.start()
-                is_none = _NO_RECORD.match(self._window, match.start())
+                start = window.start + match.start()
+                is_none = window.match(_NO_RECORD, start)
                 if is_none or self._is_inside(start):
                     self._gap.starts += is_none is not None
                     at = start + 1
@@ -409,49 +318,34 @@ class _Scanner:
                 if start > self._gap.start or not self._found.runs:
                     self._gap.starts += 1
                 return start
-            end = self._base + len(self._window)
-            at = max(at, end - _MARGIN)
+            at = max(at, window.end - MARGIN)
             self._follow(None)
             self._pass(at)
-            self._forget(min(at - _MARGIN, self._place))
-            if not self._read_on(end + 1):
+            window.forget(min(at - MARGIN, self._place))
+            if not window.read_on(window.end + 1):
                 return None
 
     def _is_inside(self, start: int) -> bool:
         """Whether what seems to start a record there plainly stands inside one."""
         self._follow(start)
-        nesting, indent = self._nesting, self._indent_of_record(start - self._base)
+        nesting, indent = self._nesting, self._indent_of_record(start)
         self._is_told_by_line = nesting.unit > 0 and indent is not None
         self._standing = nesting.standing(self._shape, indent)
         is_value = nesting.unit > 0 and nesting.awaits_value
         return is_value and self._standing is Standing.INSIDE
 
-    def _forget(self, end: int) -> None:
-        if end > self._base:
-            del self._window[: end - self._base]
-            self._base = end
-
-    def _read_on(self, end: int) -> bool:
-        """Have the window reach to `end`; whether the text does."""
-        while self._base + len(self._window) < end:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return False
-            self._window += chunk
-        return True
-
     def _follow(self, stop: int | None) -> None:
         """Follow the brackets up to a place where a record seems to start, or as far as they are
         in the window."""
-        end = self._base + len(self._window) if stop is None else stop
-        if self._place < self._base or self._is_far(end):
-            self._nesting.give_up(self._before(end - self._base))
+        window = self._window
+        end = window.end if stop is None else stop
+        if self._place < window.start or self._is_far(end):
+            self._nesting.give_up(window.before(end))
             self._place = end
-        place = self._place - self._base
-        limit = end - self._base
+        place, limit = window.at(self._place), window.at(end)
         text_end = -1
-        while (token := TOKEN.search(self._window, place)) and token.start() < limit:
-            line = self._window.rfind(b"\n", place, token.start())
+        while (token := TOKEN.search(window.text, place)) and token.start() < limit:
+            line = window.text.rfind(b"\n", place, token.start())
             indent = token.start() - line - 1 if line >= 0 else None
             if stop is None and self._is_torn(token):
                 break
@@ -465,7 +359,7 @@ class _Scanner:
                 if token["bad"] and token.start() == text_end:
                     place = text_end - 1  # the quote was that of another text
             text_end = token.end() if token[0].endswith(b'"') and not token["bad"] else -1
-        self._place = self._base + place
+        self._place = window.start + place
 
     def _is_far(self, place: int) -> bool:
         """Whether brackets are not followed that far into a broken record."""
@@ -474,9 +368,8 @@ class _Scanner:
     def _is_torn(self, token: re.Match[bytes]) -> bool:
         """Whether a token may go on in what is not in the window yet. No text holds a raw newline,
         so a quote without another one before that is part of the damage."""
-        if token.end() == len(self._window):
-            return True
-        return token[0] == b'"' and self._window.find(b"\n", token.end()) < 0
+        text = self._window.text
+        return token.end() == len(text) or (token[0] == b'"' and text.find(b"\n", token.end()) < 0)
 
     def _are_records(self, end: int, records: int) -> bool:
         """Whether the records of a run are some, and not inside a broken one. They are taken for
@@ -500,7 +393,9 @@ class _Scanner:
         """Where a run stands by what is before it, or by the line on which its last record ends,
         where its first one has lost its end to that."""
         if self._is_told_by_line and self._standing is Standing.INSIDE:
-            last = self._indent_of(self._window.rfind(b"}", 0, max(0, end - self._base)))
+            window = self._window
+            brace = window.text.rfind(b"}", 0, window.at(end))
+            last = window.indent_of(window.start + brace) if brace >= 0 else None
             if last is not None and self._indent is not None and last < self._indent:
                 return self._nesting.standing(self._shape, last)
         return self._standing
@@ -512,10 +407,10 @@ class _Scanner:
 
     def _are_inner(self, end: int, records: int) -> bool:
         """Whether the first records of all are inside one of which the rest follows."""
-        self._read_on(end + _MARGIN)
-        if self._shape is Shape.LINES and _IS_MEMBER.match(self._window, end - self._base):
+        self._window.read_on(end + MARGIN)
+        if self._shape is Shape.LINES and self._window.match(_IS_MEMBER, end):
             return True
-        is_last = _CLOSE.match(self._window, end - self._base)
+        is_last = self._window.match(_CLOSE, end)
         if (self._shape is not Shape.LINES and not is_last) or self._indent == 0:
             return False
         behind = self._look_behind(end, records)
@@ -528,7 +423,7 @@ class _Scanner:
     def _ends_envelope(self, end: int) -> bool:
         """Whether it is an envelope that ends behind the list of records, and no record."""
         if self._shape is Shape.TORN or (self._shape is Shape.ARRAY and not self._found.runs):
-            if _END_OF_LINE.fullmatch(self._window, end - self._base):
+            if _END_OF_LINE.fullmatch(self._window.text, self._window.at(end)):
                 return False
             self._shape = Shape.ENVELOPE
         return self._shape is Shape.ENVELOPE
@@ -537,19 +432,20 @@ class _Scanner:
         """What is behind so many records that end there."""
         is_listed = records > 1 and self._shape is not Shape.LINES
         free = min(MAX_FOLLOWED, FREE_LOOKS + end - self._looked_ahead)
-        has_more = self._read_on(end + free + 1)
-        start = end - self._base
-        limit = min(start + max(0, free), len(self._window))
-        found = look_behind(self._window, start, limit, not has_more, is_listed)
+        window = self._window
+        has_more = window.read_on(end + free + 1)
+        start = window.at(end)
+        limit = min(start + max(0, free), len(window.text))
+        found = look_behind(window.text, start, limit, not has_more, is_listed)
         self._looked_ahead += found.reached - start
         return found
 
     def _pass(self, end: int) -> None:
         """The gap goes on up to `end`."""
         gap = self._gap
-        start = max(gap.end, self._base)
+        start = max(gap.end, self._window.start)
         if end > start:
-            gap.take(start, bytes(self._window[start - self._base : end - self._base]))
+            gap.take(start, self._window.between(start, end))
 
     def _close_gap(self, next_start: int | None) -> None:
         gap, found = self._gap, self._found
@@ -565,60 +461,3 @@ class _Scanner:
         is_record = gap.has_brace and bool(found.runs) and gap.fault != _MORE_BEHIND
         records = max(gap.starts, int(is_record))
         found.lose(Loss(start, end, records, what or gap.fault, shown(gap.seen)))
-
-
-class _Gap:
-    """What stands between two runs of records."""
-
-    def __init__(self, start: int, fault: str) -> None:
-        self.start = self.end = start
-        self.fault = fault
-        self.starts = 0
-        """Records that seem to begin in it."""
-        self.seen = b""
-        self.has_brace = False
-        self.marks = b""
-        """Punctuation, as far as it matters."""
-        self.lacks_bracket = False
-        """Whether a list should begin in it, and does not."""
-        self._lost: tuple[int, int] | None = None
-
-    def take(self, start: int, text: bytes) -> None:
-        self.end = start + len(text)
-        if _MARK in text:  # of a file that was appended
-            text = text.replace(_MARK, b" " * len(_MARK))
-        inner = text.strip(PUNCTUATION)
-        if inner:
-            first = start + len(text) - len(text.lstrip(PUNCTUATION))
-            last = start + len(text.rstrip(PUNCTUATION))
-            self._lost = (self._lost[0] if self._lost else first, last)
-            self.has_brace |= b"{" in inner
-            self.seen += inner[: 200 - len(self.seen)]
-        elif len(self.marks) < 64:
-            self.marks += text.translate(None, b" \t\r\n")
-
-    def range(self) -> tuple[int, int]:
-        return self._lost or (self.start, self.end)
-
-    def wrong(self, is_first: bool, is_last: bool, shape: str) -> str | None:
-        """What is wrong with it: nothing, or an empty string where a fault says it."""
-        if self._lost:
-            return ""
-        if self.lacks_bracket:
-            return "no opening bracket"
-        marks = self.marks
-        if is_first and is_last:
-            return "" if marks.replace(b"[]", b"") else None
-        if is_first:
-            return None if marks in (b"", b"[") or re.fullmatch(rb"(\[\])*\[", marks) else ""
-        if shape == "jsonl":
-            return "punctuation between lines" if marks else None
-        if is_last:
-            if not marks:
-                return "no closing bracket"
-            if re.fullmatch(rb"\](\[\])*", marks):
-                return None
-            return "a comma too many" if marks == b",]" else ""
-        if marks == b"," or _JOINT.fullmatch(marks):
-            return None
-        return {b"": "a comma is missing", b",,": "a comma too many"}.get(marks, "")

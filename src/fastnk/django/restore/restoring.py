@@ -11,7 +11,7 @@ from typing import Any
 from fastnk.django.restore.ahead import FEWEST_ROWS, can_fork, is_made_by_django, make_ahead
 from fastnk.django.restore.backup import Done
 from fastnk.django.restore.batches import Table
-from fastnk.django.restore.checking import Phases, Task, look_through
+from fastnk.django.restore.checking import Look, Phases, Task, look_through
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.engines.base import Engine, refuse_unmigrated
 from fastnk.django.restore.natural_keys import CalledKey
