@@ -32,7 +32,7 @@ from fastnk.convert import LegacyBackupConverter
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
 from fastnk.source import Backup, Source, compression
-from fastnk.source.layout import _with_commas
+from fastnk.source.joining import with_commas
 
 SCHEMA = Schema.loads(
     b"""{"version": 1, "models": {"zoo.keeper": {
@@ -1392,7 +1392,7 @@ def test_white_space_between_lines_takes_little_memory() -> None:
     blanks = itertools.repeat(b"\n" * (1 << 16), 200)
     tracemalloc.start()
     try:
-        text = (part.strip() for part in _with_commas(itertools.chain([line], blanks, [line])))
+        text = (part.strip() for part in with_commas(itertools.chain([line], blanks, [line])))
         assert b"".join(text) == line + b"," + line
         _, peak = tracemalloc.get_traced_memory()
     finally:
