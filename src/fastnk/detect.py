@@ -19,7 +19,6 @@ from fastnk.errors import (
     MAX_MODELS,
     BackupSyntaxError,
     SourceError,
-    UsageError,
     too_many_fields,
     too_many_models,
 )
@@ -121,9 +120,7 @@ class BackupFormatDetector:
     def _opened(self, backup: Backup) -> Iterator[_Opened]:
         is_whole = True
         name = name_of(backup)
-        if isinstance(backup, io.TextIOBase):
-            raise UsageError("the backup was opened as text", remedy='open it in binary mode: "rb"')
-        if isinstance(backup, io.IOBase) and not backup.seekable():
+        if isinstance(backup, io.RawIOBase | io.BufferedIOBase) and not backup.seekable():
             head = _peek(cast(BinaryIO, backup), self._full)
             backup, is_whole = head, not head
         with Source(

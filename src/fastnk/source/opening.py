@@ -400,7 +400,9 @@ def _open(backup: File) -> tuple[BinaryIO, int, bool]:
         else:
             return _open_path(Path(backup)), 0, True
     if isinstance(backup, io.TextIOBase):
-        raise UsageError("a backup is read as bytes", remedy='open it with "rb"')
+        raise UsageError(
+            "the backup is read as bytes, and was opened as text", remedy='open it with "rb"'
+        )
     if not hasattr(backup, "seekable"):
         raise UsageError(
             f"{type(backup).__name__} is no backup",

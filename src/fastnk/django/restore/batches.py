@@ -12,10 +12,11 @@ from fastnk.django.restore.backup import Backup, Done, Record, Run
 from fastnk.django.restore.columns import is_written_directly, prepared
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.pending import PkOf, settled
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
 from fastnk.django.restore.rows import BATCH, EXISTING, BackupRows, InBackup, Missing
-from fastnk.django.restore.translation import PkOf, Translator, settled
+from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.values import REFUSALS, converted, refuse_unfit
 
 MOST_REMEMBERED = 50_000

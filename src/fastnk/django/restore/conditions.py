@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import F, Q
 
 from fastnk.django.restore.batches import Table
+from fastnk.django.restore.pending import PENDING
 from fastnk.django.restore.rows import InBackup, Missing
-from fastnk.django.restore.translation import PENDING
 from fastnk.django.restore.values import REFUSALS, converted
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from fastnk.django.restore.batches import only_row
 from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.pending import WithIds
 from fastnk.django.restore.plan import PkKind, Plan
 from fastnk.django.restore.rows import BATCH, InBackup, Missing
 from fastnk.django.restore.statements import chunks
-from fastnk.django.restore.translation import WithIds
 from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.restore.waiting import ByContent, Content, Shape, in_order

@@ -13,10 +13,11 @@ from fastnk.django.restore.decisions import Decisions
 from fastnk.django.restore.directory import DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import KeyPart, KeyShapeError
+from fastnk.django.restore.pending import PENDING, PkOf, settled
 from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.record_keys import Hop, RecordKeys
 from fastnk.django.restore.rows import InBackup, Missing
-from fastnk.django.restore.translation import PENDING, PkOf, Translator, settled
+from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
 from fastnk.django.restore.waiting import (

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from fastnk.django.restore.decisions import Decisions
 from fastnk.django.restore.natural_keys import Key
+from fastnk.django.restore.pending import PENDING, Pending, PkOf
 from fastnk.django.restore.rows import InBackup, Missing
-from fastnk.django.restore.translation import PENDING, Pending, PkOf
 from fastnk.django.restore.values import comparable
 
 
