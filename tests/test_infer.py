@@ -394,6 +394,14 @@ def test_models_are_named_in_the_plural_or_in_several_words_as_well(model: str) 
     assert (found.to, found.confidence >= 0.9) == (label, True)
 
 
+def test_of_models_that_differ_in_the_plural_only_none_is_sure() -> None:
+    records = rows("docs.bigevent", 9, text="x") + fields_of("docs.line", "event", [2, 9])
+    assert relation(infer(dump(records)), "docs.line", "event").confidence >= 0.9
+    found = relation(infer(dump(records + rows("docs.bigevents", 9, x=1))), "docs.line", "event")
+    assert {found.to, found.others[0].to} == {"docs.bigevent", "docs.bigevents"}
+    assert found.confidence < 0.6
+
+
 @pytest.mark.parametrize(("ids", "is_sure"), [([4, 3, 5, 4], False), ([4, 3, 5, None], True)])
 def test_records_that_all_refer_to_their_own_model_are_in_a_circle(
     ids: list[int | None], is_sure: bool

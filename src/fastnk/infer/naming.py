@@ -241,7 +241,9 @@ class Names:
                 continue
             of, worth = ("last words", LAST_WORDS) if number else ("name", 1.0)
             why = f"with the field's {of}"
-            ending = self._others(label, _beginning(self._backwards, name[::-1]))
+            ending = self._ending(label, name)
+            if ending:  # a plural alone more often is what links them
+                ending = [*ending, *self._ending(label, f"{name}s")]
             found = [Match(to, ENDS * worth, f"its name ends {why}") for to in ending]
             yield _doubted(found) if own.endswith(name) else found
             # What is called after people is no person: a `userprofile`, a `membership`.
@@ -264,7 +266,7 @@ class Names:
         is_of_no_app = name not in {singular(app_name(one)) for one in named}
         is_open = first.strength > BY_LAST_WORDS and not is_decided and is_of_no_app
         rivals = []
-        for one in self._others(label, _beginning(self._backwards, name[::-1])):
+        for one in self._ending(label, name):
             rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
@@ -275,6 +277,9 @@ class Names:
         if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
             rivals.append(Match(self._people, *PERSON))
         return [one for one in rivals if one.to not in named]
+
+    def _ending(self, label: str, name: str) -> list[str]:
+        return self._others(label, _beginning(self._backwards, name[::-1]))
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
