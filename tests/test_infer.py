@@ -325,6 +325,18 @@ def test_children_without_its_name_tell_a_parent_together() -> None:
     assert all(one.confidence < 0.5 for one in found)
 
 
+def test_pks_from_one_on_may_be_those_of_a_table_of_its_own() -> None:
+    records = pages(40)
+    for name, first in (("blog", 6), ("news", 16), ("shop", 26)):
+        records += [legacy(f"site.{name}page", n, **{name: 1}) for n in range(first, first + 9)]
+
+    def sureness(*pks: int) -> float:
+        tags = [legacy("site.tagpage", pk, text="x") for pk in pks]
+        return relation(infer(dump(records + tags)), "site.tagpage", "page_ptr").confidence
+
+    assert sureness(1, 2, 3, 4) < 0.9 < sureness(1, 2, 4, 5)
+
+
 def test_what_links_a_parent_to_something_is_perhaps_no_child() -> None:
     def to_page(field: str) -> float:
         records = pages(30) + [legacy("blog.blogpage", pk, body="x") for pk in (7, 9, 15)]

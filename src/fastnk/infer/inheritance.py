@@ -38,6 +38,9 @@ LINKED = 0.9
 """A `taskpage` with a field `task` rather says what the task of a page is; its pk is a one-to-one
 relation then."""
 
+EARLY = 0.9
+"""What is left where the pks are all from one on: those of a table of its own would be, too."""
+
 MOST_OTHERS = 3
 
 
@@ -144,6 +147,9 @@ def _parent(
     if named and model_name(label).removesuffix(model_name(to)) in survey.models[label].columns:
         certain *= LINKED
         evidence.append("but it may link its parent to what a field of it is named after")
+    if _is_early(pks):
+        certain *= EARLY
+        evidence.append("but a table of its own would have the same ones")
     has_named = any(_is_named(one, to) for one in siblings)
     is_vague = not named and not has_named and scattered < SCATTERED
     return _Parent(to, certain, named, has_named, is_vague, apart, evidence)
@@ -192,6 +198,11 @@ def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
 def _is_late(pks: Ids | Hashes) -> bool:
     """Whether pks begin where those of a table of its own would have ended."""
     return isinstance(pks, Ids) and pks.lowest > len(pks)
+
+
+def _is_early(pks: Ids | Hashes) -> bool:
+    """Whether they are all the numbers from one on."""
+    return isinstance(pks, Ids) and pks.lowest == 1 and pks.highest == len(pks)
 
 
 def _span(pks: Ids | Hashes) -> tuple[type, int, int, int]:
