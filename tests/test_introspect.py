@@ -358,7 +358,7 @@ REFUSED: list[tuple[str, Callable[[Any], Any]]] = [
     ("returns the constant 'a' as part 1", lambda s: (s.KINDS[0], s.code)),
     ("returns the constant 7 as part 1, which is not the value of a field", lambda s: (7,)),
     ("returns the constant None as part 2", lambda s: (s.code, None)),
-    ("returns an instance of traced.sample as part 2", lambda s: (s.code, s.parent)),
+    ("returns an instance of traced.sample as part 2", lambda s: (s.code, s.step_parent)),
     ('"lasts", a DurationField, which may look different in a key', lambda s: (s.lasts,)),
     ('"facts", a JSONField', lambda s: (s.facts,)),
     ('"blob", a BinaryField', lambda s: (s.blob,)),
@@ -474,6 +474,11 @@ def test_an_empty_key_says_that_a_model_has_none() -> None:
     """So a subclass takes back the key of its parent."""
     assert trace(lambda sample: ()) is None
     assert trace(lambda sample: [getattr(sample, name) for name in ()]) is None
+
+
+def test_a_key_that_always_holds_an_instance_without_key_is_none() -> None:
+    """No backup could hold it; one that is null in some records may be held."""
+    assert trace(lambda sample: (sample.code, [sample.role, sample.parent])) is None
 
 
 def test_a_method_that_fails_for_every_record_is_no_key() -> None:

@@ -57,7 +57,8 @@ class TraceError(Exception):
 def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     """The key parts of `model`; `None` where it has no `natural_key` method, or one that returns
     an empty tuple, by which a subclass says that it has no natural key, or one that asks for what
-    no instance has, as a mixin's does where the class does not name the fields.
+    no instance has, as a mixin's does where the class does not name the fields, or one that hands
+    on an instance of a model without natural key, which no backup can hold.
 
     Raises `TraceError`. Asks the database nothing.
     """
@@ -73,6 +74,8 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
         raise TraceError(run.refusal or message) from error
     if run.refusal is not None:
         raise TraceError(run.refusal)
+    if all(_hands_on_instance(model, null) for null in (None, *run.nullable)):
+        return None
     key = _key(result)
     for null in run.nullable:
         if not _holds_without(model, key, null):
@@ -92,6 +95,22 @@ def _is_in_vain(model: type[Any], error: Exception, nullable: list[str]) -> bool
         return False
     runs = [partial(_Run(null).natural_key_of, model) for null in nullable]
     return all(map(_fails, [*runs, partial(_attribute_of_new, type(asked), str(error.name))]))
+
+
+def _hands_on_instance(model: type[Any], null: str | None) -> bool:
+    """Whether there is an instance in the key of a record where `null` is null."""
+    run = _Run(null)
+    try:
+        key = run.natural_key_of(model)
+    except Exception:
+        return False
+    return run.refusal is None and _has_instance(key)
+
+
+def _has_instance(part: Any) -> bool:
+    if issubclass(type(part), tuple | list):
+        return any(map(_has_instance, part))
+    return issubclass(type(part), models.Model)
 
 
 def _attribute_of_new(model: type[Any], name: str) -> Any:
