@@ -399,7 +399,13 @@ def test_old_name_that_the_project_uses_again(new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[record("zoo.gone", 1)], [vault("a") | {"model": "zoo.vault"}]]
+    "records",
+    [
+        [record("zoo.gone", 1)],
+        [vault("a") | {"model": "zoo.vault"}],
+        # The loader would do something about keys that occur twice.
+        [record("zoo.gone", 1), *(record("zoo.species", pk, latin="a") for pk in (1, 2))],
+    ],
 )
 def test_what_is_not_known_points_at_renames(new: str, records: list[Record]) -> None:
     records[0]["fields"]["gone"] = 1

@@ -165,12 +165,19 @@ class UnifiedRestoreManager:
         _refuse_without_room(backup)
         with rereadable(backup) as again:
             try:
-                report = self._restore(again, backup, confirm)
+                return self._restore_once_or_twice(again, backup, confirm)
             except FindingsError as error:
-                if not self._can_leave_to_the_loader(error):
-                    raise _with_remedy(error) from None
-                report = self._restore(again, backup, confirm)
-        return report
+                raise _with_remedy(error) from None
+
+    def _restore_once_or_twice(
+        self, again: Backup, backup: Backup, confirm: Confirm | None
+    ) -> RestoreReport:
+        try:
+            return self._restore(again, backup, confirm)
+        except FindingsError as error:
+            if not self._can_leave_to_the_loader(error):
+                raise
+        return self._restore(again, backup, confirm)
 
     def _schema_of_backup(self, schema: Schema) -> Schema:
         """The schema by the names of the backup, without methods that only know those of today."""
