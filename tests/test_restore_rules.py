@@ -363,6 +363,26 @@ def test_columns_that_are_unique_together(new: str) -> None:
     assert (report.created, report.updated) == (1, 1)  # the row of that day is the record's
 
 
+def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> None:
+    species = [keyed("zoo.species", latin, latin=latin) for latin in ("Lutra", "Ursus")]
+    with pytest.raises(FindingsError) as caught:
+        restored(new, *species, record("zoo.vehicle", 1, plate="A"), record("zoo.truck", 1))
+    unique, null = caught.value.findings
+    assert (unique.code, unique.place.record, unique.place.field) == ("FNK418", 2, "code")
+    assert "the backup does not say code" in unique.what
+    assert (null.code, null.place.record, null.place.field) == ("FNK413", 4, "load")
+    anna = keeper("Anna")
+    late = [anna, slot(1, "Anna", None, end=1), slot(2, "Anna", None, end=3)]
+    assert refused(new, late, schema=project_schema()) == [("FNK420", 2, None)]
+
+
+def test_new_rows_with_a_default_are_told(new: str) -> None:
+    report = restored(new, keyed("zoo.species", "Lutra", latin="Lutra"), vault("a", data=[1]))
+    assert report.defaulted == {"zoo.species.code": 1, "zoo.vault.small": 1}
+    report = restored(new, keyed("zoo.species", "Lutra", latin="Lutra"), vault("a", data=[1]))
+    assert (report.unchanged, report.defaulted) == (2, {})
+
+
 def test_relations_and_conditions_that_are_unique(new: str) -> None:
     restored(new, keeper("Anna"), slot(1, "Anna", None, "gate", guest=["Anna"], is_open=True))
     records = [

@@ -210,10 +210,17 @@ def _restore_text(report: RestoreReport) -> str:
     ]
     head = ("model", "created", "updated", "unchanged", "kept", "renumbered", "not in backup")
     lines += table(head, rows)
-    lines += [*_privilege_lines(report), *_difference_lines(report), *_receiver_lines(report)]
+    lines += [*_default_lines(report), *_privilege_lines(report)]
+    lines += [*_difference_lines(report), *_receiver_lines(report)]
     if report.dry_run:
         lines.append("this was a dry run; nothing was written")
     return "\n".join(lines)
+
+
+def _default_lines(report: RestoreReport) -> list[str]:
+    lines = [f"  {path}: {count:,}" for path, count in sorted(report.defaulted.items())]
+    head = "fields that the backup does not say, and how many new rows have the default:"
+    return [head, *_shortened(lines)] if lines else []
 
 
 def _privilege_lines(report: RestoreReport) -> list[str]:

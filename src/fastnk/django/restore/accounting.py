@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
+from fastnk.django.restore.defaults import is_made_up
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
 from fastnk.django.restore.findings import Findings
@@ -33,12 +34,26 @@ class Accounts:
         self.differences: list[Difference] = []
         self._changing: dict[str, set[str]] = defaultdict(set)
         """By label: the fields in which existing rows change."""
+        self._defaulted: dict[str, Counter[str]] = defaultdict(Counter)
+        """By label and field: how many new rows have a default."""
+
+    @property
+    def defaulted(self) -> dict[str, int]:
+        """As in `RestoreReport`."""
+        return {
+            f"{label}.{name}": count
+            for label, counts in self._defaulted.items()
+            for name, count in counts.items()
+        }
 
     def created(self, table: Table) -> None:
         counts = self.models[table.plan.label]
         fates = bytes(map(table.rows.fates.__getitem__, table.numbers))
         counts.created += len(table.numbers)
         counts.renumbered += fates.count(Fate.RENUMBERED)
+        for name in table.unsaid:
+            if is_made_up(table.plan.columns[name].field):
+                self._defaulted[table.plan.label][name] += len(table.numbers)
         for name in self._flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
                 if value is True:
@@ -74,6 +89,7 @@ class Accounts:
     def forget(self, label: str) -> None:
         """Take back what was counted of a model; all its records will come again."""
         self.models.pop(label, None)
+        self._defaulted.pop(label, None)
         self.privileges = [one for one in self.privileges if one.model != label]
 
     def count_unknown(self) -> None:

@@ -36,6 +36,8 @@ class Table(NamedTuple):
     """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
     old_pks: Sequence[Any] = ()
     """The pks that the records say, as they stand beside the fields."""
+    unsaid: Sequence[str] = ()
+    """The columns beside the pk of which the records say nothing."""
 
     @property
     def plan(self) -> Plan:
@@ -173,7 +175,8 @@ class Batches:
             name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
         }
         old_pks = [record.data.get("pk") for record in records]
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
+        unsaid = plan.unsaid(records[0].fields)
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 
     def _at_once(self, batch: _Batch, shape: Shape) -> Table:
         plan = shape.plan
@@ -187,7 +190,8 @@ class Batches:
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
         old_pks = [record.pk for record in batch.records]
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks)
+        unsaid = plan.unsaid(shape.names)
+        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 
     def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
         return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))

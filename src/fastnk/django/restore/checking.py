@@ -16,6 +16,7 @@ from fastnk.django.restore import checks
 from fastnk.django.restore.accounting import Accounts
 from fastnk.django.restore.backup import Backup, Done
 from fastnk.django.restore.batches import Batches, Sink, Table
+from fastnk.django.restore.defaults import with_defaults
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.early import EarlyCheck
 from fastnk.django.restore.engines.base import Engine
@@ -211,13 +212,17 @@ class Look:
         self.findings.stop_counting()
         if self._uniques.find_repeated():
             look_again = self._uniques.look_again
-            self.pass_on("check", look_again, look_again, lambda rows: UNCHANGED)
+            self.pass_on("check", self._look_again_at_created, look_again, lambda rows: UNCHANGED)
         self.findings.refuse()
         self._engine.refuse_tables(self.tables)
         self.accounts.count_unknown()
         return None
 
+    def _look_again_at_created(self, table: Table) -> None:
+        self._uniques.look_again(with_defaults(table))
+
     def _check_created(self, table: Table) -> None:
+        table = with_defaults(table)
         self._uniques.look(table)
         checks.look(table, self.findings, self._engine)
         self.accounts.created(table)
@@ -245,6 +250,7 @@ class Look:
             renamed=self._renamed,
             generic_kept=self._generic_kept,
             weak_keys=known.weak,
+            defaulted=self.accounts.defaulted,
             misread=self._misread,
             schema=self._engine.schema(),
         )

@@ -1,4 +1,4 @@
-"""What a row of the backup breaks: check constraints, and character sets."""
+"""What a row of the backup breaks: check constraints, nulls unsaid, and character sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db.models import CheckConstraint
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
+from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.conditions import UnsupportedError, holds
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.findings import Findings
@@ -19,12 +20,29 @@ from fastnk.django.restore.values import TEXTS
 def look(table: Table, findings: Findings, engine: Engine) -> None:
     """Note the rows that a table would not take as they are, as far as their own values tell."""
     _look_at_constraints(table, findings)
+    plan, connection = table.plan, engine.connection
+    for name in table.unsaid:
+        if name in table.columns and not takes_null(plan.columns[name].field, connection):
+            _look_at_nulls(table, findings, name)
     for name, values in table.columns.items():
-        column = table.plan.columns.get(name)
+        column = plan.columns.get(name)
         if column is not None and column.field.get_internal_type() in TEXTS:
             losing = engine.loses(column.field)
             if losing is not None:
                 _look_at_texts(table, findings, name, values, losing(values))
+
+
+def _look_at_nulls(table: Table, findings: Findings, name: str) -> None:
+    """Note the new rows of which a column would hold null, since the backup says nothing of it."""
+    for number, value in zip(table.numbers, table.columns[name], strict=True):
+        if value is None:
+            findings.add(
+                codes.REFUSED_VALUE,
+                "the record says nothing by this name; the column takes no null and has no default",
+                record=table.rows.record_numbers[number],
+                model=table.plan.label,
+                field=name,
+            )
 
 
 def _look_at_texts(

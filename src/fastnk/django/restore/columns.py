@@ -100,6 +100,13 @@ def prepared(field: Field[Any, Any], value: Any, connection: Any) -> Any:
     return _compiled(field, made, connection) if is_expression(made) else made
 
 
+def takes_null(field: Any, connection: Any) -> bool:
+    """Whether a column takes Python's None; some fields put a text where Python has that."""
+    if field.null or field.get_internal_type() == "JSONField":
+        return True
+    return prepared(field, None, connection) is not None
+
+
 def is_expression(value: Any) -> bool:
     """Whether Django asks a value for the SQL by which it is written."""
     return hasattr(value, "as_sql") and hasattr(value, "resolve_expression")

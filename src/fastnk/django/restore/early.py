@@ -65,7 +65,8 @@ class EarlyCheck:
         if not rows.are_decided(first) or not self._constraints_are_plain(rows.plan):
             return
         old_pks = [record.pk for record in lean.records]
-        table = Table(rows, range(first, first + count), {}, True, {}, old_pks)
+        unsaid = rows.plan.unsaid(shape.names)
+        table = Table(rows, range(first, first + count), {}, True, {}, old_pks, unsaid)
         references: dict[Reference, set[Any]] = {}
         generics: dict[str, Counter[_Pair]] = {}
         for column, values in shape.values(lean.records):

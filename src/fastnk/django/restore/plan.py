@@ -207,6 +207,11 @@ class Plan:
         """A column that a record may tell, be it one that is never written."""
         return self.columns.get(name) or self.generated[name]
 
+    def unsaid(self, names: Collection[str]) -> list[str]:
+        """The columns beside the pk of which a record with these fields says nothing."""
+        said = {*names, *(field.name for field in self.pk_fields)}
+        return [name for name in self.columns if name not in said]
+
     @property
     def own_pk_part(self) -> int | None:
         """Where the model's own automatic pk stands in its natural key, if it does."""

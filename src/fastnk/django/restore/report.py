@@ -129,6 +129,9 @@ class RestoreReport(msgspec.Struct):
     """Generic references to rows that the backup does not hold; they keep their ids."""
     weak_keys: dict[str, str] = {}
     """Models whose natural keys do not tell their records apart, and why: they count as none."""
+    defaulted: dict[str, int] = {}
+    """Fields that the backup does not say: how many new rows have the default, other than null or a
+    text that may be empty."""
     misread: list[str] = []
     """Fields that make another value of what they write into backups, and say nothing."""
     format: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Record
-from fastnk.django.restore.columns import prepared
+from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.directory import (
     UNSOLVED,
     DanglingError,
@@ -215,10 +215,7 @@ class Translator:
         record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
-        field = column.field
-        if value is not None or field.null or field.get_internal_type() == "JSONField":
-            return
-        if prepared(field, None, self._connection) is None:  # some put a text where Python has None
+        if value is None and not takes_null(column.field, self._connection):
             what = "null, which the column does not take"
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 

@@ -78,7 +78,7 @@ class UniqueColumns:
                     self._note(table, number, unique, f"record {first} has", value)
 
     def _uniques_in(self, table: Table) -> Iterator[Unique]:
-        """What must be unique in a table; where a record lacks a column the database decides."""
+        """What must be unique in a table; where it lacks a column the database decides."""
         pk = (table.plan.pk.name,)
         uniques = self.of(table.plan)
         return (one for one in uniques if one.names == pk or needed(one) <= table.columns.keys())
@@ -170,9 +170,11 @@ class UniqueColumns:
         is_one = len(unique.names) == 1
         what = "this value, and the column is" if is_one else "these values, which are together"
         value: Any = values[0] if is_one else list(values)
+        unsaid = ", ".join(name for name in unique.names if name in table.unsaid)
+        why = f": the backup does not say {unsaid}, and the default is the same for all"
         self._findings.add(
             codes.UNIQUE,
-            f"{who} {what} unique",
+            f"{who} {what} unique{why if unsaid else ''}",
             record=table.rows.record_numbers[number],
             model=table.plan.label,
             field=", ".join(unique.names),

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from django.db.models import Case, QuerySet, Value, When
 from django.db.models.functions import Cast
-from django.utils import timezone
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_expression, is_written_directly, prepared
+from fastnk.django.restore.defaults import default_of
 from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.existing import rows_per_statement
@@ -155,7 +155,7 @@ class Writer:
         elif name in table.columns:
             return table.columns[name]
         else:
-            values = [_default(field) for _ in pks]
+            values = [default_of(field) for _ in pks]
         if not table.is_prepared:
             return values
         return [prepared(field, value, self._connection) for value in values]
@@ -200,7 +200,7 @@ class Writer:
         is_direct = is_written_directly(column.through)
         columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
         for field in column.rest:
-            columns[field] = [_default(field) for _ in links]
+            columns[field] = [default_of(field) for _ in links]
         if column.rank:
             columns[column.rank] = _places([source for source, _ in links])
         if is_direct:
@@ -305,10 +305,3 @@ def _places(sources: list[Any]) -> list[int]:
 
 def _length(change: Change) -> int:
     return sum(map(length_of, change.columns.values()))
-
-
-def _default(field: Any) -> Any:
-    """What a column of a new row holds that the record does not have."""
-    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
-        return field.to_python(timezone.now())
-    return field.get_default()
