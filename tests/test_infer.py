@@ -971,6 +971,13 @@ def test_parts_of_names_that_mean_something_else(label: str, field: str) -> None
     assert names.matches(label, "content_type")
 
 
+def test_the_end_of_a_name_that_begins_inside_a_word_says_nothing() -> None:
+    labels = ["x.projects", "x.projectstatus", "x.documents", "x.documentstate"]
+    names = Names(labels, None)
+    assert names.matches("x.y", "tstatus") == []
+    assert [one.to for one in names.matches("x.y", "old_state")] == ["x.documentstate"]
+
+
 @pytest.mark.parametrize("field", ["type", "event_type", "entry", "entries"])
 def test_what_is_hardly_ever_meant_by_a_part_of_its_name(field: str) -> None:
     labels = ["contenttypes.contenttype", "admin.logentry"]

@@ -279,7 +279,16 @@ class Names:
         return [one for one in rivals if one.to not in named]
 
     def _ending(self, label: str, name: str) -> list[str]:
-        return self._others(label, _beginning(self._backwards, name[::-1]))
+        ending = _beginning(self._backwards, name[::-1])
+        return self._others(label, [one for one in ending if not self._cuts_a_word(one, name)])
+
+    def _cuts_a_word(self, label: str, name: str) -> bool:
+        """Whether `name` begins inside a word of the model's name, as `tstatus` in `projectstatus`
+        where there is a `project`."""
+        whole = _plain_name(label)
+        before, *longer = (whole[:end] for end in range(len(whole) - len(name), len(whole)))
+        is_word = not before or before in self._by_name
+        return not is_word and any(one in self._by_name for one in longer)
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
