@@ -639,6 +639,14 @@ def test_without_a_project(tmp_path: Any) -> None:
     assert "--settings" in error["remedy"]
 
 
+def test_the_project_that_the_environment_names(tmp_path: Any) -> None:
+    project = Project(tmp_path)
+    project.write("INSTALLED_APPS = ['shop']", shop="")
+    named = "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'; "
+    called = "from fastnk.django.calling import called_keys; print(json.dumps([*called_keys("
+    assert project.run(f"{named}{called}Schema(version=1, models={{}}), [])]))") == []
+
+
 def test_without_django(tmp_path: Any) -> None:
     error = Project(tmp_path).error(f"sys.modules['django'] = None; {CALL}")
     assert (error["code"], error["remedy"]) == ("FNK102", 'pip install "fastnk[django]"')

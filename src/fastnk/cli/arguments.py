@@ -51,7 +51,8 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         metavar="MODULE",
-        help="the project's settings module, for natural keys made by methods and for XML",
+        help="the project's settings module, for natural keys made by methods and for XML"
+        " (default: DJANGO_SETTINGS_MODULE)",
     )
 
 

@@ -37,7 +37,11 @@ HANDOVER = 0.0005
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backups_argument(parser)
-    parser.add_argument("--settings", metavar="MODULE", help="the project's settings module")
+    parser.add_argument(
+        "--settings",
+        metavar="MODULE",
+        help="the project's settings module (default: DJANGO_SETTINGS_MODULE)",
+    )
     parser.add_argument("--schema", metavar="FILE", help="in place of the schema of the project")
     parser.add_argument(
         "--database",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from fastnk.django.schema.introspect import set_up_by_environment
 from fastnk.errors import MissingExtraError, UsageError
 from fastnk.schema import Schema
 from fastnk.source import Source
@@ -163,10 +164,10 @@ def at_path(path: str) -> Any:
 
 def _require_project() -> None:
     try:
-        from django.apps import apps
+        import django  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtraError("Django", "django", "a natural key made by a method") from None
-    if not apps.models_ready:
+    if not set_up_by_environment():
         raise UsageError(
             "the schema names methods that make natural keys, and Django is not set up",
             remedy="name the project's settings: --settings mysite.settings",

@@ -16,13 +16,13 @@ from uuid import UUID
 from xml.dom.minidom import Element
 from xml.sax import SAXException
 
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
 from django.core.serializers import base, xml_serializer
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.encoding import is_protected_type
 
 from fastnk.django.refusals import MAX_REASON, refusal
+from fastnk.django.schema.introspect import set_up_by_environment
 from fastnk.errors import (
     NAME_THE_ENCODING,
     BackupSyntaxError,
@@ -172,7 +172,7 @@ def _xml_record(text: bytes) -> bytes:
 
 
 def _need_models(name: str | None) -> None:
-    if not apps.models_ready:
+    if not set_up_by_environment():
         raise UsageError(
             f"{name or 'the backup'} is XML, which only the project's models tell how to read",
             remedy="name the project's settings: --settings mysite.settings",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from django.apps import apps
-
 from fastnk.django.schema.introspect import set_up as set_up_settings
+from fastnk.django.schema.introspect import set_up_by_environment
 from fastnk.errors import UsageError
 
 
@@ -15,12 +12,9 @@ def set_up(settings: str | None) -> None:
 
     Raises `UsageError` for a project that does not load, and when there is none.
     """
-    if settings is None:
-        if apps.ready:
-            return
-        settings = os.environ.get("DJANGO_SETTINGS_MODULE")
-    if settings is None:
+    if settings is not None:
+        set_up_settings(settings)
+    elif not set_up_by_environment():
         raise UsageError(
             "no Django project to restore into", remedy="name its settings: mysite.settings"
         )
-    set_up_settings(settings)

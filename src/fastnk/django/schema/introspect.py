@@ -323,6 +323,16 @@ def set_up(settings: str) -> None:
         _load(settings)
 
 
+def set_up_by_environment() -> bool:
+    """Set Django up as `DJANGO_SETTINGS_MODULE` says, where it is not; whether it is set up now."""
+    from django.apps import apps
+
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if settings is not None and not apps.models_ready:
+        set_up(settings)
+    return bool(apps.models_ready)
+
+
 def _load(settings: str) -> None:
     import django
     from django.conf import settings as live
