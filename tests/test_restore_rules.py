@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.core import serializers
 from django.core.exceptions import ValidationError
 from django.db import Error, connections, transaction
@@ -26,6 +27,7 @@ from fastnk.django.restore import findings
 from fastnk.django.restore.discretion import reason
 from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError
+from fastnk.schema import Schema
 from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, keyed, load, record, refused
@@ -955,11 +957,15 @@ def test_keys_that_several_rows_have_are_refused_or_count_as_none(
     assert restored(new, *records, options=keep).unchanged == len(records)
 
 
-def test_keys_of_generic_ids_that_do_not_tell_rows_apart_count_as_none(new: str) -> None:
-    """As in a table of tags whose key is the id of what is tagged, by now the key of that."""
+def schema_with_generic_ids_as_keys() -> Schema:
+    """As in a table of tags whose key is the id of what is tagged."""
     project = project_schema()
     sticker = structs.replace(project.models["zoo.sticker"], natural_key=["object_id"])
-    schema = structs.replace(project, models=project.models | {"zoo.sticker": sticker})
+    return structs.replace(project, models=project.models | {"zoo.sticker": sticker})
+
+
+def test_keys_of_generic_ids_that_do_not_tell_rows_apart_count_as_none(new: str) -> None:
+    schema = schema_with_generic_ids_as_keys()
     records = [keeper("Anna"), keeper("Béla")]
     for pk, (name, text) in enumerate([("Anna", "a"), ("Anna", "b"), ("Béla", "a")], start=1):
         one = record("zoo.sticker", pk, content_type=["zoo", "keeper"], object_id=7, text=text)
@@ -969,6 +975,23 @@ def test_keys_of_generic_ids_that_do_not_tell_rows_apart_count_as_none(new: str)
     held = [(row.thing.name, row.text) for row in rows(zoo.Sticker, new)]
     assert sorted(held) == [("Anna", "a"), ("Anna", "b"), ("Béla", "a")]
     assert load(new, records, schema).unchanged == 5
+
+
+def test_an_id_that_may_be_one_of_any_model_tells_no_rows_apart(new: str) -> None:
+    schema = schema_with_generic_ids_as_keys()
+    long_ago = datetime(2001, 2, 3, tzinfo=UTC)
+    put(new, zoo.Keeper, id=5, name="Anna", joined=long_ago, seen=long_ago)
+    kind = ContentType.objects.db_manager(new).get_for_model(zoo.Keeper)
+    put(new, zoo.Sticker, id=1, text="theirs", content_type_id=kind.pk, object_id="5")
+    of_tag = record("zoo.sticker", 1, content_type=["zoo", "tag"], object_id="5", text="a")
+    of_anna = record("zoo.sticker", 2, content_type=["zoo", "keeper"], object_id="7", text="b")
+    of_anna["references"] = {"object_id": ["Anna"]}
+    records = [record("zoo.tag", 5, label="new"), keeper("Anna"), of_tag, of_anna]
+    report = load(new, records, schema, options=RestoreOptions(verify=True))
+    assert (report.created, report.weak_keys.keys()) == (3, {"zoo.sticker"})
+    held = {row.text: type(row.thing) for row in rows(zoo.Sticker, new)}
+    assert held == {"theirs": zoo.Keeper, "a": zoo.Tag, "b": zoo.Keeper}
+    assert load(new, records, schema).unchanged == 4
 
 
 def test_methods_ask_the_backup_or_the_database_that_is_restored(new: str) -> None:

@@ -230,6 +230,14 @@ class Plan:
             self.model, [part.path for part in self.key.parts] if self.key else ()
         )
 
+    @cached_property
+    def key_lacks_model(self) -> bool:
+        """Whether its natural key holds an id that may be one of any model, and not of which."""
+        names = {part.path[0] for part in self.key.parts} if self.key else set()
+        return not self.key_is_enforced and any(
+            name in names and generic.kind not in names for name, generic in self.generics.items()
+        )
+
     @property
     def gives_rights(self) -> bool:
         """Whether its rows say what somebody may do; what changes in them is told by name."""

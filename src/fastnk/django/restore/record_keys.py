@@ -63,6 +63,9 @@ class RecordKeys:
                 what = "a natural key, and the schema has none for this model"
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
             return None
+        if record.plan.key_lacks_model:
+            self.weak[record.plan.label] = "it holds an id, and not of which model"
+            return None
         if spelled is None:
             return self._key_of_fields(record, form)
         try:
