@@ -1633,6 +1633,7 @@ def test_findings_have_the_numbers_of_the_backup_where_records_are_left_out(
 LOSSES: dict[str, tuple[list[Record], list[str]]] = {
     "a field": ([keeper("Anna", gone=1)], ["--ignore-nonexistent"]),
     "a model": ([keeper("Anna"), record("zoo.gone", 1)], ["--ignore-nonexistent"]),
+    "an excluded model": ([keeper("Anna"), record("zoo.gone", 1)], ["--exclude", "zoo.gone"]),
     "a reference": (
         [keeper("Anna"), record("zoo.memo", 1, text="a", keeper=99)],
         ["--on-unresolved", "null"],

@@ -377,7 +377,7 @@ def test_rows_that_a_trigger_makes_first_are_to_be_left_out(sqlite: databases.SQ
         )
     with pytest.raises(RestoreError, match=r"refused zoo\.memo") as caught:
         load(alias, [keeper("Anna"), record("zoo.memo", 1, text="Anna")])
-    assert "dumpdata --exclude zoo.memo" in str(caught.value)
+    assert "--exclude zoo.memo" in str(caught.value)
     assert not tables(alias).get("zoo_keeper")
 
 

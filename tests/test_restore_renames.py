@@ -277,6 +277,16 @@ def test_models_that_text_names(new: str) -> None:
     assert texts == ["a pal", "words", "zoo.Sensor", "zoo.sensor"]
 
 
+def test_a_generic_relation_by_an_old_name_is_counted_once(new: str) -> None:
+    """Its key stands beside the id, under the same name."""
+    tour = record("zoo.tour", 5, name="long")
+    version = record("zoo.version", 1, content_type=["zoo", "tour"], thing_id="5")
+    records = [tour, version, record("zoo.draft", 1, latest=1)]
+    names = {"zoo.version.thing_id": "zoo.version.object_id"}
+    report = fastnk.restore(as_bytes(records), project_schema(), database=new, renames=names)
+    assert report.renamed == {"zoo.version.thing_id -> zoo.version.object_id": 1}
+
+
 # The schema by the names of the backup
 
 

@@ -25,8 +25,8 @@ import fastnk
 from fastnk import errors
 from fastnk.django.restore import findings
 from fastnk.django.restore.discretion import reason
-from fastnk.django.restore.report import Difference, RestoreOptions, RestoreReport
-from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError
+from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
+from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
 from fastnk.schema import Schema
 from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
@@ -47,6 +47,10 @@ def restored(alias: str, *records: Any, **options: Any) -> RestoreReport:
 
 def vault(name: str, **fields: Any) -> dict[str, Any]:
     return keyed("zoo.vault", name, name=name, **fields)
+
+
+def encoded(records: list[dict[str, Any]]) -> bytes:
+    return json.dumps(records).encode()
 
 
 def user(name: str, **fields: Any) -> dict[str, Any]:
@@ -380,9 +384,82 @@ def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> N
 
 def test_new_rows_with_a_default_are_told(new: str) -> None:
     report = restored(new, keyed("zoo.species", "Lutra", latin="Lutra"), vault("a", data=[1]))
-    assert report.defaulted == {"zoo.species.code": 1, "zoo.vault.small": 1}
+    assert report.defaulted == {
+        "zoo.species.code": Default(1, ""),
+        "zoo.vault.small": Default(1, 0),
+    }
     report = restored(new, keyed("zoo.species", "Lutra", latin="Lutra"), vault("a", data=[1]))
     assert (report.unchanged, report.defaulted) == (2, {})
+
+
+def test_a_default_of_each_row_is_told_without_a_value(new: str) -> None:
+    report = restored(new, vault("a", small=1))
+    assert report.defaulted == {"zoo.vault.data": Default(1)}
+
+
+def test_a_default_that_fails_is_told(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first() -> int:
+        return zoo.Vault.objects.using(new).get(name="first").small
+
+    field = zoo.Vault._meta.get_field("small")
+    monkeypatch.setattr(field, "default", first)
+    monkeypatch.setitem(field.__dict__, "_get_default", first)
+    with pytest.raises(RestoreError, match=r"vault\.small, and its default fails: Vault"):
+        restored(new, vault("a"))
+    assert not rows(zoo.Vault, new).exists()
+    restored(new, vault("first", small=5))
+    restored(new, vault("a"))
+    assert rows(zoo.Vault, new).get(name="a").small == 5
+
+
+# What is excluded
+
+
+def test_excluded_records_are_counted_and_left_out(new: str) -> None:
+    restored(new, keeper("Anna"))
+    options = RestoreOptions(exclude=frozenset(["zoo.keeper"]))
+    records = [keeper("Anna", hired="2001-02-03"), keeper("Bela"), memo(1, keeper=["Anna"])]
+    report = restored(new, *records, options=options)
+    assert (report.created, report.excluded, report.complete) == (1, {"zoo.keeper": 2}, False)
+    assert rows(zoo.Memo, new).get().keeper.name == "Anna"
+    assert rows(zoo.Keeper, new).get().hired is None
+    again = [records[0], memo(2, keeper=["Bela"])]
+    assert refused(new, again, schema=project_schema(), options=options) == [
+        ("FNK410", 2, "keeper")
+    ]
+
+
+def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
+    put(new, zoo.Tag, id=5, label="other")
+    sticker = record("zoo.sticker", 1, text="", content_type=["zoo", "tag"], object_id="5")
+    records = [record("zoo.tag", 5, label="old"), memo(1, tags=[5]), sticker]
+    options = RestoreOptions(exclude=frozenset(["zoo.tag"]))
+    assert refused(new, records, schema=project_schema(), options=options) == [
+        ("FNK410", 2, "tags"),
+        ("FNK410", 3, "object_id"),
+    ]
+
+
+def test_what_is_wrong_with_excluded_records_is_nobodys_business(new: str) -> None:
+    """Whatever is found in them, in the conversion or later; what else is wrong is told."""
+    keepers = [record("zoo.keeper", pk, name="Anna") for pk in (1, 2)]
+    wrong = [*keepers, record("zoo.memo", 1, text="x" * 200, keeper=9), record("gone.thing", 1)]
+    good = record("zoo.tag", 1, label="a")
+    exclude = ["zoo.memo", "zoo.Keeper", "gone"]
+    report = fastnk.restore(encoded([*wrong, good]), database=new, exclude=exclude)
+    left_out = {"zoo.keeper": 2, "zoo.memo": 1, "gone.thing": 1}
+    assert (report.created, report.excluded) == (1, left_out)
+    animal = record("zoo.animal", 1, name="Otto", species="L", enclosure=7)
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(encoded([*wrong, animal]), database=new, exclude=exclude)
+    assert {kind.model for kind in caught.value.counts} >= {"zoo.animal"}
+
+
+def test_names_that_nothing_has_cannot_be_excluded(new: str) -> None:
+    with pytest.raises(UsageError, match="nothing to exclude"):
+        fastnk.restore(encoded([keeper("Anna")]), database=new, exclude=["zoo.kepeer"])
+    with pytest.raises(UsageError, match="list"):
+        fastnk.restore(encoded([keeper("Anna")]), database=new, exclude="zoo")
 
 
 def test_relations_and_conditions_that_are_unique(new: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -14,8 +14,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            words, word = get_args(kind), getattr(self, name)
-            if words and word not in words:
+            word = getattr(self, name)
+            if get_origin(kind) is Literal and word not in (words := get_args(kind)):
                 raise UsageError(f'no {name} "{word}"', remedy=", ".join(words))
 
 

@@ -17,10 +17,17 @@ import msgspec
 
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
+from fastnk.convert.policies import CODES
 from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
-from fastnk.errors import BackupSyntaxError, FindingsError, MissingExtraError, OutputError
+from fastnk.errors import (
+    BackupSyntaxError,
+    FindingsError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+)
 from fastnk.policies import Policies
 from fastnk.progress import INSERT, Teller
 from fastnk.records import SPACE
@@ -62,6 +69,8 @@ class UnifiedRestoreManager:
 
     `on_existing` says what becomes of rows that exist and differ, `on_json_text` what becomes of
     texts in JSON fields that are JSON themselves, as backups of the `jsonfield` package have them.
+    `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`), to which
+    nothing refers then but where the database has their rows under the same natural keys.
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has.
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow. `diff` tells
@@ -91,6 +100,7 @@ class UnifiedRestoreManager:
         memory_limit: int | None = None,
         on_existing: Literal["update", "keep", "error"] = "update",
         on_json_text: Literal["error", "keep", "read"] = "error",
+        exclude: Iterable[str] = (),
         ignore_nonexistent: bool = False,
         renames: Mapping[str, str] | None = None,
         diff: bool = False,
@@ -108,9 +118,10 @@ class UnifiedRestoreManager:
         self._renames = Renames(renames)
         policies = _policies(policies or Policies(), ignore_nonexistent)
         self._policies = policies
-        options = RestoreOptions(
+        self._options = options = RestoreOptions(
             on_existing=on_existing,
             on_json_text=on_json_text,
+            exclude=_names(exclude),
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             duplicate_keys=policies.on_duplicate_key != "error",
@@ -191,15 +202,24 @@ class UnifiedRestoreManager:
     def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
         """Let the conversion pass what the loader can do something about, if that is all."""
         useless = _useless_methods(self._schema, error)
-        if not (error.found.codes & LOADERS or useless):
+        codes = LOADERS | self._codes_of_excluded(error)
+        if not (error.found.codes & codes or useless):
             return False
-        policies = msgspec.structs.replace(
-            self._policies, on_generic="keep", on_duplicate_key="keep"
-        )
+        passed = {CODES[int(code[3:])][1]: "keep" for code in codes}
+        policies = msgspec.structs.replace(self._policies, **passed)
         self._converter = self._make_converter(
             _without_methods(self._schema, useless), policies=policies
         )
         return True
+
+    def _codes_of_excluded(self, error: FindingsError) -> set[str]:
+        """The codes of findings that are about nothing but records that are excluded."""
+        others = {
+            kind.code
+            for kind in error.counts
+            if not (kind.model and self._options.excludes(self._renames.label(kind.model)))
+        }
+        return error.found.codes - others
 
     def _restore(self, again: Backup, backup: Backup, confirm: Any) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
@@ -211,6 +231,16 @@ class UnifiedRestoreManager:
         report.conversion = conversion.report
         report.format = format_
         return report
+
+    def _refuse_unknown_exclusions(self, labels: Iterable[str]) -> None:
+        """Raise `UsageError` for a name that neither the project nor the backup has."""
+        known = {*self._schema.models, *map(self._renames.label, labels)}
+        known |= {label.partition(".")[0] for label in known}
+        for name in sorted(self._options.exclude - known):
+            raise UsageError(
+                f'nothing to exclude is called "{name}"',
+                remedy="an app or app.model of the project or the backup",
+            )
 
     def _format(self, backup: Backup, conversion: ConversionReport) -> str | None:
         """What the head of the backup says, or where it is damaged all that is whole of it; `None`
@@ -226,6 +256,7 @@ class UnifiedRestoreManager:
         self, conversion: Conversion, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
         self._renames.refuse_clashes(conversion.report.models)
+        self._refuse_unknown_exclusions(conversion.report.models)
 
         def chunks(phase: str) -> Iterator[bytes]:
             self._teller.begin(phase)
@@ -310,6 +341,13 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
         own = no_method(model, keep_pk=False) if label in labels else model
         models[label] = msgspec.structs.replace(own, relations=relations)
     return msgspec.structs.replace(schema, models=models)
+
+
+def _names(exclude: Iterable[str]) -> frozenset[str]:
+    if isinstance(exclude, str):
+        raise UsageError("one name where a list of them is taken", remedy=f'["{exclude}"]')
+    parts = (name.partition(".") for name in exclude)
+    return frozenset(app + dot + model.lower() for app, dot, model in parts)
 
 
 def _policies(policies: Policies, ignore_nonexistent: bool) -> Policies:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from msgspec import UNSET
 
 from fastnk.cli.arguments import (
     add_backups_argument,
@@ -26,7 +29,8 @@ from fastnk.cli.printing import (
     table,
     talk,
 )
-from fastnk.errors import MAX_SHOWN, UsageError
+from fastnk.django.restore.report import Default
+from fastnk.errors import MAX_SHOWN, UsageError, shorten
 from fastnk.progress import Progress
 from fastnk.renames import parse_renames
 from fastnk.restore import RestoreReport, UnifiedRestoreManager
@@ -65,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="texts in JSON fields that hold a JSON object or array, as the jsonfield package wrote"
         " them: refuse, leave as texts, or read what texts hold (default: error)",
+    )
+    parser.add_argument(
+        "-e",
+        "--exclude",
+        metavar="APP[.MODEL]",
+        action="append",
+        default=[],
+        help="leave out, and count, the records of an app or a model; any number of times",
     )
     parser.add_argument(
         "--ignore-nonexistent",
@@ -106,6 +118,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         memory_limit=options.memory_limit,
         on_existing=options.on_existing,
         on_json_text=options.on_json_text,
+        exclude=options.exclude,
         ignore_nonexistent=options.ignore_nonexistent,
         renames=parse_renames(options.rename),
         diff=options.diff,
@@ -146,6 +159,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     words += keys_again(options)
     words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
     words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
+    words += [f"--exclude={word}" for word in options.exclude]
     words += [f"--rename={word}" for word in options.rename]
     for name, word in vars(options).items():
         default = "update" if name == "on_existing" else "error"
@@ -204,6 +218,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):
         lines.append(f"  left out, since the project has no {what}: {count:,}")
+    for label, count in sorted(report.excluded.items()):
+        lines.append(f"  left out, since it is excluded, {label}: {count:,}")
     for label, count in sorted(report.superseded.items()):
         lines.append(f"  left out, since later records have their keys, {label}: {count:,}")
     for what, count in sorted(report.let_go.items()):
@@ -222,9 +238,18 @@ def _restore_text(report: RestoreReport) -> str:
 
 
 def _default_lines(report: RestoreReport) -> list[str]:
-    lines = [f"  {path}: {count:,}" for path, count in sorted(report.defaulted.items())]
-    head = "fields that the backup does not say, and how many new rows have the default:"
+    lines = [
+        f"  {path}: {_default_text(one)} ({one.rows:,})"
+        for path, one in sorted(report.defaulted.items())
+    ]
+    head = "fields that the backup does not say, and what new rows have there (how many):"
     return [head, *_shortened(lines)] if lines else []
+
+
+def _default_text(default: Default) -> str:
+    if default.value is UNSET:
+        return "of each its own"
+    return shorten(json.dumps(default.value, ensure_ascii=False))
 
 
 def _privilege_lines(report: RestoreReport) -> list[str]:

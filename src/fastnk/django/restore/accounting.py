@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
-from fastnk.django.restore.defaults import is_made_up
+from fastnk.django.restore.defaults import default_of, is_constant, is_made_up
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.plan import RIGHTS, Plan
-from fastnk.django.restore.report import Difference, ModelCounts, Privilege, RestoreOptions
+from fastnk.django.restore.report import Default, Difference, ModelCounts, Privilege, RestoreOptions
 from fastnk.django.restore.rows import EXISTING, Fate, InBackup
 from fastnk.django.restore.values import as_in_json, as_text
 from fastnk.django.restore.writing import Change
@@ -34,16 +34,16 @@ class Accounts:
         self.differences: list[Difference] = []
         self._changing: dict[str, set[str]] = defaultdict(set)
         """By label: the fields in which existing rows change."""
-        self._defaulted: dict[str, Counter[str]] = defaultdict(Counter)
-        """By label and field: how many new rows have a default."""
+        self._defaulted: dict[str, dict[str, Default]] = defaultdict(dict)
+        """By label and field."""
 
     @property
-    def defaulted(self) -> dict[str, int]:
+    def defaulted(self) -> dict[str, Default]:
         """As in `RestoreReport`."""
         return {
-            f"{label}.{name}": count
-            for label, counts in self._defaulted.items()
-            for name, count in counts.items()
+            f"{label}.{name}": default
+            for label, defaults in self._defaulted.items()
+            for name, default in defaults.items()
         }
 
     def created(self, table: Table) -> None:
@@ -53,7 +53,7 @@ class Accounts:
         counts.renumbered += fates.count(Fate.RENUMBERED)
         for name in table.unsaid:
             if is_made_up(table.plan.columns[name].field):
-                self._defaulted[table.plan.label][name] += len(table.numbers)
+                self._default(table.plan, name).rows += len(table.numbers)
         for name in self._flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
                 if value is True:
@@ -98,6 +98,16 @@ class Accounts:
             known = sum(map(rows.fates.count, EXISTING))
             there = self._directory.existing(rows.plan).query.count()
             self.models[rows.plan.label].unknown_rows = there - known
+
+    def _default(self, plan: Plan, name: str) -> Default:
+        known = self._defaulted[plan.label]
+        if name not in known:
+            known[name] = Default()
+            field = plan.columns[name].field
+            if is_constant(field):
+                is_hidden = is_secret(plan.label, name)
+                known[name].value = NOT_SHOWN if is_hidden else _shown(default_of(field))
+        return known[name]
 
     def _look_at(self, plan: Plan, change: Change) -> None:
         if self._options.on_existing == "error":

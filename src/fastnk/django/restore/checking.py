@@ -245,6 +245,7 @@ class Look:
             differences=self.accounts.differences,
             receivers=receivers(self.plans),
             left_out=dict(self.findings.left_out),
+            excluded=dict(self.findings.excluded),
             superseded=dict(Counter(known.superseded.values())),
             let_go=dict(self.findings.let_go + Counter(known.left_out.values())),
             renamed=self._renamed,
@@ -293,6 +294,7 @@ def _directory(task: Task, known: Known) -> Directory:
         task.renames,
         options.on_json_text,
         labels or (),
+        options.excludes,
     )
     return Directory(
         plans,

@@ -320,12 +320,12 @@ class Directory:
                 f"no record of the backup has this id; it names rows of {plan.label} without ids"
             )
         existing = self.existing(plan).pks
-        tells = self._keeps_ids or plan.pk_kind is PkKind.OWN or not self._has_records(plan)
+        tells = self._keeps_ids or plan.pk_kind is PkKind.OWN or not self.has_records(plan)
         if wanted in existing and not tells:
             raise DanglingError(stranger(rows, "--on-unresolved keep"))
         return self._in_database(plan, existing, wanted)
 
-    def _has_records(self, plan: Plan) -> bool:
+    def has_records(self, plan: Plan) -> bool:
         """Whether the backup has records of a model, be they left out."""
         return bool(self.backup(plan) if self._labels is None else plan.label in self._labels)
 

@@ -57,7 +57,7 @@ def _remedy_of_rows(path: str, error: Exception) -> str:
         label = ".".join(path.split(".")[:2])
         remedy += (
             "; rows that triggers or receivers make, as of an index for searching, do not belong"
-            f" in a backup: dumpdata --exclude {label}"
+            f" in a backup: --exclude {label}"
         )
     return remedy
 

@@ -56,6 +56,8 @@ class Findings:
         self._counts = True
         self.left_out: Counter[str] = Counter()
         """How many records or values of what the target does not have are left out."""
+        self.excluded: Counter[str] = Counter()
+        """How many records of models that are excluded are left out."""
         self.let_go: Counter[str] = Counter()
         """How many references that nothing answers are let go, by field."""
 

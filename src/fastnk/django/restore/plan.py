@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from functools import cached_property
 from itertools import pairwise
@@ -48,6 +48,10 @@ RIGHTS = {"auth.group", "auth.permission"}
 
 class UnknownModelError(Exception):
     """A label that the project or the database does not have; the text says why."""
+
+
+class ExcludedError(UnknownModelError):
+    """A label whose records are to be left out."""
 
 
 class PkKind(Enum):
@@ -346,9 +350,12 @@ class Plans:
         renames: Renames | None = None,
         on_json_text: str = "error",
         labels: Collection[str] = (),
+        excludes: Callable[[str], bool] = lambda label: False,
     ) -> None:
         """`weak` tells of which models the natural key counts as none, and why; `labels` are those
-        of the backup's records, where they are known."""
+        of the backup's records, where they are known; `excludes` tells of which no record
+        counts."""
+        self._excludes = excludes
         self.on_json_text = on_json_text
         self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
@@ -381,6 +388,8 @@ class Plans:
 
     def of_records(self, label: str) -> Plan:
         """The same of a model whose records can be restored. Raises `UnknownModelError`."""
+        if self._excludes(self._proxies.get(schemas.plain_label(label), label)):
+            raise ExcludedError("it is excluded")
         plan = self[label]
         owner = self.of_tables.get(plan.model._meta.db_table)
         if owner != plan.label and owner in self._labels:

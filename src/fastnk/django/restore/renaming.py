@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 from django.apps import apps
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from fastnk.renames import RenameError, Renames
 from fastnk.schema import Schema, model_name
@@ -105,13 +105,11 @@ class Naming:
     def _count_structs(self, run: list[Any]) -> None:
         tag = run[0].__struct_config__.tag
         self._records[tag] += len(run)
-        watched = self._watched.get(tag, set())
-        for number, name in enumerate(run[0].fields.__struct_encode_fields__):
-            if name in watched:
-                values = map(attrgetter(f"fields.f{number}"), run)
-                self._held[f"{tag}.{name}"] += sum(value is not UNSET for value in values)
-        for record in run if watched else ():
-            self._count_members(tag, record.references or ())
+        spelled = run[0].fields.__struct_encode_fields__
+        for record in run if tag in self._watched else ():
+            values = zip(spelled, astuple(record.fields), strict=True)
+            said = [name for name, value in values if value is not UNSET]
+            self._count_members(tag, [*said, *(record.references or ())])
 
     def rename(self, key: list[Any], at: NamedModel) -> None:
         """Put the names of today into a natural key that names a model there."""

@@ -21,6 +21,8 @@ class RestoreOptions(Words, frozen=True, kw_only=True):
     on_json_text: Literal["error", "keep", "read"] = "error"
     """A text that holds a JSON object or array, in a JSON field: refuse the backup, leave it a
     text, or read what texts hold, as far as they are JSON."""
+    exclude: frozenset[str] = frozenset()
+    """Apps, and models as `app.model` in small letters, whose records are left out."""
     ignore_nonexistent: bool = False
     """Leave out, and count, models and fields that the project no longer has."""
     null_keys: bool = False
@@ -41,6 +43,10 @@ class RestoreOptions(Words, frozen=True, kw_only=True):
     """Call receivers of `pre_save`, `post_save` and `m2m_changed`, as `loaddata` does."""
     verify: bool = False
     """Read the rows back before commit and compare them with the backup."""
+
+    def excludes(self, label: str) -> bool:
+        """Whether the records of a model are left out."""
+        return bool(self.exclude & {label, label.partition(".")[0]})
 
 
 class ModelCounts(msgspec.Struct):
@@ -67,6 +73,14 @@ class Difference(msgspec.Struct, frozen=True):
     field: str
     before: Any
     after: Any
+
+
+class Default(msgspec.Struct):
+    """What new rows hold in a field of which their records say nothing."""
+
+    rows: int = 0
+    value: Any = msgspec.UNSET
+    """The same for all; not there where each row gets a value of its own."""
 
 
 class Privilege(msgspec.Struct, frozen=True):
@@ -116,6 +130,8 @@ class RestoreReport(msgspec.Struct):
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
     let_go: dict[str, int] = {}
     """How many references that nothing answers, by field, were let go as `on_dangling` says."""
+    excluded: dict[str, int] = {}
+    """How many records of each model that is excluded are left out."""
     superseded: dict[str, int] = {}
     """How many records were left out, by model, because a later one has the same natural key."""
     renamed: dict[str, int] = {}
@@ -129,9 +145,9 @@ class RestoreReport(msgspec.Struct):
     """Generic references to rows that the backup does not hold; they keep their ids."""
     weak_keys: dict[str, str] = {}
     """Models whose natural keys do not tell their records apart, and why: they count as none."""
-    defaulted: dict[str, int] = {}
-    """Fields that the backup does not say: how many new rows have the default, other than null or a
-    text that may be empty."""
+    defaulted: dict[str, Default] = {}
+    """Fields that the backup does not say: how many new rows have the default, and what it is, if
+    neither null nor a text that may be empty."""
     misread: list[str] = []
     """Fields that make another value of what they write into backups, and say nothing."""
     format: str | None = None
@@ -150,7 +166,7 @@ class RestoreReport(msgspec.Struct):
     @property
     def complete(self) -> bool:
         """Whether all that the backup says was restored."""
-        lost = self.left_out or self.let_go or self.superseded
+        lost = self.left_out or self.let_go or self.superseded or self.excluded
         if self.conversion is not None:
             applied = self.conversion.policies_applied.keys() & LOSSES
             lost = lost or applied or self.conversion.salvaged or self.conversion.records_dropped

@@ -14,7 +14,7 @@ from fastnk.django.restore.backup import Backup, Part, Record
 from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import Key, KeyShapeError
-from fastnk.django.restore.plan import PkKind, Plan, UnknownModelError
+from fastnk.django.restore.plan import ExcludedError, PkKind, Plan, UnknownModelError
 from fastnk.django.restore.reading import Shape, frozen, label_of, unfrozen
 from fastnk.django.restore.record_keys import RecordKeys
 from fastnk.django.restore.renaming import Data
@@ -108,6 +108,9 @@ class Survey:
         return [part]
 
     def _note_unknown(self, run: list[Any], first: int, label: str, why: UnknownModelError) -> None:
+        if isinstance(why, ExcludedError):
+            self._findings.excluded[label] += len(run)
+            return
         if self._findings.leaves_out(label, len(run)):
             return
         what = f'no model "{label}" to restore into: {why}'

@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_expression, is_written_directly, prepared
-from fastnk.django.restore.defaults import default_of
+from fastnk.django.restore.defaults import default_of, defaults_of
 from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.existing import rows_per_statement
@@ -155,7 +155,7 @@ class Writer:
         elif name in table.columns:
             return table.columns[name]
         else:
-            values = [default_of(field) for _ in pks]
+            values = defaults_of(table.plan, name, len(pks))
         if not table.is_prepared:
             return values
         return [prepared(field, value, self._connection) for value in values]
