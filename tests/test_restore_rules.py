@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,8 +24,9 @@ from msgspec import structs
 
 import fastnk
 from fastnk import errors
+from fastnk.cli import main
 from fastnk.django.restore import findings
-from fastnk.django.restore.discretion import reason
+from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
 from fastnk.schema import Schema
@@ -410,6 +412,82 @@ def test_a_default_that_fails_is_told(new: str, monkeypatch: pytest.MonkeyPatch)
     restored(new, vault("first", small=5))
     restored(new, vault("a"))
     assert rows(zoo.Vault, new).get(name="a").small == 5
+
+
+def test_declared_defaults_are_what_the_records_would_have_said(new: str) -> None:
+    records = [
+        keyed("zoo.sensor", "S1", serial="S1"),
+        *(record("zoo.reading", str(UUID(int=n)), celsius=n) for n in (1, 2)),
+        record("zoo.reading", str(UUID(int=3)), sensor=["S1"]),
+        record("zoo.reading", str(UUID(int=4)), sensor=None, celsius=None),
+        record("zoo.vehicle", 1, plate="A"),
+        record("zoo.truck", 1),
+        vault("a", data=[1]),
+    ]
+    defaults = {"zoo.reading.sensor": ["S1"], "zoo.reading.celsius": 7.5, "zoo.Truck.load": 3}
+    with pytest.raises(FindingsError):
+        fastnk.restore(encoded(records), database=new)
+    told = defaults | {"zoo.vault.api_token": "x", "zoo.vault.small": "4"}
+    report = fastnk.restore(encoded(records), database=new, defaults=told)
+    readings = rows(zoo.Reading, new).order_by("id")
+    assert [(one.sensor.serial, one.celsius) for one in readings] == [
+        ("S1", 1),
+        ("S1", 2),
+        ("S1", 7.5),
+        ("S1", 7.5),
+    ]
+    assert rows(zoo.Truck, new).get().load == 3
+    assert (rows(zoo.Vault, new).get().small, rows(zoo.Vault, new).get().api_token) == (4, "x")
+    assert report.defaulted == {
+        "zoo.reading.sensor": Default(2, ["S1"]),
+        "zoo.reading.celsius": Default(1, 7.5),
+        "zoo.truck.load": Default(1, 3),
+        "zoo.vault.small": Default(1, "4"),
+        "zoo.vault.api_token": Default(1, NOT_SHOWN),
+    }
+    nulls = {"zoo.reading.sensor": 1, "zoo.reading.celsius": 1}
+    assert report.replaced_nulls == nulls
+    again = fastnk.restore(encoded(records), database=new, defaults=told | {"zoo.truck.load": 5})
+    assert (again.created, again.updated, again.defaulted) == (0, 0, {})
+    assert again.replaced_nulls == nulls
+
+
+def test_defaults_and_exclusions_on_the_command_line(
+    new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "backup.json"
+    truck = [record("zoo.vehicle", 1, plate="A"), record("zoo.truck", 1)]
+    backup.write_bytes(encoded([*truck, vault("a", data=[1], small=None), keeper("Anna")]))
+    said = ["--default", "zoo.truck.load=3", "--default=zoo.vault.small=4", "-e", "zoo.keeper"]
+    assert main(["restore", str(backup), "--database", new, "--dry-run", *said]) == 3
+    told = capsys.readouterr()
+    assert "zoo.truck.load: 3 (1)" in told.out
+    assert "became the default, zoo.vault.small: 1" in told.out
+    assert "left out, since it is excluded, zoo.keeper: 1" in told.out
+    assert "--exclude=zoo.keeper --default=zoo.truck.load=3" in told.err
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("zoo.truck.lode", 1, "has no field lode"),
+        ("zoo.truck.vehicle_ptr", 1, "has no field vehicle_ptr"),
+        ("zoo.lorry.load", 1, "no such model"),
+        ("zoo.truck", 1, "is no field"),
+        ("zoo.truck.load", "much", "much.*zoo.truck.load"),
+        ("zoo.reading.sensor", ["S9"], "no such row of zoo.sensor"),
+    ],
+)
+def test_defaults_that_nothing_takes(new: str, path: str, value: Any, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        fastnk.restore(encoded([keeper("Anna")]), database=new, defaults={path: value})
+
+
+def test_a_declared_default_is_unique_as_any_other(new: str) -> None:
+    records = [record("zoo.species", n, latin=f"L{n}") for n in (1, 2)]
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(encoded(records), database=new, defaults={"zoo.species.code": "c"})
+    assert [one.code for one in caught.value.findings] == ["FNK418"]
 
 
 # What is excluded

@@ -71,6 +71,8 @@ class UnifiedRestoreManager:
     texts in JSON fields that are JSON themselves, as backups of the `jsonfield` package have them.
     `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`), to which
     nothing refers then but where the database has their rows under the same natural keys.
+    `defaults` tells by `app.model.field` what new rows hold where their records say nothing, or
+    null that is not taken; as a backup would say it, a relation by natural key.
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has.
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow. `diff` tells
@@ -101,6 +103,7 @@ class UnifiedRestoreManager:
         on_existing: Literal["update", "keep", "error"] = "update",
         on_json_text: Literal["error", "keep", "read"] = "error",
         exclude: Iterable[str] = (),
+        defaults: Mapping[str, Any] | None = None,
         ignore_nonexistent: bool = False,
         renames: Mapping[str, str] | None = None,
         diff: bool = False,
@@ -122,6 +125,7 @@ class UnifiedRestoreManager:
             on_existing=on_existing,
             on_json_text=on_json_text,
             exclude=_names(exclude),
+            defaults=_by_path(defaults or {}),
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             duplicate_keys=policies.on_duplicate_key != "error",
@@ -348,6 +352,16 @@ def _names(exclude: Iterable[str]) -> frozenset[str]:
         raise UsageError("one name where a list of them is taken", remedy=f'["{exclude}"]')
     parts = (name.partition(".") for name in exclude)
     return frozenset(app + dot + model.lower() for app, dot, model in parts)
+
+
+def _by_path(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for path, value in defaults.items():
+        steps = path.split(".")
+        if len(steps) != 3:
+            raise UsageError(f'"{path}" is no field', remedy="app.model.field")
+        found[f"{steps[0]}.{steps[1].lower()}.{steps[2]}"] = value
+    return found
 
 
 def _policies(policies: Policies, ignore_nonexistent: bool) -> Policies:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from msgspec import UNSET
 
@@ -79,6 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out, and count, the records of an app or a model; any number of times",
     )
     parser.add_argument(
+        "--default",
+        metavar="APP.MODEL.FIELD=VALUE",
+        action="append",
+        default=[],
+        help="what new rows hold where the backup says nothing, or null that is not taken: JSON as"
+        " in a backup, or a text; any number of times",
+    )
+    parser.add_argument(
         "--ignore-nonexistent",
         action="store_true",
         help="leave out, and count, models and fields that the project no longer has",
@@ -119,6 +128,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         on_existing=options.on_existing,
         on_json_text=options.on_json_text,
         exclude=options.exclude,
+        defaults=dict(map(_default, options.default)),
         ignore_nonexistent=options.ignore_nonexistent,
         renames=parse_renames(options.rename),
         diff=options.diff,
@@ -160,6 +170,7 @@ def _given_again(options: argparse.Namespace) -> list[str]:
     words += [f"--{name}" for name in ("verify", "signals") if getattr(options, name)]
     words += ["--ignore-nonexistent"] if options.ignore_nonexistent else []
     words += [f"--exclude={word}" for word in options.exclude]
+    words += [f"--default={word}" for word in options.default]
     words += [f"--rename={word}" for word in options.rename]
     for name, word in vars(options).items():
         default = "update" if name == "on_existing" else "error"
@@ -167,6 +178,15 @@ def _given_again(options: argparse.Namespace) -> list[str]:
             words += [f"--{name.replace('_', '-')}", word]
     words += ["--memory-limit", str(options.memory_limit)] if options.memory_limit else []
     return words + read_again(options)
+
+
+def _default(word: str) -> tuple[str, Any]:
+    """A path and the value for it, of words such as `app.model.field=5`."""
+    path, _, text = word.partition("=")
+    try:
+        return path, json.loads(text)
+    except ValueError:
+        return path, text
 
 
 def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:
@@ -214,6 +234,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  the natural key of {label} does not tell its rows apart: {why}")
     for path in report.misread:
         lines.append(f"  {path} makes another value of what it writes into backups: look at it")
+    for path, count in sorted(report.replaced_nulls.items()):
+        lines.append(f"  nulls that are not taken became the default, {path}: {count:,}")
     for names, count in report.renamed.items():
         lines.append(f"  renamed {names}: {count:,} records")
     for what, count in sorted(report.left_out.items()):

@@ -9,7 +9,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
-from fastnk.django.restore.defaults import default_of, is_constant, is_made_up
+from fastnk.django.restore.defaults import is_constant, is_made_up, told_default
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
 from fastnk.django.restore.findings import Findings
@@ -52,7 +52,7 @@ class Accounts:
         counts.created += len(table.numbers)
         counts.renumbered += fates.count(Fate.RENUMBERED)
         for name in table.unsaid:
-            if is_made_up(table.plan.columns[name].field):
+            if is_made_up(table.plan.columns[name]):
                 self._default(table.plan, name).rows += len(table.numbers)
         for name in self._flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
@@ -103,10 +103,10 @@ class Accounts:
         known = self._defaulted[plan.label]
         if name not in known:
             known[name] = Default()
-            field = plan.columns[name].field
-            if is_constant(field):
+            column = plan.columns[name]
+            if is_constant(column):
                 is_hidden = is_secret(plan.label, name)
-                known[name].value = NOT_SHOWN if is_hidden else _shown(default_of(field))
+                known[name].value = NOT_SHOWN if is_hidden else _shown(told_default(column))
         return known[name]
 
     def _look_at(self, plan: Plan, change: Change) -> None:

@@ -16,7 +16,11 @@ from fastnk.django.restore import checks
 from fastnk.django.restore.accounting import Accounts
 from fastnk.django.restore.backup import Backup, Done
 from fastnk.django.restore.batches import Batches, Sink, Table
-from fastnk.django.restore.defaults import with_defaults
+from fastnk.django.restore.defaults import (
+    refuse_dangling_defaults,
+    refuse_unfit_defaults,
+    with_defaults,
+)
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.early import EarlyCheck
 from fastnk.django.restore.engines.base import Engine
@@ -137,6 +141,7 @@ class Look:
     def read(self) -> Known | None:
         """Read all records for the first time, and what they refer to."""
         known = self._known
+        refuse_unfit_defaults(self.directory.plans, self._engine.connection)
         self._survey.run()
         weak, named = self._keys.weak, self._survey.lean_but_named()
         if weak or named:
@@ -203,6 +208,7 @@ class Look:
         return replace(self._known, weak=self._known.weak | weak) if weak else None
 
     def _check(self) -> Known | None:
+        refuse_dangling_defaults(self.directory)
         self._generic_kept += self.pass_on(
             "check", self._check_created, self._check_matched, lambda rows: CHECKED
         )
@@ -246,6 +252,7 @@ class Look:
             receivers=receivers(self.plans),
             left_out=dict(self.findings.left_out),
             excluded=dict(self.findings.excluded),
+            replaced_nulls=dict(self.findings.replaced_nulls),
             superseded=dict(Counter(known.superseded.values())),
             let_go=dict(self.findings.let_go + Counter(known.left_out.values())),
             renamed=self._renamed,
@@ -295,6 +302,7 @@ def _directory(task: Task, known: Known) -> Directory:
         options.on_json_text,
         labels or (),
         options.excludes,
+        options.defaults,
     )
     return Directory(
         plans,

@@ -5,61 +5,123 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
+from msgspec import UNSET
 
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.batches import Table
-from fastnk.django.restore.plan import Plan
-from fastnk.errors import RestoreError
+from fastnk.django.restore.directory import UNSOLVED, Directory, Row
+from fastnk.django.restore.plan import Column, Plan, Plans, UnknownModelError
+from fastnk.django.restore.rows import Missing
+from fastnk.django.restore.values import REFUSALS, as_text, converted, refuse_unfit
+from fastnk.errors import RestoreError, UsageError
+
+
+def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
+    """Raise `UsageError` for a default that is declared for what is no field, or that it does not
+    take."""
+    for path, value in plans.defaults.items():
+        label, _, name = path.rpartition(".")
+        try:
+            column = plans[label].columns.get(name)
+            if column is None or column.field.primary_key:
+                raise UsageError(f"{label} has no field {name} that could have a default")
+            if column.reference is None or value is None:
+                refuse_unfit(column.field, converted(column.field, value), connection)
+        except (UnknownModelError, *REFUSALS) as error:
+            raise _unfit(path, value, error) from None
+
+
+def refuse_dangling_defaults(directory: Directory) -> None:
+    """The same for one that refers to nothing. To be asked once all rows are known."""
+    for path, value in directory.plans.defaults.items():
+        label, _, name = path.rpartition(".")
+        try:
+            _declared(directory, directory.plans[label].columns[name])
+        except UNSOLVED as error:
+            raise _unfit(path, value, error) from None
+
+
+def defaults_of(directory: Directory, plan: Plan, name: str, count: int) -> list[Any]:
+    """A column of so many new rows of which the records say nothing; all pks are known.
+
+    Raises `RestoreError` where the project's own default fails.
+    """
+    column = plan.columns[name]
+    if column.default is not UNSET:
+        return [_declared(directory, column)] * count
+    try:
+        return [default_of(column.field) for _ in range(count)]
+    except Exception as error:
+        raise RestoreError(
+            f"records do not say {plan.label}.{name}, and its default fails: {refusal(error)};"
+            " everything was rolled back",
+            remedy=f"--default {plan.label}.{name}=VALUE declares one",
+        ) from error
+
+
+def with_defaults(table: Table) -> Table:
+    """A table of new rows with the columns that it lacks, as far as all rows will hold the same and
+    that is known before all pks are."""
+    columns = {name: table.plan.columns[name] for name in table.unsaid}
+    unsaid = {
+        name: [_constant(column)] * len(table.numbers)
+        for name, column in columns.items()
+        if is_constant(column) and not (column.reference and column.default is not UNSET)
+    }
+    return table._replace(columns=table.columns | unsaid)
+
+
+def is_made_up(column: Column) -> bool:
+    """Whether a new row of which the record says nothing holds something all the same, or lacks
+    what the project asks for."""
+    if not is_constant(column):
+        return True
+    default = told_default(column)
+    return default is not None and not (default == "" and column.field.blank)
+
+
+def is_constant(column: Column) -> bool:
+    """Whether all new rows of which the records say nothing hold the same."""
+    field = column.field
+    is_called = field.has_default() and callable(field.default)
+    is_made = is_called or getattr(field, "has_db_default", bool)()
+    return column.default is not UNSET or not (is_made or _is_time_of_writing(field))
+
+
+def told_default(column: Column) -> Any:
+    """The default of a constant column as a report tells it."""
+    return default_of(column.field) if column.default is UNSET else column.default
 
 
 def default_of(field: Any) -> Any:
-    """What a column of a new row holds that the record does not have."""
+    """What a column of a new row holds by the project's own default."""
     if _is_time_of_writing(field):
         return field.to_python(timezone.now())
     return field.get_default()
 
 
-def defaults_of(plan: Plan, name: str, count: int) -> list[Any]:
-    """What a column of so many new rows holds of which the records say nothing.
-
-    Raises `RestoreError` where the project's own default fails.
-    """
-    field = plan.columns[name].field
-    try:
-        return [default_of(field) for _ in range(count)]
-    except Exception as error:
-        raise RestoreError(
-            f"records do not say {plan.label}.{name}, and its default fails: {refusal(error)};"
-            " everything was rolled back",
-            remedy="put values into the records, or see to what the default needs",
-        ) from error
+def _constant(column: Column) -> Any:
+    if column.default is UNSET:
+        return default_of(column.field)
+    return converted(column.field, column.default)
 
 
-def with_defaults(table: Table) -> Table:
-    """A table of new rows with the columns that it lacks, as far as all rows will hold the same."""
-    fields = {name: table.plan.columns[name].field for name in table.unsaid}
-    unsaid = {
-        name: [default_of(field)] * len(table.numbers)
-        for name, field in fields.items()
-        if is_constant(field)
-    }
-    return table._replace(columns=table.columns | unsaid)
+def _declared(directory: Directory, column: Column) -> Any:
+    """What a column holds by a default that is declared. Raises one of `UNSOLVED`."""
+    if column.reference is None or column.default is None:
+        return converted(column.field, column.default)
+    held = directory.held(directory.find(column.reference, column.default), column.reference)
+    if not isinstance(held, Row):
+        return held
+    return held.pk if isinstance(held.pk, Missing) else converted(column.field, held.pk)
 
 
-def is_made_up(field: Any) -> bool:
-    """Whether a new row of which the record says nothing holds something all the same, or lacks
-    what the project asks for."""
-    if not is_constant(field):
-        return True
-    default = default_of(field)
-    return default is not None and not (default == "" and field.blank)
-
-
-def is_constant(field: Any) -> bool:
-    """Whether all new rows of which the records say nothing hold the same."""
-    is_called = field.has_default() and callable(field.default)
-    is_made = is_called or getattr(field, "has_db_default", bool)()
-    return not (is_made or _is_time_of_writing(field))
+def _unfit(path: str, value: Any, error: Exception) -> UsageError:
+    why = str(error) if isinstance(error, UnknownModelError) else refusal(error)
+    return UsageError(
+        f"the default {as_text(value)} for {path}: {why}",
+        remedy="a value as a backup has it: --default app.model.field=VALUE",
+    )
 
 
 def _is_time_of_writing(field: Any) -> bool:

@@ -58,6 +58,8 @@ class Findings:
         """How many records or values of what the target does not have are left out."""
         self.excluded: Counter[str] = Counter()
         """How many records of models that are excluded are left out."""
+        self.replaced_nulls: Counter[str] = Counter()
+        """How many nulls became what is declared for their fields."""
         self.let_go: Counter[str] = Counter()
         """How many references that nothing answers are let go, by field."""
 
@@ -66,6 +68,11 @@ class Findings:
         if self._ignore_nonexistent and self._counts:
             self.left_out[what] += count
         return self._ignore_nonexistent
+
+    def replace_null(self, path: str) -> None:
+        """Count a null that becomes what is declared for its field."""
+        if self._counts:
+            self.replaced_nulls[path] += 1
 
     def lets_go(self, what: str, record: int, *, may_be_null: bool, may_dangle: bool) -> bool:
         """Whether a reference of a record that nothing answers is let go; it is counted."""

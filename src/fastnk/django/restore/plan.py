@@ -25,6 +25,7 @@ from django.db.models import (
     UniqueConstraint,
     UUIDField,
 )
+from msgspec import UNSET
 
 from fastnk import schema as schemas
 from fastnk.django.restore.natural_keys import (
@@ -93,6 +94,8 @@ class Column(NamedTuple):
 
     field: Any
     reference: Reference | None
+    default: Any = UNSET
+    """What is declared for rows of which records say nothing, as a backup would say it."""
 
 
 class ManyColumn(NamedTuple):
@@ -170,7 +173,8 @@ class Plan:
             else:
                 reference = _reference(field, relations.get(field.name), plans)
                 told = told_of_json_text(field, plans.on_json_text)
-                self.columns[field.name] = Column(told, reference)
+                default = plans.defaults.get(f"{self.label}.{field.name}", UNSET)
+                self.columns[field.name] = Column(told, reference, default)
         self.many: dict[str, ManyColumn] = {
             field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
             for field in model._meta.local_many_to_many
@@ -351,10 +355,12 @@ class Plans:
         on_json_text: str = "error",
         labels: Collection[str] = (),
         excludes: Callable[[str], bool] = lambda label: False,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """`weak` tells of which models the natural key counts as none, and why; `labels` are those
         of the backup's records, where they are known; `excludes` tells of which no record
-        counts."""
+        counts, `defaults` what is declared for fields, `app.model.field`."""
+        self.defaults = defaults or {}
         self._excludes = excludes
         self.on_json_text = on_json_text
         self.naming = Naming(renames or Renames(), schema)

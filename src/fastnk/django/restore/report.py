@@ -23,6 +23,9 @@ class RestoreOptions(Words, frozen=True, kw_only=True):
     text, or read what texts hold, as far as they are JSON."""
     exclude: frozenset[str] = frozenset()
     """Apps, and models as `app.model` in small letters, whose records are left out."""
+    defaults: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What new rows hold in a field (`app.model.field`) of which their records say nothing, or null
+    where it takes none; as a backup would say it."""
     ignore_nonexistent: bool = False
     """Leave out, and count, models and fields that the project no longer has."""
     null_keys: bool = False
@@ -148,6 +151,8 @@ class RestoreReport(msgspec.Struct):
     defaulted: dict[str, Default] = {}
     """Fields that the backup does not say: how many new rows have the default, and what it is, if
     neither null nor a text that may be empty."""
+    replaced_nulls: dict[str, int] = {}
+    """Fields of which nulls, that are not taken, became what is declared; and how many."""
     misread: list[str] = []
     """Fields that make another value of what they write into backups, and say nothing."""
     format: str | None = None

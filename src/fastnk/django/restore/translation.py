@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.backup import Record
@@ -112,6 +114,9 @@ class Translator:
     def _put(
         self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
     ) -> None:
+        if raw is None and column.default is not UNSET and not column.field.null:
+            raw = column.default
+            self._findings.replace_null(f"{record.plan.label}.{name}")
         try:
             if raw is None or column.reference is None:
                 if name in (record.data.get("references") or ()):
@@ -216,7 +221,7 @@ class Translator:
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
         if value is None and not takes_null(column.field, self._connection):
-            what = "null, which the column does not take"
+            what = "null, which the column does not take (--default: what it means)"
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 
     def _find(

@@ -155,7 +155,7 @@ class Writer:
         elif name in table.columns:
             return table.columns[name]
         else:
-            values = defaults_of(table.plan, name, len(pks))
+            values = defaults_of(self._directory, table.plan, name, len(pks))
         if not table.is_prepared:
             return values
         return [prepared(field, value, self._connection) for value in values]
