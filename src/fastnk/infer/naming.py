@@ -286,9 +286,11 @@ class Names:
         """Whether `name` begins inside a word of the model's name, as `tstatus` in `projectstatus`
         where there is a `project`."""
         whole = _plain_name(label)
-        before, *longer = (whole[:end] for end in range(len(whole) - len(name), len(whole)))
-        is_word = not before or before in self._by_name
-        return not is_word and any(one in self._by_name for one in longer)
+        start = len(whole) - len(name)
+        is_word = not start or whole[:start] in self._by_name
+        # What is left behind a longer one is a word as well, and no plural's end.
+        ends = range(start + 1, len(whole) - MIN_PART + 1)
+        return not is_word and any(whole[:end] in self._by_name for end in ends)
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
