@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from fastnk import formats
 from fastnk.cli import main, make_parser
 from fastnk.cli.printing import Outcome, document, table
+from fastnk.errors import Finding, FindingList, FindingsError, Place
 from fastnk.schema import Model, Relation, Schema
 
 README = Path(__file__).parents[1] / "README.md"
@@ -98,6 +100,15 @@ def test_findings_are_shown_up_to_twenty_and_reported_whole(
         "report.json",
         "schema.json",
     ]
+
+
+def test_every_kind_of_finding_is_shown() -> None:
+    found = FindingList()
+    for record in range(1, 31):
+        found.add(Finding("FNK301", "no", Place(record=record, model="a.b", field="c")))
+    found.add(Finding("FNK302", "none", Place(record=31, model="a.d")))
+    shown = [int(number) for number in re.findall(r"record (\d+)", str(FindingsError(found)))]
+    assert shown == [*range(1, 20), 31]
 
 
 def test_report_that_cannot_be_written_is_a_failure(

@@ -7,6 +7,8 @@ The codes are listed in `docs/errors.md`; a code never changes its meaning.
 from __future__ import annotations
 
 import copyreg
+from collections import Counter
+from heapq import nsmallest
 from typing import Any, ClassVar, NamedTuple
 
 MAX_SHOWN = 20
@@ -308,12 +310,22 @@ class FindingsError(FastnkError):
         super().__init__(f"refused because of {total:,} {noun}; nothing was written", remedy=remedy)
 
     def __str__(self) -> str:
-        shown = [str(finding) for finding in self.findings[:MAX_SHOWN]]
+        shown = [str(finding) for finding in self._some()]
         more = self.total - len(shown)
         if more:
             shown += [f"and {more:,} more; in all", *self._summary()]
         head, *rest = super().__str__().split("\n")
         return "\n".join([head, *(f"  {line}" for line in shown), *rest])
+
+    def _some(self) -> list[Finding]:
+        """Those that are shown: the first of each field and code before second ones, in order."""
+        met: Counter[tuple[str | None, ...]] = Counter()
+        ranks = []
+        for at, finding in enumerate(self.findings):
+            alike = (finding.code, finding.place.model, finding.place.field)
+            ranks.append((met[alike], at))
+            met[alike] += 1
+        return [self.findings[at] for at in sorted(at for _, at in nsmallest(MAX_SHOWN, ranks))]
 
     def _summary(self) -> list[str]:
         """How often each kind of finding occurs, the most first."""
