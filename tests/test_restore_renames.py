@@ -287,6 +287,23 @@ def test_a_generic_relation_by_an_old_name_is_counted_once(new: str) -> None:
     assert report.renamed == {"zoo.version.thing_id -> zoo.version.object_id": 1}
 
 
+def test_a_relation_that_leads_to_many_today(new: str) -> None:
+    """The id of one row, or of none, is one of many."""
+    anna = record("zoo.keeper", 7, **keeper("Anna")["fields"])
+    tags = [record("zoo.tag", pk, label=f"t{pk}") for pk in (5, 6)]
+    memos = [record("zoo.memo", n, text=f"m{n}", tag=tag) for n, tag in ((1, 5), (2, None))]
+    tours = [record("zoo.tour", n, name=f"r{n}", guide=one) for n, one in ((1, 7), (2, None))]
+    names = {"zoo.memo.tag": "zoo.memo.tags", "zoo.tour.guide": "zoo.tour.guides"}
+    for created in (7, 0):
+        backup = as_bytes([anna, *tags, *memos, *tours])
+        report = fastnk.restore(backup, project_schema(), database=new, renames=names)
+        assert (report.created, report.updated) == (created, 0)
+    memos_now = rows(zoo.Memo, new).order_by("text").values_list("text", "tags__label")
+    assert list(memos_now) == [("m1", "t5"), ("m2", None)]
+    tours_now = rows(zoo.Tour, new).order_by("name").values_list("name", "guides__name")
+    assert list(tours_now) == [("r1", "Anna"), ("r2", None)]
+
+
 # The schema by the names of the backup
 
 

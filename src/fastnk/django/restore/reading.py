@@ -239,7 +239,7 @@ class Reader:
             return None
         if names is None:
             return self._learned(data, known)
-        if known or self._naming.has_names_in_values(label):
+        if known or self._naming.looks_into(label):
             return None
         return _head_type(tag, label, self._naming.old_fields(tag, names))
 
@@ -249,7 +249,7 @@ class Reader:
         label = self._naming.renames.label(tag)
         if not isinstance(fields, dict) or len(known) == MOST_SHAPES or len(fields) > MOST_FIELDS:
             return None
-        if self._naming.has_names_in_values(label):
+        if self._naming.looks_into(label):
             return None
         names, loose = list(fields), set[str]()
         for shape in (self._shapes[kind] for kind in known):

@@ -50,6 +50,8 @@ class Naming:
             label: {*names, *names.values()} for label, names in renames.fields.items()
         }
 
+        self._became_many = self._lists(schema)
+
     def __bool__(self) -> bool:
         return bool(self.renames)
 
@@ -63,8 +65,11 @@ class Naming:
         old = {new: old for old, new in self.renames.fields.get(tag, {}).items()}
         return list(dict.fromkeys([*(old.get(n, n) for n in names), *self._watched.get(tag, ())]))
 
-    def has_names_in_values(self, label: str) -> bool:
+    def looks_into(self, label: str) -> bool:
         """Whether each record of a model has to be looked into."""
+        return label in self._became_many or self._names_models(label)
+
+    def _names_models(self, label: str) -> bool:
         if not self.renames.changes_models:
             return False
         return label in (CONTENT_TYPE, PERMISSION) or bool(self._kinds.get(label))
@@ -76,12 +81,29 @@ class Naming:
         tag = data["model"]
         label = self.renames.label(tag)
         fields = self._members(tag, data["fields"])
-        if self.has_names_in_values(label):
+        if self._names_models(label):
             fields = fields | self._values(label, fields, data.get("natural_key"))
+        for name, has_key in self._became_many.get(label, {}).items():
+            if name in fields:
+                fields = fields | {name: _as_many(fields[name], has_key)}
         renamed = {**data, "model": label, "fields": fields}
         if data.get("references"):
             renamed["references"] = self._members(tag, data["references"])
         return renamed
+
+    def _lists(self, schema: Schema) -> dict[str, dict[str, bool]]:
+        """By label: the renamed fields that hold many today, and whether these have natural keys.
+        Each may have held one."""
+        found: dict[str, dict[str, bool]] = {}
+        for old_label, names in self.renames.fields.items():
+            label = self.renames.label(old_label)
+            relations = schema.models[label].relations if label in schema.models else {}
+            for name in names.values():
+                if name in relations and relations[name].many:
+                    target = schema.models.get(relations[name].to)
+                    has_key = target is not None and target.has_natural_key
+                    found.setdefault(label, {})[name] = has_key
+        return found
 
     def count(self, runs: list[list[Any]]) -> None:
         """Count what records have, before they are renamed: structs of a type, or dictionaries."""
@@ -205,6 +227,14 @@ class Naming:
         if new != old:
             self._mentioned.add(old)
         return new
+
+
+def _as_many(value: Any, has_key: bool) -> Any:
+    """What a relation holds today that may have led to one row when the backup was made."""
+    if not isinstance(value, list):
+        return value if value is None else [value]
+    is_key = has_key and bool(value) and not any(isinstance(part, list) for part in value)
+    return [value] if is_key else value
 
 
 def is_record(data: Any) -> bool:
