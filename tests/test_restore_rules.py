@@ -25,6 +25,7 @@ from msgspec import structs
 import fastnk
 from fastnk import errors
 from fastnk.cli import main
+from fastnk.cli.restore import _default as default_of_word
 from fastnk.django.restore import findings
 from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
@@ -471,6 +472,10 @@ def test_defaults_and_exclusions_on_the_command_line(
     ("path", "value", "what"),
     [
         ("zoo.truck.lode", 1, "has no field lode"),
+        ("zoo.friendlykeeper.hired", "2001-02-03", "has no field hired of its own"),
+        ("zoo.species.latin", "x", "tells which row"),
+        ("zoo.event.uuid", str(UUID(int=1)), "tells which row"),
+        ("zoo.vault.small", None, "takes no null"),
         ("zoo.truck.vehicle_ptr", 1, "has no field vehicle_ptr"),
         ("zoo.lorry.load", 1, "no such model"),
         ("zoo.truck", 1, "is no field"),
@@ -483,11 +488,42 @@ def test_defaults_that_nothing_takes(new: str, path: str, value: Any, what: str)
         fastnk.restore(encoded([keeper("Anna")]), database=new, defaults={path: value})
 
 
-def test_a_declared_default_is_unique_as_any_other(new: str) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_declared_default_is_unique_as_any_other(new: str, is_there: bool) -> None:
+    """Be it a value, or a row that is there or will be."""
+    if is_there:
+        restored(new, keeper("Anna"))
+    slots = [slot(n, "Bela", None, f"p{n}") for n in (1, 2)]
     records = [record("zoo.species", n, latin=f"L{n}") for n in (1, 2)]
-    with pytest.raises(FindingsError) as caught:
-        fastnk.restore(encoded(records), database=new, defaults={"zoo.species.code": "c"})
-    assert [one.code for one in caught.value.findings] == ["FNK418"]
+    records += [keeper("Anna"), keeper("Bela"), *slots]
+    defaults = {"zoo.species.code": "c", "zoo.slot.guest": ["Anna"]}
+    for dry_run in (True, False):
+        with pytest.raises(FindingsError) as caught:
+            fastnk.restore(encoded(records), database=new, defaults=defaults, dry_run=dry_run)
+        found = [(one.code, one.place.record, one.place.field) for one in caught.value.findings]
+        assert found == [("FNK418", 2, "code"), ("FNK418", 6, "guest")]
+
+
+def test_null_that_a_field_takes_is_no_default(new: str) -> None:
+    names = ["code", "amount", "place", "wait", "at", "share", "key", "api_token", "content"]
+    # More shapes than are learned, so that some records are read singly.
+    records = [vault(f"v{n}", data=None, **dict.fromkeys(names[:n])) for n in range(len(names) + 1)]
+    report = fastnk.restore(encoded(records), database=new, defaults={"zoo.vault.data": [9]})
+    assert {one.data for one in rows(zoo.Vault, new)} == {None}
+    assert report.replaced_nulls == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("5", 5), ("1.1", 1.1), ("1.10", "1.10"), ("1e5", "1e5"), ("NaN", "NaN"), ("true", True),
+        ('"true"', "true"), ("null", None), ('["a"]', ["a"]), ("a b", "a b"), ("", ""), ("=", "="),
+    ],
+)  # fmt: skip
+def test_words_of_defaults(word: str, value: Any) -> None:
+    assert default_of_word(f"a.b.c={word}") == ("a.b.c", value)
+    with pytest.raises(UsageError, match="has no value"):
+        default_of_word("a.b.c")
 
 
 # What is excluded
@@ -533,7 +569,33 @@ def test_what_is_wrong_with_excluded_records_is_nobodys_business(new: str) -> No
     assert {kind.model for kind in caught.value.counts} >= {"zoo.animal"}
 
 
+def test_of_excluded_models_by_any_label(new: str) -> None:
+    records = [{**keeper("Anna"), "model": label} for label in ("zoo.Keeper", "zoo.FriendlyKeeper")]
+    report = fastnk.restore(encoded(records), database=new, exclude=["zoo.keeper"])
+    assert (report.created, report.excluded) == (0, {"zoo.keeper": 2})
+
+
+def test_excluded_records_excuse_no_others(new: str) -> None:
+    """Neither what the loader finds in others, nor what the same policy is about."""
+    nothing = [record("zoo.tag", 1, label="a"), vault("b") | {"fields": {"name": None}}]
+    with pytest.raises(FindingsError) as caught:
+        fastnk.restore(encoded(nothing), database=new, exclude=["zoo.tag"])
+    assert [one.code for one in caught.value.findings] == ["FNK413"]
+    wrong = [memo(1, keeper=9), memo(2, parent=9) | {"model": "zoo.memo"}]
+    manager = fastnk.UnifiedRestoreManager(database=new, exclude=["zoo.memo"])
+    assert manager.restore_any_format(encoded(wrong)).excluded == {"zoo.memo": 2}
+    with pytest.raises(FindingsError):
+        manager.restore_any_format(encoded([record("zoo.animal", 1, name="x", species="?")]))
+
+
 def test_names_that_nothing_has_cannot_be_excluded(new: str) -> None:
+    with pytest.raises(UsageError, match="nothing to exclude"):
+        fastnk.restore(
+            encoded([record("old.tag", 1, label="a")]),
+            database=new,
+            exclude=["old.tag"],
+            renames={"old": "zoo"},
+        )
     with pytest.raises(UsageError, match="nothing to exclude"):
         fastnk.restore(encoded([keeper("Anna")]), database=new, exclude=["zoo.kepeer"])
     with pytest.raises(UsageError, match="list"):

@@ -17,7 +17,7 @@ import msgspec
 
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
-from fastnk.convert.policies import CODES
+from fastnk.convert.policies import CODES, OPTIONS
 from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
@@ -69,10 +69,11 @@ class UnifiedRestoreManager:
 
     `on_existing` says what becomes of rows that exist and differ, `on_json_text` what becomes of
     texts in JSON fields that are JSON themselves, as backups of the `jsonfield` package have them.
-    `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`), to which
-    nothing refers then but where the database has their rows under the same natural keys.
-    `defaults` tells by `app.model.field` what new rows hold where their records say nothing, or
-    null that is not taken; as a backup would say it, a relation by natural key.
+    `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`); what
+    refers to them finds rows of the database by natural keys only, or by pks that applications
+    give. `defaults` tells by `app.model.field` what new rows hold where their records say nothing,
+    and all rows where they say null that is not taken; as a backup would say it, a relation by
+    natural key.
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has.
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow. `diff` tells
@@ -188,11 +189,12 @@ class UnifiedRestoreManager:
         self, again: Backup, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
         try:
-            return self._restore(again, backup, confirm)
+            return self._restore(self._converter, again, backup, confirm)
         except FindingsError as error:
-            if not self._can_leave_to_the_loader(error):
+            converter = self._more_lenient(error)
+            if converter is None:
                 raise
-        return self._restore(again, backup, confirm)
+        return self._restore(converter, again, backup, confirm)
 
     def _schema_of_backup(self, schema: Schema) -> Schema:
         """The schema by the names of the backup, without methods that only know those of today."""
@@ -203,32 +205,39 @@ class UnifiedRestoreManager:
         useless = methods_that_meet(schema, changed) if changed else set()
         return self._renames.schema_of_backup(_without_methods(schema, useless))
 
-    def _can_leave_to_the_loader(self, error: FindingsError) -> bool:
-        """Let the conversion pass what the loader can do something about, if that is all."""
+    def _more_lenient(self, error: FindingsError) -> LegacyBackupConverter | None:
+        """A converter that lets pass what the loader can do something about, if that is all, and
+        what is wrong with records that are excluded."""
         useless = _useless_methods(self._schema, error)
         codes = LOADERS | self._codes_of_excluded(error)
         if not (error.found.codes & codes or useless):
-            return False
-        passed = {CODES[int(code[3:])][1]: "keep" for code in codes}
+            return None
+        passed = {_policy_of(code): "keep" for code in codes}
         policies = msgspec.structs.replace(self._policies, **passed)
-        self._converter = self._make_converter(
-            _without_methods(self._schema, useless), policies=policies
-        )
-        return True
+        return self._make_converter(_without_methods(self._schema, useless), policies=policies)
 
     def _codes_of_excluded(self, error: FindingsError) -> set[str]:
-        """The codes of findings that are about nothing but records that are excluded."""
-        others = {
-            kind.code
-            for kind in error.counts
-            if not (kind.model and self._options.excludes(self._renames.label(kind.model)))
+        """The codes of findings of the conversion that are about excluded records alone, and whose
+        policies are about no other finding."""
+        kinds = [kind for kind in error.counts if kind.code in OPTIONS]
+        excluded = {
+            kind
+            for kind in kinds
+            if kind.model and self._options.excludes(self._renames.label(kind.model))
         }
-        return error.found.codes - others
+        others = {_policy_of(kind.code) for kind in kinds if kind not in excluded}
+        return {kind.code for kind in excluded if _policy_of(kind.code) not in others}
 
-    def _restore(self, again: Backup, backup: Backup, confirm: Any) -> RestoreReport:
+    def _restore(
+        self,
+        converter: LegacyBackupConverter,
+        again: Backup,
+        backup: Backup,
+        confirm: Confirm | None,
+    ) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
-        with self._converter.converted(again) as conversion:
+        with converter.converted(again) as conversion:
             # Before anything is written: behind the commit nothing may fail any more.
             format_ = self._format(again, conversion.report)
             report = self._load(conversion, backup, confirm)
@@ -238,7 +247,7 @@ class UnifiedRestoreManager:
 
     def _refuse_unknown_exclusions(self, labels: Iterable[str]) -> None:
         """Raise `UsageError` for a name that neither the project nor the backup has."""
-        known = {*self._schema.models, *map(self._renames.label, labels)}
+        known = {*self._loader.schema.models, *map(self._renames.label, labels)}
         known |= {label.partition(".")[0] for label in known}
         for name in sorted(self._options.exclude - known):
             raise UsageError(
@@ -345,6 +354,10 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
         own = no_method(model, keep_pk=False) if label in labels else model
         models[label] = msgspec.structs.replace(own, relations=relations)
     return msgspec.structs.replace(schema, models=models)
+
+
+def _policy_of(code: str) -> str:
+    return CODES[int(code[3:])][1]
 
 
 def _names(exclude: Iterable[str]) -> frozenset[str]:

@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="APP.MODEL.FIELD=VALUE",
         action="append",
         default=[],
-        help="what new rows hold where the backup says nothing, or null that is not taken: JSON as"
-        " in a backup, or a text; any number of times",
+        help="what new rows hold where the backup says nothing, and all where it says null that is"
+        " not taken: JSON as in a backup, or a text; any number of times",
     )
     parser.add_argument(
         "--ignore-nonexistent",
@@ -182,11 +182,16 @@ def _given_again(options: argparse.Namespace) -> list[str]:
 
 def _default(word: str) -> tuple[str, Any]:
     """A path and the value for it, of words such as `app.model.field=5`."""
-    path, _, text = word.partition("=")
+    path, sign, text = word.partition("=")
+    if not sign:
+        raise UsageError(f'--default "{word}" has no value', remedy="app.model.field=VALUE")
     try:
-        return path, json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return path, text
+    # A text may look like a number, and fields read numbers from texts as well.
+    is_changed = type(value) in (int, float) and str(value) != text
+    return path, text if is_changed else value
 
 
 def _confirmation(progress: Progress) -> Callable[[RestoreReport], None]:

@@ -225,10 +225,10 @@ class Look:
         return None
 
     def _look_again_at_created(self, table: Table) -> None:
-        self._uniques.look_again(with_defaults(table))
+        self._uniques.look_again(with_defaults(self.directory, table))
 
     def _check_created(self, table: Table) -> None:
-        table = with_defaults(table)
+        table = with_defaults(self.directory, table)
         self._uniques.look(table)
         checks.look(table, self.findings, self._engine)
         self.accounts.created(table)

@@ -22,7 +22,8 @@ def look(table: Table, findings: Findings, engine: Engine) -> None:
     _look_at_constraints(table, findings)
     plan, connection = table.plan, engine.connection
     for name in table.unsaid:
-        if name in table.columns and not takes_null(plan.columns[name].field, connection):
+        is_null = any(value is None for value in table.columns.get(name, ()))
+        if is_null and not takes_null(plan.columns[name].field, connection):
             _look_at_nulls(table, findings, name)
     for name, values in table.columns.items():
         column = plan.columns.get(name)

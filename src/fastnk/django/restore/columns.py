@@ -24,6 +24,7 @@ from django.db.models.sql import InsertQuery
 
 from fastnk.django.restore.rows import Missing
 from fastnk.django.restore.values import (
+    REFUSALS,
     are_uuids,
     converted,
     from_json,
@@ -104,7 +105,10 @@ def takes_null(field: Any, connection: Any) -> bool:
     """Whether a column takes Python's None; some fields put a text where Python has that."""
     if field.null or field.get_internal_type() == "JSONField":
         return True
-    return prepared(field, None, connection) is not None
+    try:
+        return prepared(field, None, connection) is not None
+    except REFUSALS:
+        return False
 
 
 def is_expression(value: Any) -> bool:

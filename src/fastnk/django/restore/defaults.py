@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.utils import timezone
@@ -9,6 +10,7 @@ from msgspec import UNSET
 
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.batches import Table
+from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.plan import Column, Plan, Plans, UnknownModelError
 from fastnk.django.restore.rows import Missing
@@ -22,10 +24,15 @@ def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
     for path, value in plans.defaults.items():
         label, _, name = path.rpartition(".")
         try:
-            column = plans[label].columns.get(name)
-            if column is None or column.field.primary_key:
-                raise UsageError(f"{label} has no field {name} that could have a default")
-            if column.reference is None or value is None:
+            plan = plans[label]
+            if name not in plan.columns or name == plan.pk.name or plan.label != label:
+                raise UsageError(f"{label} has no field {name} of its own that can have a default")
+            if name in plan.identifying:
+                raise UsageError(f"{path} tells which row a record is, so no default can")
+            column = plan.columns[name]
+            if value is None and not takes_null(column.field, connection):
+                raise UsageError(f"{path} takes no null")
+            if column.reference is None:
                 refuse_unfit(column.field, converted(column.field, value), connection)
         except (UnknownModelError, *REFUSALS) as error:
             raise _unfit(path, value, error) from None
@@ -59,16 +66,18 @@ def defaults_of(directory: Directory, plan: Plan, name: str, count: int) -> list
         ) from error
 
 
-def with_defaults(table: Table) -> Table:
-    """A table of new rows with the columns that it lacks, as far as all rows will hold the same and
-    that is known before all pks are."""
-    columns = {name: table.plan.columns[name] for name in table.unsaid}
-    unsaid = {
-        name: [_constant(column)] * len(table.numbers)
-        for name, column in columns.items()
-        if is_constant(column) and not (column.reference and column.default is not UNSET)
-    }
-    return table._replace(columns=table.columns | unsaid)
+def with_defaults(directory: Directory, table: Table) -> Table:
+    """A table of new rows with the columns that it lacks, as far as all rows will hold the same.
+
+    A relation to a row that will be new holds that row.
+    """
+    columns = dict(table.columns)
+    for name in table.unsaid:
+        column = table.plan.columns[name]
+        if is_constant(column):
+            with suppress(*UNSOLVED):  # of a row that the survey is still to meet
+                columns[name] = [_constant(directory, column)] * len(table.numbers)
+    return table._replace(columns=columns)
 
 
 def is_made_up(column: Column) -> bool:
@@ -100,20 +109,19 @@ def default_of(field: Any) -> Any:
     return field.get_default()
 
 
-def _constant(column: Column) -> Any:
-    if column.default is UNSET:
-        return default_of(column.field)
-    return converted(column.field, column.default)
+def _constant(directory: Directory, column: Column) -> Any:
+    return default_of(column.field) if column.default is UNSET else _declared(directory, column)
 
 
 def _declared(directory: Directory, column: Column) -> Any:
-    """What a column holds by a default that is declared. Raises one of `UNSOLVED`."""
+    """What a column holds by a default that is declared, a row whose pk is still to be reserved
+    itself. Raises one of `UNSOLVED`."""
     if column.reference is None or column.default is None:
         return converted(column.field, column.default)
     held = directory.held(directory.find(column.reference, column.default), column.reference)
     if not isinstance(held, Row):
         return held
-    return held.pk if isinstance(held.pk, Missing) else converted(column.field, held.pk)
+    return held if isinstance(held.pk, Missing) else converted(column.field, held.pk)
 
 
 def _unfit(path: str, value: Any, error: Exception) -> UsageError:

@@ -52,7 +52,7 @@ class UnknownModelError(Exception):
 
 
 class ExcludedError(UnknownModelError):
-    """A label whose records are to be left out."""
+    """A label whose records are to be left out; the text is that of their own model."""
 
 
 class PkKind(Enum):
@@ -219,6 +219,12 @@ class Plan:
         """The columns beside the pk of which a record with these fields says nothing."""
         said = {*names, *(field.name for field in self.pk_fields)}
         return [name for name in self.columns if name not in said]
+
+    @property
+    def identifying(self) -> set[str]:
+        """The columns that may tell which row a record is."""
+        key = self.spelled_key.parts if self.spelled_key else ()
+        return {*(part.path[0] for part in key), *self.together, *filter(None, [self.unique])}
 
     @property
     def own_pk_part(self) -> int | None:
@@ -394,8 +400,10 @@ class Plans:
 
     def of_records(self, label: str) -> Plan:
         """The same of a model whose records can be restored. Raises `UnknownModelError`."""
-        if self._excludes(self._proxies.get(schemas.plain_label(label), label)):
-            raise ExcludedError("it is excluded")
+        plain = schemas.plain_label(label)
+        own = self._proxies.get(plain, plain)
+        if self._excludes(own):
+            raise ExcludedError(own)
         plan = self[label]
         owner = self.of_tables.get(plan.model._meta.db_table)
         if owner != plan.label and owner in self._labels:

@@ -109,7 +109,7 @@ class Survey:
 
     def _note_unknown(self, run: list[Any], first: int, label: str, why: UnknownModelError) -> None:
         if isinstance(why, ExcludedError):
-            self._findings.excluded[label] += len(run)
+            self._findings.excluded[str(why)] += len(run)
             return
         if self._findings.leaves_out(label, len(run)):
             return

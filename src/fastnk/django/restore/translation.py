@@ -114,7 +114,8 @@ class Translator:
     def _put(
         self, values: dict[str, Any], record: Record, name: str, column: Column, raw: Any
     ) -> None:
-        if raw is None and column.default is not UNSET and not column.field.null:
+        is_declared = raw is None and column.default is not UNSET
+        if is_declared and not takes_null(column.field, self._connection):
             raw = column.default
             self._findings.replace_null(f"{record.plan.label}.{name}")
         try:
@@ -221,7 +222,9 @@ class Translator:
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:
         if value is None and not takes_null(column.field, self._connection):
-            what = "null, which the column does not take (--default: what it means)"
+            what = "null, which the column does not take"
+            if record.raw(name) is None:  # and not a key that leads nowhere
+                what += " (--default: what it means)"
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 
     def _find(
