@@ -17,7 +17,7 @@ import msgspec
 
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
-from fastnk.convert.policies import CODES, OPTIONS
+from fastnk.convert.policies import OPTIONS, policy_of
 from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
@@ -32,7 +32,7 @@ from fastnk.policies import Policies
 from fastnk.progress import INSERT, Teller
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
-from fastnk.schema import Schema
+from fastnk.schema import Schema, plain_label
 from fastnk.source import Backup, Progress, name_of, rereadable, several
 from fastnk.source.losses import PUNCTUATION
 
@@ -212,7 +212,7 @@ class UnifiedRestoreManager:
         codes = LOADERS | self._codes_of_excluded(error)
         if not (error.found.codes & codes or useless):
             return None
-        passed = {_policy_of(code): "keep" for code in codes}
+        passed = {policy_of(code): "keep" for code in codes}
         policies = msgspec.structs.replace(self._policies, **passed)
         return self._make_converter(_without_methods(self._schema, useless), policies=policies)
 
@@ -225,8 +225,8 @@ class UnifiedRestoreManager:
             for kind in kinds
             if kind.model and self._options.excludes(self._renames.label(kind.model))
         }
-        others = {_policy_of(kind.code) for kind in kinds if kind not in excluded}
-        return {kind.code for kind in excluded if _policy_of(kind.code) not in others}
+        others = {policy_of(kind.code) for kind in kinds if kind not in excluded}
+        return {kind.code for kind in excluded if policy_of(kind.code) not in others}
 
     def _restore(
         self,
@@ -356,24 +356,19 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
     return msgspec.structs.replace(schema, models=models)
 
 
-def _policy_of(code: str) -> str:
-    return CODES[int(code[3:])][1]
-
-
 def _names(exclude: Iterable[str]) -> frozenset[str]:
     if isinstance(exclude, str):
         raise UsageError("one name where a list of them is taken", remedy=f'["{exclude}"]')
-    parts = (name.partition(".") for name in exclude)
-    return frozenset(app + dot + model.lower() for app, dot, model in parts)
+    return frozenset(map(plain_label, exclude))
 
 
 def _by_path(defaults: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for path, value in defaults.items():
-        steps = path.split(".")
-        if len(steps) != 3:
+        label, _, name = path.rpartition(".")
+        if path.count(".") != 2:
             raise UsageError(f'"{path}" is no field', remedy="app.model.field")
-        found[f"{steps[0]}.{steps[1].lower()}.{steps[2]}"] = value
+        found[f"{plain_label(label)}.{name}"] = value
     return found
 
 

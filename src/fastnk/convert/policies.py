@@ -42,6 +42,11 @@ _WITH_KEYS = {301, 307, 308, 309, 311}
 _ABOUT_REFERENCES = ("on_unresolved", "on_generic", "on_embedded")
 
 
+def policy_of(code: str) -> str:
+    """The policy for what a code of a conversion is about."""
+    return CODES[int(code[3:])][1]
+
+
 def strict(policies: Policies) -> Policies:
     """So that all references that lead nowhere are found."""
     return msgspec.structs.replace(policies, **dict.fromkeys(_ABOUT_REFERENCES, "error"))
@@ -50,7 +55,7 @@ def strict(policies: Policies) -> Policies:
 def lenient(policies: Policies, findings: list[Finding]) -> Policies:
     """Where a lost record may be why a reference leads nowhere, it keeps its id, if the policy for
     it is to refuse the backup and is about nothing else."""
-    others = {CODES[int(one.code[3:])][1] for one in findings if one.code not in DANGLING}
+    others = {policy_of(one.code) for one in findings if one.code not in DANGLING}
     kept = {
         name: "keep"
         for name in _ABOUT_REFERENCES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_right
 
@@ -16,13 +17,13 @@ class Pieces:
     def __init__(self, scans: list[Scan], joint: bytes) -> None:
         """`joint` is what stands between two arrays of an envelope, empty where there is none."""
         with_records = [one for one in scans if one.records]
-        self._is_array = not with_records or any(one.shape == "array" for one in with_records)
+        is_array = not with_records or any(one.shape == "array" for one in with_records)
         self._start, self._separator, self.tail = b"", b"\n", b"\n"
         if joint:
             self._start, self._separator, self.tail = b"[", joint, b"]"
-        elif self._is_array:
+        elif is_array:
             self._start, self._separator, self.tail = b"[\n", b",\n", b"\n]\n"
-        self._lacks_commas = [self._is_array and one.shape == "jsonl" for one in scans]
+        self._lacks_commas = [is_array and one.shape == "jsonl" for one in scans]
         self._runs = [list(one.pairs()) for one in scans]
         self._starts = array("Q")
         """Of each run in the text, …"""
@@ -111,16 +112,8 @@ def with_commas(chunks: Chunks) -> Chunks:
     yield bytes(rest)
 
 
-def from_place(chunks: Chunks, start: int) -> Chunks:
-    """A text without what stands in front of a place."""
-    for chunk in chunks:
-        if start < len(chunk):
-            yield chunk[start:] if start > 0 else chunk
-        start -= len(chunk)
-
-
-def between(chunks: Chunks, start: int, end: int) -> Chunks:
-    """A text from one place to another."""
+def between(chunks: Chunks, start: int, end: int = sys.maxsize) -> Chunks:
+    """A text from one place to another, or to its end."""
     for chunk in chunks:
         if start < len(chunk) and end > 0:
             yield chunk[max(0, start) : end]

@@ -32,7 +32,7 @@ from fastnk.source.envelope import (
     records_array,
 )
 from fastnk.source.fixtures import Kind, Piece, fixture_kind
-from fastnk.source.joining import Pieces, between, from_place
+from fastnk.source.joining import Pieces, between
 from fastnk.source.losses import MAX_LOSSES, Loss, Scan, shown
 from fastnk.source.opening import BackupFile
 from fastnk.source.packages import HEAD_BYTES, Member, Package, choose, cut_off
@@ -240,7 +240,7 @@ class Layout:
             return
         members = self._members([part.number for part in self._parts])
         for index, (part, (_, member)) in enumerate(zip(self._parts, members, strict=False)):
-            text = from_place(self._in_json(part, member.chunks), part.start)
+            text = between(self._in_json(part, member.chunks), part.start)
             yield from self._pieces.of(index, text)
         yield self._pieces.tail
 

@@ -12,7 +12,7 @@ import msgspec
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.plan import Plan, UnknownModelError
-from fastnk.django.restore.reading import Chunks, Reader, Runs, Shape, label_of, with_references
+from fastnk.django.restore.reading import Chunks, Reader, Runs, Shape, label_of
 from fastnk.django.restore.renaming import Data
 from fastnk.django.restore.rows import BackupRows, InBackup
 from fastnk.errors import SourceError
@@ -161,10 +161,9 @@ class Backup:
         if len(wanted) == len(self._met) and next(chunks, None) is not None:
             raise _changed()
 
-    def record(self, rows: BackupRows, number: int, record: Any, shape: Shape | None) -> Record:
+    def record(self, rows: BackupRows, number: int, record: Any) -> Record:
         """One record of a run to look into."""
-        data = record if shape is None else shape.data(record)
-        return Record(InBackup(rows, number), with_references(data))
+        return Record(InBackup(rows, number), self.data(record))
 
     def data(self, record: Any) -> Data:
         """A struct or dictionary as a dictionary."""

@@ -338,7 +338,7 @@ class Batches:
     def _record(self, batch: _Batch, at: int) -> Record:
         if at not in self._whole:
             rows, number = batch.rows, batch.numbers[at]
-            self._whole[at] = self._backup.record(rows, number, batch.records[at], batch.shape)
+            self._whole[at] = self._backup.record(rows, number, batch.records[at])
         return self._whole[at]
 
 

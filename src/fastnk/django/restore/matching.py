@@ -124,7 +124,7 @@ class Matcher:
         elif plan.pk_kind is PkKind.AUTO and plan.own_pk_part is not None:
             self.decisions.keep_free_pk(row)
         elif plan.pk_kind is PkKind.AUTO:
-            row.rows.pks[row.number] = Missing.PK
+            self.decisions.create_under_new_pk(row)
 
     def _match_by_unique(self, row: InBackup, value: Any) -> None:
         """Match by the comparable value of the column that identifies rows."""

@@ -59,7 +59,7 @@ class Needs:
         for run in backup.runs("match", lambda rows: b""):
             for number, record in enumerate(run.records, start=run.first):
                 if run.rows.pks[number] is Missing.MATCH:
-                    whole = backup.record(run.rows, number, record, run.shape)
+                    whole = backup.record(run.rows, number, record)
                     if (waiting := self._of(whole)) is not None:
                         yield waiting
 

@@ -49,7 +49,6 @@ class Naming:
         self._watched = {
             label: {*names, *names.values()} for label, names in renames.fields.items()
         }
-
         self._became_many = self._lists(schema)
 
     def __bool__(self) -> bool:

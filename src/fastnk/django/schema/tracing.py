@@ -74,7 +74,7 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
         raise TraceError(run.refusal or message) from error
     if run.refusal is not None:
         raise TraceError(run.refusal)
-    if all(_hands_on_instance(model, null) for null in (None, *run.nullable)):
+    if _has_instance(result) and all(_hands_on_instance(model, null) for null in run.nullable):
         return None
     key = _key(result)
     for null in run.nullable:
@@ -97,7 +97,7 @@ def _is_in_vain(model: type[Any], error: Exception, nullable: list[str]) -> bool
     return all(map(_fails, [*runs, partial(_attribute_of_new, type(asked), str(error.name))]))
 
 
-def _hands_on_instance(model: type[Any], null: str | None) -> bool:
+def _hands_on_instance(model: type[Any], null: str) -> bool:
     """Whether there is an instance in the key of a record where `null` is null."""
     run = _Run(null)
     try:
