@@ -171,7 +171,9 @@ def _integer(field: Any, connection: Any) -> PlainColumn:
 
 
 def _boolean(field: Any, connection: Any) -> PlainColumn:
-    return PlainColumn(bool, _same, _same, _same)
+    # What SQLite holds; its driver would look for an adapter for each.
+    driver = _each(int) if connection.vendor == "sqlite" else _same
+    return PlainColumn(bool, _same, _same, driver)
 
 
 def _float(field: Any, connection: Any) -> PlainColumn:

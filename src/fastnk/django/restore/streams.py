@@ -71,8 +71,12 @@ class Stream:
             self.end()
 
     def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
-        places = ", ".join(["%s"] * len(names))
-        into = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"
+        self._insert(path, table, names, ["%s"] * len(names), columns)
+
+    def _insert(
+        self, path: str, table: str, names: Sequence[str], places: list[str], columns: Columns
+    ) -> None:
+        into = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(places)})"
         self._path = path
         with self._naming(), self._connection.cursor() as cursor:
             cursor.executemany(into, list(zip(*columns, strict=True)))
@@ -84,6 +88,18 @@ class Stream:
     def _naming(self) -> Iterator[None]:
         with naming(self._path), self._connection.wrap_database_errors:
             yield
+
+
+class SQLiteStream(Stream):
+    """Has the statement say the nulls that go all down a column: Python's driver takes longer over
+    each of them than SQLite does."""
+
+    def write(self, path: str, table: str, names: Sequence[str], columns: Columns) -> None:
+        are_null = [one[0] is None and one.count(None) == len(one) for one in columns]
+        are_null[0] = False  # one must say how many rows there are
+        places = ["NULL" if is_null else "%s" for is_null in are_null]
+        said = [column for column, is_null in zip(columns, are_null, strict=True) if not is_null]
+        self._insert(path, table, names, places, said)
 
 
 class Psycopg2Stream(Stream):

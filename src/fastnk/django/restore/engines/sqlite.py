@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django.db import OperationalError
 
 from fastnk.django.restore.engines.base import Engine, locked, tables_of
+from fastnk.django.restore.streams import SQLiteStream, Stream
 
 CACHE_KIB = 32 << 10
 """Of pages; with twice as much nothing was faster."""
@@ -46,6 +47,9 @@ class SQLite(Engine):
         finally:
             with self.connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA cache_size = {before:d}")
+
+    def stream(self) -> Stream:
+        return SQLiteStream(self.connection)
 
     def lock(self) -> None:
         """Take the write lock now, by a statement that writes nothing."""
