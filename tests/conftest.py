@@ -50,6 +50,7 @@ else:  # the core is tested where nothing else is installed
         "restore_psycopg2",
         "restore_renames",
         "restore_rules",
+        "restore_shared",
         "restore_sought",
         "roundtrip",
     )

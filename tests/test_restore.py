@@ -120,14 +120,14 @@ def load(
     options: RestoreOptions | None = None,
 ) -> RestoreReport:
     loader = Loader(schema, alias, dry_run=dry_run, options=options)
-    labels = None if callable(records) else labels_of(records)
-    return loader.load(chunks_of(records), name, labels=labels)
+    counts = None if callable(records) else counts_of(records)
+    return loader.load(chunks_of(records), name, counts=counts)
 
 
-def labels_of(records: Any) -> set[str] | None:
-    """The labels of records, as the conversion reports them; `None` where they are no records."""
+def counts_of(records: Any) -> Counter[str] | None:
+    """How many there are of each label, as the conversion reports; `None` for no records."""
     try:
-        return {one["model"] for one in records}
+        return Counter(one["model"] for one in records)
     except (KeyError, TypeError):
         return None
 

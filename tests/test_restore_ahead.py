@@ -247,14 +247,14 @@ def test_process_whose_threads_are_many_or_unknown_is_not_forked() -> None:
 import django; django.setup()
 from pathlib import Path
 from threading import Event, Thread
-from fastnk.django.restore import ahead
-from fastnk.django.restore.ahead import can_fork
+from fastnk.django.restore import processes
+from fastnk.django.restore.processes import can_fork
 print(can_fork())
 end = Event()
 Thread(target=end.wait).start()
 print(can_fork())
 end.set()
-ahead.THREADS = Path("/absent/task")
+processes.THREADS = Path("/absent/task")
 print(can_fork())
 """
     root = Path(__file__).parents[1]

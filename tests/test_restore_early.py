@@ -1,26 +1,44 @@
 """Which rows are checked while they are surveyed, and which are left to the check of all records.
 
 A row that is taken too easily would be written unchecked; so each case that must not be taken is
-also restored, and what the full check says of it is compared.
+also restored, and what the full check says of it is compared. All of it is the same where another
+process looks at every second record.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from fastnk.django.restore import early
+from fastnk.django.restore import checking, early, loader, plain
 from fastnk.django.restore.checking import Known, Look
 from fastnk.django.restore.loader import Loader
 from fastnk.django.restore.rows import Fate
 from fastnk.schema import Embedded, Schema
+from tests import test_restore
 from tests.project.zoo import models as zoo
-from tests.test_restore import chunks_of, keeper, keyed, labels_of, load, record, refused
+from tests.test_restore import counts_of, keeper, keyed, load, record, refused
 from tests.zoo import SENSOR, Record, project_schema, put, rows
 
 SENSORS = [str(UUID(int=number)) for number in range(1, 40)]
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "shared"], autouse=True)
+def _jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two of them each record is a chunk, and another process looks at every second one; also
+    at fields of the project, which these do not mind."""
+    if request.param == 2:
+        if sys.platform != "linux":
+            pytest.skip("processes are forked on Linux")
+        monkeypatch.setattr(loader, "processors", lambda: 2)
+        monkeypatch.setattr(checking, "can_fork", lambda: True)
+        monkeypatch.setattr(checking, "FEWEST_RECORDS", 1)
+        monkeypatch.setattr(plain, "is_made_by_django", lambda plan: True)
+        chunks_of = test_restore.chunks_of
+        monkeypatch.setattr(test_restore, "chunks_of", lambda records: chunks_of(lambda: records))
 
 
 def vault(name: str, **fields: Any) -> Record:
@@ -47,8 +65,9 @@ def checked(
     alias: str, records: list[Record], label: str, schema: Schema | None = None
 ) -> list[bool]:
     """Which rows of a model are checked once all records are surveyed, in their order."""
-    loader = Loader(schema or project_schema(), alias)
-    task = loader._task(chunks_of(records), None, labels_of(records), int)
+    task = Loader(schema or project_schema(), alias)._task(
+        test_restore.chunks_of(records), None, counts_of(records), int
+    )
     look = Look(task, Known())
     while known := look.read():
         look = Look(task, known)

@@ -280,7 +280,9 @@ class UnifiedRestoreManager:
             return self._loader.load(
                 chunks,
                 name_of(backup),
-                labels=list(conversion.report.models),
+                counts={
+                    label: counts.records for label, counts in conversion.report.models.items()
+                },
                 number_in_backup=conversion.number_in_backup,
                 confirm=confirm,
             )

@@ -54,11 +54,11 @@ class Accounts:
         for name in table.unsaid:
             if is_made_up(table.plan.columns[name]):
                 self._default(table.plan, name).rows += len(table.numbers)
-        for name in self._flags(table.plan):
+        for name in _flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
                 if value is True:
                     self._privilege(InBackup(table.rows, number), f"{name}, as a new row")
-        for name in self._memberships(table.plan) & table.many.keys():
+        for name in _memberships(table.plan) & table.many.keys():
             for number, pks in zip(table.numbers, table.many[name], strict=True):
                 if pks:
                     what = f"{len(pks)} of {name}, as a new row"
@@ -127,11 +127,11 @@ class Accounts:
                 pk=change.before[plan.pk.name],
                 field=plan.pk.name,
             )
-        for name in self._flags(plan):
+        for name in _flags(plan):
             if name in change.columns:
                 what = f"{name}: {change.before[name]} -> {change.columns[name]}"
                 self._privilege(change.row, what)
-        for name in self._memberships(plan):
+        for name in _memberships(plan):
             added, removed = len(change.added.get(name, ())), len(change.removed.get(name, ()))
             if added or removed:
                 self._privilege(change.row, f"{name}: {added} more, {removed} less")
@@ -151,15 +151,22 @@ class Accounts:
                 Difference(plan.label, told, name, f"{gone} less", f"{new} more")
             )
 
-    def _flags(self, plan: Plan) -> tuple[str, ...]:
-        return FLAGS if issubclass(plan.model, AbstractBaseUser) else ()
-
-    def _memberships(self, plan: Plan) -> set[str]:
-        targets = {name: column.reference.target for name, column in plan.many.items()}
-        return {name for name, target in targets.items() if target in RIGHTS}
-
     def _privilege(self, row: InBackup, change: str) -> None:
         self.privileges.append(Privilege(row.rows.plan.label, named(row), change))
+
+
+def is_about_rights(plan: Plan) -> bool:
+    """Whether rows of a model may have a say in who may do what."""
+    return bool(_flags(plan) or _memberships(plan))
+
+
+def _flags(plan: Plan) -> tuple[str, ...]:
+    return FLAGS if issubclass(plan.model, AbstractBaseUser) else ()
+
+
+def _memberships(plan: Plan) -> set[str]:
+    targets = {name: column.reference.target for name, column in plan.many.items()}
+    return {name for name, target in targets.items() if target in RIGHTS}
 
 
 def named(row: InBackup) -> str:

@@ -11,10 +11,11 @@ import msgspec
 
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.findings import Findings
-from fastnk.django.restore.plan import Plan, UnknownModelError
-from fastnk.django.restore.reading import Chunks, Reader, Runs, Shape, label_of
+from fastnk.django.restore.plan import Plan, Reference, Unique, UnknownModelError
+from fastnk.django.restore.reading import Chunks, Decode, Reader, Runs, Shape, label_of
 from fastnk.django.restore.renaming import Data
-from fastnk.django.restore.rows import BackupRows, InBackup
+from fastnk.django.restore.repeats import Hashes
+from fastnk.django.restore.rows import BackupRows, InBackup, NewPks
 from fastnk.errors import SourceError
 
 
@@ -71,6 +72,42 @@ Enter = Callable[[list[Any], int], list[Part]]
 Gives their rows, which are none if the target does not know the model."""
 
 
+GenericReference = tuple[Any, Any]
+"""What names the model, and the key or id."""
+
+
+class References(NamedTuple):
+    """What records refer to."""
+
+    plain: dict[Reference, set[Any]]
+    generic: dict[str, Counter[GenericReference]]
+    """By field, and how often each occurs."""
+
+
+class PlainRun(NamedTuple):
+    """Records that follow each other, of new rows in which all is plainly right: what the survey
+    needs of them."""
+
+    label: str
+    length: int
+    is_in_fastnk_style: bool
+    says_pks: bool
+    kinds: dict[str, set[tuple[Any, bool]]]
+    """By field: what names the models that generic relations lead to, and whether by a key."""
+    keys: Hashes
+    pks: Hashes
+    new_pks: NewPks
+    references: References
+    uniques: dict[Unique, Hashes]
+
+
+EnterPlain = Callable[[PlainRun, int], Part]
+"""Is given records that were looked at before, and the number of the first. Gives their rows."""
+
+Share = Callable[[Iterator[bytes], Decode], Iterator[list[PlainRun] | Runs]]
+"""Gives what is known of chunk after chunk: what somebody else has told, or the records."""
+
+
 class Met(NamedTuple):
     """What the survey met in a chunk."""
 
@@ -117,12 +154,16 @@ class Backup:
         self._met: list[Met] = []
         """Chunk by chunk."""
 
-    def survey(self, enter: Enter) -> None:
+    def survey(self, enter: Enter, enter_plain: EnterPlain, share: Share) -> None:
         """Read all records for the first time."""
         number = 1
-        for runs in self._heads():
+        for runs in share(self._reader.chunks(), self.decoder()):
             first, parts = number, []
             for run in runs:
+                if isinstance(run, PlainRun):
+                    parts.append(enter_plain(run, number))
+                    number += run.length
+                    continue
                 together = isinstance(run[0], msgspec.Struct)
                 for one, some in self._stretches(run, number, together=together):
                     parts += enter(some, one)
@@ -130,9 +171,14 @@ class Backup:
             self._met.append(Met(number - first, parts))
             self._count_rows(number - first)
 
+    def decoder(self) -> Decode:
+        """What makes of a chunk the records as the survey takes them."""
+        return self._reader.heads(self._directory.needed)
+
     def singly(self) -> Iterator[tuple[int, Any]]:
         """Every record as in the survey, with its number."""
-        records = itertools.chain.from_iterable(itertools.chain.from_iterable(self._heads()))
+        runs = itertools.chain.from_iterable(map(self.decoder(), self._reader.chunks()))
+        records = itertools.chain.from_iterable(runs)
         return (
             (number, record)
             for number, record in enumerate(records, start=1)
@@ -184,9 +230,6 @@ class Backup:
         """Every record that is not left out, as it stands in the backup."""
         bodies = enumerate(self._reader.bodies(), start=1)
         return (body for number, body in bodies if number not in self._left_out)
-
-    def _heads(self) -> Iterator[Runs]:
-        return self._reader.heads(self._directory.needed)
 
     def _with_rows(self, runs: Runs, number: int, seen: Counter[str]) -> Iterator[Run]:
         """The records of a chunk, of which `number` is the first, behind those that were seen."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 from django.db import router, transaction
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from fastnk.django.restore import checks
 from fastnk.django.restore.accounting import Accounts
-from fastnk.django.restore.backup import Backup, Done
+from fastnk.django.restore.backup import Backup, Done, Part, PlainRun, Share
 from fastnk.django.restore.batches import Batches, Sink, Table
 from fastnk.django.restore.defaults import (
     refuse_dangling_defaults,
@@ -26,7 +26,9 @@ from fastnk.django.restore.early import EarlyCheck
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.matching import Matcher
+from fastnk.django.restore.plain import FEWEST_RECORDS, PlainLook, alone, shared
 from fastnk.django.restore.plan import Plan, Plans
+from fastnk.django.restore.processes import can_fork
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.restore.rows import CHECKED, UNCHANGED
@@ -47,7 +49,8 @@ class Task(NamedTuple):
     chunks: Chunks
     name: str | None
     """What findings call the backup."""
-    labels: Collection[str] | None
+    counts: Mapping[str, int] | None
+    """How many records of each label there are."""
     number_in_backup: Callable[[int], int]
     """Makes of a record's number in the chunks the one it has in the backup."""
     schema: Schema
@@ -56,6 +59,7 @@ class Task(NamedTuple):
     engine: Engine
     target: RestoreTarget
     dry_run: bool
+    jobs: int
     teller: Teller
 
 
@@ -111,7 +115,8 @@ class Look:
             count_rows=task.teller.count_rows,
         )
         null_keys, duplicate_keys = options.null_keys, options.duplicate_keys
-        self._survey = Survey(self._backup, *parts, self._meet_lean, null_keys=null_keys)
+        meets = self._meet_lean, self._meet_plain
+        self._survey = Survey(self._backup, *parts, *meets, null_keys=null_keys)
         self._keys = self._survey.keys
         self._matcher = Matcher(
             self._backup, self._keys, *parts, connection, duplicate_keys=duplicate_keys
@@ -142,7 +147,8 @@ class Look:
         """Read all records for the first time, and what they refer to."""
         known = self._known
         refuse_unfit_defaults(self.directory.plans, self._engine.connection)
-        self._survey.run()
+        with self._shared() as share:
+            self._survey.run(share)
         weak, named = self._keys.weak, self._survey.lean_but_named()
         if weak or named:
             return replace(known, weak=known.weak | weak, named=known.named | named)
@@ -150,6 +156,17 @@ class Look:
             return replace(known, superseded=known.superseded | self.findings.superseded)
         self._generic_kept = self._early.settle()
         return None
+
+    def _shared(self) -> AbstractContextManager[Share]:
+        """Who looks at which part of the backup in the survey."""
+        counts, known = self._task.counts, self._known
+        is_as_it_stands = not (known.left_out or known.superseded or self.directory.plans.naming)
+        if counts and is_as_it_stands and self._task.jobs > 1 and can_fork():
+            parts = (self._backup, self.directory, self.findings, self._early, self._uniques)
+            look = PlainLook(*parts, self._engine)
+            if look.expect(counts) >= FEWEST_RECORDS:
+                return shared(look)
+        return nullcontext(alone)
 
     def pass_on(self, phase: str, created: Sink, matched: Sink, done: Done) -> int:
         """Translate all records but those that are `done`, and pass them on in batches.
@@ -200,6 +217,13 @@ class Look:
     def _meet_lean(self, lean: Lean) -> None:
         self._matcher.match_lean(lean)
         self._early.check(lean)
+
+    def _meet_plain(self, part: Part, told: PlainRun) -> None:
+        part.rows.create(part.first, told.new_pks)
+        if self._early.takes(*part, told.references):
+            self._uniques.add(told.label, told.uniques)
+            numbers = range(part.first, part.first + part.length)
+            self.accounts.created(Table(part.rows, numbers, {}, True, {}))
 
     def _match(self) -> Known | None:
         self._task.teller.begin("match")
@@ -292,7 +316,7 @@ def look_through(task: Task, phases: Phases) -> tuple[Look, RestoreReport]:
 
 
 def _directory(task: Task, known: Known) -> Directory:
-    labels = task.labels and list(map(task.renames.label, task.labels))
+    labels = task.counts and list(map(task.renames.label, task.counts))
     options = task.options
     plans = Plans(
         task.schema,

@@ -55,11 +55,13 @@ INTEGERS = (
 MOST_IN_A_BOUND = (1 << 63) - 1
 """What msgspec takes as one; a column of MySQL without a sign holds more, which is not plain."""
 
-_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 _ZONE = attrgetter("tzinfo")
-_ALL_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000)\d{3})?Z)*", re.ASCII)
+_DATE = "[0-9]{4}-[01][0-9]-[0-3][0-9]"
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.(?!000)[0-9]{3})?"
+_ALL_UTC = re.compile(f"(?:{_DATE}T{_TIME}Z)*")
 """Moments as Django writes them into backups, one behind the other."""
 
 _TEXT_OF_JSON = re.compile(rb'\0"[{[\\]')
@@ -79,7 +81,7 @@ class PlainColumn(NamedTuple):
     python: Callable[[Values], Values]
     """The values as the field has them in Python."""
     driver: Callable[[Values], Values]
-    """The values as the driver takes them."""
+    """The values as the driver takes them; what is no value at all has been found before."""
 
 
 def plain_column(field: Field[Any, Any], connection: Any) -> PlainColumn | None:
@@ -208,21 +210,20 @@ def _moment(field: Any, connection: Any) -> PlainColumn:
     is_utc = connection.timezone_name == "UTC"
 
     def driver(values: Values) -> Values:
-        moments = _moments(values)
+        together = "".join(values)
         may_stay = settings.USE_TZ and (is_postgresql or is_utc)
-        if may_stay and _ALL_UTC.fullmatch("".join(values)):
+        if may_stay and _ALL_UTC.fullmatch(together):
             # PostgreSQL reads them itself.
-            return values if is_postgresql else list(map(_without_zone, values))
-        return list(map(adapt, moments))
+            return values if is_postgresql else _without_zones(together)
+        return list(map(adapt, _moments(values)))
 
     return PlainColumn(str, _moments, _moments, driver)
 
 
-def _without_zone(moment: str) -> str:
-    """What Django makes of a moment of UTC for other databases, in a fraction of the time."""
-    return (
-        f"{moment[:10]} {moment[11:-1]}000" if "." in moment else f"{moment[:10]} {moment[11:-1]}"
-    )
+def _without_zones(moments: str) -> list[str]:
+    """What Django makes of moments of UTC for other databases, in a fraction of the time."""
+    spelled = moments.replace("T", " ").split("Z")[:-1]
+    return [f"{moment}000" if "." in moment else moment for moment in spelled]
 
 
 def _moments(values: Values) -> Values:

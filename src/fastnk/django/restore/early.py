@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from fastnk.django.restore.backup import GenericReference, References
 from fastnk.django.restore.batches import Sink, Table
 from fastnk.django.restore.checks import checks_of
 from fastnk.django.restore.conditions import names_in
 from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import ShapedColumn, unfrozen
-from fastnk.django.restore.rows import CHECKED, CREATED, InBackup
+from fastnk.django.restore.rows import CHECKED, CREATED, BackupRows, InBackup
 from fastnk.django.restore.survey import Lean
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns, needed
@@ -26,8 +27,12 @@ MOST_OPEN = 20_000
 """References of one kind that may wait for the end of the survey."""
 
 
-_Pair = tuple[Any, Any]
-"""What names the model of a generic reference, and the key or id."""
+class Looked(NamedTuple):
+    """What records tell that are plainly right."""
+
+    table: Table
+    """Of new rows, in which there are no references."""
+    references: References
 
 
 class EarlyCheck:
@@ -52,32 +57,49 @@ class EarlyCheck:
         """By label: whether no constraint of the model is about references."""
         self._open: dict[str, dict[Reference, set[Any]]] = defaultdict(lambda: defaultdict(set))
         """By label: references of checked records that are still to be found."""
-        self._generic: dict[str, dict[str, Counter[_Pair]]] = defaultdict(
+        self._generic: dict[str, dict[str, Counter[GenericReference]]] = defaultdict(
             lambda: defaultdict(Counter)
         )
         """By label and field: the same of generic references, and how often each occurs."""
 
     def check(self, lean: Lean) -> None:
         """Check records whose rows were just matched."""
+        rows, first, count = lean.rows, lean.first, len(lean.records)
+        if not rows.all_are(first, count, CREATED) or not rows.are_decided(first):
+            return
+        looked = self.look(lean)
+        if looked is not None and self.takes(rows, first, count, looked.references):
+            self._created(looked.table)
+
+    def look(self, lean: Lean) -> Looked | None:
+        """What records tell that are plainly right; `None` where any of them is not. It does not
+        count as checked by that."""
         rows, first, count, shape = lean.rows, lean.first, len(lean.records), lean.shape
-        if shape is None or not rows.all_are(first, count, CREATED):
-            return
-        if not rows.are_decided(first) or not self._constraints_are_plain(rows.plan):
-            return
+        if shape is None or not self._constraints_are_plain(rows.plan):
+            return None
         old_pks = [record.pk for record in lean.records]
         unsaid = rows.plan.unsaid(shape.names)
         table = Table(rows, range(first, first + count), {}, True, {}, old_pks, unsaid)
-        references: dict[Reference, set[Any]] = {}
-        generics: dict[str, Counter[_Pair]] = {}
+        references = References({}, {})
         for column, values in shape.values(lean.records):
             if column.is_generic:
-                generic = rows.plan.generics[column.name]
-                generics[column.name] = Counter(shape.pairs(lean.records, generic))
-            elif not self._takes(table, references, column, values):
-                return
-        if self._waits_for(rows.plan, references) and self._waits_for_generic(rows.plan, generics):
-            rows.fates[first:] = CHECKED * count
-            self._created(table)
+                pairs = shape.pairs(lean.records, rows.plan.generics[column.name])
+                references.generic[column.name] = Counter(pairs)
+            elif not self._is_right(table, references.plain, column, values):
+                return None
+        return Looked(table, references)
+
+    def takes(self, rows: BackupRows, first: int, count: int, references: References) -> bool:
+        """Count rows as checked but for their references, if those can wait for all rows."""
+        plan = rows.plan
+        if (
+            self._constraints_are_plain(plan)
+            and self._waits_for(plan, references.plain)
+            and self._waits_for_generic(plan, references.generic)
+        ):
+            rows.fates[first : first + count] = CHECKED * count
+            return True
+        return False
 
     def settle(self) -> int:
         """Leave to the check of all records those that refer to nothing.
@@ -108,7 +130,7 @@ class EarlyCheck:
             )
         return self._is_plain[plan.label]
 
-    def _takes(
+    def _is_right(
         self,
         table: Table,
         references: dict[Reference, set[Any]],
@@ -141,11 +163,13 @@ class EarlyCheck:
             kept |= values
             if len(kept) > MOST_OPEN:
                 kept -= {value for value in kept if self._is_met(reference, value)}
-            if len(kept) > MOST_OPEN // 2:
-                return False
+                if len(kept) > MOST_OPEN // 2:
+                    return False
         return True
 
-    def _waits_for_generic(self, plan: Plan, generics: dict[str, Counter[_Pair]]) -> bool:
+    def _waits_for_generic(
+        self, plan: Plan, generics: dict[str, Counter[GenericReference]]
+    ) -> bool:
         """The same of generic references. If they are too many, all that the model has are left to
         the check of all records, which counts those that lead nowhere."""
         for name, pairs in generics.items():
@@ -154,9 +178,9 @@ class EarlyCheck:
             if len(kept) > MOST_OPEN:
                 for pair in [pair for pair in kept if self._is_generic_met(plan, name, pair)]:
                     del kept[pair]
-            if len(kept) > MOST_OPEN // 2:
-                self._give_up(plan.label)
-                return False
+                if len(kept) > MOST_OPEN // 2:
+                    self._give_up(plan.label)
+                    return False
         return True
 
     def _give_up(self, label: str) -> None:
@@ -176,7 +200,7 @@ class EarlyCheck:
         except UNSOLVED:
             return False
 
-    def _is_generic_met(self, plan: Plan, name: str, pair: _Pair) -> bool:
+    def _is_generic_met(self, plan: Plan, name: str, pair: GenericReference) -> bool:
         kind, value = pair
         try:
             target = self._directory.generic_target(plan, plan.generics[name], unfrozen(kind))

@@ -63,6 +63,9 @@ class Findings:
         self.let_go: Counter[str] = Counter()
         """How many references that nothing answers are let go, by field."""
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def leaves_out(self, what: str, count: int = 1) -> bool:
         """Whether a model or field that the target does not have is left out; it is counted."""
         if self._ignore_nonexistent and self._counts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -41,9 +41,11 @@ class Loader:
         teller: Teller | None = None,
     ) -> None:
         """With more than one of `jobs`, which is the number of processors unless given, another
-        process may make rows ready. Raises `UsageError` for an alias that the project does not
-        have, or an engine that restores do not know, and `RenameError` for new names that the
-        project does not have."""
+        process may do a part of the work.
+
+        Raises `UsageError` for an alias that the project does not have, or an engine that restores
+        do not know, and `RenameError` for new names that the project does not have.
+        """
         self.schema = schema
         self.options = options or RestoreOptions()
         self.renames = renames or Renames()
@@ -76,20 +78,20 @@ class Loader:
         chunks: Chunks,
         name: str | None = None,
         *,
-        labels: Collection[str] | None = None,
+        counts: Mapping[str, int] | None = None,
         number_in_backup: Callable[[int], int] = int,
         confirm: Confirm | None = None,
     ) -> RestoreReport:
         """Restore the records in `chunks`, which are read three times or four.
 
-        `name` is what findings call the backup, `labels` are those of its records there, and
-        `number_in_backup` makes of a record's number in the chunks the one it has there. `confirm`
-        is told what will be done, before the first row is written, and raises to stop it. Raises
-        `FindingsError` and `RenameError` before that, `LockedError` while another restore is under
-        way, and `RestoreError` where the database refuses; it is then as it was before.
+        `name` is what findings call the backup, `counts` says of each label how many records there
+        are, and `number_in_backup` makes of a record's number in the chunks the one it has there.
+        `confirm` is told what will be done, before the first row is written, and raises to stop it.
+        Raises `FindingsError` and `RenameError` before that, `LockedError` while another restore is
+        under way, and `RestoreError` where the database refuses; it is then as it was before.
         """
         self.engine.keep_alive()
-        task = self._task(chunks, name, labels, number_in_backup)
+        task = self._task(chunks, name, counts, number_in_backup)
         token = uuid4().hex
         report: RestoreReport | None = None
         try:
@@ -98,7 +100,7 @@ class Loader:
                 self.engine.session(),
                 transaction.atomic(using=self._database),
             ):
-                done = restore(task, self.jobs, confirm)
+                done = restore(task, confirm)
                 if not self.dry_run and done.created + done.updated:
                     ledger.note(self.engine, token, name)
                     self.teller.begin("commit")
@@ -119,13 +121,13 @@ class Loader:
         self,
         chunks: Chunks,
         name: str | None,
-        labels: Collection[str] | None,
+        counts: Mapping[str, int] | None,
         number_in_backup: Callable[[int], int],
     ) -> Task:
         return Task(
             chunks,
             name,
-            labels,
+            counts,
             number_in_backup,
             schema=self.schema,
             renames=self.renames,
@@ -133,6 +135,7 @@ class Loader:
             engine=self.engine,
             target=self.target,
             dry_run=self.dry_run,
+            jobs=self.jobs,
             teller=self.teller,
         )
 

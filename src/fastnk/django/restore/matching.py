@@ -22,7 +22,7 @@ from fastnk.django.restore.natural_keys import Key
 from fastnk.django.restore.needs import Needs
 from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.record_keys import RecordKeys
-from fastnk.django.restore.rows import InBackup, Missing
+from fastnk.django.restore.rows import InBackup, Missing, NewPks
 from fastnk.django.restore.survey import Lean
 from fastnk.django.restore.waiting import (
     ByUniqueColumns,
@@ -71,7 +71,9 @@ class Matcher:
     def match_lean(self, lean: Lean) -> None:
         """Decide for lean rows as far as each of them tells by itself."""
         rows = lean.rows
-        if rows.are_first and self._are_all_new(lean):
+        new = pks_if_new(lean) if rows.are_first else None
+        if new is not None:
+            rows.create(lean.first, new)
             return
         if lean.pks:
             rows.keep_old_pks(lean.first, lean.pks)
@@ -84,23 +86,6 @@ class Matcher:
                 self._match_by_unique(row, lean.uniques[at])
             else:
                 self._match_by_pk_alone(row)
-
-    def _are_all_new(self, lean: Lean) -> bool:
-        """Decide for lean rows of an empty table together, if nothing is special about any."""
-        rows, plan = lean.rows, lean.rows.plan
-        is_auto = plan.pk_kind is PkKind.AUTO
-        if is_auto and plan.own_pk_part is None and None not in lean.keys:
-            rows.create(lean.first, Missing.PK)
-            return True
-        if plan.key is not None or lean.shape is None:
-            return False
-        told = [record.pk for record in lean.records]
-        if set(map(type, told)) != {int} if is_auto else None in [*told, *lean.pks]:
-            return False
-        rows.create(lean.first, Missing.OWN)
-        if is_auto:
-            rows.highest_own = max(rows.highest_own, *told)
-        return True
 
     def _match_by_key(self, row: InBackup, key: Key) -> None:
         """Match by the natural key as the target spells it."""
@@ -204,6 +189,21 @@ class Matcher:
             existing = self._directory.existing(plan)
             found[label] = existing.with_values(columns, values if are_known else None)
         return found
+
+
+def pks_if_new(lean: Lean) -> NewPks | None:
+    """What is known of the pks of lean rows of an empty table; `None` where something is special
+    about one of them."""
+    plan = lean.rows.plan
+    is_auto = plan.pk_kind is PkKind.AUTO
+    if is_auto and plan.own_pk_part is None and None not in lean.keys:
+        return NewPks(Missing.PK)
+    if plan.key is not None or lean.shape is None:
+        return None
+    told = [record.pk for record in lean.records]
+    if is_auto:
+        return NewPks(Missing.OWN, max(told)) if set(map(type, told)) == {int} else None
+    return None if None in [*told, *lean.pks] else NewPks(Missing.OWN)
 
 
 def _exists(row: InBackup) -> bool:

@@ -169,6 +169,10 @@ Runs = list[list[Any]]
 """The records of a chunk: runs of structs of one type, and of dictionaries."""
 
 
+Decode = Callable[[bytes], Runs]
+"""Makes records of a chunk."""
+
+
 class Reader:
     """Reads all records of a backup, any number of times."""
 
@@ -194,23 +198,30 @@ class Reader:
             is_wanted = number < len(wanted) and wanted[number]
             yield self._renamed(self._decoder.runs(chunk)) if is_wanted else []
 
-    def heads(self, needed: Callable[[Plan], Sequence[str] | None]) -> Iterator[Runs]:
-        """The records of each chunk as heads, which have the pk, the keys and the fields needed.
+    def chunks(self) -> Iterator[bytes]:
+        """All records as they stand in the backup, in JSON arrays."""
+        return iter(self._chunks("read"))
+
+    def heads(self, needed: Callable[[Plan], Sequence[str] | None]) -> Decode:
+        """Makes of each chunk heads, which have the pk, the keys and the fields needed.
 
         Where `needed` gives no list, they are structs of their shapes; those of unknown models are
         dictionaries.
         """
         decoder = Decoder(partial(self._learned_head, needed), self._refuses_nul)
         self._naming.start_counting()
-        for chunk in self._chunks("read"):
+
+        def heads(chunk: bytes) -> Runs:
             runs = decoder.runs(chunk)
             if self._naming:
                 self._naming.count(runs)
-            yield self._renamed(runs)
+            return self._renamed(runs)
+
+        return heads
 
     def bodies(self) -> Iterator[bytes]:
         """Every record as it stands in the backup."""
-        return itertools.chain.from_iterable(map(_each, self._chunks("read")))
+        return itertools.chain.from_iterable(map(_each, self.chunks()))
 
     def data(self, record: Any) -> Data:
         """A record to look into, whatever it was decoded to."""

@@ -13,7 +13,7 @@ from fastnk.django.restore.directory import DanglingError, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey, Key, KeyForm, KeyPart, KeyShapeError, Path
 from fastnk.django.restore.plan import Reference
-from fastnk.django.restore.repeats import Repeats
+from fastnk.django.restore.repeats import Repeats, hashes_of
 from fastnk.django.restore.rows import InBackup
 from fastnk.django.restore.unsaid import KeyMaker
 from fastnk.django.restore.values import REFUSALS, comparable, digest
@@ -187,7 +187,7 @@ class RecordKeys:
         rows, number = row
         if rows.is_lean:
             rows.late_keys[number] = key
-            self._repeats.add((rows.plan.label, True), [key])
+            self._repeats.add((rows.plan.label, True), hashes_of([key]))
             return
         if rows.plan.weak:
             rows.names[key] = None if key in rows.names else number

@@ -13,6 +13,16 @@ ALL_BITS = -1
 """The second half of every fingerprint. The core reads bits there that mean nothing here."""
 
 
+Hashes = bytes
+"""Of values, eight bytes each."""
+
+
+def hashes_of(values: Iterable[Hashable]) -> Hashes:
+    """The hashes by which repeats are found; `None` is no value."""
+    known = [value for value in values if value is not None]
+    return array("q", map(hash, zip(known, strict=True))).tobytes()
+
+
 class Repeats:
     """Values of several kinds, such as the natural keys of one model."""
 
@@ -21,12 +31,11 @@ class Repeats:
         self._suspects: dict[Hashable, set[int]] = {}
         self._firsts: dict[tuple[Hashable, Hashable], tuple[int, Any]] = {}
 
-    def add(self, kind: Hashable, values: Iterable[Hashable]) -> None:
-        """Take values in; `None` is none."""
-        known = [value for value in values if value is not None]
-        hashes = array("q", map(hash, zip(known, strict=True)))
-        prints = array("q", [ALL_BITS]) * (2 * len(hashes))
-        prints[::2] = hashes
+    def add(self, kind: Hashable, hashes: Hashes) -> None:
+        """Take values in, by their hashes."""
+        halves = array("q", hashes)
+        prints = array("q", [ALL_BITS]) * (2 * len(halves))
+        prints[::2] = halves
         self._audits[kind].add(prints.tobytes())
 
     def settle(self) -> bool:

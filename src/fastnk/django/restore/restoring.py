@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastnk.django.restore.ahead import FEWEST_ROWS, can_fork, is_made_by_django, make_ahead
+from fastnk.django.restore.ahead import FEWEST_ROWS, make_ahead
 from fastnk.django.restore.backup import Done
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.checking import Look, Phases, Task, look_through
@@ -16,6 +16,7 @@ from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.engines.base import Engine, refuse_unmigrated
 from fastnk.django.restore.natural_keys import CalledKey
 from fastnk.django.restore.plan import PkKind
+from fastnk.django.restore.processes import can_fork, is_made_by_django
 from fastnk.django.restore.report import RestoreOptions, RestoreReport
 from fastnk.django.restore.rows import (
     ALL,
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 Confirm = Callable[[RestoreReport], None]
 
 
-def restore(task: Task, jobs: int, confirm: Confirm | None) -> RestoreReport:
+def restore(task: Task, confirm: Confirm | None) -> RestoreReport:
     """A restore, or its dry run, up to the commit; for the rest see `Loader`."""
     if not task.dry_run:
         task.engine.lock()
@@ -48,7 +49,7 @@ def restore(task: Task, jobs: int, confirm: Confirm | None) -> RestoreReport:
     if not task.dry_run:
         if confirm is not None:
             confirm(report)
-        _Writing(task, look, jobs).run(phases)
+        _Writing(task, look).run(phases)
         if task.options.verify:
             with phases.timed("verify"):
                 _verify(task)
@@ -82,13 +83,12 @@ def _verify(task: Task) -> None:
 class _Writing:
     """Writes what a look through the backup has found out."""
 
-    def __init__(self, task: Task, look: Look, jobs: int) -> None:
-        """With more than one of `jobs` another process may make rows ready."""
+    def __init__(self, task: Task, look: Look) -> None:
         self._look = look
         self._engine = task.engine
         self._options = task.options
         self._teller = task.teller
-        self._jobs = jobs
+        self._jobs = task.jobs
 
     def run(self, phases: Phases) -> None:
         """Write all rows, and check what could not be before."""

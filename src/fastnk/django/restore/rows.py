@@ -53,6 +53,14 @@ class Missing(Enum):
     """More than one row has the key."""
 
 
+class NewPks(NamedTuple):
+    """What is known of the pks of new rows that follow each other."""
+
+    why: Missing
+    highest: int = 0
+    """Of those that `Missing.OWN` stands for, if they are numbers."""
+
+
 class RecordNumbers:
     """The number of each row's record; those that follow each other take no room."""
 
@@ -210,12 +218,13 @@ class BackupRows:
         self.old_pks.extend([None] * (first - len(self.old_pks)))
         self.old_pks[first:] = pks
 
-    def create(self, first: int, why: Missing) -> None:
-        """Let the rows from this one on be new, without a pk that is known."""
+    def create(self, first: int, new: NewPks) -> None:
+        """Let the rows from this one on be new."""
+        self.highest_own = max(self.highest_own, new.highest)
         if isinstance(self.pks, FewPks):
-            self.pks.fill(first, why)
+            self.pks.fill(first, new.why)
         else:
-            self.pks[first:] = [why] * (len(self.pks) - first)
+            self.pks[first:] = [new.why] * (len(self.pks) - first)
 
     def pks_of(self, numbers: Sequence[int]) -> list[Any]:
         """The pks of some rows in the target, or what is missing of them."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastnk.django.refusals import refusal
 from fastnk.django.restore import findings as codes
-from fastnk.django.restore.backup import Backup, Part, Record
+from fastnk.django.restore.backup import Backup, Part, PlainRun, Record, Share
 from fastnk.django.restore.directory import UNSOLVED, Directory
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import Key, KeyShapeError
@@ -18,7 +18,7 @@ from fastnk.django.restore.plan import ExcludedError, PkKind, Plan, UnknownModel
 from fastnk.django.restore.reading import Shape, frozen, label_of, unfrozen
 from fastnk.django.restore.record_keys import RecordKeys
 from fastnk.django.restore.renaming import Data
-from fastnk.django.restore.repeats import Repeats
+from fastnk.django.restore.repeats import Repeats, hashes_of
 from fastnk.django.restore.rows import BackupRows, InBackup, Missing
 from fastnk.django.restore.values import REFUSALS, are_comparable, comparable, converted
 
@@ -38,6 +38,7 @@ class Lean(NamedTuple):
 
 
 MeetLean = Callable[[Lean], None]
+MeetPlain = Callable[[Part, PlainRun], None]
 
 
 class Survey:
@@ -49,14 +50,17 @@ class Survey:
         directory: Directory,
         findings: Findings,
         meet_lean: MeetLean,
+        meet_plain: MeetPlain,
         *,
         null_keys: bool = False,
     ) -> None:
-        """`meet_lean` is told of lean rows as they are met; for `null_keys` see `RecordKeys`."""
+        """`meet_lean` and `meet_plain` are told of lean rows as they are met; for `null_keys` see
+        `RecordKeys`."""
         self._backup = backup
         self._directory = directory
         self._findings = findings
         self._meet_lean = meet_lean
+        self._meet_plain = meet_plain
         self._repeats = Repeats()
         """Of lean rows what must not occur twice: by label, keys or (`False`) pks."""
         self.keys = RecordKeys(directory, findings, self._repeats, null_keys=null_keys)
@@ -64,9 +68,9 @@ class Survey:
         """By label and object id: what names the models that generic relations lead to, and
         whether by a key."""
 
-    def run(self) -> None:
+    def run(self, share: Share) -> None:
         """Read all records once and enter their rows and keys in the directory."""
-        self._backup.survey(self._enter_run)
+        self._backup.survey(self._enter_run, self._enter_plain, share)
         self._directory.plans.naming.refuse_unfit_fields()
         self.keys.settle(self._backup.bodies)
         self._name_repeated()
@@ -97,15 +101,28 @@ class Survey:
         rows = self._directory.backup(plan)
         part = Part(rows, len(rows), len(run))
         if not self._directory.is_in_fastnk_style:
-            self._directory.is_in_fastnk_style = any(map(_is_in_fastnk_style, run))
+            self._directory.is_in_fastnk_style = any(map(is_in_fastnk_style, run))
         if rows.is_lean:
-            rows.says_pks = rows.says_pks or any(map(_says_pk, run))
+            rows.says_pks = rows.says_pks or any(map(says_pk, run))
             self._note_kinds(plan, run)
             self._meet_lean(self._entered(rows, number, run))
         else:
             for at, record in enumerate(run):
                 self._enter(rows, number + at, self._backup.data(record))
         return [part]
+
+    def _enter_plain(self, one: PlainRun, number: int) -> Part:
+        rows = self._directory.backup(self._directory.plans[one.label])
+        part = Part(rows, len(rows), one.length)
+        self._directory.is_in_fastnk_style |= one.is_in_fastnk_style
+        rows.says_pks |= one.says_pks
+        for name, kinds in one.kinds.items():
+            self._kinds[one.label, name] |= kinds
+        rows.enter_many(number, one.length)
+        self._repeats.add((one.label, True), one.keys)
+        self._repeats.add((one.label, False), one.pks)
+        self._meet_plain(part, one)
+        return part
 
     def _note_unknown(self, run: list[Any], first: int, label: str, why: UnknownModelError) -> None:
         if isinstance(why, ExcludedError):
@@ -122,11 +139,7 @@ class Survey:
         shape = self._backup.shape_of(run[0])
         for name, generic in plan.generics.items():
             if shape is not None and name in shape.generics:
-                self._kinds[plan.label, name].update(
-                    (kind, isinstance(value, tuple))
-                    for kind, value in set(shape.pairs(run, generic))
-                    if kind is not None and value is not None
-                )
+                self._kinds[plan.label, name] |= kinds_in(shape.pairs(run, generic))
             else:
                 for one in run:
                     self._note_kind(plan, name, self._backup.data(one)["fields"])
@@ -164,49 +177,23 @@ class Survey:
             return whole
 
         shape = self._backup.shape_of(run[0])
-        keys = self._lean_keys(plan, run) if shape else None
+        keys = lean_keys(plan, run) if shape else None
         if keys is None:
             keys = [self.keys.key(record) for record in records()]
         uniques: Sequence[Any] = ()
         if plan.unique:
-            uniques = self._lean_uniques(plan, run, shape) if shape else ()
+            uniques = _lean_uniques(plan, run, shape) if shape else ()
             uniques = uniques or list(map(self._unique, records()))
-        self._repeats.add((plan.label, True), keys)
+        self._repeats.add((plan.label, True), hashes_of(keys))
         pks: Sequence[Any] = ()
         if rows.keeps_pks:
-            told = _lean_pks(run, shape, keys) if shape else None
+            told = lean_pks(run, shape, keys) if shape else None
             if told is None:
                 pairs = zip(records(), keys, strict=True)
                 told = [self._old_pk(record, key) for record, key in pairs]
             pks = told
-            self._repeats.add((plan.label, False), pks)
+            self._repeats.add((plan.label, False), hashes_of(pks))
         return Lean(rows, first, keys, uniques, pks, run, shape)
-
-    def _lean_keys(self, plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
-        """The natural keys of structs, if that can be told of all of them together."""
-        spelled = [head.natural_key for head in run]
-        if plan.key is None:
-            return None if any(spelled) else [None] * len(run)
-        try:
-            if None in spelled:
-                return None
-            keys = list(plan.key.read_all(spelled))
-            return None if None in itertools.chain.from_iterable(keys) else keys
-        except (*REFUSALS, KeyShapeError):
-            return None  # one of them; which one will be found out
-
-    def _lean_uniques(self, plan: Plan, run: list[Any], shape: Shape) -> Sequence[Any]:
-        """What records of a shape hold in the column that identifies rows, if that is plain."""
-        values = shape.column(run, plan.unique or "")
-        field = plan.columns[plan.unique or ""].field
-        try:
-            if type(None) in map(type, values):
-                return ()
-            if are_comparable(field, values):
-                return values
-            return [comparable(converted(field, value)) for value in values]
-        except REFUSALS:
-            return ()
 
     def _name_repeated(self) -> None:
         """Note the lean records that have a key or pk in common; they are looked for again."""
@@ -275,7 +262,35 @@ class Survey:
             return None
 
 
-def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[Any] | None:
+def lean_keys(plan: Plan, run: list[Any]) -> Sequence[Key | None] | None:
+    """The natural keys of structs, if that can be told of all of them together."""
+    spelled = [head.natural_key for head in run]
+    if plan.key is None:
+        return None if any(spelled) else [None] * len(run)
+    try:
+        if None in spelled:
+            return None
+        keys = list(plan.key.read_all(spelled))
+        return None if None in itertools.chain.from_iterable(keys) else keys
+    except (*REFUSALS, KeyShapeError):
+        return None  # one of them; which one will be found out
+
+
+def _lean_uniques(plan: Plan, run: list[Any], shape: Shape) -> Sequence[Any]:
+    """What records of a shape hold in the column that identifies rows, if that is plain."""
+    values = shape.column(run, plan.unique or "")
+    field = plan.columns[plan.unique or ""].field
+    try:
+        if type(None) in map(type, values):
+            return ()
+        if are_comparable(field, values):
+            return values
+        return [comparable(converted(field, value)) for value in values]
+    except REFUSALS:
+        return ()
+
+
+def lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[Any] | None:
     """The comparable pks of structs, if all say theirs beside the fields, or in their keys."""
     plan = shape.plan
     told = [record.pk for record in run]
@@ -293,12 +308,21 @@ def _lean_pks(run: list[Any], shape: Shape, keys: Sequence[Key | None]) -> list[
         return None  # one of them; which one will be found out
 
 
-def _says_pk(record: Any) -> bool:
+def kinds_in(pairs: Iterable[tuple[Any, Any]]) -> set[tuple[Any, bool]]:
+    """What names the models that generic references of structs lead to, and whether by a key."""
+    return {
+        (kind, isinstance(value, tuple))
+        for kind, value in set(pairs)
+        if kind is not None and value is not None
+    }
+
+
+def says_pk(record: Any) -> bool:
     """Whether a struct or a dictionary has a pk beside its fields."""
     return (record.get("pk") if isinstance(record, dict) else record.pk) is not None
 
 
-def _is_in_fastnk_style(record: Any) -> bool:
+def is_in_fastnk_style(record: Any) -> bool:
     """Whether a struct or a dictionary has what only fastnk writes."""
     if isinstance(record, dict):
         return record.get("natural_key") is not None or "references" in record

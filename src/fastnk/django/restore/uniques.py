@@ -18,7 +18,7 @@ from fastnk.django.restore.existing import rows_per_statement
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey
 from fastnk.django.restore.plan import PkKind, Plan, Unique
-from fastnk.django.restore.repeats import Repeats
+from fastnk.django.restore.repeats import Hashes, Repeats, hashes_of
 from fastnk.django.restore.rows import InBackup, Missing
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.values import (
@@ -51,7 +51,7 @@ class UniqueColumns:
         `changes` says in which of them there will be other values than now."""
         for unique in self._uniques_in(table):
             values = self._values(table, unique)
-            self._repeats.add((table.plan.label, unique), values)
+            self._repeats.add((table.plan.label, unique), hashes_of(values))
             if changes is not None:
                 names = needed(unique)
                 new = {one.row.number for one in changes if names & one.columns.keys()}
@@ -59,6 +59,15 @@ class UniqueColumns:
                 values = [value if number in new else None for number, value in pairs]
             if any(values) and not self._directory.existing(table.plan).is_empty:
                 self._compare(table, unique, values)
+
+    def hashes(self, table: Table) -> dict[Unique, Hashes]:
+        """What `add` takes of new rows of an empty table."""
+        return {one: hashes_of(self._values(table, one)) for one in self._uniques_in(table)}
+
+    def add(self, label: str, hashes: Mapping[Unique, Hashes]) -> None:
+        """Take in what there is to look at in new rows of an empty table."""
+        for unique, some in hashes.items():
+            self._repeats.add((label, unique), some)
 
     def find_repeated(self) -> bool:
         """Whether values may stand twice in the backup; `look_again` then tells which."""
