@@ -417,6 +417,15 @@ def test_names_that_the_backup_does_not_have_or_has_twice(
     assert restore(as_bytes([BEAST]), database=new, renames=WARDEN).created == 1
 
 
+@pytest.mark.parametrize(("old", "today"), [("zoo.keepr", "zoo.keeper"), ("park", "zoo")])
+def test_backup_that_has_the_new_name_already(new: str, old: str, today: str) -> None:
+    """Not told is that its ids lead nowhere, which comes of it."""
+    mentor, pupil = keeper("Anna"), keeper("Béla", mentor=1)
+    records = [mentor | {"pk": 1}, pupil | {"pk": 2}]
+    with pytest.raises(RenameError, match=f'nothing in the backup is called "{old}"'):
+        fastnk.restore(as_bytes(records), database=new, renames={old: today})
+
+
 def test_old_name_that_the_project_uses_again(new: str) -> None:
     """What was a species is a tag; that there are species today, too, is no matter."""
     records = [record("zoo.species", 5, label="loud"), record("zoo.memo", 1, text="a", tags=[5])]
@@ -447,8 +456,8 @@ def test_words_of_the_command_line() -> None:
     assert parse_renames(["a.b=c.d", "e=f", "e=f"]) == {"a.b": "c.d", "e": "f"}
     with pytest.raises(RenameError, match='"e" is renamed to "f" and to "g"'):
         parse_renames(["e=f", "e=g"])
-    with pytest.raises(RenameError, match="is no rename"):
-        Renames(parse_renames(["e"]))
+    with pytest.raises(RenameError, match='"e" is no rename'):
+        parse_renames(["e"])
 
 
 def test_command(new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

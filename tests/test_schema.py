@@ -246,6 +246,8 @@ def test_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"mine\.json: Object missing") as caught:
         Schema.load(path)
     assert caught.value.place == str(path)
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.startswith("fastnk schema django")
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 from collections import Counter
+from collections.abc import Iterable
 from heapq import nsmallest
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,6 +33,9 @@ NAME_THE_ENCODING = (
     " iconv -f CP1251 -t UTF-8 BACKUP > CLEAN"
 )
 """What to do about a text that is not UTF-8."""
+
+NAME_THE_SETTINGS = "name the project's settings: --settings mysite.settings"
+"""What to do where Django is needed and not set up."""
 
 MAX_MODELS = 10_000
 """How many different models a backup may have, as far as no schema knows them."""
@@ -363,6 +367,14 @@ class NotRestoredError(RestoreError):
 
     code = "FNK403"
     exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What a message about an unknown word ends with, where one that is known is like it."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def shorten(value: str, most: int = MAX_VALUE_SHOWN) -> str:

@@ -31,7 +31,9 @@ def parse_renames(words: Iterable[str]) -> dict[str, str]:
     """Old names to new ones, of words as `oldapp.model=app.model`. Raises `RenameError`."""
     names: dict[str, str] = {}
     for word in words:
-        old, _, new = word.partition("=")
+        old, sign, new = word.partition("=")
+        if not sign:
+            raise RenameError(f'"{word}" is no rename', remedy=EXAMPLE)
         if names.setdefault(old, new) != new:
             raise RenameError(f'"{old}" is renamed to "{names[old]}" and to "{new}"')
     return names
@@ -104,6 +106,15 @@ class Renames:
                     remedy="leave that rename out; --ignore-nonexistent leaves out the records of"
                     " models that the project no longer has",
                 )
+
+    def refuse_reversed(self, labels: Collection[str]) -> None:
+        """Raise `RenameError` for a model or an app of which only the new name is in a backup with
+        models of these labels: whatever refers to it by the old one then leads nowhere."""
+        names = set(map(plain_label, labels))
+        names |= {label.partition(".")[0] for label in labels}
+        for old, new in (self.apps | self.models).items():
+            if old not in names and new in names:
+                raise unused(old)
 
     def schema_of_backup(self, schema: Schema) -> Schema:
         """`schema`, which has the names of today, with the names that the backup has.
@@ -197,6 +208,14 @@ class Renames:
             names.append(self._old_field(at, name))
             at = schema.target(at, name) if at else None
         return "__".join(names) + bar + transform
+
+
+def unused(old: str) -> RenameError:
+    """The error for an old name that the backup does not have."""
+    return RenameError(
+        f'nothing in the backup is called "{old}"',
+        remedy="write the old name as it stands there; fastnk detect --full lists the models",
+    )
 
 
 def _split(old: str, new: str) -> tuple[list[str], list[str]]:

@@ -27,6 +27,7 @@ from fastnk.errors import (
     MissingExtraError,
     OutputError,
     UsageError,
+    did_you_mean,
 )
 from fastnk.policies import Policies
 from fastnk.progress import INSERT, Teller
@@ -251,7 +252,7 @@ class UnifiedRestoreManager:
         known |= {label.partition(".")[0] for label in known}
         for name in sorted(self._options.exclude - known):
             raise UsageError(
-                f'nothing to exclude is called "{name}"',
+                f'nothing to exclude is called "{name}"{did_you_mean(name, known)}',
                 remedy="an app or app.model of the project or the backup",
             )
 
@@ -276,16 +277,19 @@ class UnifiedRestoreManager:
             # Two processes leave no processor to threads, which would wait for one.
             return read_chunks(conversion.blocks(phase, jobs=1 if phase == INSERT else None))
 
-        with deep_nesting():
-            return self._loader.load(
-                chunks,
-                name_of(backup),
-                counts={
-                    label: counts.records for label, counts in conversion.report.models.items()
-                },
-                number_in_backup=conversion.number_in_backup,
-                confirm=confirm,
-            )
+        models = conversion.report.models
+        try:
+            with deep_nesting():
+                return self._loader.load(
+                    chunks,
+                    name_of(backup),
+                    counts={label: counts.records for label, counts in models.items()},
+                    number_in_backup=conversion.number_in_backup,
+                    confirm=confirm,
+                )
+        except FindingsError:
+            self._renames.refuse_reversed(models)  # which explains them
+            raise
 
 
 def restore(

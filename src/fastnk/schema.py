@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fastnk.errors import OutputError, SchemaError
+from fastnk.errors import OutputError, SchemaError, did_you_mean
 
 VERSION = 1
+MAKE_ONE = "fastnk schema django --settings mysite.settings -o schema.json"
+"""What to do without a schema."""
 TRANSFORMS = ("str", "isoformat")
 """What may stand after `|` in a key part: Python's `str()` and `datetime.isoformat()`."""
 
@@ -148,7 +150,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             schema = _decode(document, name)
             schema.check()
         except (msgspec.DecodeError, UnicodeError) as error:
-            raise SchemaError(f"{name} is not JSON: {error}") from None
+            raise SchemaError(f"{name} is not JSON: {error}", remedy=MAKE_ONE) from None
         except RecursionError:
             raise SchemaError(f"{name} is nested too deep") from None
         return schema
@@ -161,7 +163,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except OSError as error:
             raise SchemaError(
                 f"cannot read the schema {os.fspath(path)}: {error.strerror}",
-                remedy="fastnk schema django --settings mysite.settings -o schema.json",
+                remedy=MAKE_ONE,
             ) from None
         return cls.loads(document, os.fspath(path))
 
@@ -432,7 +434,7 @@ def _check_path(schema: Schema, label: str, part: str, place: str) -> None:
         raise SchemaError(f'"{part}" is not a path', place=place, remedy='write "field__field"')
     if transform is not None and transform not in TRANSFORMS:
         raise SchemaError(
-            f'no transform "{transform}"{_hint(transform, TRANSFORMS)}',
+            f'no transform "{transform}"{did_you_mean(transform, TRANSFORMS)}',
             place=place,
             remedy=f"one of {', '.join(TRANSFORMS)}",
         )
@@ -440,7 +442,8 @@ def _check_path(schema: Schema, label: str, part: str, place: str) -> None:
         target = schema.target(label, hop)
         if target is None:
             raise SchemaError(
-                f'"{hop}" is not a relation of {label}{_hint(hop, schema.models[label].relations)}',
+                f'"{hop}" is not a relation of {label}'
+                f"{did_you_mean(hop, schema.models[label].relations)}",
                 place=place,
                 remedy="a path follows relations and ends at a field",
             )
@@ -457,14 +460,7 @@ def _check_path(schema: Schema, label: str, part: str, place: str) -> None:
 
 def _check_label(schema: Schema, label: str, place: str) -> None:
     if label not in schema.models:
-        raise SchemaError(f'no model "{label}"{_hint(label, schema.models)}', place=place)
-
-
-def _hint(word: str, words: Iterable[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+        raise SchemaError(f'no model "{label}"{did_you_mean(label, schema.models)}', place=place)
 
 
 def _decode(document: bytes | str, name: str) -> Schema:
@@ -472,7 +468,8 @@ def _decode(document: bytes | str, name: str) -> Schema:
         return msgspec.json.decode(document, type=Schema)
     except msgspec.ValidationError as error:
         what, place = _locate(msgspec.json.decode(document), error)
-        raise SchemaError(f"{name}: {what}", place=place or name) from None
+        remedy = None if place else MAKE_ONE
+        raise SchemaError(f"{name}: {what}", place=place or name, remedy=remedy) from None
 
 
 _NAMED: dict[str, Any] = {

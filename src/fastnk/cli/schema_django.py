@@ -6,7 +6,7 @@ import argparse
 import os
 
 from fastnk.cli.printing import LOSS, Outcome, talk
-from fastnk.errors import UsageError
+from fastnk.errors import NAME_THE_SETTINGS, UsageError
 from fastnk.progress import Progress
 
 
@@ -43,9 +43,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     )
 
     if options.settings is None:
-        raise UsageError(
-            "no Django project", remedy="name its settings: --settings mysite.settings"
-        )
+        raise UsageError("no Django project", remedy=NAME_THE_SETTINGS)
     skipped: dict[str, str] = {}
     on_untraceable = skipped.__setitem__ if options.skip_untraceable else None
     schema = schema_from_project(options.settings, on_untraceable, options.at)

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastnk.django.schema.introspect import set_up_by_environment
-from fastnk.errors import MissingExtraError, UsageError
-from fastnk.schema import Schema
+from fastnk.errors import NAME_THE_SETTINGS, MissingExtraError, UsageError
+from fastnk.schema import MAKE_ONE, Schema
 from fastnk.source import Source
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def _class_of(method: _Method) -> type[Any]:
         return cast(type[Any], model)
     raise UsageError(
         f'cannot call "{method.path}", which the schema names for {method.label}: {fault}',
-        remedy="give the schema and the settings of the same project: "
-        "fastnk schema django --settings mysite.settings -o schema.json",
+        remedy=f"give the schema and the settings of the same project: {MAKE_ONE}",
     )
 
 
@@ -170,5 +169,5 @@ def _require_project() -> None:
     if not set_up_by_environment():
         raise UsageError(
             "the schema names methods that make natural keys, and Django is not set up",
-            remedy="name the project's settings: --settings mysite.settings",
+            remedy=NAME_THE_SETTINGS,
         )

@@ -25,6 +25,7 @@ from fastnk.django.refusals import MAX_REASON, refusal
 from fastnk.django.schema.introspect import set_up_by_environment
 from fastnk.errors import (
     NAME_THE_ENCODING,
+    NAME_THE_SETTINGS,
     BackupSyntaxError,
     MissingExtraError,
     Place,
@@ -175,7 +176,7 @@ def _need_models(name: str | None) -> None:
     if not set_up_by_environment():
         raise UsageError(
             f"{name or 'the backup'} is XML, which only the project's models tell how to read",
-            remedy="name the project's settings: --settings mysite.settings",
+            remedy=NAME_THE_SETTINGS,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastnk.django.schema.introspect import set_up as set_up_settings
 from fastnk.django.schema.introspect import set_up_by_environment
-from fastnk.errors import UsageError
+from fastnk.errors import NAME_THE_SETTINGS, UsageError
 
 
 def set_up(settings: str | None) -> None:
@@ -15,6 +15,4 @@ def set_up(settings: str | None) -> None:
     if settings is not None:
         set_up_settings(settings)
     elif not set_up_by_environment():
-        raise UsageError(
-            "no Django project to restore into", remedy="name its settings: mysite.settings"
-        )
+        raise UsageError("no Django project to restore into", remedy=NAME_THE_SETTINGS)

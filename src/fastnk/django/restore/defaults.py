@@ -15,7 +15,7 @@ from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.plan import Column, Plan, Plans, UnknownModelError
 from fastnk.django.restore.rows import Missing
 from fastnk.django.restore.values import REFUSALS, as_text, converted, refuse_unfit
-from fastnk.errors import RestoreError, UsageError
+from fastnk.errors import RestoreError, UsageError, did_you_mean
 
 
 def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
@@ -26,7 +26,10 @@ def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
         try:
             plan = plans[label]
             if name not in plan.columns or name == plan.pk.name or plan.label != label:
-                raise UsageError(f"{label} has no field {name} of its own that can have a default")
+                hint = "" if name in plan.columns else did_you_mean(name, plan.columns)
+                raise UsageError(
+                    f"{label} has no field {name} of its own that can have a default{hint}"
+                )
             if name in plan.identifying:
                 raise UsageError(f"{path} tells which row a record is, so no default can")
             column = plan.columns[name]

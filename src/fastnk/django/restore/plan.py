@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
@@ -40,7 +39,7 @@ from fastnk.django.restore.natural_keys import (
 from fastnk.django.restore.renaming import Naming
 from fastnk.django.restore.values import Inside, comparable, converted, told_of_json_text
 from fastnk.django.schema.describe import is_composite, plain_of
-from fastnk.errors import SchemaError
+from fastnk.errors import SchemaError, did_you_mean
 from fastnk.renames import Renames
 
 RIGHTS = {"auth.group", "auth.permission"}
@@ -508,9 +507,7 @@ def _is_cut(field: Any) -> bool:
 
 
 def _similar(label: str) -> str:
-    labels = [model._meta.label_lower for model in apps.get_models()]
-    close = difflib.get_close_matches(label, labels, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    return did_you_mean(label, [model._meta.label_lower for model in apps.get_models()])
 
 
 def unique_sets(model: Any) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,6 @@ are looked up once for each shape of records.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ from django.apps import apps
 from msgspec import UNSET
 from msgspec.structs import astuple
 
-from fastnk.renames import RenameError, Renames
+from fastnk.errors import did_you_mean
+from fastnk.renames import RenameError, Renames, unused
 from fastnk.schema import Schema, model_name
 
 CONTENT_TYPE = "contenttypes.contenttype"
@@ -148,7 +148,7 @@ class Naming:
         for tag, names in self.renames.fields.items():
             for old, new in names.items():
                 if not self._holding(tag, old):
-                    raise _unused(f"{tag}.{old}")
+                    raise unused(f"{tag}.{old}")
                 if self._held[f"{tag}.{new}"] and new not in names:
                     raise RenameError(
                         f"the backup has both fields {old} and {new} in records of {tag}",
@@ -170,7 +170,7 @@ class Naming:
         apps_mentioned = {label.partition(".")[0] for label in self._mentioned}
         for old in self.renames.names:
             if not records[old] and old not in self._mentioned | apps_mentioned:
-                raise _unused(old)
+                raise unused(old)
         return {f"{old} -> {new}": records[old] for old, new in self.renames.names.items()}
 
     def _holding(self, tag: str, old: str) -> int:
@@ -287,10 +287,8 @@ def refuse_unfit(renames: Renames) -> None:
 
 def _refuse_unknown(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
         raise RenameError(
-            f'the project has no {kind} "{name}"{hint}',
+            f'the project has no {kind} "{name}"{did_you_mean(name, known)}',
             remedy="the new name is the project's of today: --rename OLD=NEW",
         )
 
@@ -306,10 +304,3 @@ def _codename(codename: str, old: str, new: str) -> str:
 
 def _model(label: str) -> Any:
     return apps.get_model(label)
-
-
-def _unused(old: str) -> RenameError:
-    return RenameError(
-        f'nothing in the backup is called "{old}"',
-        remedy="write the old name as it stands there; fastnk detect --full lists the models",
-    )
