@@ -111,10 +111,11 @@ def test_every_kind_of_finding_is_shown() -> None:
     assert shown == [*range(1, 20), 31]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_report_that_cannot_be_written_is_a_failure(
     tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backup, report = write(tmp_path / "b.json", USERS), str(tmp_path / "no" / "report.json")
+    backup, report = write(tmp_path / "b.json", USERS), "/dev/full"
     assert convert(backup, tmp_path / "out.json", schema, "--report", report) == 1
     captured = capsys.readouterr()
     assert "FNK130 cannot write the report" in captured.err
@@ -220,6 +221,48 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["restor"], "invalid choice: 'restor'"),
+        (["--on-unresolvd", "keep"], '--on-unresolvd keep; did you mean "--on-unresolved"?'),
+        (["--on-unresolved", "kep"], "invalid choice: 'kep'"),
+        (["--memory-limit", "256MB"], '"256MB" is no size, as 256M or 2G are'),
+        (["--memory-limit", ""], '"" is no size'),
+        (["--report", "no/such/report.json"], "cannot write no/such/report.json"),
+        (["--report", "."], "cannot write ."),
+    ],
+)
+def test_wrong_usage_is_told_shortly_before_anything_is_done(
+    tmp_path: Path, schema: Path, words: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    verb = ["convert", str(write(tmp_path / "b.json", USERS)), str(out), "--schema", str(schema)]
+    with pytest.raises(SystemExit) as caught:
+        main([*verb, *words] if words[0].startswith("-") else words)
+    said = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert said[0].startswith("FNK101 ")
+    assert what in said[0]
+    assert said[1:] == [f"  try: fastnk {'convert ' if words[1:] else ''}--help"]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("settings", [None, "shop.settings"])
+def test_next_command_names_the_project_that_is_known(
+    tmp_path: Path,
+    schema: Path,
+    settings: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    if settings:
+        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", settings)
+    assert convert(write(tmp_path / "b.json", USERS), tmp_path / "out.json", schema) == 0
+    assert f" --settings {settings or 'mysite.settings'}\n" in capsys.readouterr().err
 
 
 def test_schema_that_does_not_hold_together_exits_with_2(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -49,17 +51,21 @@ class Shell:
         self._environment["PYTHONPATH"] = str(folder)
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        process = self.start(*words)
+        out, errors = process.communicate()
+        assert process.returncode == code, errors
+        return subprocess.CompletedProcess(words, code, out, errors)
+
+    def start(self, *words: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "django", *words],
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert done.returncode == code, done.stderr
-        return done
 
     def names(self, database: str) -> list[tuple[str, str | None]]:
         """The shops in a database, each with its parent."""
@@ -116,6 +122,62 @@ def test_exit_codes_are_those_of_the_command_line(shell: Shell, project: Project
     assert "references that stay ids: 1" in shell.run("fastnk_verify", *words, code=3).stdout
     shell.run("fastnk_verify", *words[:-2], code=5)
     assert "Traceback" not in refused.stderr
+
+
+def test_failure_is_reported_and_one_json_document(shell: Shell, project: Project) -> None:
+    dangling = [{"model": "shop.shop", "pk": pk, "fields": {"parent": 99}} for pk in range(25)]
+    (project.folder / "dangling.json").write_text(json.dumps(dangling))
+    words = ["fastnk_restore", "dangling.json", "--dry-run", "--json"]
+    assert "--report FILE lists all of them" in (refused := shell.run(*words, code=4)).stderr
+    shell.run(*words, "--report", "report.json", code=4)
+    report = (project.folder / "report.json").read_text()
+    assert json.loads(report) == json.loads(refused.stdout)
+    assert json.loads(report)["error"]["code"] == "FNK300"
+
+
+def test_output_on_standard_output_holds_no_report(shell: Shell) -> None:
+    shell.run("fastnk_schema", "-o", "schema.json")
+    done = shell.run("fastnk_convert", "legacy.json", "-", "--schema", "schema.json")
+    assert len(json.loads(done.stdout)) == len(LEGACY)
+    assert "2 records" in done.stderr
+
+
+def test_next_command_is_a_management_command(shell: Shell) -> None:
+    done = shell.run("fastnk_restore", "legacy.json", "--dry-run")
+    command = "fastnk_restore legacy.json --database default --settings settings"
+    assert done.stderr == f"next: python manage.py {command}\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(shell: Shell, project: Project, number: signal.Signals, code: int) -> None:
+    pipe = project.folder / "backup.pipe"
+    os.mkfifo(pipe)
+    process = shell.start("fastnk_detect", pipe.name)
+    with pipe.open("wb", buffering=0) as writer:  # opens when the reader does
+        writer.write(b"[")
+        time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert errors.splitlines()[-1].endswith("nothing was changed")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_standard_output_that_is_full(shell: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = shell.start("fastnk_restore", "legacy.json", "--no-input", stdout=full)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "CommandError: FNK130 done, but standard output takes no report" in errors
+    assert shell.names("default") == [("a", None), ("b", "a")]
+
+
+def test_settings_without_a_database(shell: Shell, project: Project) -> None:
+    (project.folder / "bare.py").write_text("INSTALLED_APPS = ['fastnk.django', 'shop']")
+    done = shell.run("fastnk_restore", "legacy.json", "--settings", "bare", code=2)
+    assert 'the settings say nothing of a database "default"' in done.stderr
+    assert "--settings mysite.settings" in done.stderr
 
 
 def test_help_is_in_the_words_of_django_and_of_the_verb(shell: Shell) -> None:

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from fastnk.cli.printing import Outcome, failure, show, talk, written_report
-from fastnk.errors import FastnkError
+from fastnk.cli.printing import Outcome, failed, show, talk, told, written_report
+from fastnk.errors import FastnkError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from fastnk.progress import Progress
@@ -40,7 +40,7 @@ class Verb(Protocol):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastnk",
         description="Converts legacy Django backups to natural keys, and restores any backup.",
         epilog=EXIT_CODES,
@@ -70,7 +70,15 @@ def _add_verb(verbs: Any, name: str, help_: str, module: str | None) -> Any:
     return parser
 
 
-class _VerbParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as all of fastnk does, without the usage, which is long."""
+
+    def error(self, message: str) -> NoReturn:
+        talk(str(UsageError(message, remedy=f"{self.prog} --help")))
+        raise SystemExit(UsageError.exit_code)
+
+
+class _VerbParser(_Parser):
     """Imports the module of its verb, and adds the arguments, when the verb is used."""
 
     module: str | None = None
@@ -83,7 +91,11 @@ class _VerbParser(argparse.ArgumentParser):
             self.add_argument("--debug", action="store_true", help="show tracebacks")
             self.set_defaults(run=verb.run)
             self.module = None
-        return super().parse_known_args(*args, **options)
+        known, unknown = super().parse_known_args(*args, **options)
+        if unknown:
+            hint = did_you_mean(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
 
 
 class _Version(argparse.Action):
@@ -109,15 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress.close()
         if options.debug:
             raise
-        outcome = failure(error, options)
-    except KeyboardInterrupt:
+        talk(told(error, options))
+        outcome = failed(error)
+    except (KeyboardInterrupt, Terminated) as stop:
         progress.close()
-        talk("interrupted; nothing was changed")
-        return 130
-    except _Terminated:
-        progress.close()
-        talk("terminated; nothing was changed")
-        return 143
+        return stopped(stop)
     progress.close()
     outcome = written_report(options, outcome)
     try:
@@ -159,8 +167,15 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM arrived: unwinds as Ctrl-C does, so that what is open is rolled back."""
+
+
+def stopped(stop: BaseException) -> int:
+    """Tell people that a signal ended the work; the exit code for that."""
+    word, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+    talk(f"{word}; nothing was changed")
+    return code
 
 
 @contextlib.contextmanager
@@ -168,7 +183,7 @@ def termination() -> Iterator[None]:
     """Let SIGTERM unwind what is going on."""
 
     def terminate(*_: object) -> NoReturn:
-        raise _Terminated
+        raise Terminated
 
     try:
         before = signal.signal(signal.SIGTERM, terminate)

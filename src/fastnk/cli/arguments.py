@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from fastnk.policies import Policies
     from fastnk.source import Backup
+
+SETTINGS = "DJANGO_SETTINGS_MODULE"
 
 
 def add_backups_argument(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +78,18 @@ def _bytes(text: str) -> int:
     """A number of bytes, also as `256M`."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     unit = units.get(text[-1:].upper())
-    return int(text) if unit is None else int(float(text[:-1]) * unit)
+    try:
+        return int(text) if unit is None else int(float(text[:-1]) * unit)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f'"{text}" is no size, as 256M or 2G are') from None
+
+
+def _report_file(path: str) -> str:
+    """A file that can be written: when the work is done it is too late to find that out."""
+    place = Path(path) if Path(path).exists() else Path(path).parent
+    if Path(path).is_dir() or not os.access(place, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write {path}")
+    return path
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +97,12 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     add_keys_argument(parser)
     add_reading_arguments(parser)
     add_embedded_argument(parser)
-    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        type=_report_file,
+        help="write the whole report there, as JSON",
+    )
     add_policy_arguments(parser)
 
 
@@ -129,6 +148,11 @@ def output_for(backups: list[str]) -> str:
     """What the next command may call a conversion of these."""
     usual = Path("natural.json")
     return "converted.json" if usual in map(Path, backups) else str(usual)
+
+
+def project_again(options: argparse.Namespace) -> list[str]:
+    """What stands in the next command for the project, also if nobody has named it yet."""
+    return ["--settings", options.settings or os.environ.get(SETTINGS) or "mysite.settings"]
 
 
 def set_up_project(settings: str | None) -> None:

@@ -12,9 +12,10 @@ from fastnk.cli.arguments import (
     add_resource_arguments,
     one_or_several,
     policies,
+    project_again,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, dropped_lines, generic_lines, ids_left_lines
+from fastnk.cli.printing import LOSS, Outcome, dropped_lines, generic_lines, ids_left_lines
 from fastnk.convert import ConversionReport, convert
 from fastnk.errors import MAX_SHOWN, Finding
 from fastnk.progress import Progress
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     return Outcome(
         report,
         _conversion_text(report),
-        ["restore", options.output, "--schema", options.schema, *PROJECT],
+        ["restore", options.output, "--schema", options.schema, *project_again(options)],
         0 if report.complete else LOSS,
         takes_stdout=options.output == "-",
     )

@@ -8,10 +8,11 @@ from fastnk.cli.arguments import (
     add_methods_argument,
     add_reading_arguments,
     output_for,
+    project_again,
     read_again,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, table
+from fastnk.cli.printing import LOSS, Outcome, table
 from fastnk.detect import BackupFormatDetector, DetectionReport
 from fastnk.progress import Progress
 from fastnk.schema import Schema
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     first = options.backups if options.together else options.backups[:1]
     schema_name = options.schema or "schema.json"
     if report == "enhanced_natural_keys":
-        command = ["restore", *first, *PROJECT]
+        command = ["restore", *first, *project_again(options)]
     else:
         command = ["convert", *first, output_for(first), "--schema", schema_name]
     command += read_again(options)

@@ -16,8 +16,6 @@ MAX_CELL = 1000
 """Characters of a cell in a table."""
 LOSS = 3
 """The exit code of what is done, but not complete."""
-PROJECT = ("--settings", "mysite.settings")
-"""What stands in the next command for the project that nobody has named yet."""
 
 
 class Outcome(NamedTuple):
@@ -34,17 +32,20 @@ class Outcome(NamedTuple):
     """Whether standard output is the product, so that the text goes to standard error."""
 
 
-def failure(error: FastnkError, options: argparse.Namespace) -> Outcome:
-    """Tell people of an error; what is left to say of it."""
-    talk(str(error))
-    if isinstance(error, FindingsError) and error.total > len(error.findings[:MAX_SHOWN]):
-        kept = len(error.findings)
-        which = "all of them" if kept == error.total else f"{kept:,} of them"
-        if getattr(options, "report", None):
-            talk(f"  {which} are in {options.report}")
-        else:
-            talk(f"  --report FILE lists {which}")
+def failed(error: FastnkError) -> Outcome:
+    """What a verb that raised this error has to say to programs."""
     return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
+
+
+def told(error: FastnkError, options: argparse.Namespace) -> str:
+    """What people are told of an error, and of where all of it is."""
+    if not isinstance(error, FindingsError) or error.total <= len(error.findings[:MAX_SHOWN]):
+        return str(error)
+    kept = len(error.findings)
+    which = "all of them" if kept == error.total else f"{kept:,} of them"
+    report = getattr(options, "report", None)
+    where = f"{which} are in {report}" if report else f"--report FILE lists {which}"
+    return f"{error}\n  {where}"
 
 
 def written_report(options: argparse.Namespace, outcome: Outcome) -> Outcome:
@@ -70,25 +71,33 @@ def document(outcome: Outcome) -> bytes:
     return text.encode(errors="backslashreplace") + b"\n"
 
 
-def show(outcome: Outcome, as_json: bool) -> None:
-    """The one place that writes reports to standard output. Raises `OutputError`."""
+def show(
+    outcome: Outcome, as_json: bool, stdout: TextIO | None = None, program: str = "fastnk "
+) -> None:
+    """The one place that writes reports to standard output. Raises `OutputError`.
+
+    `program` is what stands in front of the verb in a command.
+    """
     try:
-        _write(outcome, as_json, sys.stderr if outcome.takes_stdout else sys.stdout)
+        _write(outcome, as_json, sys.stderr if outcome.takes_stdout else stdout or sys.stdout)
     except BrokenPipeError:
         raise
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"done, but standard output takes no report: {reason}") from error
     if outcome.next_command and not (as_json or outcome.takes_stdout):
-        talk(f"next: {shlex.join(['fastnk', *outcome.next_command])}")
+        talk(f"next: {program}{shlex.join(outcome.next_command)}")
 
 
 def _write(outcome: Outcome, as_json: bool, stream: TextIO) -> None:
     if as_json:
         stream.flush()
-        stream.buffer.write(document(outcome))  # UTF-8, whatever the terminal takes
+        if hasattr(stream, "buffer"):
+            stream.buffer.write(document(outcome))  # UTF-8, whatever the terminal takes
+        else:
+            stream.write(document(outcome).decode())
     elif outcome.text:
-        print(outcome.text, file=stream)
+        stream.write(f"{outcome.text}\n")
     stream.flush()
 
 

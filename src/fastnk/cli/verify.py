@@ -10,9 +10,10 @@ from fastnk.cli.arguments import (
     add_methods_argument,
     one_or_several,
     policies,
+    project_again,
     set_up_project,
 )
-from fastnk.cli.printing import LOSS, PROJECT, Outcome, generic_lines, table
+from fastnk.cli.printing import LOSS, Outcome, generic_lines, table
 from fastnk.progress import Progress
 from fastnk.verify import VerificationError, VerificationReport, verify
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     text = _verification_text(report)
     if not report.faithful:
         return Outcome(report, text, exit_code=VerificationError.exit_code)
-    command = ["restore", options.converted, "--schema", options.schema, *PROJECT]
+    command = ["restore", options.converted, "--schema", options.schema, *project_again(options)]
     return Outcome(report, text, command, 0 if report.complete else LOSS)
 
 

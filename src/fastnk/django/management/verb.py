@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError
 
-from fastnk.cli import Verb, termination
-from fastnk.cli.printing import Outcome, document, written_report
+from fastnk.cli import Terminated, Verb, stopped, termination
+from fastnk.cli.printing import Outcome, failed, show, told, written_report
 from fastnk.errors import FastnkError
 from fastnk.progress import Progress
 
@@ -32,22 +32,37 @@ class VerbCommand(BaseCommand):  # type: ignore[misc]
     def handle(self, *args: Any, **options: Any) -> None:
         settings = options.get("settings") or os.environ.get("DJANGO_SETTINGS_MODULE")
         given = argparse.Namespace(**{**options, "settings": settings})
-        is_quiet = options["verbosity"] == 0
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            progress = Progress(nowhere if is_quiet else sys.stderr)
-            try:
-                with termination():
-                    outcome = self.verb.run(given, progress)
-            except FastnkError as error:
-                raise CommandError(str(error), returncode=error.exit_code) from error
-            finally:
-                progress.close()
-        self._tell(written_report(given, outcome), options["json"], is_quiet)
-
-    def _tell(self, outcome: Outcome, as_json: bool, is_quiet: bool) -> None:
-        if as_json:
-            self.stdout.write(document(outcome).decode())
-        elif not is_quiet:
-            self.stdout.write(outcome.text)
+        fault: FastnkError | None = None
+        try:
+            outcome = self._run(given)
+        except FastnkError as error:
+            outcome, fault = failed(error), error
+        except (KeyboardInterrupt, Terminated) as stop:
+            if not self._called_from_command_line:
+                raise
+            sys.exit(stopped(stop))
+        outcome = written_report(given, outcome)
+        try:
+            self._tell(outcome, given)
+        except FastnkError as error:
+            fault = fault or error
+        if fault is not None:
+            raise CommandError(told(fault, given), returncode=fault.exit_code) from fault
         if outcome.exit_code and self._called_from_command_line:
             sys.exit(outcome.exit_code)
+
+    def _run(self, options: argparse.Namespace) -> Outcome:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            progress = Progress(sys.stderr if options.verbosity else nowhere)
+            try:
+                with termination():
+                    return self.verb.run(options, progress)
+            finally:
+                progress.close()
+
+    def _tell(self, outcome: Outcome, options: argparse.Namespace) -> None:
+        if not options.verbosity:
+            outcome = outcome._replace(text="")
+        if not (options.verbosity and self._called_from_command_line):
+            outcome = outcome._replace(next_command=())
+        show(outcome, options.json, self.stdout, "python manage.py fastnk_")
