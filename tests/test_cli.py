@@ -250,6 +250,30 @@ def test_wrong_usage_is_told_shortly_before_anything_is_done(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "SQLite format 3\0\x10\0\1\1",
+        "PGDMP\1\x0e\0\4\x08",
+        "--\n-- PostgreSQL database dump\n--\n\nSET x = 0;\n",
+        "--\n-- PostgreSQL database cluster dump\n--\n",
+        "-- MySQL dump 10.13  Distrib 5.7.26, for Linux (x86_64)\n",
+        "/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19-11.4.2-MariaDB\n",
+        "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n",
+    ],
+)
+def test_dump_of_a_database_is_told_as_such(
+    tmp_path: Path, schema: Path, head: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "backup"
+    backup.write_text(head + "INSERT INTO a VALUES (1, '[{}]');\n" * 9)
+    for code in (main(["detect", str(backup)]), convert(backup, tmp_path / "out.json", schema)):
+        assert code == 1
+    said = capsys.readouterr().err
+    assert said.count("FNK200 a database, or a dump of one, and no backup by dumpdata") == 2
+    assert said.count("manage.py dumpdata --all") == 2
+
+
 @pytest.mark.parametrize("settings", [None, "shop.settings"])
 def test_next_command_names_the_project_that_is_known(
     tmp_path: Path,

@@ -103,6 +103,17 @@ def test_what_is_no_backup_is_refused(backup: Any) -> None:
             call(backup)
 
 
+@pytest.mark.parametrize("backup", ["", ["", BACKUP]])
+def test_empty_name_is_not_the_folder_of_now(
+    backup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backup.json").write_bytes(BACKUP)
+    for call in (fastnk.detect, infer, lambda it: fastnk.convert(it, io.BytesIO(), SCHEMA)):
+        with pytest.raises(UsageError, match="an empty name is no backup"):
+            call(backup)
+
+
 @pytest.mark.parametrize("keys", ["more.json", b"[]"])
 def test_one_backup_is_no_list_of_them(keys: Any, tmp_path: Path) -> None:
     calls = (

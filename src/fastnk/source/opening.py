@@ -275,12 +275,15 @@ def several(backups: Iterable[Backup]) -> tuple[Backup, ...]:
 
 
 def files_of(backup: Backup) -> list[BackupFile] | None:
-    """The files of a folder or of a list; `None` for one file."""
+    """The files of a folder or of a list; `None` for one file. Raises `UsageError`."""
     is_list = isinstance(backup, (list, tuple))
+    backups = list(cast(Sequence[OneBackup], backup)) if is_list else [cast(OneBackup, backup)]
+    if "" in backups:  # as of a variable that is not set; for a path it would be the folder of now
+        raise UsageError("an empty name is no backup", remedy="name a file or a folder")
     if not is_list and not _is_folder(backup):
         return None
     files: list[BackupFile] = []
-    for one in cast(Sequence[OneBackup], backup) if is_list else [cast(OneBackup, backup)]:
+    for one in backups:
         if not is_file_or_folder(one):
             files.append(opened(one))
         elif _is_folder(one):
