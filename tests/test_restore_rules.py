@@ -851,7 +851,7 @@ def test_records_whose_references_nothing_answers_are_left_out(new: str) -> None
         record("zoo.ticket", 2, keeper=["Anna"], text=""),
     ]
     put(new, zoo.Memo, id=2, text="another's")
-    with pytest.raises(FindingsError, match="leave records out: --on-unresolved drop"):
+    with pytest.raises(FindingsError, match="one, or leave records out: --on-unresolved drop"):
         restored(new, *records, options=NULL)
     dry = restored(new, *records, options=DROP, dry_run=True)
     report = restored(new, *records, options=DROP)

@@ -140,7 +140,8 @@ class Findings:
         if codes & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
         if "drop" in self._spared_by:
-            return "mend the backup or the database, or leave records out: --on-unresolved drop"
+            beside = "restore a backup that has such rows together with this one"
+            return f"{beside}, or leave records out: --on-unresolved drop"
         if "null" in self._spared_by - {self.on_dangling}:
             return "mend the backup or the database, or let references go: --on-unresolved null"
         if AMBIGUOUS_KEY in codes:
