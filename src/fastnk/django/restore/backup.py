@@ -241,7 +241,7 @@ class Backup:
                 plan = shape.plan if shape else self.known_plan(label_of(one, some[0]))
                 if plan is None:
                     continue
-                rows, first = self._directory.backup(plan), seen[plan.label]
+                rows, first = self._directory.rows_of(plan), seen[plan.label]
                 seen[plan.label] += len(some)
                 if seen[plan.label] > len(rows):
                     raise _changed()

@@ -40,7 +40,7 @@ class Contents:
         """Match by content: best the row with the same pk, else one that nobody else claims."""
         row, content = entry.row, entry.content()
         own = row.rows.old_pk_of(row.number)
-        claims = self._decisions.claims[entry.shape.label]
+        claims = self._decisions.claims[entry.compared.label]
         alike = itertools.chain(
             [own] if own not in claims and self._look_alikes.is_like(own, content) else [],
             (
@@ -79,11 +79,11 @@ class Contents:
     def _note_users(self, contents: list[ByContent]) -> None:
         """Note what tells records that say nothing, as those do whose texts are all in a table of
         translations: what refers to them in columns that are unique together."""
-        silent = {entry.row for entry in contents if not any(entry.shape[1:])}
+        silent = {entry.row for entry in contents if entry.compared.are_none}
         for entry in contents if silent else ():
             plan = entry.row.rows.plan
             names = set(itertools.chain.from_iterable(plan.sets)) - plan.special
-            for place, (name, part) in enumerate(zip(entry.shape.soft, entry.soft, strict=True)):
+            for place, (name, part) in enumerate(zip(entry.compared.soft, entry.soft, strict=True)):
                 for row in silent.intersection(part.awaited if name in names else ()):
                     self._users[row].append((entry, place))
 
@@ -91,7 +91,7 @@ class Contents:
         """Whether the row with a record's pk is its own, having the same in unique columns."""
         own = entry.row.rows.old_pk_of(entry.row.number)
         is_own = self._look_alikes.is_own(entry) or self._goes_on_as_own(entry.row)
-        if is_own and own not in self._decisions.claims[entry.shape.label]:
+        if is_own and own not in self._decisions.claims[entry.compared.label]:
             self._decisions.claim(entry.row, own)
             return True
         return False

@@ -19,7 +19,7 @@ class Claims(dict[str, dict[Any, int]]):
         self._directory = directory
 
     def __missing__(self, label: str) -> dict[Any, int]:
-        pks = enumerate(self._directory.backup(self._directory.plans[label]).pks)
+        pks = enumerate(self._directory.rows_of(self._directory.plans[label]).pks)
         claims = {comparable(pk): number for number, pk in pks if not isinstance(pk, Missing)}
         self[label] = claims
         return claims

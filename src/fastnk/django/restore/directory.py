@@ -88,7 +88,7 @@ class Directory:
         self._labels = labels
         self.plans = plans
         self._engine = engine
-        self._backup: dict[str, BackupRows] = {}
+        self._rows: dict[str, BackupRows] = {}
         self._existing: dict[str, ExistingRows] = {}
         self._kept: dict[str, set[str]] = {}
         self._links: dict[str, set[tuple[Any, ...]]] = {}
@@ -102,8 +102,9 @@ class Directory:
         self._kept.setdefault(CONTENT_TYPE, set()).update(("app_label", "model"))
         self._referred = referred_to(plans_of_all).union(named)
 
-    def backup(self, plan: Plan) -> BackupRows:
-        rows = self._backup.get(plan.label)
+    def rows_of(self, plan: Plan) -> BackupRows:
+        """The rows of a model that the backup holds, by now."""
+        rows = self._rows.get(plan.label)
         if rows is None:
             kept = sorted(self._kept_of(plan))
             is_referred = plan.label in self._referred
@@ -113,14 +114,14 @@ class Directory:
             is_lean = bool(has_records and plan.can_be_lean and not is_asked_for)
             if plan.together:  # which others that wait may hold, unless there are no rows yet
                 is_lean = is_lean and self.existing(plan).is_empty
-            rows = self._backup[plan.label] = BackupRows(
+            rows = self._rows[plan.label] = BackupRows(
                 plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
             )
         return rows
 
     def needed(self, plan: Plan) -> list[str] | None:
         """The fields that the survey looks at; `None` where that is all of them."""
-        if self.backup(plan).is_lean:
+        if self.rows_of(plan).is_lean:
             return None
         names = {plan.pk.name, *self._kept_of(plan)}
         for name, generic in plan.generics.items():
@@ -138,14 +139,14 @@ class Directory:
     @property
     def in_backup(self) -> list[BackupRows]:
         """The rows of every model that the backup holds."""
-        return [rows for rows in self._backup.values() if rows]
+        return [rows for rows in self._rows.values() if rows]
 
     def passes_over(self, plan: Plan, name: str) -> bool:
         """Whether a member of a record says nothing that is not said, or made, elsewhere."""
         owner = plan.many_of_others.get(name)
         if name in plan.generated or name in plan.made_of_others:
             return True
-        return bool(owner and self.backup(self.plans[owner]))
+        return bool(owner and self.rows_of(self.plans[owner]))
 
     def existing(self, plan: Plan) -> ExistingRows:
         existing = self._existing.get(plan.label)
@@ -192,7 +193,7 @@ class Directory:
         Raises a refusal, or `UnknownModelError`.
         """
         plan = self.plans[reference.target]
-        rows = self.backup(plan)
+        rows = self.rows_of(plan)
         if reference.to_field is None:
             number = rows.by_old_pk.get(plan.pk_value(value))
         else:
@@ -246,7 +247,7 @@ class Directory:
         """
         plan = self.plans[column.through._meta.label_lower]
         if plan.label not in self._links:
-            rows = self.backup(plan)
+            rows = self.rows_of(plan)
             ends = [self._pks_at(rows, plan.columns[name]) for name in column.ends]
             self._links[plan.label] = set(zip(*ends, strict=True))
         return self._links[plan.label]
@@ -290,7 +291,7 @@ class Directory:
         if plan.spelled_key is None:
             raise DanglingError(f"{plan.label} has no natural key in the schema")
         key = plan.spelled_key.read(value)
-        rows = self.backup(plan)
+        rows = self.rows_of(plan)
         if plan.weak:
             return _named(rows, key)
         number = rows.by_key.get(key)
@@ -300,7 +301,7 @@ class Directory:
 
     def _find_by_field(self, plan: Plan, name: str, value: Any) -> Row:
         wanted = self._comparable(plan, name, value)
-        rows = self.backup(plan)
+        rows = self.rows_of(plan)
         number = rows.by_value(name).get(wanted)
         if number is not None:
             return InBackup(rows, number)
@@ -311,7 +312,7 @@ class Directory:
 
     def _find_by_pk(self, plan: Plan, value: Any) -> Row:
         wanted = plan.pk_value(value)
-        rows = self.backup(plan)
+        rows = self.rows_of(plan)
         number = rows.by_old_pk.get(wanted)
         if number is not None:
             return InBackup(rows, number)
@@ -327,7 +328,7 @@ class Directory:
 
     def has_records(self, plan: Plan) -> bool:
         """Whether the backup has records of a model, be they left out."""
-        return bool(self.backup(plan) if self._labels is None else plan.label in self._labels)
+        return bool(self.rows_of(plan) if self._labels is None else plan.label in self._labels)
 
     def _in_database(self, plan: Plan, index: Sought, wanted: Any) -> InDatabase:
         pk = index.get(wanted)

@@ -184,7 +184,7 @@ class EarlyCheck:
         return True
 
     def _give_up(self, label: str) -> None:
-        rows = self._directory.backup(self._directory.plans[label])
+        rows = self._directory.rows_of(self._directory.plans[label])
         rows.fates = rows.fates.replace(CHECKED, CREATED)
         self._forget(label)
         self._is_plain[label] = False

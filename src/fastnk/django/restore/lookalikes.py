@@ -16,7 +16,7 @@ from fastnk.django.restore.rows import BATCH, InBackup, Missing
 from fastnk.django.restore.statements import chunks
 from fastnk.django.restore.uniques import unique_values
 from fastnk.django.restore.values import REFUSALS, comparable, digest, in_column
-from fastnk.django.restore.waiting import ByContent, Content, Shape, in_order
+from fastnk.django.restore.waiting import ByContent, ComparedColumns, Content, in_order
 
 ATTEMPTS = 100
 """How many rows are tried for a record of a circle; more are only there of rows all alike."""
@@ -26,18 +26,20 @@ class LookAlikes:
     """The existing rows that are like records, by content and by the firm part of it."""
 
     def __init__(self, directory: Directory, entries: Iterable[ByContent]) -> None:
-        """Reads the rows of the models concerned, each model once per shape of its records."""
+        """Reads the rows of the models concerned, each model once per `ComparedColumns`."""
         self._directory = directory
         self._entries = {entry.row: entry for entry in entries}
         self._pks: dict[Content, OrderedDict[Any, None]] = defaultdict(OrderedDict)
-        self._alike_in_part: dict[tuple[Shape, bytes], dict[Any, Content]] = defaultdict(dict)
+        self._alike_in_part: dict[tuple[ComparedColumns, bytes], dict[Any, Content]] = defaultdict(
+            dict
+        )
         self._own: dict[InBackup, list[tuple[Any, ...] | None]] = {}
         """By record: the `unique_values` of the row with its pk."""
-        by_shape: dict[Shape, list[ByContent]] = defaultdict(list)
+        by_columns: dict[ComparedColumns, list[ByContent]] = defaultdict(list)
         for entry in self._entries.values():
-            by_shape[entry.shape].append(entry)
-        for shape, its in by_shape.items():
-            self._read(shape, its)
+            by_columns[entry.compared].append(entry)
+        for compared, its in by_columns.items():
+            self._read(compared, its)
 
     def is_like(self, pk: Any, content: Content) -> bool:
         """Whether the row with `pk` is like `content`."""
@@ -69,13 +71,13 @@ class LookAlikes:
 
     def of_part(self, entry: ByContent) -> Mapping[Any, Content]:
         """The rows that are like a record but for the pks that it holds of others."""
-        return self._alike_in_part[entry.shape, entry.firm]
+        return self._alike_in_part[entry.compared, entry.firm]
 
     def is_for_another(self, row: InBackup, pk: Any, content: Content) -> bool:
         """Whether the row with `pk` is, or may be, that of the record that had this very pk."""
         number = row.rows.number_of_old_pk(pk)
         other = None if number is None else self._entries.get(InBackup(row.rows, number))
-        if other is None or other.row == row or (other.shape, other.firm) != content[:2]:
+        if other is None or other.row == row or (other.compared, other.firm) != content[:2]:
             return False
         its = other.content()
         return its == content or its.has(Missing.MATCH)
@@ -83,10 +85,12 @@ class LookAlikes:
     def circle(self, entry: ByContent, claims: Mapping[str, Any]) -> dict[InBackup, Any] | None:
         """The rows of a record and of all that it needs; `None` where there are none.
 
+        Records that need each other can only be told together: it is supposed that the first one is
+        this or that row, that settles which rows the others must be, and then they are compared.
         `claims` holds, by model, the pks that are out of the question.
         """
         own = entry.row.rows.old_pk_of(entry.row.number)
-        alike, claimed = self.of_part(entry), claims[entry.shape.label]
+        alike, claimed = self.of_part(entry), claims[entry.compared.label]
         others = (pk for pk in alike if pk != own)
         free = (pk for pk in chain([own] if own in alike else [], others) if pk not in claimed)
         for pk in islice(free, ATTEMPTS):
@@ -95,26 +99,26 @@ class LookAlikes:
                 return supposed
         return None
 
-    def _read(self, shape: Shape, entries: list[ByContent]) -> None:
-        plan = self._directory.plans[shape.label]
+    def _read(self, compared: ComparedColumns, entries: list[ByContent]) -> None:
+        plan = self._directory.plans[compared.label]
         existing = self._directory.existing(plan)
-        for chunk in chunks(self._alike(plan, shape, entries), BATCH):
+        for chunk in chunks(self._alike(plan, compared, entries), BATCH):
             pks = [pk for pk, _, _ in chunk]
-            links = [existing.links(plan.many[name], pks) for name in shape.many]
+            links = [existing.links(plan.many[name], pks) for name in compared.many]
             for pk, firm, soft in chunk:
                 many = tuple(in_order(link[comparable(pk)]) for link in links)
-                content = Content(shape, firm, soft, many)
+                content = Content(compared, firm, soft, many)
                 self._pks[content][pk] = None
-                self._alike_in_part[shape, firm][pk] = content
+                self._alike_in_part[compared, firm][pk] = content
 
     def _alike(
-        self, plan: Plan, shape: Shape, entries: list[ByContent]
+        self, plan: Plan, compared: ComparedColumns, entries: list[ByContent]
     ) -> Iterator[tuple[Any, bytes, tuple[Any, ...]]]:
         """The existing rows that are like records in the firm columns: pk, digest, soft columns.
         On the way it is noted what those with the pks of records have in unique columns."""
-        names = (*shape.firm, *shape.soft)
+        names = (*compared.firm, *compared.soft)
         fields = [plan.columns[name].field for name in names]
-        split = len(shape.firm)
+        split = len(compared.firm)
         wanted = {entry.firm for entry in entries}
         told = {
             entry.row.rows.old_pk_of(entry.row.number): entry
@@ -137,7 +141,7 @@ class LookAlikes:
     ) -> dict[InBackup, Any] | None:
         """Which rows records must be if the first is the row with `pk`; `None` if it cannot be."""
         supposed = {first.row: pk}
-        taken = {(first.shape.label, pk)}
+        taken = {(first.compared.label, pk)}
         open_entries = deque([first])
         while open_entries:
             entry = open_entries.popleft()

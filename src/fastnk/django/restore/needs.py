@@ -26,7 +26,7 @@ from fastnk.django.restore.waiting import (
     ByForeignPk,
     ByRelation,
     ByUniqueColumns,
-    Shape,
+    ComparedColumns,
     Waiting,
 )
 
@@ -156,7 +156,7 @@ class Needs:
         held = {name: in_column(plan.columns[name].field, firm[name]) for name in firm}
         return ByContent(
             record.row,
-            Shape(plan.label, tuple(firm), tuple(soft), tuple(many)),
+            ComparedColumns(plan.label, tuple(firm), tuple(soft), tuple(many)),
             digest(tuple(held.values())),
             list(soft.values()),
             list(many.values()),

@@ -80,7 +80,7 @@ class PlainLook:
         texts = [field for field in fields if field.get_internal_type() in TEXTS]
         uniques = self._uniques.of(plan)
         return (
-            self._directory.backup(plan).are_first
+            self._directory.rows_of(plan).are_first
             and not isinstance(plan.key, CalledKey)
             and is_made_by_django(plan)
             and not is_about_rights(plan)
@@ -129,7 +129,7 @@ class PlainLook:
         shape = self._backup.shape_of(run[0])
         if shape is None or shape.plan.label not in self._labels:
             return None
-        plan, rows = shape.plan, self._directory.backup(shape.plan)
+        plan, rows = shape.plan, self._directory.rows_of(shape.plan)
         keys = lean_keys(plan, run)
         if keys is None or not plan.generics.keys() <= shape.generics:
             return None

@@ -17,7 +17,8 @@ BATCH = 1000
 
 
 class Fate(IntEnum):
-    """What becomes of a record's row."""
+    """What becomes of a record's row. One byte each: those of a million rows are one `bytearray`,
+    and a set of fates is `bytes`, so that they are looked through at the speed of C."""
 
     CREATED = auto()
     CHECKED = auto()
@@ -41,6 +42,13 @@ ALL = EXISTING + NEW
 
 
 class Missing(Enum):
+    """What stands in the place of what is not known, or not there: of a pk in the target, of a
+    value, or of the one row that has a key.
+
+    A row begins with `MATCH`. Matching puts the pk of an existing row there, or `PK` or `OWN`;
+    before anything is written `PK` becomes a pk that the database gives.
+    """
+
     PK = auto()
     """The row is new and its pk will be reserved before anything is written."""
     MATCH = auto()

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from fastnk.django.refusals import refusal
@@ -83,7 +84,7 @@ class Survey:
             for kind, is_by_key in kinds:
                 with contextlib.suppress(*UNSOLVED):
                     generic = plan.generics[name]
-                    rows = self._directory.backup(
+                    rows = self._directory.rows_of(
                         self._directory.generic_target(plan, generic, unfrozen(kind))
                     )
                     if rows and rows.is_lean and (is_by_key or rows.says_pks):
@@ -98,7 +99,7 @@ class Survey:
         except UnknownModelError as error:
             self._note_unknown(run, number, label, error)
             return []
-        rows = self._directory.backup(plan)
+        rows = self._directory.rows_of(plan)
         part = Part(rows, len(rows), len(run))
         if not self._directory.is_in_fastnk_style:
             self._directory.is_in_fastnk_style = any(map(is_in_fastnk_style, run))
@@ -112,7 +113,7 @@ class Survey:
         return [part]
 
     def _enter_plain(self, one: PlainRun, number: int) -> Part:
-        rows = self._directory.backup(self._directory.plans[one.label])
+        rows = self._directory.rows_of(self._directory.plans[one.label])
         part = Part(rows, len(rows), one.length)
         self._directory.is_in_fastnk_style |= one.is_in_fastnk_style
         rows.says_pks |= one.says_pks
@@ -166,34 +167,30 @@ class Survey:
         """Enter lean rows: nobody will ask for their keys later, so they are not kept."""
         first, plan = len(rows), rows.plan
         rows.enter_many(number, len(run))
-        whole: list[Record] = []
-
-        def records() -> list[Record]:
-            if not whole:
-                rest = enumerate(run, start=first)
-                whole.extend(
-                    Record(InBackup(rows, at), self._backup.data(record)) for at, record in rest
-                )
-            return whole
-
         shape = self._backup.shape_of(run[0])
+        # Each is looked into singly, which takes long, only where all together do not tell.
+        whole = cache(partial(self._whole, rows, first, run))
         keys = lean_keys(plan, run) if shape else None
         if keys is None:
-            keys = [self.keys.key(record) for record in records()]
+            keys = list(map(self.keys.key, whole()))
         uniques: Sequence[Any] = ()
         if plan.unique:
             uniques = _lean_uniques(plan, run, shape) if shape else ()
-            uniques = uniques or list(map(self._unique, records()))
+            uniques = uniques or list(map(self._unique, whole()))
         self._repeats.add((plan.label, True), hashes_of(keys))
         pks: Sequence[Any] = ()
         if rows.keeps_pks:
             told = lean_pks(run, shape, keys) if shape else None
-            if told is None:
-                pairs = zip(records(), keys, strict=True)
-                told = [self._old_pk(record, key) for record, key in pairs]
-            pks = told
+            pks = told or list(map(self._old_pk, whole(), keys))
             self._repeats.add((plan.label, False), hashes_of(pks))
         return Lean(rows, first, keys, uniques, pks, run, shape)
+
+    def _whole(self, rows: BackupRows, first: int, run: list[Any]) -> list[Record]:
+        """The records of rows that follow each other, to look into."""
+        return [
+            Record(InBackup(rows, at), self._backup.data(record))
+            for at, record in enumerate(run, start=first)
+        ]
 
     def _name_repeated(self) -> None:
         """Note the lean records that have a key or pk in common; they are looked for again."""
@@ -212,8 +209,8 @@ class Survey:
         seen: Counter[str] = Counter()
         for number, one in self._backup.singly():
             plan = self._backup.known_plan(label_of(number, one))
-            if plan is not None and self._directory.backup(plan).is_lean:
-                row = InBackup(self._directory.backup(plan), seen[plan.label])
+            if plan is not None and self._directory.rows_of(plan).is_lean:
+                row = InBackup(self._directory.rows_of(plan), seen[plan.label])
                 seen[plan.label] += 1
                 yield number, Record(row, self._backup.data(one))
 

@@ -344,7 +344,7 @@ class Translator:
             return row
         pk = target.pk_value(raw)
         self._directory.loose_ids[target.label].add(pk)
-        rows = self._directory.backup(target)
+        rows = self._directory.rows_of(target)
         has_records = self._directory.has_records(target)
         may_be_any = generic.may_dangle or self._findings.keeps_generic or not has_records
         if not may_be_any and pk in self._directory.existing(target).pks:

@@ -106,7 +106,7 @@ class ByUniqueColumns(Waiting):
         means.by_columns(self.row, self.values)
 
 
-class Shape(NamedTuple):
+class ComparedColumns(NamedTuple):
     """The columns by which a record is compared with existing rows."""
 
     label: str
@@ -117,11 +117,15 @@ class Shape(NamedTuple):
     many: tuple[str, ...]
     """Many-to-many fields."""
 
+    @property
+    def are_none(self) -> bool:
+        return not (self.firm or self.soft or self.many)
+
 
 class Content(NamedTuple):
     """What a row must be like to be that of a record."""
 
-    shape: Shape
+    compared: ComparedColumns
     firm: bytes
     """The digest of the firm columns."""
     soft: tuple[Any, ...]
@@ -137,14 +141,14 @@ class ByContent(Waiting):
     def __init__(
         self,
         row: InBackup,
-        shape: Shape,
+        compared: ComparedColumns,
         firm: bytes,
         soft: Sequence[Pending],
         many: Sequence[Sequence[PkOf]],
         uniques: Sequence[tuple[Any, ...] | None],
     ) -> None:
         super().__init__(row, [*soft, *(part for parts in many for part in parts)])
-        self.shape = shape
+        self.compared = compared
         self.firm = firm
         self.soft = soft
         self.many = many
@@ -156,7 +160,7 @@ class ByContent(Waiting):
     def content(self) -> Content:
         """What the record's row must be like, as far as is known by now."""
         many = tuple(in_order(map(now, parts)) for parts in self.many)
-        return Content(self.shape, self.firm, tuple(map(now, self.soft)), many)
+        return Content(self.compared, self.firm, tuple(map(now, self.soft)), many)
 
     @property
     def has_uniques(self) -> bool:
