@@ -401,9 +401,32 @@ def test_full_disk_in_sqlite(sqlite: databases.SQLite) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [("/no/such/file", "unable to open database file"), ("?mode=ro", "readonly database")],
+)
+def test_file_that_cannot_be_written(sqlite: databases.SQLite, name: str, said: str) -> None:
+    alias = "sqlite_new"
+    sqlite.renew(alias)
+    settings = connections[alias].settings_dict
+    databases.close(alias)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(settings, "NAME", f"file:{settings['NAME']}{name}")
+        patch.setitem(settings, "OPTIONS", {"uri": True})
+        with pytest.raises(RestoreError, match=said) as caught:
+            load(alias, [keeper("Anna")])
+        databases.close(alias)
+    assert "may be written" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("fault", "said", "remedy"),
     [
         ("RAISE 'no space left' USING ERRCODE = 'disk_full'", "no space left", "make room on"),
+        (
+            "RAISE 'a standby' USING ERRCODE = 'read_only_sql_transaction'",
+            "a standby",
+            "may be written",
+        ),
         (
             "PERFORM pg_terminate_backend(pg_backend_pid())",
             "terminating|closed the connection",  # whichever the driver notices first

@@ -13,7 +13,10 @@ from fastnk.schema import model_name
 NOT_SHOWN = "(not shown)"
 
 DISK_FULL = "53100"
-"""PostgreSQL's code."""
+READ_ONLY = "25006"
+"""PostgreSQL's codes."""
+NOT_WRITABLE = ("readonly database", "unable to open database file")
+"""What SQLite says."""
 CONNECTION_LOST = ("08", "57P")
 """How the codes of its errors begin; where there is none the driver has lost the server."""
 
@@ -69,6 +72,8 @@ def remedy_for(error: Exception) -> str | None:
     state = getattr(cause, "sqlstate", getattr(cause, "pgcode", ...))
     if state == DISK_FULL or "disk is full" in str(cause):
         return "make room on the disk of the database, then restore again"
+    if state == READ_ONLY or any(words in str(cause) for words in NOT_WRITABLE):
+        return "see that the database may be written, a file's folder too, then restore again"
     is_lost = state is None or (state is not ... and state.startswith(CONNECTION_LOST))
     if is_lost and isinstance(error, OperationalError | InterfaceError):
         return "see that the server runs and answers, then restore again"
