@@ -427,6 +427,15 @@ def test_standard_input_and_output(tmp_path: Path, schema: Path) -> None:
     assert len(json.loads(gzip.decompress(done.stdout))) == 2
 
 
+def test_output_whose_name_promises_an_archive(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup, out = write(tmp_path / "b.json", USERS), tmp_path / "out.ZIP"
+    assert convert(backup, out, schema) == 2
+    assert "FNK101 an output is no zip, whatever its name says" in capsys.readouterr().err
+    assert convert(backup, out, schema, "--compress", "none") == 0
+
+
 def test_several_files_are_one_backup(tmp_path: Path, schema: Path) -> None:
     first = write(tmp_path / "a.json", USERS[:1])
     second = write(tmp_path / "b.json", USERS[1:])

@@ -11,6 +11,8 @@ from fastnk.source.compression import fast_zlib, zstandard
 from fastnk.threads import started
 
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+ARCHIVES = (".zip", ".tar", ".tgz", ".7z")
+"""What a name may promise, and nobody here makes."""
 COMPRESSIONS = (*SUFFIXES.values(), "none")
 PART_BYTES = 1 << 20
 """What is compressed at once by one thread. Parts are compressed with the end of the one before
@@ -22,6 +24,11 @@ def compression_for(name: str | None, wanted: str | None) -> str | None:
     """How an output with this name is compressed. Raises `UsageError`."""
     if wanted is None:
         ending = "." + name.rpartition(".")[2].lower() if name and "." in name else ""
+        if ending in ARCHIVES:
+            raise UsageError(
+                f"an output is no {ending[1:]}, whatever its name says",
+                remedy="OUT.gz, or --compress, which says how it is packed",
+            )
         return SUFFIXES.get(ending)
     if wanted not in COMPRESSIONS:
         raise UsageError(f'no compression "{wanted}"', remedy=", ".join(COMPRESSIONS))

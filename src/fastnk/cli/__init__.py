@@ -29,6 +29,7 @@ exit codes:
   1  could not                   5  verify found a difference
   2  wrong usage or settings     6  another restore holds the lock
   3  done, with a loss that a policy or --salvage allowed
+  130, 143  interrupted, terminated; nothing was changed
 """
 
 
