@@ -7,7 +7,6 @@ on it: whatever happens to it, this process does the work itself, and tells what
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -83,6 +82,8 @@ def other_process(work: Callable[[Ends], None]) -> Iterator[Ends]:
 
 
 def _pipes() -> tuple[Ends, Ends]:
+    import fcntl  # not on Windows
+
     (receiver, their_sender), (their_receiver, sender) = Pipe(duplex=False), Pipe(duplex=False)
     for end in (sender, their_sender):
         with suppress(OSError):
