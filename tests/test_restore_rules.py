@@ -480,12 +480,19 @@ def test_defaults_and_exclusions_on_the_command_line(
         ("zoo.lorry.load", 1, "no such model"),
         ("zoo.truck", 1, "is no field"),
         ("zoo.truck.load", "much", "much.*zoo.truck.load"),
-        ("zoo.reading.sensor", ["S9"], "no such row of zoo.sensor"),
     ],
 )
 def test_defaults_that_nothing_takes(new: str, path: str, value: Any, what: str) -> None:
+    """They are told before the backup is opened."""
     with pytest.raises(UsageError, match=what):
-        fastnk.restore(encoded([keeper("Anna")]), database=new, defaults={path: value})
+        fastnk.UnifiedRestoreManager(database=new, defaults={path: value})
+
+
+def test_a_default_that_refers_to_nothing(new: str) -> None:
+    with pytest.raises(UsageError, match=r"no such row of zoo\.sensor"):
+        fastnk.restore(
+            encoded([keeper("Anna")]), database=new, defaults={"zoo.reading.sensor": ["S9"]}
+        )
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -598,6 +605,15 @@ def test_names_that_nothing_has_cannot_be_excluded(new: str) -> None:
         )
     with pytest.raises(UsageError, match=r'did you mean "zoo\.keeper"'):
         fastnk.restore(encoded([keeper("Anna")]), database=new, exclude=["zoo.kepeer"])
+
+
+@pytest.mark.parametrize("label", ["zoo.keeper", "zoo.friendlykeeper"])
+def test_a_proxy_that_is_excluded_names_its_model(new: str, label: str) -> None:
+    """Also where records have its label."""
+    records = [{**keeper("Anna"), "model": label}]
+    with pytest.raises(UsageError, match=r"a proxy: .* zoo\.keeper\n") as caught:
+        fastnk.restore(encoded(records), database=new, exclude=["zoo.FriendlyKeeper"])
+    assert caught.value.remedy == "--exclude zoo.keeper"
     with pytest.raises(UsageError, match="list"):
         fastnk.restore(encoded([keeper("Anna")]), database=new, exclude="zoo")
 

@@ -247,10 +247,17 @@ class UnifiedRestoreManager:
         return report
 
     def _refuse_unknown_exclusions(self, labels: Iterable[str]) -> None:
-        """Raise `UsageError` for a name that neither the project nor the backup has."""
+        """Raise `UsageError` for a name that neither the project nor the backup has, or one of
+        rows that have another."""
+        proxies = self._loader.schema.proxies
         known = {*self._loader.schema.models, *map(self._renames.label, labels)}
         known |= {label.partition(".")[0] for label in known}
-        for name in sorted(self._options.exclude - known):
+        for name in sorted(self._options.exclude - (known - proxies.keys())):
+            if name in proxies:
+                raise UsageError(
+                    f"{name} is a proxy: its rows are those of {proxies[name]}",
+                    remedy=f"--exclude {proxies[name]}",
+                )
             raise UsageError(
                 f'nothing to exclude is called "{name}"{did_you_mean(name, known)}',
                 remedy="an app or app.model of the project or the backup",

@@ -146,6 +146,7 @@ class Look:
     def read(self) -> Known | None:
         """Read all records for the first time, and what they refer to."""
         known = self._known
+        # The loader asked the same before; other columns tell rows apart where keys count as none.
         refuse_unfit_defaults(self.directory.plans, self._engine.connection)
         with self._shared() as share:
             self._survey.run(share)

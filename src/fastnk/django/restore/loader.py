@@ -13,8 +13,10 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from fastnk.django.restore import ledger
 from fastnk.django.restore.checking import Task
+from fastnk.django.restore.defaults import refuse_unfit_defaults
 from fastnk.django.restore.discretion import reason, remedy_for
 from fastnk.django.restore.engines import engine_of
+from fastnk.django.restore.plan import Plans
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
@@ -43,8 +45,9 @@ class Loader:
         """With more than one of `jobs`, which is the number of processors unless given, another
         process may do a part of the work.
 
-        Raises `UsageError` for an alias that the project does not have, or an engine that restores
-        do not know, and `RenameError` for new names that the project does not have.
+        Raises `UsageError` for an alias that the project does not have, an engine that restores do
+        not know, or a declared default that its field does not take, and `RenameError` for new
+        names that the project does not have.
         """
         self.schema = schema
         self.options = options or RestoreOptions()
@@ -62,6 +65,7 @@ class Loader:
                 f'the project has no database "{database}"', remedy=f"one of: {known}"
             ) from None
         self.engine = engine_of(self._connection)
+        self._refuse_unfit_defaults()
 
     @property
     def target(self) -> RestoreTarget:
@@ -116,6 +120,11 @@ class Loader:
             check = f"python manage.py migrate --check --database {self._database}"
             remedy = remedy_for(error) or check
             raise self._failed(error, remedy) from error
+
+    def _refuse_unfit_defaults(self) -> None:
+        defaults = self.options.defaults
+        plans = Plans(self.schema, self._database, renames=self.renames, defaults=defaults)
+        refuse_unfit_defaults(plans, self._connection)
 
     def _task(
         self,
