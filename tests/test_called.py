@@ -706,6 +706,7 @@ def test_proxies_of_all_kinds(tmp_path: Any) -> None:
         "item": Relation("shop.item"),
         "gift": gift,
         "gifts": Relation("shop.item", many=True, natural_key_method=gift.natural_key_method),
+        "counted": Relation("shop.item", many=True, natural_key_method=gift.natural_key_method),
         "bare": Relation("shop.bare"),
     }
     assert models["shop.bare"] == Model(proxies=["shop.bareproxy"])

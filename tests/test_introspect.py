@@ -149,6 +149,7 @@ def test_relations(schema: Schema) -> None:
         "author": Relation(to="auth.user"),
         "supersedes": Relation(to="traced.document"),
         "roles": Relation(to="traced.role", many=True),
+        "readers": Relation(to="traced.role", many=True),
     }
 
 

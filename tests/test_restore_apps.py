@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import django
 import pytest
@@ -22,6 +23,7 @@ SETTINGS = """
     DATABASES = {{"default": {database!r}}}
 """
 SHOP = """
+    from uuid import uuid4
     from django.contrib.contenttypes.fields import GenericForeignKey
     from django.contrib.contenttypes.models import ContentType
 
@@ -143,6 +145,18 @@ SHOP = """
             managed = False
             db_table = "shop_basket_books"
             unique_together = [("basket", "book")]
+
+    class Reader(models.Model):
+        name = models.CharField(max_length=10, unique=True)
+        books = models.ManyToManyField(Book, through="Loan")
+
+    class Loan(models.Model):
+        id = models.UUIDField(primary_key=True, default=uuid4)
+        reader = models.ForeignKey(Reader, models.CASCADE)
+        book = models.ForeignKey(Book, models.CASCADE)
+        since = models.DateTimeField(auto_now_add=True)
+        note = models.CharField(max_length=10, default="old")
+        fee = models.IntegerField()
 
     class Known(models.Model):
         code = models.CharField(max_length=10)
@@ -449,6 +463,31 @@ def test_a_table_of_links_that_is_a_model_as_well(shop: Project, is_said_twice: 
     )
     new, told = (4, 5) if is_said_twice else (2, 3)
     assert done == [[[new, 0, 1], [0, 0, told]], [["full", "a"], ["full", "b"], ["other", "b"]]]
+
+
+def test_links_that_have_become_rows_of_a_model(shop: Project) -> None:
+    """`loaddata` makes such rows as well, where their other fields have defaults."""
+    records = [*BOOKS, record("shop.reader", 1, name="Anna", books=[2, 1])]
+    loan = record("shop.loan", 1, reader=1, book=2, fee=3) | {"pk": str(UUID(int=1))}
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    Loan.objects.create(reader=Reader.objects.create(name="Anna"), book=b, fee=7)
+    refused = []
+    for records in ({records!r}, {[*records, loan]!r}):
+        try:
+            restored(records)
+        except fastnk.FindingsError as error:
+            refused += [[one.code, one.what.partition(", ")[2]] for one in error.findings]
+    done = [restored({records!r}, defaults={{"shop.loan.fee": 5}}) for _ in range(2)]
+    held = Loan.objects.values_list("reader__name", "book__code", "note", "fee")
+    print(json.dumps([refused, done, sorted(held)]))
+    """
+    )
+    why = "but links that are rows of shop.loan: --default shop.loan.field=VALUE"
+    held = [["Anna", "a", "old", 5], ["Anna", "b", "old", 7]]
+    assert done == [[["FNK412", why]] * 2, [[1, 1, 1], [0, 0, 3]], held]
 
 
 def test_rows_that_another_model_shows_are_not_restored_twice(shop: Project) -> None:

@@ -12,7 +12,13 @@ from fastnk.django.refusals import refusal
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
-from fastnk.django.restore.plan import Column, Plan, Plans, UnknownModelError
+from fastnk.django.restore.plan import (
+    Column,
+    Plan,
+    Plans,
+    UnknownModelError,
+    is_time_of_writing,
+)
 from fastnk.django.restore.rows import Missing
 from fastnk.django.restore.values import REFUSALS, as_text, converted, refuse_unfit
 from fastnk.errors import RestoreError, UsageError, did_you_mean
@@ -97,7 +103,7 @@ def is_constant(column: Column) -> bool:
     field = column.field
     is_called = field.has_default() and callable(field.default)
     is_made = is_called or getattr(field, "has_db_default", bool)()
-    return column.default is not UNSET or not (is_made or _is_time_of_writing(field))
+    return column.default is not UNSET or not (is_made or is_time_of_writing(field))
 
 
 def told_default(column: Column) -> Any:
@@ -107,7 +113,7 @@ def told_default(column: Column) -> Any:
 
 def default_of(field: Any) -> Any:
     """What a column of a new row holds by the project's own default."""
-    if _is_time_of_writing(field):
+    if is_time_of_writing(field):
         return field.to_python(timezone.now())
     return field.get_default()
 
@@ -133,7 +139,3 @@ def _unfit(path: str, value: Any, error: Exception) -> UsageError:
         f"the default {as_text(value)} for {path}: {why}",
         remedy="a value as a backup has it: --default app.model.field=VALUE",
     )
-
-
-def _is_time_of_writing(field: Any) -> bool:
-    return getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)

@@ -98,7 +98,8 @@ class Column(NamedTuple):
 
 
 class ManyColumn(NamedTuple):
-    """A many-to-many field whose table Django made by itself."""
+    """A many-to-many field that records may say: its table is one that Django made by itself, or of
+    a model that has none."""
 
     field: Any
     reference: Reference
@@ -123,9 +124,12 @@ class ManyColumn(NamedTuple):
 
     @property
     def rest(self) -> list[Any]:
-        """The columns of the through table that backups do not tell, which some fields give it."""
-        known = {self.through._meta.pk.name, *self.ends}
-        return [one for one in self.through._meta.local_concrete_fields if one.name not in known]
+        """The columns of the through table that records with the field do not tell."""
+        return [
+            one
+            for one in self.through._meta.local_concrete_fields
+            if one.name not in self.ends and not isinstance(one, AutoField)
+        ]
 
     @property
     def rank(self) -> Any:
@@ -177,7 +181,7 @@ class Plan:
         self.many: dict[str, ManyColumn] = {
             field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
             for field in model._meta.local_many_to_many
-            if field.remote_field.through._meta.auto_created
+            if plans.makes_links(field)
         }
         self.many_of_others: dict[str, str] = {
             field.name: concrete(field.model)._meta.label_lower
@@ -415,6 +419,21 @@ class Plans:
             raise UnknownModelError(self._no_table)
         return plan
 
+    def makes_links(self, field: Any) -> bool:
+        """Whether what records say of a many-to-many field is enough to make its links of; where
+        its table is a model's, and there are records of that, these say them."""
+        through = field.remote_field.through
+        label = through._meta.label_lower
+        if through._meta.auto_created:
+            return True
+        if not self._labels or label in self._labels or through._meta.parents:
+            return False
+        column = ManyColumn(field, _reference_of_many(field, None))
+        ends = (through._meta.get_field(name).target_field for name in column.ends)
+        return all(end.primary_key for end in ends) and all(
+            f"{label}.{one.name}" in self.defaults or _may_be_unsaid(one) for one in column.rest
+        )
+
     def all(self, labels: Iterable[str] | None = None) -> Iterator[Plan]:
         """The plans of these models, or of all, as far as the database and the schema fit."""
         if labels is None:
@@ -499,6 +518,17 @@ class Plans:
                 else:
                     return concrete(model)
         raise UnknownModelError(self._unknown[label])
+
+
+def is_time_of_writing(field: Any) -> bool:
+    """Whether a column holds when its row was written."""
+    return getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
+
+
+def _may_be_unsaid(field: Any) -> bool:
+    """Whether a new row of which nothing is said can hold something in a column."""
+    is_made = field.has_default() or getattr(field, "has_db_default", bool)()
+    return field.null or is_made or is_time_of_writing(field) or field.get_default() is not None
 
 
 def _is_cut(field: Any) -> bool:

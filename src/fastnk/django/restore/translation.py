@@ -353,9 +353,14 @@ class Translator:
 
 
 def _told_of_column(plan: Plan, name: str) -> str:
-    """What is to be said of a field that the model does not have but for the name of a column."""
+    """What is to be said of a field that the model does not have but for the name of a column, or
+    whose links are rows of a model."""
     for relation, column in plan.columns.items():
         if column.field.attname == name:
             path = f"{plan.label}.{name}={plan.label}.{relation}"
             return f", but a relation whose column is called so: --rename {path}"
+    for field in plan.model._meta.local_many_to_many:
+        if field.name == name:
+            label = field.remote_field.through._meta.label_lower
+            return f", but links that are rows of {label}: --default {label}.field=VALUE"
     return ""

@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import is_expression, is_written_directly, prepared
-from fastnk.django.restore.defaults import default_of, defaults_of
+from fastnk.django.restore.defaults import defaults_of
 from fastnk.django.restore.directory import Directory, Row
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.existing import rows_per_statement
@@ -199,8 +199,9 @@ class Writer:
         ends = [column.through._meta.get_field(name) for name in column.ends]
         is_direct = is_written_directly(column.through)
         columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
+        plan = self._directory.plans[column.through._meta.label_lower]
         for field in column.rest:
-            columns[field] = [default_of(field) for _ in links]
+            columns[field] = defaults_of(self._directory, plan, field.name, len(links))
         if column.rank:
             columns[column.rank] = _places([source for source, _ in links])
         if is_direct:

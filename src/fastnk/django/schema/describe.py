@@ -42,7 +42,8 @@ def proxies_of(model: type[Any]) -> list[str]:
 def relations_of(model: type[Any]) -> dict[str, Relation]:
     """The relations among the fields of a record of `model`, and its pk if that is one.
 
-    Before Django 3.0 a record had the many-to-many fields of its model's parents, too.
+    Before Django 3.0 a record had the many-to-many fields of its model's parents, too, and one of a
+    time before a field had a through model of its own says what it held.
     """
     relations = {}
     for field in model._meta.local_fields:
@@ -54,7 +55,7 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
             )
     for field in model._meta.many_to_many:
         through = field.remote_field.through  # `None` of what is kept inside another field
-        if field.serialize and through and through._meta.auto_created:
+        if field.serialize and through:
             relations[field.name] = Relation(to=_target_label(field), many=True)
     return relations
 

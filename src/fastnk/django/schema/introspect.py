@@ -85,7 +85,7 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
             reasons.setdefault(label, reason)
             keys[label] = _NO_KEY
         of_record = relations[field.model._meta.label_lower]
-        # A many-to-many relation through a model of its own is not among the fields of a record.
+        # A many-to-many relation without a table is kept inside another field.
         if field.name in of_record:
             of_record[field.name] = replace(
                 of_record[field.name], natural_key=key.parts, natural_key_method=key.method
