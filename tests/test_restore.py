@@ -1061,7 +1061,8 @@ def test_values_that_fields_refuse(new: str) -> None:
         keeper("Bela", seen=None),
         record("zoo.event", 1, uuid="no uuid", text=""),
         record("zoo.memo", 1, text="", tags=3),
-        record("zoo.tag", "x", label=""),
+        record("zoo.reading", "x", sensor=["S1"], celsius=1),
+        keyed("zoo.sensor", "S1", serial="S1"),
     ]
     assert refused(new, records) == [
         ("FNK413", 1, "hired"),

@@ -1442,3 +1442,24 @@ def test_rows_that_others_create_meanwhile_get_no_pk_of_the_backup(
     assert (texts.pop(1), texts.pop(2)) == ("a", "b")
     assert sorted(texts.values()) == ["new: A", "new: B"]
     assert zoo.Memo.objects.using(new).create(text="next").pk > max(texts)
+
+
+# Pks of another type than those of today
+
+
+def test_texts_that_were_pks_where_the_database_numbers_rows_today(new: str) -> None:
+    """They say which row is meant, and no more."""
+    zoo.Tag.objects.using(new).create(id=7, label="other")
+    records = [
+        record("zoo.tag", "tag-red", label="red"),
+        record("zoo.tag", 7, label="blue"),
+        record("zoo.tag", "tag-green", label="green"),
+        record("zoo.memo", "m", text="a", tags=["tag-red", 7]),
+        record("zoo.memo", "n", text="b", tags=["tag-green"]),
+    ]
+    for created in (5, 0):
+        report = fastnk.restore(encoded(records), database=new, verify=True)
+        assert (report.created, report.updated, report.renumbered) == (created, 0, created)
+    held = rows(zoo.Memo, new).order_by("text", "tags__label").values_list("text", "tags__label")
+    assert list(held) == [("a", "blue"), ("a", "red"), ("b", "green")]
+    assert ("FNK410", 1, "tags") in refused(new, [record("zoo.memo", 1, text="", tags=["tag-x"])])

@@ -99,10 +99,10 @@ class Decisions:
         self.shared_pks[row] = other
 
     def renumber(self, row: InBackup) -> None:
-        """Create a row under a new pk, its own being taken."""
+        """Create a row under a new pk, its own being taken, or none today."""
         rows, number = row
         rows.pks[number] = Missing.PK
-        if rows.old_pk_of(number) is not None:
+        if rows.old_pk_of(number) is not None or rows.has_odd_pk(number):
             rows.fates[number] = Fate.RENUMBERED
 
     def refuse(self, row: InBackup, code: str, what: str, value: Any = ...) -> None:

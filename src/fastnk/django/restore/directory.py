@@ -195,7 +195,7 @@ class Directory:
         plan = self.plans[reference.target]
         rows = self.rows_of(plan)
         if reference.to_field is None:
-            number = rows.by_old_pk.get(plan.pk_value(value))
+            number = _number_of_pk(rows, value)
         else:
             wanted = self._comparable(plan, reference.to_field, value)
             number = rows.by_value(reference.to_field).get(wanted)
@@ -311,11 +311,11 @@ class Directory:
         return self._in_database(plan, self.existing(plan).by_value(lookup), wanted)
 
     def _find_by_pk(self, plan: Plan, value: Any) -> Row:
-        wanted = plan.pk_value(value)
         rows = self.rows_of(plan)
-        number = rows.by_old_pk.get(wanted)
+        number = _number_of_pk(rows, value)
         if number is not None:
             return InBackup(rows, number)
+        wanted = plan.pk_value(value)
         if rows.lost_pks:
             raise DanglingError(
                 f"no record of the backup has this id; it names rows of {plan.label} without ids"
@@ -345,6 +345,12 @@ class Directory:
 
     def _comparable(self, plan: Plan, name: str, value: Any) -> Any:
         return comparable(converted(plan.told(name).field, value))
+
+
+def _number_of_pk(rows: BackupRows, value: Any) -> int | None:
+    """Which row had a pk in the backup. Raises a refusal."""
+    number = rows.by_odd_pk.get(value) if isinstance(value, str) else None
+    return rows.by_old_pk.get(rows.plan.pk_value(value)) if number is None else number
 
 
 def _named(rows: BackupRows, key: Key) -> InBackup:

@@ -179,6 +179,9 @@ class BackupRows:
         """Where natural keys count as none: which row has which, as references may say it; `None`
         where several have it."""
         self.by_old_pk: dict[Any, int] = {}
+        self.by_odd_pk: dict[str, int] = {}
+        """The same of texts that are no pks where the database numbers the rows today."""
+        self._odd: set[int] = set()
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
         """The fields that other records look through, as they stand in the backup."""
         self._by_value: dict[str, dict[Any, int]] = {}
@@ -270,10 +273,16 @@ class BackupRows:
             self.by_old_pk = {old: number for number, old in enumerate(self.old_pks)}
         return self.by_old_pk.get(pk)
 
+    def has_odd_pk(self, number: int) -> bool:
+        """Whether a row had a pk in the backup that cannot be one today."""
+        if len(self._odd) < len(self.by_odd_pk):
+            self._odd = {*self.by_odd_pk.values()}
+        return number in self._odd
+
     @property
     def lost_pks(self) -> bool:
         """Whether the backup names rows of this model without their pks."""
-        return len(self.by_old_pk) < len(self)
+        return len(self.by_old_pk) + len(self.by_odd_pk) < len(self)
 
 
 class InBackup(NamedTuple):

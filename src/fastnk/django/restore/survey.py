@@ -228,9 +228,13 @@ class Survey:
         rows, number = record.row
         pk = self._old_pk(record, rows.keys[number])
         rows.old_pks[number] = pk
-        if pk is None:
+        told = record.data.get("pk")
+        if pk is not None:
+            first = rows.by_old_pk.setdefault(pk, number)
+        elif isinstance(told, str):
+            first = rows.by_odd_pk.setdefault(told, number)
+        else:
             return
-        first = rows.by_old_pk.setdefault(pk, number)
         if first != number:
             record.note(
                 self._findings,
@@ -253,6 +257,8 @@ class Survey:
         try:
             return plan.pk_value(value)
         except REFUSALS as error:
+            if plan.pk_kind is PkKind.AUTO and isinstance(value, str):
+                return None  # it had another type once, and only says what refers to the row
             record.note(
                 self._findings, codes.REFUSED_VALUE, refusal(error), field=plan.pk.name, value=value
             )
