@@ -180,6 +180,13 @@ def test_a_relation_to_the_same_model() -> None:
     assert (found.to, found.confidence >= 0.7) == ("docs.folder", True)
 
 
+def test_a_parent_that_every_record_has_is_hardly_of_the_same_model() -> None:
+    records = fields_of("docs.text", "parent", [2, 3, 1, 3, 4, 2, 9, 5, 7])
+    found = relation(infer(dump(records)), "docs.text", "parent")
+    assert (found.to, 0.5 < found.confidence < 0.9) == ("docs.text", True)
+    assert "every record has one, so that some would refer to each other" in found.evidence
+
+
 def test_pks_that_are_texts() -> None:
     records = [legacy("flow.state", name, final=False) for name in ("DRAFT", "READY", "DONE")]
     records += [

@@ -276,7 +276,7 @@ class _Relations:
             found = self._doubts.of(label, match.to, named, ids.codes, rows) if rows else ()
             doubts = [*found]
             if match.to == label and rows == target.records and not ids.many:
-                doubts += _doubts_of_circle(match)
+                doubts.append("every record has one, so that some would refer to each other")
             worth = DOUBTED ** len(doubts)
             yield _Fit(match, worth, evidence + doubts, _surprise(ids.codes, pks), len(pks))
         elif (column := _by_column(target, ids)) is not None:
@@ -304,13 +304,6 @@ def _families(parents: Iterable[RelationProposal]) -> dict[str, set[str]]:
             found[to].add(child)
             to = parent.get(to)
     return found
-
-
-def _doubts_of_circle(match: Match) -> Iterator[str]:
-    """Of a field that is named after its own model, and that every record has: only a `parent` and
-    the like are relations by their names."""
-    if match.strength >= BY_LAST_WORDS:
-        yield "every record has one, so that some would refer to each other"
 
 
 def _narrowness(many: int, few: int, ids: int) -> float:
