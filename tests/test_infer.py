@@ -468,6 +468,13 @@ def test_a_type_beside_an_id_is_a_content_type() -> None:
     assert found.confidence < 0.9
 
 
+def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
+    records = rows("shop.product", 9, name="x")
+    records += [legacy("shop.item", n, product_id=n, product_content_type=7) for n in range(1, 9)]
+    found = relation(infer(dump(records)), "shop.item", "product_id")
+    assert (found.named, found.confidence < 0.5) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("label", "field", "expected"),
     [

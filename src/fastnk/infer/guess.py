@@ -286,7 +286,10 @@ class _Relations:
 
 def _with_content_type(found: list[Match], field: str, model: ModelSurvey) -> list[Match]:
     """What a field may be named after. An `owner_type` beside an `owner_id`, or an
-    `owner_object_id`, is a content type, if there is no model of that name."""
+    `owner_object_id`, is a content type, if there is no model of that name. An `owner_id` beside an
+    `owner_content_type` is of any model."""
+    if field.endswith("_id") and f"{field.removesuffix('_id')}_content_type" in model.columns:
+        return []
     stem = field.removesuffix("_type")
     beside = {f"{stem}_id", f"{stem}_object_id"} & model.columns.keys()
     if stem == field or not beside or any(one.strength >= BY_LAST_WORDS for one in found):
