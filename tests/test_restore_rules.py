@@ -64,6 +64,16 @@ def user(name: str, **fields: Any) -> dict[str, Any]:
 # Rows that exist
 
 
+def test_fields_that_count_as_equal_hold_their_own_values(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So do those that a field makes for a model beside itself, with numbers of its own.
+    name, small = (zoo.Vault._meta.get_field(name) for name in ("name", "small"))
+    monkeypatch.setattr(small, "creation_counter", name.creation_counter)
+    restored(new, vault("a", small=3), options=RestoreOptions(verify=True))
+    assert [(row.name, row.small) for row in rows(zoo.Vault, new)] == [("a", 3)]
+
+
 def test_rows_that_exist_are_kept_or_refused_on_request(new: str) -> None:
     restored(new, vault("a", small=1), vault("b", small=1))
     changed = [vault("a", small=2), vault("b", small=1), vault("c", small=3)]

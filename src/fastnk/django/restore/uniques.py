@@ -42,7 +42,7 @@ class UniqueColumns:
         self._directory = directory
         self._findings = findings
         self._engine = engine
-        self._merges: dict[Field[Any, Any], Merge | None] = {}
+        self._merges: dict[tuple[str, str], Merge | None] = {}
         self._repeats = Repeats()
         self._uniques: dict[str, list[Unique]] = {}
 
@@ -123,10 +123,11 @@ class UniqueColumns:
 
     def _merge(self, field: Field[Any, Any]) -> Merge | None:
         """What makes the texts of a column equal that the database holds for the same."""
-        if field not in self._merges:
+        column = field.model._meta.db_table, field.column
+        if column not in self._merges:
             is_text = field.get_internal_type() in TEXTS
-            self._merges[field] = self._engine.merges(field) if is_text else None
-        return self._merges[field]
+            self._merges[column] = self._engine.merges(field) if is_text else None
+        return self._merges[column]
 
     def _values(self, table: Table, unique: Unique) -> Sequence[Any]:
         """Of each row its values, equal where the database takes them for the same; `None` where

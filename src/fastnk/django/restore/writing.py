@@ -26,6 +26,10 @@ from fastnk.django.restore.statements import chunks, fitting, length_of
 from fastnk.django.restore.streams import Rows, naming
 from fastnk.django.restore.values import comparable, converted, in_column, is_of_django, stored
 
+Columns = list[tuple[Any, Sequence[Any]]]
+"""Fields with their values in new rows. No dict: fields that another one makes for a model beside
+itself may count as equal to others."""
+
 
 class Change(NamedTuple):
     """What differs between a record and its existing row."""
@@ -111,9 +115,9 @@ class Writer:
     def insert(self, table: Table, pks: list[Any]) -> None:
         """Insert new rows into the model's own table, and what their many fields hold."""
         plan = table.plan
-        columns = {
-            column.field: self._values(table, name, pks) for name, column in plan.columns.items()
-        }
+        columns: Columns = [
+            (column.field, self._values(table, name, pks)) for name, column in plan.columns.items()
+        ]
         self._insert(plan.model, plan.label, columns, table.is_prepared)
         for name, of_rows in table.many.items():
             links = [
@@ -160,22 +164,20 @@ class Writer:
             return values
         return [prepared(field, value, self._connection) for value in values]
 
-    def _insert(
-        self, model: Any, path: str, columns: dict[Any, Sequence[Any]], is_prepared: bool
-    ) -> None:
+    def _insert(self, model: Any, path: str, columns: Columns, is_prepared: bool) -> None:
         if is_prepared:
             quote = self._connection.ops.quote_name
-            names = [quote(field.column) for field in columns]
+            names = [quote(field.column) for field, _ in columns]
             table = quote(model._meta.db_table)
-            self._rows.write(path, table, names, list(columns.values()))
+            self._rows.write(path, table, names, [values for _, values in columns])
             return
         with naming(path):
             self._insert_by_django(model, columns)
 
-    def _insert_by_django(self, model: Any, columns: dict[Any, Sequence[Any]]) -> None:
+    def _insert_by_django(self, model: Any, columns: Columns) -> None:
         """Insert rows of fields that write SQL of their own around their values."""
         query = QuerySet(model, using=self._database)
-        fields = list(columns)
+        fields = [field for field, _ in columns]
         rows = [
             # No instances, so no `__init__` has a say.
             SimpleNamespace(
@@ -184,7 +186,7 @@ class Writer:
                     for field, value in zip(fields, values, strict=True)
                 }
             )
-            for values in zip(*columns.values(), strict=True)
+            for values in zip(*(values for _, values in columns), strict=True)
         ]
         for chunk in chunks(rows, max(1, self._connection.ops.bulk_batch_size(fields, rows))):
             # raw: no `pre_save`, which would set the times of now and move files
@@ -198,15 +200,19 @@ class Writer:
             return
         ends = [column.through._meta.get_field(name) for name in column.ends]
         is_direct = is_written_directly(column.through)
-        columns: dict[Any, Sequence[Any]] = dict(zip(ends, zip(*links, strict=True), strict=True))
+        columns: Columns = list(zip(ends, zip(*links, strict=True), strict=True))
         plan = self._directory.plans[column.through._meta.label_lower]
         for field in column.rest:
-            columns[field] = defaults_of(self._directory, plan, field.name, len(links))
-        if column.rank:
-            columns[column.rank] = _places([source for source, _ in links])
+            if field is column.rank:
+                columns.append((field, _places([source for source, _ in links])))
+            else:
+                made = defaults_of(self._directory, plan, field.name, len(links))
+                columns.append((field, made))
         if is_direct:
-            for field, values in columns.items():
-                columns[field] = [prepared(field, value, self._connection) for value in values]
+            columns = [
+                (field, [prepared(field, value, self._connection) for value in values])
+                for field, values in columns
+            ]
         self._insert(column.through, path, columns, is_direct)
 
     def _update_columns(self, plan: Plan, names: tuple[str, ...], group: list[Change]) -> None:
