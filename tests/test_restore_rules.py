@@ -64,6 +64,19 @@ def user(name: str, **fields: Any) -> dict[str, Any]:
 # Rows that exist
 
 
+def test_what_records_hold_tells_rows_of_whose_pks_they_do_not_say(new: str) -> None:
+    hot, cold = (
+        {"model": "zoo.reading", "fields": {"sensor": ["s1"], "celsius": celsius}}
+        for celsius in (30.5, -2.5)
+    )
+    sensor = keyed("zoo.sensor", "s1", serial="s1")
+    verified = RestoreOptions(verify=True)
+    assert restored(new, sensor, hot, hot, options=verified).created == 3
+    report = restored(new, sensor, hot, hot, cold, options=verified)
+    assert (report.created, report.unchanged) == (1, 3)
+    assert [row.celsius for row in rows(zoo.Reading, new).order_by("celsius")] == [-2.5, 30.5, 30.5]
+
+
 def test_fields_that_count_as_equal_hold_their_own_values(
     new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

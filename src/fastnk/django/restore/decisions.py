@@ -7,6 +7,7 @@ from typing import Any
 from fastnk.django.restore import findings as codes
 from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.plan import PkKind
 from fastnk.django.restore.rows import Fate, InBackup, Missing
 from fastnk.django.restore.values import comparable
 
@@ -49,12 +50,13 @@ class Decisions:
             self.create_with_pk(row, pk)
 
     def match_by_own_pk(self, row: InBackup) -> None:
-        """Match by the pk that the record says."""
+        """Match by the pk that the record says. If it says none, and its field makes one, something
+        else must tell."""
         pk = row.rows.old_pk_of(row.number)
-        if pk is None:
-            self.create_with_own_pk(row)
-        else:
+        if pk is not None:
             self.match_by_pk(row, pk)
+        elif not row.rows.plan.pk.has_default():
+            self.create_with_own_pk(row)
 
     def keep_free_pk(self, row: InBackup) -> None:
         """Give a new row its old pk unless that is taken: then something else must tell."""
@@ -99,8 +101,11 @@ class Decisions:
         self.shared_pks[row] = other
 
     def renumber(self, row: InBackup) -> None:
-        """Create a row under a new pk, its own being taken, or none today."""
+        """Create a row under a new pk, its own being taken, not said, or none today."""
         rows, number = row
+        if rows.plan.pk_kind is PkKind.OWN:
+            self.create_with_own_pk(row)
+            return
         rows.pks[number] = Missing.PK
         if rows.old_pk_of(number) is not None or rows.has_odd_pk(number):
             rows.fates[number] = Fate.RENUMBERED

@@ -78,7 +78,6 @@ class Needs:
                 return ByForeignPk(row, parts)
             if plan.pk_kind is PkKind.OWN:
                 self._decisions.match_by_own_pk(row)
-                return None
         if plan.together:
             columns = self._quiet_translator.columns(record)
             told = [columns.get(name) for name in plan.together]
