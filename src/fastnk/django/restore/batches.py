@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class Table(NamedTuple):
     many: dict[str, Sequence[list[Any] | None]]
     """Field name to the pks of the rows that each row is to hold; `None` for no word of it."""
     old_pks: Sequence[Any] = ()
-    """The pks that the records say, as they stand beside the fields."""
+    """The pks that the records say, as they stand beside the fields or in a key."""
     unsaid: Sequence[str] = ()
     """The columns beside the pk of which the records say nothing."""
 
@@ -174,7 +175,8 @@ class Batches:
         many: dict[str, Sequence[list[Any] | None]] = {
             name: [_pks(one[name]) if name in one else None for one in held] for name in plan.many
         }
-        old_pks = [record.data.get("pk") for record in records]
+        says = [(record.data.get("pk"), record.data.get("natural_key")) for record in records]
+        old_pks = list(itertools.starmap(plan.told_pk, says))
         unsaid = plan.unsaid(records[0].fields)
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 
@@ -189,7 +191,10 @@ class Batches:
                 many[column.name] = self._many(batch, column, values)
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
-        old_pks = [record.pk for record in batch.records]
+        if plan.own_pk_part is None:
+            old_pks = [record.pk for record in batch.records]
+        else:
+            old_pks = [plan.told_pk(one.pk, one.natural_key) for one in batch.records]
         unsaid = plan.unsaid(shape.names)
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 

@@ -58,6 +58,9 @@ MOST_IN_A_BOUND = (1 << 63) - 1
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
+_DIGITS_AND_DOTS = re.compile("[0-9.]*")
+"""What is left of them all in a row, when they have been checked."""
+
 _ZONE = attrgetter("tzinfo")
 _DATE = "[0-9]{4}-[01][0-9]-[0-3][0-9]"
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.(?!000)[0-9]{3})?"
@@ -269,7 +272,11 @@ def _address(field: Any, connection: Any) -> PlainColumn:
             return values
         raise ValueError("perhaps an IPv6 address, which Django spells in its own way")
 
-    return PlainColumn(str, checked, checked, checked)
+    def driver(values: Values) -> Values:
+        is_plain = "" not in values and _DIGITS_AND_DOTS.fullmatch("".join(values))
+        return values if is_plain else checked(values)
+
+    return PlainColumn(str, checked, checked, driver)
 
 
 def _joined(values: Values) -> bytes:

@@ -198,12 +198,14 @@ def pks_if_new(lean: Lean) -> NewPks | None:
     is_auto = plan.pk_kind is PkKind.AUTO
     if is_auto and plan.own_pk_part is None and None not in lean.keys:
         return NewPks(Missing.PK)
-    if plan.key is not None or lean.shape is None:
+    if lean.shape is None or (plan.key is not None and plan.own_pk_part is None):
         return None
-    told = [record.pk for record in lean.records]
-    if is_auto:
-        return NewPks(Missing.OWN, max(told)) if set(map(type, told)) == {int} else None
-    return None if None in [*told, *lean.pks] else NewPks(Missing.OWN)
+    told = lean.told_pks
+    if not is_auto:
+        return None if None in [*told, *lean.pks] else NewPks(Missing.OWN)
+    if set(map(type, told)) != {int} or (plan.key is not None and None in lean.keys):
+        return None
+    return NewPks(Missing.OWN, max(told))
 
 
 def _exists(row: InBackup) -> bool:

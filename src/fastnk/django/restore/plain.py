@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 from fastnk.django.restore import checks
@@ -34,6 +35,10 @@ from fastnk.django.restore.survey import (
 )
 from fastnk.django.restore.uniques import UniqueColumns, needed
 from fastnk.django.restore.values import TEXTS
+
+ROOM = 4 << 20
+"""Bytes of memory that both see, for a chunk; through a pipe it would take longer. Larger ones, in
+which a record is that large, are not shared."""
 
 FEWEST_RECORDS = 20_000
 """Fewer are looked at in less time than another process saves."""
@@ -140,8 +145,8 @@ class PlainLook:
 @contextmanager
 def shared(look: PlainLook) -> Iterator[Share]:
     """Another process that looks at every second chunk, until the end of the `with` statement."""
-    with other_process(partial(_answer, look)) as other:
-        yield partial(_by_turns, other)
+    with mmap(-1, ROOM) as room, other_process(partial(_answer, look, room)) as other:
+        yield partial(_by_turns, other, room)
 
 
 def alone(chunks: Iterator[bytes], decode: Decode) -> Iterator[list[PlainRun] | Runs]:
@@ -149,29 +154,33 @@ def alone(chunks: Iterator[bytes], decode: Decode) -> Iterator[list[PlainRun] | 
     return map(decode, chunks)
 
 
-def _answer(look: PlainLook, there: Ends) -> None:
+def _answer(look: PlainLook, room: mmap, there: Ends) -> None:
     decode = look.decoder()
     while True:
-        there.sender.send(look.told(decode, there.receiver.recv_bytes()))
+        length = there.receiver.recv()
+        there.sender.send(look.told(decode, room[:length]))
 
 
 def _by_turns(
-    other: Ends, chunks: Iterator[bytes], decode: Decode
+    other: Ends, room: mmap, chunks: Iterator[bytes], decode: Decode
 ) -> Iterator[list[PlainRun] | Runs]:
     """One chunk after the other, at the second of which the other process looks while the caller
     is at the first."""
     for chunk in chunks:
         second = next(chunks, None)
-        is_asked = second is not None and _ask(other, second)
+        is_asked = second is not None and _ask(other, room, second)
         yield decode(chunk)
         if second is not None:
             yield (is_asked and _answer_of(other)) or decode(second)
 
 
-def _ask(other: Ends, chunk: bytes) -> bool:
+def _ask(other: Ends, room: mmap, chunk: bytes) -> bool:
     """Whether the other process is still there to look at a chunk."""
+    if len(chunk) > len(room):
+        return False
+    room[: len(chunk)] = chunk
     try:
-        other.sender.send_bytes(chunk)
+        other.sender.send(len(chunk))
     except OSError:
         return False
     return True

@@ -31,13 +31,20 @@ from fastnk.django.restore.natural_keys import (
     CalledKey,
     KeyForm,
     KeyPart,
+    KeyShapeError,
     Path,
     concrete,
     misfit,
     walk,
 )
 from fastnk.django.restore.renaming import Naming
-from fastnk.django.restore.values import Inside, comparable, converted, told_of_json_text
+from fastnk.django.restore.values import (
+    REFUSALS,
+    Inside,
+    comparable,
+    converted,
+    told_of_json_text,
+)
 from fastnk.django.schema.describe import is_composite, plain_of
 from fastnk.errors import SchemaError, did_you_mean
 from fastnk.renames import Renames
@@ -229,11 +236,21 @@ class Plan:
         key = self.spelled_key.parts if self.spelled_key else ()
         return {*(part.path[0] for part in key), *self.together, *filter(None, [self.unique])}
 
-    @property
+    @cached_property
     def own_pk_part(self) -> int | None:
         """Where the model's own automatic pk stands in its natural key, if it does."""
         parts = self.key.parts if self.key else []
         return next((number for number, part in enumerate(parts) if part.is_own_pk), None)
+
+    def told_pk(self, pk: Any, natural_key: Any) -> Any:
+        """The pk that a record says beside its fields, or in a natural key that holds it."""
+        part = self.own_pk_part
+        if part is None or pk is not None or self.key is None:
+            return pk
+        try:
+            return self.key.read(natural_key)[part]
+        except (*REFUSALS, KeyShapeError):
+            return None  # which the survey has told of
 
     @property
     def pk_position(self) -> int | None:

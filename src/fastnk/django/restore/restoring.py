@@ -141,8 +141,7 @@ class _Writing:
         give no pk of the backup to rows that triggers or receivers create."""
         for rows in self._numbered:
             new = rows.pks.count(Missing.PK)
-            told = (pk for pk in rows.pks if not isinstance(pk, Missing))
-            kept = itertools.chain([rows.highest_own], told)
+            kept = itertools.chain([rows.highest_own], rows.known_pks)
             loose = self._look.directory.loose_ids[rows.plan.label]
             pks = self._engine.reserve(rows.plan.model, new, kept, loose)
             if rows.is_lean:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from typing import Any, NamedTuple
 
@@ -124,13 +124,21 @@ class FewPks:
 
     def of(self, numbers: Sequence[int]) -> list[Any]:
         """Those of some rows."""
-        whys = list(map(self._why.__getitem__, numbers))
+        if isinstance(numbers, range):
+            whys = bytes(self._why[numbers.start : numbers.stop : numbers.step])
+        else:
+            whys = bytes(map(self._why.__getitem__, numbers))
         if self._KNOWN in whys:
             return list(map(self.__getitem__, numbers))
         return list(map(self._WHY.__getitem__, whys))
 
-    def extend(self, why: Sequence[Missing]) -> None:
-        self._why.extend(map(self._WHY.index, why))
+    def known(self) -> Iterable[Any]:
+        """Those that are known."""
+        return self._known.values()
+
+    def extend(self, why: Missing, count: int) -> None:
+        """Add so many rows, and say the same of all."""
+        self._why += bytes([self._WHY.index(why)]) * count
 
     def fill(self, first: int, why: Missing) -> None:
         """Say the same of all rows from this one on."""
@@ -219,7 +227,10 @@ class BackupRows:
     def enter_many(self, number: int, count: int) -> None:
         """Add rows for so many records that follow each other, the first with this number."""
         self.record_numbers.extend(number, count)
-        self.pks.extend([Missing.MATCH] * count)
+        if isinstance(self.pks, FewPks):
+            self.pks.extend(Missing.MATCH, count)
+        else:
+            self.pks += [Missing.MATCH] * count
         self.fates.extend(bytes([Fate.CREATED]) * count)
         if not self.is_lean:
             self.old_pks.extend([None] * count)
@@ -242,6 +253,13 @@ class BackupRows:
         if isinstance(self.pks, FewPks):
             return self.pks.of(numbers)
         return list(map(self.pks.__getitem__, numbers))
+
+    @property
+    def known_pks(self) -> Iterable[Any]:
+        """The pks in the target that are known by now."""
+        if isinstance(self.pks, FewPks):
+            return self.pks.known()
+        return (pk for pk in self.pks if not isinstance(pk, Missing))
 
     def are_decided(self, first: int) -> bool:
         """Whether it is known of the rows from this one on which they are."""

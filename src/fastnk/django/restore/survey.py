@@ -37,6 +37,12 @@ class Lean(NamedTuple):
     records: list[Any]
     shape: Shape | None
 
+    @property
+    def told_pks(self) -> Sequence[Any]:
+        """The pks that structs say, as they stand beside the fields or in a key."""
+        is_in_key = self.rows.plan.own_pk_part is not None
+        return self.pks if is_in_key else [record.pk for record in self.records]
+
 
 MeetLean = Callable[[Lean], None]
 MeetPlain = Callable[[Part, PlainRun], None]
