@@ -134,7 +134,7 @@ class FewPks:
 
     def known(self) -> Iterable[Any]:
         """Those that are known."""
-        return self._known.values()
+        return (pk for number, pk in self._known.items() if self._why[number] == self._KNOWN)
 
     def extend(self, why: Missing, count: int) -> None:
         """Add so many rows, and say the same of all."""
