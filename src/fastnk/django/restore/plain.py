@@ -111,22 +111,22 @@ class PlainLook:
         lean = self._lean(run)
         new_pks = lean and pks_if_new(lean)
         looked = lean and self._early.look(lean)
-        if lean is None or lean.shape is None or new_pks is None or looked is None:
+        if lean is None or new_pks is None or looked is None:
             return None
         checks.look(looked.table, self._findings, self._engine)
         if self._findings or looked.table.unsaid:
             return None
-        generics = lean.rows.plan.generics.items()
+        references = looked.references
         return PlainRun(
             lean.rows.plan.label,
             len(run),
             any(map(is_in_fastnk_style, run)),
             any(map(says_pk, run)),
-            {name: kinds_in(lean.shape.pairs(run, generic)) for name, generic in generics},
+            {name: kinds_in(pairs) for name, pairs in references.generic.items()},
             hashes_of(lean.keys),
             hashes_of(lean.pks),
             new_pks,
-            looked.references,
+            references,
             self._uniques.hashes(looked.table),
         )
 
