@@ -225,6 +225,22 @@ def test_backup_that_changes_meanwhile_is_told_of(
     assert not rows(zoo.Keeper, new).exists()
 
 
+@pytest.mark.parametrize(("shelves", "size"), [(1, 1 << 20), (2, 5_000), (24, 10)])
+def test_batches_go_where_there_is_room(
+    new: str,
+    monkeypatch: pytest.MonkeyPatch,
+    came_to_its_end: list[bool],
+    shelves: int,
+    size: int,
+) -> None:
+    monkeypatch.setattr(ahead, "SHELVES", shelves)
+    monkeypatch.setattr(ahead, "SHELF", size)
+    monkeypatch.setattr(ahead, "SMALL", 1_000)
+    records = [keeper(f"keeper {n}" + n % 7 * "x") for n in range(1_000)]
+    assert restored(json.dumps(records).encode(), verify=True).created == 1_000
+    assert came_to_its_end == [True]
+
+
 class Colour(StrEnum):
     RED = "red"
 

@@ -10,8 +10,9 @@ import io
 import marshal
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection
+from mmap import mmap
 from typing import Any
 
 from fastnk.django.restore.processes import Ends, other_process
@@ -21,7 +22,14 @@ from fastnk.progress import Teller
 FEWEST_ROWS = 10_000
 """Fewer new rows are made in less time than another process saves."""
 
-_MARSHALLED, _PICKLED = b"m", b"p"
+SHELVES, SHELF = 24, 1 << 20
+"""Places for batches in memory that both see, and bytes of each. So many the other process may be
+ahead: rows of some models take longer to make than to write, and those of others not so long. What
+is larger, or small, goes through the pipe."""
+
+SMALL = 1 << 12
+
+_MARSHALLED, _PICKLED, _ON_A_SHELF = b"m", b"p", b"s"
 
 
 def make_ahead(make: Callable[[Rows], None], rows: Rows, teller: Teller) -> None:
@@ -36,8 +44,11 @@ def make_ahead(make: Callable[[Rows], None], rows: Rows, teller: Teller) -> None
         rows.write(*arguments)
         done += 1
 
-    with other_process(partial(_work, make, teller)) as here:
-        is_whole = _obey(here.receiver, {"write": write, **teller.orders})
+    with (
+        mmap(-1, SHELVES * SHELF) as shelves,
+        other_process(partial(_work, make, teller, shelves)) as here,
+    ):
+        is_whole = _obey(here, shelves, {"write": write, **teller.orders})
     if not is_whole:
         make(_Rest(rows, done))
 
@@ -72,25 +83,49 @@ class _Sent:
         pass
 
 
-def _work(make: Callable[[Rows], None], teller: Teller, there: Ends) -> None:
+def _work(make: Callable[[Rows], None], teller: Teller, shelves: mmap, there: Ends) -> None:
     def order(*words: Any) -> None:
-        there.sender.send_bytes(_packed(words))
+        message = _packed(words)
+        if SMALL < len(message) <= SHELF:
+            start = there.receiver.recv()  # of a free one
+            end = start + len(message)
+            shelves[start:end] = message
+            message = _ON_A_SHELF + marshal.dumps((start, end))
+        there.sender.send_bytes(message)
 
     teller.pass_on(order)
     make(_Sent(order))
     order("end")
 
 
-def _obey(receiver: Connection, orders: dict[str, Callable[..., None]]) -> bool:
+def _obey(here: Ends, shelves: mmap, orders: dict[str, Callable[..., None]]) -> bool:
     """Do what the other process says; whether it came to its end."""
+    for start in range(0, len(shelves), SHELF):
+        _give(here, start)
     while True:
         try:
-            name, *arguments = _unpacked(receiver.recv_bytes())
+            name, *arguments = _received(here, shelves)
         except (EOFError, OSError):
             return False
         if name == "end":
             return True
         orders[name](*arguments)
+
+
+def _received(here: Ends, shelves: mmap) -> Any:
+    message = here.receiver.recv_bytes()
+    if message[:1] != _ON_A_SHELF:
+        return _unpacked(message)
+    start, end = marshal.loads(message[1:])
+    words = _unpacked(shelves[start:end])
+    _give(here, start)
+    return words
+
+
+def _give(here: Ends, shelf: int) -> None:
+    """Tell the other process of a free shelf, if it still needs one."""
+    with suppress(OSError):
+        here.sender.send(shelf)
 
 
 class _Pickler(pickle.Pickler):

@@ -191,10 +191,7 @@ class Batches:
                 many[column.name] = self._many(batch, column, values)
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
-        if plan.own_pk_part is None:
-            old_pks = [record.pk for record in batch.records]
-        else:
-            old_pks = [plan.told_pk(one.pk, one.natural_key) for one in batch.records]
+        old_pks = plan.told_pks(batch.records)
         unsaid = plan.unsaid(shape.names)
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from functools import cached_property
 from itertools import pairwise
@@ -251,6 +251,19 @@ class Plan:
             return self.key.read(natural_key)[part]
         except (*REFUSALS, KeyShapeError):
             return None  # which the survey has told of
+
+    def told_pks(self, records: Sequence[Any]) -> list[Any]:
+        """The same of structs."""
+        told = [record.pk for record in records]
+        if self.own_pk_part is None or self.key is None:
+            return told
+        spelled = [record.natural_key for record in records]
+        try:
+            keys = self.key.read_all(spelled)
+        except (*REFUSALS, KeyShapeError):
+            return list(map(self.told_pk, told, spelled))
+        part = self.own_pk_part
+        return [key[part] if pk is None else pk for pk, key in zip(told, keys, strict=True)]
 
     @property
     def pk_position(self) -> int | None:
