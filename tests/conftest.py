@@ -73,6 +73,13 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.SQLit
     server.stop()
 
 
+@pytest.fixture
+def new_sqlite(sqlite: databases.SQLite) -> str:
+    """The alias of a fresh database."""
+    sqlite.renew("sqlite_new")
+    return "sqlite_new"
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[databases.Postgres]:
     if not (find_spec("psycopg") or find_spec("psycopg2")):

@@ -31,12 +31,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 NEW = "sqlite_new"
 
 
-@pytest.fixture
-def new(sqlite: SQLite) -> str:
-    sqlite.renew(NEW)
-    return NEW
-
-
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small backups will do, and the threads of the test runner are no threads of ours."""
@@ -96,23 +90,23 @@ def vault(name: str) -> dict[str, Any]:
 
 
 def test_rows_are_those_that_one_process_writes(
-    new: str, sqlite: SQLite, whole: bytes, came_to_its_end: list[bool]
+    new_sqlite: str, sqlite: SQLite, whole: bytes, came_to_its_end: list[bool]
 ) -> None:
     policies = fastnk.Policies(on_null_key="null", on_generic="keep")
     alone = restored(whole, jobs=1, policies=policies)
     assert came_to_its_end == []
-    wanted = known(tables(new))
+    wanted = known(tables(new_sqlite))
     sqlite.renew(NEW)
     report = restored(whole, policies=policies)
     assert came_to_its_end == [True]
-    assert known(tables(new)) == wanted
+    assert known(tables(new_sqlite)) == wanted
     assert report.models == alone.models
     assert restored(whole, policies=policies).created == 0
     assert came_to_its_end == [True]
 
 
 def test_existing_rows_change_and_fields_of_the_project_are_asked_here(
-    new: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
 ) -> None:
     asked: list[str] = []
     stored = zoo.SecretField.get_prep_value
@@ -129,8 +123,8 @@ def test_existing_rows_change_and_fields_of_the_project_are_asked_here(
     report = restored(json.dumps(records).encode(), progress=progress)
     assert (report.created, report.updated, report.unchanged) == (2, 1, 1)
     assert came_to_its_end == [True, True]
-    assert rows(zoo.Keeper, new).get(name="Anna").mentor.name == "Carl"
-    assert rows(zoo.Vault, new).get().content == "content of a"
+    assert rows(zoo.Keeper, new_sqlite).get(name="Anna").mentor.name == "Carl"
+    assert rows(zoo.Vault, new_sqlite).get().content == "content of a"
     assert "content of a" in asked
     phases = list(dict.fromkeys(told))
     assert phases[phases.index("check") :] == [
@@ -145,7 +139,7 @@ def test_existing_rows_change_and_fields_of_the_project_are_asked_here(
 
 @pytest.mark.parametrize("writes", range(3))
 def test_other_process_that_dies_is_not_needed(
-    new: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool], writes: int
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool], writes: int
 ) -> None:
     write = ahead._Sent.write
 
@@ -159,25 +153,25 @@ def test_other_process_that_dies_is_not_needed(
     monkeypatch.setattr(ahead._Sent, "write", write_some)
     assert restored(herd(500), verify=True).created == 500
     assert came_to_its_end == [False]
-    assert rows(zoo.Keeper, new).filter(mentor__isnull=False).count() == 500
+    assert rows(zoo.Keeper, new_sqlite).filter(mentor__isnull=False).count() == 500
 
 
 def test_other_process_keeps_off_the_database(
-    new: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
 ) -> None:
     """Also where a default asks it."""
-    asked = lambda: str(Group.objects.using(new).count())  # noqa: E731
+    asked = lambda: str(Group.objects.using(new_sqlite).count())  # noqa: E731
     field = zoo.Vault._meta.get_field("small")
     monkeypatch.setattr(field, "default", asked)
     monkeypatch.setitem(field.__dict__, "_get_default", asked)
     monkeypatch.setattr(restoring, "is_made_by_django", lambda plan: True)
     assert restored(json.dumps([vault("a")]).encode()).created == 1
     assert came_to_its_end == [False]
-    assert rows(zoo.Vault, new).get().small == 0
+    assert rows(zoo.Vault, new_sqlite).get().small == 0
 
 
 def test_no_other_process_where_there_is_no_room(
-    new: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, came_to_its_end: list[bool]
 ) -> None:
     def fork() -> int:
         raise BlockingIOError("no more processes")
@@ -187,8 +181,8 @@ def test_no_other_process_where_there_is_no_room(
     assert came_to_its_end == [False]
 
 
-def test_refusal_of_the_database_ends_both(new: str, came_to_its_end: list[bool]) -> None:
-    with connections[new].cursor() as cursor:
+def test_refusal_of_the_database_ends_both(new_sqlite: str, came_to_its_end: list[bool]) -> None:
+    with connections[new_sqlite].cursor() as cursor:
         cursor.execute(
             """CREATE TRIGGER refuse BEFORE INSERT ON zoo_keeper WHEN NEW.name = 'keeper 400'
             BEGIN SELECT RAISE(ABORT, 'not this one'); END"""
@@ -196,21 +190,21 @@ def test_refusal_of_the_database_ends_both(new: str, came_to_its_end: list[bool]
     with pytest.raises(RestoreError, match=r"zoo\.keeper: not this one"):
         restored(herd(500))
     assert came_to_its_end == []
-    assert not rows(zoo.Keeper, new).exists()
+    assert not rows(zoo.Keeper, new_sqlite).exists()
 
 
-def test_interruption_ends_both(new: str, came_to_its_end: list[bool]) -> None:
+def test_interruption_ends_both(new_sqlite: str, came_to_its_end: list[bool]) -> None:
     def progress(phase: str, done: int, total: int | None) -> None:
         if phase == "insert" and done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         restored(herd(500), progress=progress)
-    assert not rows(zoo.Keeper, new).exists()
+    assert not rows(zoo.Keeper, new_sqlite).exists()
 
 
 def test_backup_that_changes_meanwhile_is_told_of(
-    new: str, tmp_path: Path, came_to_its_end: list[bool]
+    new_sqlite: str, tmp_path: Path, came_to_its_end: list[bool]
 ) -> None:
     path = tmp_path / "backup.json"
     path.write_bytes(herd(500))
@@ -222,12 +216,12 @@ def test_backup_that_changes_meanwhile_is_told_of(
     with pytest.raises(SourceError, match="changed"):
         manager.restore_any_format(path, confirm=change)
     assert came_to_its_end == [False]
-    assert not rows(zoo.Keeper, new).exists()
+    assert not rows(zoo.Keeper, new_sqlite).exists()
 
 
 @pytest.mark.parametrize(("shelves", "size"), [(1, 1 << 20), (2, 5_000), (24, 10)])
 def test_batches_go_where_there_is_room(
-    new: str,
+    new_sqlite: str,
     monkeypatch: pytest.MonkeyPatch,
     came_to_its_end: list[bool],
     shelves: int,

@@ -28,12 +28,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 NEW = "sqlite_new"
 
 
-@pytest.fixture
-def new(sqlite: SQLite) -> str:
-    sqlite.renew(NEW)
-    return NEW
-
-
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small backups will do, and the threads of the test runner are no threads of ours."""
@@ -76,17 +70,17 @@ def stickers(count: int, **fields: Any) -> list[Any]:
 
 
 def test_rows_and_counts_are_those_of_one_process(
-    new: str, sqlite: SQLite, told: list[Any]
+    new_sqlite: str, sqlite: SQLite, told: list[Any]
 ) -> None:
     alone = restored(stickers(500), jobs=1)
     assert told == []
-    wanted = tables(new)
+    wanted = tables(new_sqlite)
     sqlite.renew(NEW)
     planned = restored(stickers(500), dry_run=True)
     report = restored(stickers(500), verify=True)
     assert len(told) > 10
     assert None not in told
-    assert tables(new) == wanted
+    assert tables(new_sqlite) == wanted
     assert planned.models == report.models == alone.models
     asked = len(told)
     assert restored(stickers(500)).created == 0
@@ -95,7 +89,7 @@ def test_rows_and_counts_are_those_of_one_process(
 
 @pytest.mark.parametrize("answers", range(3))
 def test_other_process_that_dies_is_not_needed(
-    new: str, monkeypatch: pytest.MonkeyPatch, told: list[Any], answers: int
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, told: list[Any], answers: int
 ) -> None:
     look, left = plain.PlainLook.told, answers
 
@@ -109,11 +103,11 @@ def test_other_process_that_dies_is_not_needed(
     monkeypatch.setattr(plain.PlainLook, "told", look_some)
     assert restored(stickers(500), verify=True).created == 509
     assert sum(one is not None for one in told) == answers
-    assert rows(zoo.Sticker, new).count() == 500
+    assert rows(zoo.Sticker, new_sqlite).count() == 500
 
 
 def test_no_other_process_where_there_is_no_room(
-    new: str, monkeypatch: pytest.MonkeyPatch, told: list[Any]
+    new_sqlite: str, monkeypatch: pytest.MonkeyPatch, told: list[Any]
 ) -> None:
     def fork() -> int:
         raise BlockingIOError("no more processes")
@@ -131,7 +125,9 @@ def found(records: list[Any], **options: Any) -> list[tuple[str, int | None, str
 
 
 @pytest.mark.parametrize("number", [150, 151, 400, 500])
-def test_what_is_wrong_is_told_with_its_place(new: str, told: list[Any], number: int) -> None:
+def test_what_is_wrong_is_told_with_its_place(
+    new_sqlite: str, told: list[Any], number: int
+) -> None:
     records = stickers(500)
     records[7 + number]["fields"]["text"] = None
     records[8 + number]["fields"]["object_id"] = ["nobody"]
@@ -139,12 +135,12 @@ def test_what_is_wrong_is_told_with_its_place(new: str, told: list[Any], number:
         ("FNK413", 8 + number, "text"),
         ("FNK410", 9 + number, "object_id"),
     ]
-    assert not rows(zoo.Sticker, new).exists()
+    assert not rows(zoo.Sticker, new_sqlite).exists()
 
 
 @pytest.mark.parametrize("distance", [1, 40, 120, 300])
 def test_what_two_records_have_is_found_whoever_looked(
-    new: str, told: list[Any], distance: int
+    new_sqlite: str, told: list[Any], distance: int
 ) -> None:
     events = [record("zoo.event", n, uuid=str(UUID(int=n)), text="") for n in range(1, 600)]
     events[100 + distance]["fields"]["uuid"] = str(UUID(int=101))
@@ -155,7 +151,7 @@ def test_what_two_records_have_is_found_whoever_looked(
     assert any(told)
 
 
-def test_pk_that_two_records_have_is_found_whoever_looked(new: str, told: list[Any]) -> None:
+def test_pk_that_two_records_have_is_found_whoever_looked(new_sqlite: str, told: list[Any]) -> None:
     events = [record("zoo.event", n, uuid=str(UUID(int=n)), text="") for n in range(1, 600)]
     events[400]["pk"] = 101
     wanted = found(events, jobs=1)

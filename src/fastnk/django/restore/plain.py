@@ -57,6 +57,7 @@ class PlainLook:
         engine: Engine,
     ) -> None:
         self._backup = backup
+        self._decode = backup.decoder()
         self._directory = directory
         self._findings = findings
         self._early = early
@@ -93,14 +94,10 @@ class PlainLook:
             and not any(self._engine.merges(text) or self._engine.loses(text) for text in texts)
         )
 
-    def decoder(self) -> Decode:
-        """What makes of a chunk the records that `told` takes."""
-        return self._backup.decoder()
-
-    def told(self, decode: Decode, chunk: bytes) -> list[PlainRun] | None:
+    def told(self, chunk: bytes) -> list[PlainRun] | None:
         """What the records of a chunk tell; `None` where any of them is not plain."""
         told = []
-        for run in decode(chunk):
+        for run in self._decode(chunk):
             one = self._told(run)
             if one is None:
                 return None
@@ -155,10 +152,9 @@ def alone(chunks: Iterator[bytes], decode: Decode) -> Iterator[list[PlainRun] | 
 
 
 def _answer(look: PlainLook, room: mmap, there: Ends) -> None:
-    decode = look.decoder()
     while True:
         length = there.receiver.recv()
-        there.sender.send(look.told(decode, room[:length]))
+        there.sender.send(look.told(room[:length]))
 
 
 def _by_turns(

@@ -25,7 +25,8 @@ THREADS = Path("/proc/self/task")
 """Where Linux lists them, if /proc is there."""
 
 PIPE_BYTES = 1 << 20
-"""What one process may be ahead by, if the system allows: a chunk, or a batch of rows or two."""
+"""What waits there until it is read, if the system allows: what was told of a chunk, and batches
+that are too large for the memory that both see."""
 
 _PR_SET_PDEATHSIG = 1
 """What Linux calls it."""
