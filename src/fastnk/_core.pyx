@@ -41,7 +41,7 @@ from fastnk._values cimport *
 from fastnk._walk cimport *
 
 cdef extern from "_scan.h" nogil:
-    enum: FNK_BLOCK
+    enum: FNK_BLOCK, FNK_VARIANTS
     ctypedef struct fnk_scanned:
         size_t count
         size_t end
@@ -58,7 +58,7 @@ cdef extern from "_checksum.h" nogil:
 
 # ---- the scan's variants ------------------------------------------------------------------
 
-cdef fnk_variant _variants[3]
+cdef fnk_variant _variants[FNK_VARIANTS]
 cdef int _variant_count = fnk_variants(_variants)
 cdef fnk_scan_function _scan = _variants[0].scan
 

@@ -10,8 +10,9 @@
  * validated on the way.
  *
  * A block is first classified into six bit masks, one bit per byte; nearly all the rest is
- * arithmetic on those masks. Only the classification and the quick look at UTF-8 differ between
- * processors. Each variant is a whole copy of the loop so that the compiler can inline them.
+ * arithmetic on those masks. Only the classification, the quick look at UTF-8 and the way from a
+ * mask to a list differ between processors. Each variant is a whole copy of the loop so that the
+ * compiler can inline them.
  */
 #ifndef FASTNK_SCAN_H
 #define FASTNK_SCAN_H
@@ -87,6 +88,20 @@ static inline uint64_t fnk_prefix_xor_scalar(uint64_t bits) {
     for (int shift = 1; shift < 64; shift *= 2)
         bits ^= bits << shift;
     return bits;
+}
+
+/* Appends the set bits of a block as positions. Writes eight at a time, mostly more than there
+ * are: the array has room for them, and the next block overwrites what was too much. */
+static inline uint32_t *fnk_append_scalar(uint32_t *out, uint32_t base, uint64_t bits) {
+    uint32_t *const next = out + __builtin_popcountll(bits);
+    while (bits) {
+        for (int i = 0; i < 8; i++) {
+            out[i] = base + (uint32_t)__builtin_ctzll(bits | 1ULL << 63);
+            bits &= bits - 1;
+        }
+        out += 8;
+    }
+    return next;
 }
 
 /* Whether the UTF-8 of a block, whose three bytes before can be read too, may be wrong. */
@@ -213,6 +228,44 @@ __attribute__((target("avx2"))) static inline int fnk_utf8_suspect_avx2(const ui
 #undef FNK_NIBBLE
 #undef FNK_HIGH
     return !_mm256_testz_si256(wrong, wrong);
+}
+
+#define FNK_AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi2,avx2,pclmul,bmi,popcnt")))
+
+FNK_AVX512 static inline void fnk_classify_avx512(const uint8_t *p, fnk_masks *m) {
+    /* As for AVX2; here a comparison is a mask. */
+    const __m512i punctuation = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ':', '{', ',', '}', 0, 0));
+    const __m512i space = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(' ', -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1));
+    const __m512i v = _mm512_loadu_si512(p);
+    const __m512i folded = _mm512_or_si512(v, _mm512_set1_epi8(0x20));
+    m->quote = _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('"'));
+    m->backslash = _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\\'));
+    m->punctuation = _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(punctuation, v), folded);
+    m->space = _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(space, v), v);
+    m->control = _mm512_cmplt_epu8_mask(v, _mm512_set1_epi8(0x20));
+    m->high = _mm512_movepi8_mask(v);
+}
+
+/* As `fnk_append_scalar`, sixteen at a time: the places of a block, less those whose bit is not
+ * set. */
+FNK_AVX512 static inline uint32_t *fnk_append_avx512(uint32_t *out, uint32_t base, uint64_t bits) {
+    static const uint8_t block[FNK_BLOCK] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    uint32_t *const next = out + __builtin_popcountll(bits);
+    const __m512i start = _mm512_set1_epi32((int)base);
+    __m512i places = _mm512_maskz_compress_epi8(bits, _mm512_loadu_si512(block));
+    for (;;) {
+        const __m512i wide = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(places));
+        _mm512_storeu_si512(out, _mm512_add_epi32(start, wide));
+        out += 16;
+        if (out >= next)
+            return next;
+        places = _mm512_shuffle_i32x4(places, places, _MM_SHUFFLE(0, 3, 2, 1));
+    }
 }
 
 #endif
@@ -367,20 +420,6 @@ static inline size_t fnk_utf8_start(const uint8_t *p, size_t at) {
     return at;
 }
 
-/* Appends the set bits of a block as positions. Writes eight at a time, mostly more than there
- * are: the array has room for them, and the next block overwrites what was too much. */
-static inline uint32_t *fnk_append(uint32_t *out, uint32_t base, uint64_t bits) {
-    uint32_t *const next = out + __builtin_popcountll(bits);
-    while (bits) {
-        for (int i = 0; i < 8; i++) {
-            out[i] = base + (uint32_t)__builtin_ctzll(bits | 1ULL << 63);
-            bits &= bits - 1;
-        }
-        out += 8;
-    }
-    return next;
-}
-
 /* ---- the loop ---------------------------------------------------------------------------- */
 
 /* Scans the n bytes at p, which must be followed by FNK_BLOCK bytes of white space, and writes
@@ -388,7 +427,7 @@ static inline uint32_t *fnk_append(uint32_t *out, uint32_t base, uint64_t bits) 
  * string. */
 typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *out);
 
-#define FNK_DEFINE_SCAN(NAME, TARGET, CLASSIFY, PREFIX_XOR, UTF8_SUSPECT)                         \
+#define FNK_DEFINE_SCAN(NAME, TARGET, CLASSIFY, PREFIX_XOR, UTF8_SUSPECT, APPEND)                 \
     TARGET static fnk_scanned NAME(const uint8_t *p, size_t n, uint32_t *out) {                   \
         uint32_t *const first = out;                                                              \
         uint64_t carry = 0, inside = 0, scalar_before = 0, high_before = 0, escaped;              \
@@ -414,7 +453,7 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
                     const size_t at = fnk_utf8_walk(p, n, fnk_utf8_start(p, base), stop, &length); \
                     if (length <= 0) {                                                            \
                         if (at > base)                                                            \
-                            out = fnk_append(out, (uint32_t)base,                                 \
+                            out = APPEND(out, (uint32_t)base,                                     \
                                              found & ((1ULL << (at - base)) - 1));                \
                         /* It may have begun in the block before, and be listed already. */       \
                         while (out > first && out[-1] >= at)                                      \
@@ -424,7 +463,7 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
                 }                                                                                 \
                 high_before = m.high >> 61;                                                       \
             }                                                                                     \
-            out = fnk_append(out, (uint32_t)base, found);                                         \
+            out = APPEND(out, (uint32_t)base, found);                                             \
         }                                                                                         \
         /* A sequence may be cut off at the very end of the last block. */                        \
         const size_t end = high_before ? fnk_utf8_walk(p, n, fnk_utf8_start(p, n), n, &length) : n; \
@@ -434,14 +473,17 @@ typedef fnk_scanned (*fnk_scan_function)(const uint8_t *p, size_t n, uint32_t *o
     }
 
 FNK_DEFINE_SCAN(fnk_scan_scalar, , fnk_classify_scalar, fnk_prefix_xor_scalar,
-                fnk_utf8_suspect_scalar)
+                fnk_utf8_suspect_scalar, fnk_append_scalar)
 #if defined(__x86_64__)
 FNK_DEFINE_SCAN(fnk_scan_sse2, , fnk_classify_sse2, fnk_prefix_xor_scalar,
-                fnk_utf8_suspect_scalar)
+                fnk_utf8_suspect_scalar, fnk_append_scalar)
 FNK_DEFINE_SCAN(fnk_scan_avx2, __attribute__((target("avx2,pclmul,bmi,popcnt"))),
-                fnk_classify_avx2, fnk_prefix_xor_clmul, fnk_utf8_suspect_avx2)
+                fnk_classify_avx2, fnk_prefix_xor_clmul, fnk_utf8_suspect_avx2, fnk_append_scalar)
+FNK_DEFINE_SCAN(fnk_scan_avx512, FNK_AVX512, fnk_classify_avx512, fnk_prefix_xor_clmul,
+                fnk_utf8_suspect_avx2, fnk_append_avx512)
 #elif defined(__aarch64__)
-FNK_DEFINE_SCAN(fnk_scan_neon, , fnk_classify_neon, fnk_prefix_xor_scalar, fnk_utf8_suspect_neon)
+FNK_DEFINE_SCAN(fnk_scan_neon, , fnk_classify_neon, fnk_prefix_xor_scalar, fnk_utf8_suspect_neon,
+                fnk_append_scalar)
 #endif
 
 /* ---- choice at run time ------------------------------------------------------------------ */
@@ -451,12 +493,17 @@ typedef struct {
     fnk_scan_function scan;
 } fnk_variant;
 
-/* Fills `found`, which has room for three, with what this processor can run, the fastest first;
- * returns how many. */
+#define FNK_VARIANTS 4
+
+/* Fills `found`, which has room for FNK_VARIANTS, with what this processor can run, the fastest
+ * first; returns how many. */
 static int fnk_variants(fnk_variant *found) {
     int count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2") &&
+        __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("bmi"))
+        found[count++] = (fnk_variant){"avx512", fnk_scan_avx512};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("pclmul") &&
         __builtin_cpu_supports("bmi"))
         found[count++] = (fnk_variant){"avx2", fnk_scan_avx2};
