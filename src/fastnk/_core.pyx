@@ -115,17 +115,43 @@ cdef extern from * nogil:
     """
     #include <fcntl.h>
     #if defined(__linux__)
+    #include <linux/falloc.h>
+    #include <sys/vfs.h>
+    static int fnk_reserve_blocks(int fd, long long offset, long long length) {
+        const long ext4 = 0xEF53;
+        struct statfs status;
+        if (fstatfs(fd, &status) || status.f_type != ext4)
+            return -1;
+        return fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length);
+    }
     static int fnk_start_writeback(int fd, long long offset, long long length) {
         return sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
     }
     #else
+    static int fnk_reserve_blocks(int fd, long long offset, long long length) {
+        (void)fd, (void)offset, (void)length;
+        return -1;
+    }
     static int fnk_start_writeback(int fd, long long offset, long long length) {
         (void)fd, (void)offset, (void)length;
         return 0;
     }
     #endif
     """
+    int fnk_reserve_blocks(int fd, long long offset, long long length)
     int fnk_start_writeback(int fd, long long offset, long long length)
+
+
+def reserve_blocks(int fd, long long offset, long long length):
+    """Ask the system for the blocks of a range of a file that is about to be written; its size stays.
+    Returns whether they are there.
+
+    Only on ext4, where writing takes half as long then. Btrfs would no longer compress the file.
+    """
+    cdef int failed
+    with nogil:
+        failed = fnk_reserve_blocks(fd, offset, length)
+    return failed == 0
 
 
 def start_writeback(int fd, long long offset, long long length):

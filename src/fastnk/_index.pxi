@@ -39,6 +39,24 @@ cdef int compare_slots(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+cdef void sort_slots(Slot *slots, size_t count) noexcept nogil:
+    """By place. They mostly are but for the last one or two, which the record was read for."""
+    cdef size_t moves = 8 * count
+    cdef size_t i, at
+    cdef Slot slot
+    for i in range(1, count):
+        slot = slots[i]
+        at = i
+        while at and slots[at - 1].at > slot.at:
+            slots[at] = slots[at - 1]
+            at -= 1
+        slots[at] = slot
+        if i - at > moves:
+            qsort(slots, count, sizeof(Slot), compare_slots)
+            return
+        moves -= i - at
+
+
 cdef enum:
     MAX_KINDS = 1 << 12      # bytes of what names models; backups have a few dozen content types
 
@@ -228,7 +246,7 @@ cdef class Indexer(RowKeeper):
 
     cdef bint log_record(self, ModelState *m, size_t end) noexcept nogil:
         """Log the record's slots in the order of their places."""
-        cdef size_t i, count
+        cdef size_t count
         cdef const Slot *slots
         if m.plan != NULL and not self.add_made_slots(m.plan):
             return False
@@ -236,10 +254,7 @@ cdef class Indexer(RowKeeper):
         if count == 0 and not self.log_all:
             return True
         slots = <const Slot *> self.slots.data
-        for i in range(1, count):
-            if slots[i - 1].at > slots[i].at:
-                qsort(self.slots.data, count, sizeof(Slot), compare_slots)
-                break
+        sort_slots(<Slot *> self.slots.data, count)
         if self.append_entries(m, slots, count, end):
             return True
         self.walk.fault = MEMORY
@@ -430,7 +445,7 @@ cdef class Indexer(RowKeeper):
         memset(&self.expected, 0, sizeof(KeySet))
         for i in range(<size_t> repeated.shape[0] // sizeof(Fingerprint)):
             key = <const Fingerprint *> &repeated[0] + i
-            if not grow_keys(&self.expected):
+            if not grow_keys(&self.expected, 1):
                 raise MemoryError
             slot = find_fingerprint(&self.expected, key[0])
             if slot.low == 0:

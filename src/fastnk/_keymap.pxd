@@ -364,14 +364,16 @@ cdef inline Fingerprint *find_fingerprint(const KeySet *keys, Fingerprint key) n
     return &keys.slots[at]
 
 
-cdef inline bint grow_keys(KeySet *keys) noexcept nogil:
-    """Room for one more."""
+cdef inline bint grow_keys(KeySet *keys, size_t more) noexcept nogil:
+    """Room for so many more."""
     cdef KeySet grown
     cdef size_t i
-    if 4 * (keys.used + 1) <= 3 * keys.size:
+    if 4 * (keys.used + more) <= 3 * keys.size:
         return True
     grown.used = keys.used
     grown.size = 2 * keys.size if keys.size else 16
+    while 4 * (grown.used + more) > 3 * grown.size:
+        grown.size *= 2
     grown.slots = <Fingerprint *> calloc(grown.size, sizeof(Fingerprint))
     if grown.slots == NULL:
         return False
@@ -389,9 +391,9 @@ cdef inline bint append_repeated(KeySet *seen, const Fingerprint *key, const Fin
     there already. False without memory."""
     cdef Fingerprint *slot
     cdef Fingerprint found
+    if not grow_keys(seen, end - key):
+        return False
     while key < end:
-        if not grow_keys(seen):
-            return False
         slot = find_fingerprint(seen, key[0])
         if slot.low == 0:
             slot[0] = key[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import IO
 
 from fastnk._core import partition, repeated
@@ -39,11 +40,18 @@ class Audit:
 
     def repeated(self) -> bytes:
         """The fingerprints that occurred more than once."""
-        if self._file is None:
-            return repeated(self._prints)
-        self._spill()
-        found = [repeated(self._read(places)) for places in zip(*self._parts, strict=True)]
-        return b"".join(found)
+        return b"".join(repeated(part) for part in self._in_parts())
+
+    def _in_parts(self) -> Iterator[bytearray | memoryview]:
+        """All fingerprints, equal ones in the same part: tables of parts stay in the cache."""
+        if self._file is not None:
+            self._spill()
+            yield from map(self._read, zip(*self._parts, strict=True))
+            return
+        parted, sizes = partition(self._prints)
+        places = itertools.accumulate(sizes, initial=0)
+        for start, end in itertools.pairwise(places):
+            yield memoryview(parted)[start:end]
 
     def _read(self, places: tuple[tuple[int, int], ...]) -> bytearray:
         """One part, of all times together."""

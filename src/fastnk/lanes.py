@@ -8,7 +8,7 @@ import os
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -17,7 +17,7 @@ from fastnk.source import Source
 from fastnk.source.opening import PageBuffer
 from fastnk.threads import started
 
-PIECE_SIZE = 1 << 19
+PIECE_SIZE = 1 << 20
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
 nothing, short enough that those of all threads stay in the cache."""
 
@@ -55,24 +55,30 @@ def in_order(
     lanes: Sequence[Lane[Task, Result]], tasks: Iterable[Task], jobs: int
 ) -> Iterator[Done[Task, Result]]:
     """The tasks as they are done, in order, up to `jobs` at once. What a lane holds stays as it is
-    until the next one is asked for; with more lanes than jobs, nobody waits for that."""
-    if jobs == 1:
-        for task in tasks:
-            yield Done(0, task, lanes[0].work(task))
-        return
+    until the next one is asked for; with more lanes than jobs, nobody waits for that.
+
+    Whoever asks does tasks, too, until the one whose turn it is has been done.
+    """
     free = list(range(len(lanes)))
     under_way: deque[_Order[Task, Result]] = deque()
-    with _threads(jobs) as give:
+    with _threads(jobs - 1) as orders:
+
+        def finish(order: _Order[Task, Result]) -> Done[Task, Result]:
+            with contextlib.suppress(Empty):
+                while not order.is_done():
+                    orders.get_nowait().work()
+            return order.done()
+
         for task in tasks:
             if not free:
                 order = under_way.popleft()
-                yield order.done()
+                yield finish(order)
                 free.append(order.number)
             number = free.pop()
             under_way.append(_Order(number, task, lanes[number]))
-            give(under_way[-1])
+            orders.put(under_way[-1])
         for order in under_way:
-            yield order.done()
+            yield finish(order)
 
 
 class _Order(Generic[Task, Result]):
@@ -90,6 +96,9 @@ class _Order(Generic[Task, Result]):
         except BaseException as error:
             self._outcome.put((None, error))
 
+    def is_done(self) -> bool:
+        return not self._outcome.empty()
+
     def done(self) -> Done[Task, Result]:
         """Waits for the result. Raises what was raised in the thread."""
         result, error = self._outcome.get()
@@ -99,10 +108,10 @@ class _Order(Generic[Task, Result]):
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[Callable[[_Order[Any, Any]], None]]:
-    """What takes orders that so many threads do, or as many as the system gives; without any they
-    are done as they are given. `concurrent.futures` would do, but takes longer to import than a few
-    megabytes take to convert."""
+def _threads(count: int) -> Iterator[SimpleQueue[Any]]:
+    """A queue of orders that so many threads do, or as many as the system gives.
+    `concurrent.futures` would do, but takes longer to import than a few megabytes take to convert.
+    """
     orders: SimpleQueue[_Order[Any, Any] | None] = SimpleQueue()
 
     def keep_working() -> None:
@@ -113,7 +122,7 @@ def _threads(count: int) -> Iterator[Callable[[_Order[Any, Any]], None]]:
     try:
         while len(threads) < count and (thread := started(keep_working, daemon=False)):
             threads.append(thread)
-        yield orders.put if threads else _Order.work
+        yield orders
     finally:
         with contextlib.suppress(Empty):
             while True:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
-from fastnk._core import start_writeback
+from fastnk._core import reserve_blocks, start_writeback
 from fastnk.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 WRITEBACK_BYTES = 8 << 20
 """Bytes after which the disk begins to write, while the next ones are made."""
+
+RESERVED_BYTES = 8 << 20
+"""Bytes for which blocks are asked for at once, once a file is that long."""
 
 DESCRIPTORS = Path("/proc/self/fd")
 """Where Linux gives a file without a name one."""
@@ -126,6 +129,7 @@ class PathSink:
         self._sync = sync
         self._permissions = permissions
         self._written = 0
+        self._reserved = RESERVED_BYTES
         self._on_its_way = 0
         self._temporary: Path | None = None
         try:
@@ -147,6 +151,10 @@ class PathSink:
         return fd
 
     def write(self, data: bytes | memoryview) -> None:
+        end = self._written + len(data)
+        if end > self._reserved:
+            reserve_blocks(self._fd, self._reserved, end - self._reserved + RESERVED_BYTES)
+            self._reserved = end + RESERVED_BYTES
         try:
             rest = memoryview(data)
             while rest:
@@ -167,12 +175,15 @@ class PathSink:
         if self._written == 0:
             return  # Some file systems write a file out when it is closed, once it was truncated.
         self._written = self._on_its_way = 0
+        self._reserved = RESERVED_BYTES
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.ftruncate(self._fd, 0)
 
     def commit(self) -> None:
         """Give the complete file its name, on disk: after a power cut it is there or it is not."""
         try:
+            if self._written > RESERVED_BYTES:
+                os.ftruncate(self._fd, self._written)  # what is reserved behind goes back
             if self._sync:
                 os.fsync(self._fd)
             if self._temporary is None:
