@@ -86,7 +86,8 @@ def test_splice(
     assert benchmark(splice) == LegacyBackupConverter(schema).convert_bytes(data)
 
 
-def test_checksums(benchmark: BenchmarkFixture, backups: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("variant", _core.variants(), indirect=True)
+def test_checksums(benchmark: BenchmarkFixture, backups: dict[str, bytes], variant: str) -> None:
     block = memoryview(backups["compact"])[:BLOCK_SIZE]
     again = _core.checksums(bytes(block), BLOCK_SIZE)
     assert benchmark(lambda: _core.checksums(block, BLOCK_SIZE)) == again

@@ -421,6 +421,15 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
+@given(st.binary(max_size=300), st.integers(1, 200))
+def test_every_variant_gives_the_same_checksums(data: bytes, size: int) -> None:
+    found = []
+    for variant in VARIANTS:
+        _core.force(variant)
+        found.append(_core.checksums(data, size))
+    assert found == found[-1:] * len(VARIANTS)
+
+
 @given(st.binary(max_size=300), st.data())
 def test_checksum_tells_changed_bytes(data: bytes, draw: st.DataObject) -> None:
     assume(data)

@@ -7,28 +7,9 @@
 #ifndef FASTNK_CHECKSUM_H
 #define FASTNK_CHECKSUM_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "_simd.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-typedef __m128i fnk_pair;
-#define FNK_SPREAD(a, b) _mm_set_epi64x((long long)(b), (long long)(a))
-#define FNK_ADD(x, y) _mm_add_epi64(x, y)
-#define FNK_XOR(x, y) _mm_xor_si128(x, y)
-#define FNK_HALVES_PRODUCT(x) _mm_mul_epu32(x, _mm_srli_epi64(x, 32))
-#else
-typedef struct {
-    uint64_t a, b;
-} fnk_pair;
-#define FNK_SPREAD(a, b) ((fnk_pair){a, b})
-#define FNK_ADD(x, y) ((fnk_pair){(x).a + (y).a, (x).b + (y).b})
-#define FNK_XOR(x, y) ((fnk_pair){(x).a ^ (y).a, (x).b ^ (y).b})
-#define FNK_HALVES_PRODUCT(x) \
-    ((fnk_pair){((x).a & 0xFFFFFFFF) * ((x).a >> 32), ((x).b & 0xFFFFFFFF) * ((x).b >> 32)})
-#endif
-
+#define FNK_LANES 8
 #define FNK_ODD 0xD6E8FEB86659FD93ULL
 
 static inline uint64_t fnk_fold_in(uint64_t result, uint64_t word) {
@@ -36,32 +17,55 @@ static inline uint64_t fnk_fold_in(uint64_t result, uint64_t word) {
     return result ^ result >> 32;
 }
 
-static uint64_t fnk_checksum(const uint8_t *p, size_t n) {
-    const fnk_pair step = FNK_SPREAD(FNK_ODD, FNK_ODD);
-    fnk_pair sums[4], products[4], keys[4];
-    uint64_t result = n, words[8];
-    for (int i = 0; i < 4; i++) {
-        sums[i] = products[i] = FNK_SPREAD(0, 0);
-        keys[i] = FNK_SPREAD(FNK_ODD * (uint64_t)(2 * i + 1), FNK_ODD * (uint64_t)(2 * i + 2));
-    }
-    for (; n >= 64; p += 64, n -= 64)
-        for (int i = 0; i < 4; i++) {
-            fnk_pair pair, mixed;
-            memcpy(&pair, p + 16 * i, 16);
-            mixed = FNK_XOR(pair, keys[i]);
-            sums[i] = FNK_ADD(sums[i], pair);
-            products[i] = FNK_ADD(products[i], FNK_HALVES_PRODUCT(mixed));
-            keys[i] = FNK_ADD(keys[i], step);
-        }
-    memcpy(words, sums, sizeof words);
-    for (int i = 0; i < 8; i++)
+/* What the lanes have come to, and the bytes behind the last eight words. */
+static inline uint64_t fnk_folded(uint64_t result, const void *sums, const void *products,
+                                  const uint8_t *rest, size_t n) {
+    uint64_t words[2 * FNK_LANES];
+    memcpy(words, sums, sizeof words / 2);
+    memcpy(words + FNK_LANES, products, sizeof words / 2);
+    for (int i = 0; i < 2 * FNK_LANES; i++)
         result = fnk_fold_in(result, words[i]);
-    memcpy(words, products, sizeof words);
-    for (int i = 0; i < 8; i++)
-        result = fnk_fold_in(result, words[i]);
-    for (; n; p++, n--)
-        result = fnk_fold_in(result, *p);
+    for (; n; rest++, n--)
+        result = fnk_fold_in(result, *rest);
     return result;
 }
+
+typedef uint64_t (*fnk_checksum_function)(const uint8_t *p, size_t n);
+
+/* PRODUCT multiplies the low halves of the words of two vectors. */
+#define FNK_DEFINE_CHECKSUM(NAME, TARGET, BYTES, PRODUCT)                                         \
+    TARGET static uint64_t NAME(const uint8_t *p, size_t n) {                                     \
+        typedef uint64_t vector __attribute__((vector_size(BYTES)));                              \
+        enum { STEP = 8 * FNK_LANES, VECTORS = STEP / BYTES };                                    \
+        vector sums[VECTORS] = {{0}}, products[VECTORS] = {{0}}, keys[VECTORS];                   \
+        const size_t length = n;                                                                  \
+        for (int i = 0; i < VECTORS; i++)                                                         \
+            for (int k = 0; k < BYTES / 8; k++)                                                   \
+                keys[i][k] = FNK_ODD * (uint64_t)(BYTES / 8 * i + k + 1);                         \
+        for (; n >= STEP; p += STEP, n -= STEP)                                                   \
+            for (int i = 0; i < VECTORS; i++) {                                                   \
+                vector words, mixed;                                                              \
+                memcpy(&words, p + BYTES * i, BYTES);                                             \
+                mixed = words ^ keys[i];                                                          \
+                sums[i] += words;                                                                 \
+                products[i] += (vector)PRODUCT(mixed, mixed >> 32);                               \
+                keys[i] += FNK_ODD;                                                               \
+            }                                                                                     \
+        return fnk_folded(length, sums, products, p, n);                                          \
+    }
+
+#define FNK_PRODUCT_SCALAR(a, b) (((a) & 0xFFFFFFFF) * ((b) & 0xFFFFFFFF))
+FNK_DEFINE_CHECKSUM(fnk_checksum_scalar, , 8, FNK_PRODUCT_SCALAR)
+#if defined(__x86_64__)
+#define FNK_PRODUCT_SSE2(a, b) _mm_mul_epu32((__m128i)(a), (__m128i)(b))
+FNK_DEFINE_CHECKSUM(fnk_checksum_sse2, , 16, FNK_PRODUCT_SSE2)
+#define FNK_PRODUCT_AVX2(a, b) _mm256_mul_epu32((__m256i)(a), (__m256i)(b))
+FNK_DEFINE_CHECKSUM(fnk_checksum_avx2, FNK_AVX2, 32, FNK_PRODUCT_AVX2)
+#define FNK_PRODUCT_AVX512(a, b) _mm512_mul_epu32((__m512i)(a), (__m512i)(b))
+FNK_DEFINE_CHECKSUM(fnk_checksum_avx512, FNK_AVX512, 64, FNK_PRODUCT_AVX512)
+#elif defined(__aarch64__)
+#define FNK_PRODUCT_NEON(a, b) vmull_u32(vmovn_u64((uint64x2_t)(a)), vmovn_u64((uint64x2_t)(b)))
+FNK_DEFINE_CHECKSUM(fnk_checksum_neon, , 16, FNK_PRODUCT_NEON)
+#endif
 
 #endif

@@ -41,40 +41,45 @@ from fastnk._values cimport *
 from fastnk._walk cimport *
 
 cdef extern from "_scan.h" nogil:
-    enum: FNK_BLOCK, FNK_VARIANTS
+    enum: FNK_BLOCK
     ctypedef struct fnk_scanned:
         size_t count
         size_t end
         int broken
     ctypedef fnk_scanned (*fnk_scan_function)(const uint8_t *, size_t, uint32_t *)
+
+cdef extern from "_checksum.h" nogil:
+    ctypedef uint64_t (*fnk_checksum_function)(const uint8_t *, size_t)
+
+cdef extern from "_variants.h" nogil:
+    enum: FNK_VARIANTS
     ctypedef struct fnk_variant:
         const char *name
         fnk_scan_function scan
+        fnk_checksum_function checksum
     int fnk_variants(fnk_variant *)
 
-cdef extern from "_checksum.h" nogil:
-    uint64_t fnk_checksum(const uint8_t *, size_t)
 
-
-# ---- the scan's variants ------------------------------------------------------------------
+# ---- what depends on the processor --------------------------------------------------------
 
 cdef fnk_variant _variants[FNK_VARIANTS]
 cdef int _variant_count = fnk_variants(_variants)
-cdef fnk_scan_function _scan = _variants[0].scan
+cdef fnk_variant _variant = _variants[0]
 
 
 def variants():
-    """The scan's variants that this processor runs, the fastest first, `scalar` last."""
+    """The variants of the scan and the checksum that this processor runs, the fastest first,
+    `scalar` last."""
     return tuple([_variants[i].name.decode() for i in range(_variant_count)])
 
 
 def force(name):
     """Use the named variant from now on; `None` for the fastest. For tests."""
-    global _scan
+    global _variant
     names = variants()
     if name is not None and name not in names:
-        raise ValueError(f"no scan variant {name!r} here; there are {', '.join(names)}")
-    _scan = _variants[0 if name is None else names.index(name)].scan
+        raise ValueError(f"no variant {name!r} here; there are {', '.join(names)}")
+    _variant = _variants[0 if name is None else names.index(name)]
 
 
 def scan(const uint8_t[::1] data):
@@ -91,7 +96,7 @@ def scan(const uint8_t[::1] data):
         if length:
             memcpy(window, &data[0], length)
         memset(window + length, c' ', FNK_BLOCK)
-        scanned = _scan(window, length, places)
+        scanned = _variant.scan(window, length, places)
         return [places[i] for i in range(scanned.count)], scanned.end, bool(scanned.broken)
     finally:
         free(window)
@@ -107,7 +112,7 @@ def checksums(const uint8_t[::1] data, size_t size):
     if length:
         with nogil:
             for at in range(found.shape[0]):
-                found[at] = fnk_checksum(&data[at * size], min(size, length - at * size)) or 1
+                found[at] = _variant.checksum(&data[at * size], min(size, length - at * size)) or 1
     return made
 
 

@@ -825,7 +825,7 @@ cdef class RecordReader(Walker):
             return False
         memset(self.inner.data + self.inner.length, c' ', FNK_BLOCK)
         positions = <uint32_t *> self.inner_positions.data
-        scanned = _scan(self.inner.data, self.inner.length, positions)
+        scanned = _variant.scan(self.inner.data, self.inner.length, positions)
         positions[scanned.count] = <uint32_t> scanned.end
         self.walk.text = self.inner.data
         self.walk.positions = positions

@@ -17,15 +17,7 @@
 #ifndef FASTNK_SCAN_H
 #define FASTNK_SCAN_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
+#include "_simd.h"
 
 /* The scan reads whole blocks, so a window must own this many bytes behind its end. */
 #define FNK_BLOCK 64
@@ -169,8 +161,7 @@ static inline void fnk_classify_sse2(const uint8_t *p, fnk_masks *m) {
     }
 }
 
-__attribute__((target("avx2"))) static inline void fnk_classify_avx2(const uint8_t *p,
-                                                                     fnk_masks *m) {
+FNK_AVX2 static inline void fnk_classify_avx2(const uint8_t *p, fnk_masks *m) {
     /* Each table maps the low nibble of a byte to the one byte of its class with that nibble. */
     const __m256i punctuation = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ':', '{', ',', '}', 0, 0));
@@ -194,13 +185,13 @@ __attribute__((target("avx2"))) static inline void fnk_classify_avx2(const uint8
     }
 }
 
-__attribute__((target("pclmul"))) static inline uint64_t fnk_prefix_xor_clmul(uint64_t bits) {
+FNK_AVX2 static inline uint64_t fnk_prefix_xor_clmul(uint64_t bits) {
     const __m128i product =
         _mm_clmulepi64_si128(_mm_set_epi64x(0, (long long)bits), _mm_set1_epi8(-1), 0);
     return (uint64_t)_mm_cvtsi128_si64(product);
 }
 
-__attribute__((target("avx2"))) static inline int fnk_utf8_suspect_avx2(const uint8_t *p) {
+FNK_AVX2 static inline int fnk_utf8_suspect_avx2(const uint8_t *p) {
 #define FNK_TABLE(...) _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
 #define FNK_NIBBLE(x) _mm256_and_si256(x, _mm256_set1_epi8(15))
 #define FNK_HIGH(x) FNK_NIBBLE(_mm256_srli_epi16(x, 4))
@@ -229,8 +220,6 @@ __attribute__((target("avx2"))) static inline int fnk_utf8_suspect_avx2(const ui
 #undef FNK_HIGH
     return !_mm256_testz_si256(wrong, wrong);
 }
-
-#define FNK_AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi2,avx2,pclmul,bmi,popcnt")))
 
 FNK_AVX512 static inline void fnk_classify_avx512(const uint8_t *p, fnk_masks *m) {
     /* As for AVX2; here a comparison is a mask. */
@@ -477,42 +466,13 @@ FNK_DEFINE_SCAN(fnk_scan_scalar, , fnk_classify_scalar, fnk_prefix_xor_scalar,
 #if defined(__x86_64__)
 FNK_DEFINE_SCAN(fnk_scan_sse2, , fnk_classify_sse2, fnk_prefix_xor_scalar,
                 fnk_utf8_suspect_scalar, fnk_append_scalar)
-FNK_DEFINE_SCAN(fnk_scan_avx2, __attribute__((target("avx2,pclmul,bmi,popcnt"))),
-                fnk_classify_avx2, fnk_prefix_xor_clmul, fnk_utf8_suspect_avx2, fnk_append_scalar)
+FNK_DEFINE_SCAN(fnk_scan_avx2, FNK_AVX2, fnk_classify_avx2, fnk_prefix_xor_clmul,
+                fnk_utf8_suspect_avx2, fnk_append_scalar)
 FNK_DEFINE_SCAN(fnk_scan_avx512, FNK_AVX512, fnk_classify_avx512, fnk_prefix_xor_clmul,
                 fnk_utf8_suspect_avx2, fnk_append_avx512)
 #elif defined(__aarch64__)
 FNK_DEFINE_SCAN(fnk_scan_neon, , fnk_classify_neon, fnk_prefix_xor_scalar, fnk_utf8_suspect_neon,
                 fnk_append_scalar)
 #endif
-
-/* ---- choice at run time ------------------------------------------------------------------ */
-
-typedef struct {
-    const char *name;
-    fnk_scan_function scan;
-} fnk_variant;
-
-#define FNK_VARIANTS 4
-
-/* Fills `found`, which has room for FNK_VARIANTS, with what this processor can run, the fastest
- * first; returns how many. */
-static int fnk_variants(fnk_variant *found) {
-    int count = 0;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2") &&
-        __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("bmi"))
-        found[count++] = (fnk_variant){"avx512", fnk_scan_avx512};
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("pclmul") &&
-        __builtin_cpu_supports("bmi"))
-        found[count++] = (fnk_variant){"avx2", fnk_scan_avx2};
-    found[count++] = (fnk_variant){"sse2", fnk_scan_sse2};
-#elif defined(__aarch64__)
-    found[count++] = (fnk_variant){"neon", fnk_scan_neon};
-#endif
-    found[count++] = (fnk_variant){"scalar", fnk_scan_scalar};
-    return count;
-}
 
 #endif

@@ -151,7 +151,7 @@ cdef class Walker:
         if not self.make_positions(length):
             self.walk.fault = MEMORY
             return False
-        scanned = _scan(data, length, self.positions)
+        scanned = _variant.scan(data, length, self.positions)
         # The sentinel: white space, or the byte that is not UTF-8; no rule accepts either. It
         # stands there as often as anything looks ahead, `skip_fields` the furthest.
         for i in range(LOOK_AHEAD):
