@@ -65,11 +65,15 @@ def summarize(runs: dict[str, list[Run]], size: int) -> list[dict[str, Any]]:
     def times(floor: str, name: str) -> float | None:
         return round(middle[name] / middle[floor], 2) if floor in middle else None
 
+    def speed(rival: str, name: str) -> float | None:
+        return round(middle[rival] / middle[name], 2) if rival in middle else None
+
     return [
         {
             **timing(name, of_one),
             "mb_per_second": round(size / 1e6 / middle[name], 1),
             "times_fastest_rival": round(min(rivals) / middle[name], 2) if rivals else None,
+            "times_orjson_gc": speed("orjson_gc", name),
             "time_against_cp": times("cp", name),
             "time_against_cp_fsync": times("cp_fsync", name),
             "time_against_regzip": times("regzip", name),

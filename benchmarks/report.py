@@ -26,9 +26,11 @@ What these figures do not say:
 - How long *your* backup takes. The backups here are generated, in the shapes and roughly the
   proportions of a real system's: mostly audit trail, and little of it to be rewritten. More
   relations per megabyte cost more. `fastnk bench` measures your own.
-- How fast a disk is. The backup is in the cache before each run starts. Rivals and `cp` return
-  when the system has taken their output over; fastnk returns when it is on the disk. `cp_fsync`,
-  a copy that waits for the disk as well, is therefore its fairer floor, and the more erratic one.
+- How fast a disk is. The backup is in the cache before each run starts, as it comes there from the
+  disk; a file that was just written may lie there in smaller pieces, which take longer to read.
+  Rivals and `cp` return when the system has taken their output over; fastnk returns when it is on
+  the disk. `cp_fsync`, a copy that waits for the disk as well, is therefore its fairer floor, and
+  the more erratic one.
 - How fast conversion is once Python runs. Every time is that of a whole process, so interpreter
   start and imports are in it, which weighs more the smaller the backup is.
 - That all do the same work. fastnk checks every byte, looks for duplicate and null keys and
@@ -48,6 +50,7 @@ What these figures do not say:
 COLUMNS = {
     "name": "",
     "times_fastest_rival": "speed, of the fastest rival's",
+    "times_orjson_gc": "of `orjson_gc`'s",
     "time_against_cp": "time, of `cp`'s",
     "time_against_cp_fsync": "time, of `cp_fsync`'s",
     "time_against_regzip": "time, of `regzip`'s",
@@ -63,6 +66,7 @@ README_COLUMNS = {
     "name": "",
     "layout": "layout",
     "times_fastest_rival": "speed, of the fastest rival's",
+    "times_orjson_gc": "of `orjson`'s as most scripts use it",
     "time_against_cp": "time, of `cp`'s",
     "time_against_cp_fsync": "time, of `cp`'s with sync",
     "time_against_regzip": "time, of compression alone",
@@ -147,6 +151,7 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
     return {
         "name": f"`{row['name']}`",
         "times_fastest_rival": _times(row["times_fastest_rival"]),
+        "times_orjson_gc": _times(row["times_orjson_gc"]),
         "time_against_cp": _times(row["time_against_cp"]),
         "time_against_cp_fsync": _times(row["time_against_cp_fsync"]),
         "time_against_regzip": _times(row["time_against_regzip"]),

@@ -367,6 +367,9 @@ def test_results_follow_from_the_seconds(document: dict[str, Any]) -> None:
             assert row["times_fastest_rival"] == pytest.approx(
                 fastest / middle[name], rel=0.05, abs=0.006
             )
+            assert row["times_orjson_gc"] == pytest.approx(
+                middle["orjson_gc"] / middle[name], rel=0.05, abs=0.006
+            )
             assert (row["peak_bytes"] is None) == (name in running.FLOORS)
 
 

@@ -35,6 +35,7 @@ from fastnk.errors import (
     SourceError,
     UsageError,
 )
+from fastnk.output import open_sink
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from tests import jsontext, oracle
 from tests.jsontext import Node
@@ -1105,6 +1106,32 @@ def test_systems_without_the_calls_of_linux(
     convert(backup, tmp_path / "out.json", SCHEMA)
     assert (tmp_path / "out.json").read_bytes() == CONVERTED
     assert listing(tmp_path) == ["backup.json", "out.json"]
+
+
+def test_reserved_blocks_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "probe").open("wb") as probe:
+        if not _core.reserve_blocks(probe.fileno(), 0, 1 << 20):
+            pytest.skip("this file system is not asked for blocks")
+        assert os.fstat(probe.fileno()).st_size == 0
+        assert os.fstat(probe.fileno()).st_blocks >= (1 << 20) // 512
+    asked: list[tuple[int, int]] = []
+
+    def reserve(fd: int, offset: int, length: int) -> bool:
+        asked.append((offset, length))
+        return _core.reserve_blocks(fd, offset, length)
+
+    monkeypatch.setattr(output_module, "reserve_blocks", reserve)
+    monkeypatch.setattr(output_module, "RESERVED_BYTES", 1 << 16)
+    sink = open_sink(tmp_path / "out", force=False, sources=[])
+    sink.write(b"forgotten " * 100_000)
+    sink.restart()
+    for digit in b"0123":
+        sink.write(bytes([digit]) * 50_000)
+    sink.commit()
+    assert (tmp_path / "out").read_bytes() == b"".join(bytes([d]) * 50_000 for d in b"0123")
+    assert (tmp_path / "out").stat().st_blocks <= 204_800 // 512
+    # Nothing for what is short, then always from where the last time ended.
+    assert asked == [(65_536, 1_000_000), (65_536, 100_000), (165_536, 100_000)]
 
 
 @pytest.mark.parametrize("most", [0, 2])
