@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
 from array import array
@@ -27,7 +26,7 @@ LONGEST_PIECE = 16 << 20
 SHORTEST_LOOK = 1 << 12
 """Bytes in which a cut is looked for at first: a record or two."""
 
-LOG_IN_MEMORY = 4 << 20
+LOG_IN_MEMORY = 8 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
 
 Task_contra = TypeVar("Task_contra", contravariant=True)
@@ -234,10 +233,13 @@ class SlotLog:
     """The log between the passes, by segments of the backup."""
 
     def __init__(self) -> None:
-        self._log = bytearray()
-        self._segment_log = bytearray()
+        self._segment: list[bytes] = []
+        """What has been logged of the segment at hand."""
         self._last = (0, 0, 0)
         self._numbers = array("Q")
+        self._logs: list[bytes] = []
+        """Those of the last segments; the others are in the file."""
+        self._bytes_in_memory = 0
         self._file: IO[bytes] | None = None
 
     def is_full(self, end: int) -> bool:
@@ -245,16 +247,18 @@ class SlotLog:
         return end - self._last[0] >= PIECE_SIZE
 
     def append(self, log: bytes) -> None:
-        self._segment_log += log
+        self._segment.append(log)
 
     def close_segment(self, end: int, log_end: int, record: int) -> None:
         """The segment goes up to `end`, where the log stands at `log_end` and `record`."""
         if end > self._last[0]:
-            self._numbers.extend((*self._last, end, len(self._segment_log)))
-            self._log += self._segment_log
-            self._segment_log.clear()
+            log = b"".join(self._segment)
+            self._segment.clear()
+            self._numbers.extend((*self._last, end, len(log)))
+            self._logs.append(log)
+            self._bytes_in_memory += len(log)
         self._last = end, log_end, record
-        if len(self._log) > LOG_IN_MEMORY:
+        if self._bytes_in_memory > LOG_IN_MEMORY:
             self._spill()
 
     def _spill(self) -> None:
@@ -262,18 +266,21 @@ class SlotLog:
             import tempfile
 
             self._file = tempfile.TemporaryFile()
-        self._file.write(self._log)
-        self._log.clear()
+        self._file.writelines(self._logs)
+        self._logs.clear()
+        self._bytes_in_memory = 0
 
     def __iter__(self) -> Iterator[Segment]:
-        stream: IO[bytes] = io.BytesIO(self._log)
-        if self._file is not None:
-            self._spill()
-            stream = self._file
-            stream.seek(0)
+        logs = iter(self._logs) if self._file is None else self._read(self._file)
         for at in range(0, len(self._numbers), 5):
-            start, log_end, record, end, length = self._numbers[at : at + 5]
-            yield Segment(start, end, log_end, record, stream.read(length))
+            start, log_end, record, end, _ = self._numbers[at : at + 5]
+            yield Segment(start, end, log_end, record, next(logs))
+
+    def _read(self, file: IO[bytes]) -> Iterator[bytes]:
+        self._spill()
+        file.seek(0)
+        for length in self._numbers[4::5]:
+            yield file.read(length)
 
     def __len__(self) -> int:
         return len(self._numbers) // 5
