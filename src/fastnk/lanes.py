@@ -26,7 +26,7 @@ LONGEST_PIECE = 16 << 20
 SHORTEST_LOOK = 1 << 12
 """Bytes in which a cut is looked for at first: a record or two."""
 
-LOG_IN_MEMORY = 8 << 20
+LOG_IN_MEMORY = 4 << 20
 """Bytes of the slot log that stay in memory; a longer log goes to a temporary file."""
 
 Task_contra = TypeVar("Task_contra", contravariant=True)
@@ -243,8 +243,9 @@ class SlotLog:
         self._file: IO[bytes] | None = None
 
     def is_full(self, end: int) -> bool:
-        """Whether a segment up to `end` is long enough."""
-        return end - self._last[0] >= PIECE_SIZE
+        """Whether a segment up to `end` of a backup that is read in order is long enough. Half a
+        piece is, because what threads work on is a copy then."""
+        return 2 * (end - self._last[0]) >= PIECE_SIZE
 
     def append(self, log: bytes) -> None:
         self._segment.append(log)
