@@ -30,10 +30,17 @@ def fingerprint(high: int, low: int, made: bool = True) -> bytes:
 numbers = st.integers(0, 5) | st.integers(2**63, 2**64 - 1)
 
 
-@given(st.lists(st.tuples(numbers, st.integers(0, 2), st.booleans())), st.integers(1, 64))
-def test_what_occurs_twice_is_found(prints: list[tuple[int, int, bool]], memory: int) -> None:
+@given(
+    st.lists(st.tuples(numbers, st.integers(0, 2), st.booleans())),
+    st.integers(1, 64) | st.just(audit.IN_MEMORY),
+    st.sampled_from([0, audit.IN_CACHE]),
+)
+def test_what_occurs_twice_is_found(
+    prints: list[tuple[int, int, bool]], memory: int, cache: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit, "IN_MEMORY", memory)
+        patch.setattr(audit, "IN_CACHE", cache)
         one = Audit()
         for print_ in prints:
             one.add(fingerprint(*print_))

@@ -120,7 +120,6 @@ cdef extern from * nogil:
     """
     #include <fcntl.h>
     #if defined(__linux__)
-    #include <linux/falloc.h>
     #include <sys/vfs.h>
     static int fnk_reserve_blocks(int fd, long long offset, long long length) {
         const long ext4 = 0xEF53;

@@ -12,6 +12,10 @@ IN_MEMORY = 4 << 20
 """Bytes of fingerprints, 16 for each key, that stay in memory; more go to a temporary file."""
 
 
+IN_CACHE = 1 << 18
+"""Bytes of fingerprints that are compared at once, in a table that stays in the cache."""
+
+
 class Audit:
     """Takes fingerprints of keys as the core gives them."""
 
@@ -43,15 +47,17 @@ class Audit:
         return b"".join(repeated(part) for part in self._in_parts())
 
     def _in_parts(self) -> Iterator[bytearray | memoryview]:
-        """All fingerprints, equal ones in the same part: tables of parts stay in the cache."""
+        """All fingerprints, equal ones in the same part."""
         if self._file is not None:
             self._spill()
             yield from map(self._read, zip(*self._parts, strict=True))
-            return
-        parted, sizes = partition(self._prints)
-        places = itertools.accumulate(sizes, initial=0)
-        for start, end in itertools.pairwise(places):
-            yield memoryview(parted)[start:end]
+        elif len(self._prints) <= IN_CACHE:
+            yield self._prints
+        else:
+            parted, sizes = partition(self._prints)
+            places = itertools.accumulate(sizes, initial=0)
+            for start, end in itertools.pairwise(places):
+                yield memoryview(parted)[start:end]
 
     def _read(self, places: tuple[tuple[int, int], ...]) -> bytearray:
         """One part, of all times together."""
