@@ -1108,6 +1108,13 @@ def test_systems_without_the_calls_of_linux(
     assert listing(tmp_path) == ["backup.json", "out.json"]
 
 
+def test_many_processors_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert lanes.default_jobs() == lanes.MOST_JOBS
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    assert lanes.default_jobs() == 1
+
+
 def test_reserved_blocks_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "probe").open("wb") as probe:
         if not _core.reserve_blocks(probe.fileno(), 0, 1 << 20):

@@ -33,7 +33,7 @@ def _jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param == 2:
         if sys.platform != "linux":
             pytest.skip("processes are forked on Linux")
-        monkeypatch.setattr(loader, "processors", lambda: 2)
+        monkeypatch.setattr(loader, "default_jobs", lambda: 2)
         monkeypatch.setattr(checking, "can_fork", lambda: True)
         monkeypatch.setattr(checking, "FEWEST_RECORDS", 1)
         monkeypatch.setattr(plain, "is_made_by_django", lambda plan: True)

@@ -20,6 +20,10 @@ PIECE_SIZE = 1 << 20
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
 nothing, short enough that those of all threads stay in the cache."""
 
+MOST_JOBS = 8
+"""At once, unless more are asked for: each takes 3 MB, and one of them writes all of the output,
+which is a third of what pass 2 does."""
+
 LONGEST_PIECE = 16 << 20
 """Where no cut is found for so long, there is no use in looking on."""
 
@@ -132,11 +136,11 @@ def _threads(count: int) -> Iterator[SimpleQueue[Any]]:
             thread.join()
 
 
-def processors() -> int:
-    """How many of them this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def default_jobs() -> int:
+    """As many as this process may use processors, up to `MOST_JOBS`."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(processors, MOST_JOBS)
 
 
 def lanes_for(jobs: int) -> range:

@@ -64,7 +64,7 @@ def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         metavar="N",
         type=int,
-        help="how much is done at once; without it as much as there are processors",
+        help="how much is done at once; without it as much as there are processors, up to 8",
     )
     parser.add_argument(
         "--memory-limit",

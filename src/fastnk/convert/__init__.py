@@ -16,7 +16,7 @@ from fastnk.convert.policies import DANGLING, lenient, strict
 from fastnk.convert.report import ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
-from fastnk.lanes import PIECE_SIZE, processors
+from fastnk.lanes import PIECE_SIZE, default_jobs
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Plans, Style
 from fastnk.policies import Policies
@@ -36,13 +36,14 @@ class LegacyBackupConverter:
     """Converts backups with one schema; prepared once, used any number of times.
 
     `keys` are further backups whose records only supply keys. `block_size` is how many bytes are
-    read at once, `jobs` how many threads work at once, as many as there are processors without it;
-    the output is the same. With `embedded`, the ids inside fields that the schema declares are
-    converted, too. Past `memory_limit` (in bytes) the key map moves to temporary files; what else
-    is kept takes less than 64 MB. Without `sync` an output is complete when it appears, but may be
-    lost in a power cut, as that of most programs. With `order="dependencies"` a record comes
-    behind those it refers to, wherever there is such an order; with several arrays in an envelope,
-    within each. Where the schema names methods that make natural keys, Django must be set up.
+    read at once, `jobs` how many threads work at once, without it as many as there are processors,
+    up to 8; the output is the same. With `embedded`, the ids inside fields that the schema declares
+    are converted, too. Past `memory_limit` (in bytes) the key map moves to temporary files; what
+    else is kept takes less than 64 MB with 8 jobs. Without `sync` an output is complete when it
+    appears, but may be lost in a power cut, as that of most programs. With `order="dependencies"` a
+    record comes behind those it refers to, wherever there is such an order; with several arrays in
+    an envelope, within each. Where the schema names methods that make natural keys, Django must be
+    set up.
     Raises `SchemaError` for a schema that cannot be loaded.
     """
 
@@ -76,7 +77,7 @@ class LegacyBackupConverter:
             keys=several(keys),
             salvage=salvage,
             encoding=encoding,
-            jobs=processors() if jobs is None else jobs,
+            jobs=default_jobs() if jobs is None else jobs,
             memory_limit=memory_limit or 0,
             spill_folder=_temporary_folder() if memory_limit else b".",
             block_size=block_size,

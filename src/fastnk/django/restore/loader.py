@@ -22,7 +22,7 @@ from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.restore.restoring import Confirm, restore
 from fastnk.errors import OutcomeUnknownError, RestoreError, UsageError
-from fastnk.lanes import processors
+from fastnk.lanes import default_jobs
 from fastnk.progress import Teller
 from fastnk.renames import Renames
 from fastnk.schema import Schema
@@ -42,8 +42,8 @@ class Loader:
         jobs: int | None = None,
         teller: Teller | None = None,
     ) -> None:
-        """With more than one of `jobs`, which is the number of processors unless given, another
-        process may do a part of the work.
+        """With more than one of `jobs`, which is the number of processors, up to 8, unless given,
+        another process may do a part of the work.
 
         Raises `UsageError` for an alias that the project does not have, an engine that restores do
         not know, or a declared default that its field does not take, and `RenameError` for new
@@ -53,7 +53,7 @@ class Loader:
         self.options = options or RestoreOptions()
         self.renames = renames or Renames()
         refuse_unfit(self.renames)
-        self.jobs = jobs or processors()
+        self.jobs = jobs or default_jobs()
         self.teller = teller or Teller(None)
         self._database = database
         self.dry_run = dry_run
