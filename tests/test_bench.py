@@ -46,7 +46,7 @@ def test_phases_and_copies_beside_the_conversion(tmp_path: Path) -> None:
     report = measured(backup, runs=1)
     assert (report.records, report.bytes, report.runs) == (3, backup.stat().st_size, 1)
     phases = {phase.name: phase for phase in report.phases}
-    assert list(phases) == ["detect", "index", "keys", "splice", "commit"]
+    assert list(phases) == ["detect", "index", "keys", "splice", "write", "commit"]
     converting = [phase for phase in report.phases if phase.name != "detect"]
     assert sum(phase.seconds for phase in converting) == pytest.approx(report.seconds)
     assert sum(phase.share for phase in converting) == pytest.approx(1)
@@ -120,8 +120,8 @@ def test_says_it_to_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert command(backup, "--runs", "1", "--restore-rate", "50") == 0
     captured = capsys.readouterr()
     assert "3 records" in captured.out
-    assert [*(line.split()[0] for line in captured.out.splitlines()[1:9])] == [
-        *("phase", "detect", "index", "keys", "splice", "commit", "copy", "copy,")
+    assert [*(line.split()[0] for line in captured.out.splitlines()[1:10])] == [
+        *("phase", "detect", "index", "keys", "splice", "write", "commit", "copy", "copy,")
     ]
     assert "at 50 rows/s a restore of these 3 records takes 0.1 s" in captured.out
     assert f"next: fastnk convert {backup} natural.json" in captured.err

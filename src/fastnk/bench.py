@@ -22,7 +22,7 @@ from fastnk.schema import Schema
 RESTORE_RATES = (1_000, 10_000, 30_000)
 """Rows per second that a database may take: row by row through an ORM, many at once, in bulk."""
 
-WHOLE_FILE = ("index", "splice", "commit", "copy", "copy, on disk")
+WHOLE_FILE = ("index", "splice", "write", "commit", "copy", "copy, on disk")
 """What goes through all of the file, so that it has a speed."""
 
 READ_BYTES = 1 << 20

@@ -67,7 +67,9 @@ class Conversion:
                 spliced = self._spliced("splice", self._source.joint)
                 records = self._in_arrays(spliced, between)
                 for data in self._counted(itertools.chain([before], records, [behind])):
+                    self._clock.end("splice")
                     sink.write(data)
+                    self._clock.end("write")
         self._clock.end("splice")
         self._findings.refuse(self._pass1.indexer)
         return self.report
