@@ -103,6 +103,13 @@ def scan(const uint8_t[::1] data):
         free(places)
 
 
+def copy_bytes(const uint8_t[::1] source, uint8_t[::1] target):
+    """Fill the beginning of `target`, while other threads of Python go on."""
+    if source.shape[0]:
+        with nogil:
+            memcpy(&target[0], &source[0], source.shape[0])
+
+
 def checksums(const uint8_t[::1] data, size_t size):
     """64-bit checksums that tell whether two reads gave the same bytes, one of each block of `size`
     bytes; the last block may be shorter. None is 0."""

@@ -307,22 +307,22 @@ class MemorySink:
     """Collects the output in memory."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._file = io.BytesIO()
 
     def write(self, data: bytes | memoryview) -> None:
-        self._parts.append(bytes(data))
+        self._file.write(data)
 
     def restart(self) -> None:
-        self._parts.clear()
+        self._file = io.BytesIO()
 
     def commit(self) -> None:
         pass
 
     def discard(self) -> None:
-        self._parts.clear()
+        self.restart()
 
     def value(self) -> bytes:
-        return b"".join(self._parts)
+        return self._file.getvalue()
 
 
 class CompressedSink:

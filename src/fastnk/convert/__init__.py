@@ -16,7 +16,7 @@ from fastnk.convert.policies import DANGLING, lenient, strict
 from fastnk.convert.report import ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
-from fastnk.lanes import PIECE_SIZE, default_jobs
+from fastnk.lanes import default_jobs
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Plans, Style
 from fastnk.policies import Policies
@@ -28,6 +28,9 @@ __all__ = ["Conversion", "ConversionReport", "LegacyBackupConverter", "Policies"
 Order = Literal["dependencies"]
 MAX_JOBS = 1_000
 """Threads at once; each needs memory of its own."""
+AT_ONCE_BYTES = 4 << 20
+"""A backup in memory that is no longer is not worth to be cut into pieces, whose memory the system
+would have to find anew for each conversion: that takes twice as long as to convert it."""
 MAX_DANGLING = 10_000
 """How many references to what is lost a report holds."""
 
@@ -124,7 +127,7 @@ class LegacyBackupConverter:
     def convert_bytes(self, data: bytes | bytearray | memoryview) -> bytes:
         """Convert a backup in memory. Raises as `convert_to_natural_keys` does."""
         data = bytes(data)
-        if self._is_plain and len(data) <= PIECE_SIZE and is_plain(data):
+        if self._is_plain and len(data) <= AT_ONCE_BYTES and is_plain(data):
             converted = self._converted_at_once(data)
             if converted is not None:
                 return converted

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from fastnk._core import copy_bytes
 from fastnk.errors import MAX_NAME_SHOWN, MissingExtraError, SourceError, UsageError, shorten
 
 CHUNK_BYTES = 1 << 18
@@ -146,7 +147,7 @@ class MemoryFile:
 
     def read_at(self, place: int, buffer: memoryview) -> int:
         found = self._data[place : place + len(buffer)]
-        buffer[: len(found)] = found
+        copy_bytes(found, buffer)
         return len(found)
 
     def blocks(self, size: int) -> Iterator[memoryview]:
