@@ -37,6 +37,7 @@ from fastnk.errors import (
 )
 from fastnk.output import open_sink
 from fastnk.schema import GenericRelation, Model, Relation, Schema
+from fastnk.source.opening import PageBuffer
 from tests import jsontext, oracle
 from tests.jsontext import Node
 from tests.strategies import (
@@ -1106,6 +1107,17 @@ def test_systems_without_the_calls_of_linux(
     convert(backup, tmp_path / "out.json", SCHEMA)
     assert (tmp_path / "out.json").read_bytes() == CONVERTED
     assert listing(tmp_path) == ["backup.json", "out.json"]
+
+
+def test_another_process_does_not_read_into_our_memory() -> None:
+    ours = PageBuffer().room(10)
+    ours[:] = b"0123456789"
+    child = os.fork()
+    if child == 0:
+        ours[:] = b"overridden"
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert ours == b"0123456789"
 
 
 def test_many_processors_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
