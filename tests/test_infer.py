@@ -374,6 +374,17 @@ def test_a_model_of_an_app_with_the_name_of_the_field_may_be_meant_as_well() -> 
     assert found.confidence < 0.6
 
 
+def test_a_model_of_the_app_that_the_field_begins_with_may_be_meant_as_well() -> None:
+    groups = rows("auth.group", 9, name="x") + rows("teams.authgroup", 9, text="x")
+    records = groups + fields_of("chat.link", "auth_group", [1, 3, 5, 8])
+    found = relation(infer(dump(records)), "chat.link", "auth_group")
+    assert {found.to, found.others[0].to} == {"auth.group", "teams.authgroup"}
+    assert found.confidence < 0.6
+    records = groups + fields_of("teams.link", "auth_group", [1, 3, 5, 8])
+    found = relation(infer(dump(records)), "teams.link", "auth_group")
+    assert (found.to, found.confidence >= 0.9) == ("teams.authgroup", True)
+
+
 def test_a_model_that_a_project_has_swapped_is_not_sure_nor_is_that_of_the_own_app() -> None:
     fields = {"secret": "x", "home": "y", "scope": "z"}
     records = rows("oauth.client", 5, **fields) + rows("own.client", 5, **fields, note="n")

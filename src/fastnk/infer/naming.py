@@ -255,8 +255,9 @@ class Names:
     def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
         """Models that may be meant, too, by a field that is named after others: people, by an
         `owner`; of its own app, as a `category` of another app may be one of products, a
-        `value_option` any kind of option, and the `units` of a container its `containerunits`; and
-        of an app with the field's name, as `permissions` may be `permissions.storedpermission`."""
+        `value_option` any kind of option, and the `units` of a container its `containerunits`; of
+        an app with the field's name, as `permissions` may be `permissions.storedpermission`; and by
+        app and name, as an `auth_group` may be the group of `auth`."""
         name, first = _plain_name(found[0].to), found[0]
         own, app = _plain_name(label), app_name(label)
         named = {one.to for one in found}
@@ -274,6 +275,9 @@ class Names:
             is_near = app_name(one) == app and (is_its_own or (is_meant and not is_decided))
             if is_near or (is_open and singular(app_name(one)) == name):
                 rivals.append(first._replace(to=one))
+        if first.strength > BY_LAST_WORDS and not is_decided and len(words) > 1:
+            by_app = self._by_app_and_name.get("".join(words), [])
+            rivals += [first._replace(to=one) for one in by_app]
         if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
             rivals.append(Match(self._people, *PERSON))
         return [one for one in rivals if one.to not in named]
