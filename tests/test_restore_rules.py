@@ -1250,6 +1250,33 @@ def test_an_id_that_may_be_one_of_any_model_tells_no_rows_apart(new: str) -> Non
     assert load(new, records, schema).unchanged == 4
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_keys_that_methods_make_of_generic_ids_count_as_none(
+    new: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    def key(sticker: zoo.Sticker) -> tuple[Any, ...]:
+        return (*sticker.content_type.natural_key(), [sticker.object_id], sticker.text)
+
+    monkeypatch.setattr(zoo.Sticker, "natural_key", key, raising=False)
+    project, method = project_schema(), f"{zoo.__name__}.Sticker.natural_key"
+    sticker = structs.replace(project.models["zoo.sticker"], natural_key_method=method)
+    schema = structs.replace(project, models=project.models | {"zoo.sticker": sticker})
+    long_ago = datetime(2001, 2, 3, tzinfo=UTC)
+    for pk, name in ((7, "other"), (8, "Anna")):
+        put(new, zoo.Keeper, id=pk, name=name, joined=long_ago, seen=long_ago)
+    kind = ContentType.objects.db_manager(new).get_for_model(zoo.Keeper)
+    if is_there:
+        put(new, zoo.Sticker, id=5, text="a", content_type_id=kind.pk, object_id="7")
+    of_anna = record("zoo.sticker", 1, content_type=["zoo", "keeper"], object_id="7", text="a")
+    of_anna |= {"natural_key": ["zoo", "keeper", ["7"], "a"], "references": {"object_id": ["Anna"]}}
+    records = [keeper("Anna"), of_anna]
+    report = load(new, records, schema, options=RestoreOptions(verify=True))
+    assert report.weak_keys.keys() == {"zoo.sticker"}
+    held = sorted(row.thing.name for row in rows(zoo.Sticker, new))
+    assert held == ["Anna", *["other"] * is_there]
+    assert load(new, records, schema).unchanged == 2
+
+
 def test_methods_ask_the_backup_or_the_database_that_is_restored(new: str) -> None:
     put(new, zoo.Ancestry, id=7, name="other")
     records = [

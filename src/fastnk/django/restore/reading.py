@@ -384,8 +384,7 @@ class Head(msgspec.Struct, gc=False):
             data["natural_key"] = self.natural_key
         if self.references is not None:
             data["references"] = self.references
-            data["fields"] = fields | self.references
-        return data
+        return with_references(data)
 
 
 def _head_type(tag: str, label: str, spelled: Sequence[str]) -> Any:
@@ -444,9 +443,14 @@ def _shaped_column(plan: Plan, name: str, connection: Any) -> ShapedColumn:
 
 
 def with_references(data: Data) -> Data:
-    """What the fields could not hold among them; it means more than an id that stands there."""
+    """What the fields could not hold among them; it means more than an id that stands there, which
+    is then among the `ids`."""
     references = data.get("references")
-    return {**data, "fields": data["fields"] | references} if references else data
+    if not references:
+        return data
+    fields = data["fields"]
+    ids = {name: fields[name] for name in references if name in fields}
+    return {**data, "fields": fields | references, "ids": ids}
 
 
 def label_of(number: int, record: Any) -> str:

@@ -47,6 +47,8 @@ class RecordKeys:
         """Rows whose keys methods make and records do not say."""
         self._spelled: dict[tuple[str, bytes], int] = {}
         """By label and digest: the first record of keys that only the target will tell."""
+        self._hold_ids: dict[str, bool] = {}
+        """Of models whose keys methods make: whether each holds the id of a generic reference."""
 
     def enter(self, record: Record) -> None:
         """Enter the key of a record, unless it has to wait."""
@@ -68,6 +70,8 @@ class RecordKeys:
             return None
         if spelled is None:
             return self._key_of_fields(record, form)
+        if isinstance(form, CalledKey):
+            self._note_ids(record, spelled)
         try:
             return self._without_null(record, form.read(spelled))
         except (*REFUSALS, KeyShapeError) as error:
@@ -123,6 +127,9 @@ class RecordKeys:
         """Make the keys that had to wait until all records were met; `bodies` gives them all."""
         self._call_unsaid(bodies)
         self._compose_deferred()
+        for label, hold_ids in self._hold_ids.items():
+            if hold_ids:
+                self.weak.setdefault(label, "it holds ids of generic relations, which may change")
 
     def _name(self, record: Record) -> Key | None:
         """The natural key by which others may refer to a record though it counts as none; `None`
@@ -136,6 +143,15 @@ class RecordKeys:
             return form.read(spelled)
         except (*REFUSALS, KeyShapeError):
             return None  # nothing can refer to it by that
+
+    def _note_ids(self, record: Record, key: Any) -> None:
+        """Note whether a key that a method made holds the id of a generic reference. One that does
+        by accident stands among others that do not."""
+        label, plan = record.plan.label, record.plan
+        ids = record.data["ids"] if record.data.get("references") else {}
+        held = {str(ids[name]) for name in plan.generics if ids.get(name) is not None}
+        if held and self._hold_ids.get(label, True):
+            self._hold_ids[label] = not held.isdisjoint(map(str, _ends_of(key)))
 
     def _key_of_fields(self, record: Record, form: KeyForm) -> Key | None:
         if isinstance(form, CalledKey):
@@ -232,3 +248,12 @@ class RecordKeys:
             if end is None:
                 raise DanglingError("the backup does not say which pk the row had")
         return end
+
+
+def _ends_of(key: Any) -> Iterator[Any]:
+    """What stands in the lists of a key, however deep."""
+    if isinstance(key, list):
+        for inner in key:
+            yield from _ends_of(inner)
+    else:
+        yield key
