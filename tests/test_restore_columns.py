@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Overflow
 from typing import Any
 
 import msgspec
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.columns import plain_column
-from fastnk.django.restore.values import are_comparable, comparable, from_json
+from fastnk.django.restore.values import are_comparable, comparable, converted, from_json
 from fastnk.errors import RestoreError
 
 LEAVES = (
@@ -133,3 +135,30 @@ def test_a_number_that_python_does_not_read_is_no_traceback() -> None:
         from_json(b'["x", ' + b"9" * 5000 + b"]")
     with pytest.raises(ValueError, match="Expecting value"):
         from_json("no JSON")
+
+
+class Stamped(models.Field):  # type: ignore[type-arg]
+    """A moment that the database holds as a text of the field's own."""
+
+    def to_python(self, value: Any) -> Any:
+        if value is None or isinstance(value, datetime):
+            return value
+        return datetime.strptime(value, "%d/%m/%Y %H:%M %z")
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=30))])
+def test_a_moment_that_its_field_reads_only_as_the_database_spells_it(zone: timezone) -> None:
+    moment = datetime(2026, 2, 3, 4, 5, 6, 789000, zone)
+    (written,) = json.loads(json.dumps([moment], cls=DjangoJSONEncoder))
+    assert converted(Stamped(), written) == moment
+    assert converted(Stamped(), "03/02/2026 04:05 +0000") == datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
+    for refused in ("2026-02-30T04:05:06Z", "2026-02-03 04:05:06Z"):
+        with pytest.raises(ValueError, match="does not match format"):
+            converted(Stamped(), refused)
+
+
+def test_a_text_that_only_looks_like_a_moment_stays_one() -> None:
+    class Words(models.TextField):  # type: ignore[type-arg]
+        """As a project has them."""
+
+    assert converted(Words(), "2026-02-03T04:05:06Z") == "2026-02-03T04:05:06Z"

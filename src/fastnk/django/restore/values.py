@@ -57,6 +57,9 @@ _PLAIN_TEXTS = (CharField, EmailField, SlugField)
 _BRACKETS = ("[", "(", "{")
 """What Python shows lists, tuples, sets and dicts in."""
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+"""How a date and time begin in JSON."""
+
 _JSON_TEXT = "fastnk_on_json_text"
 """The attribute by which a field knows what is done about texts that hold JSON."""
 
@@ -105,13 +108,18 @@ def _in_python(field: Field[Any, Any], value: Any) -> Any:
 
 
 def _as_written(field: Field[Any, Any], value: Any) -> Any:
-    """`value`, or the list that is meant by a text: Django writes `str()` of a list that a field
-    makes of its text. Such a text is one that `field` writes for that list, and not for what it
-    reads in the text."""
-    if not isinstance(value, str) or not value.startswith(_BRACKETS) or is_of_django(field):
+    """`value`, or the list or moment that is meant by a text: Django writes `str()` of a list that
+    a field makes of its text, and a moment as JSON has it. Such a text is one that `field` writes
+    for that list or moment, and not for what it reads in the text."""
+    if not isinstance(value, str) or is_of_django(field):
         return value
     try:
-        shown = _literal(value)
+        if value.startswith(_BRACKETS):
+            shown = _literal(value)
+        elif _MOMENT.match(value):
+            shown = datetime.fromisoformat(value)
+        else:
+            return value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return value
     is_shown = _is_written_for(field, value, shown) and not _is_written_for(field, value, value)
@@ -127,7 +135,10 @@ def _literal(text: str) -> Any:
 def _is_written_for(field: Field[Any, Any], text: str, value: Any) -> bool:
     """Whether backups have `text` for what `field` makes of `value`."""
     try:
-        return bool(_written(field, field.to_python(value)) == text)
+        written = _written(field, field.to_python(value))
+        if isinstance(written, datetime):
+            written = DjangoJSONEncoder().default(written)
+        return bool(written == text)
     except DatabaseError:
         raise
     except Exception:
