@@ -509,6 +509,14 @@ def test_models_that_share_what_a_name_says(label: str, field: str, expected: se
     assert (strongest > 0.9) == (len(expected) == 1)
 
 
+@pytest.mark.parametrize(("beside", "is_sure"), [("product", False), ("note", True)])
+def test_a_name_may_go_on_from_that_of_the_field_beside_it(beside: str, is_sure: bool) -> None:
+    records = rows("shop.unit", 9, name="x") + rows("shop.productunit", 9, grams=5)
+    records += [legacy("shop.line", n, **{beside: "x", "unit": n}) for n in (2, 5, 9)]
+    found = relation(infer(dump(records)), "shop.line", "unit")
+    assert (found.to, found.confidence >= 0.9) == ("shop.unit", is_sure)
+
+
 def test_of_models_named_alike_that_which_the_own_model_is_named_after_comes_first() -> None:
     labels = ["io.redisstore", "io.cloudstore", "io.redisstorelink"]
     first, second = Names(labels, None).matches("io.redisstorelink", "store")

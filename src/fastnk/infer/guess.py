@@ -34,7 +34,15 @@ from fastnk.infer.fields import (
     unique,
 )
 from fastnk.infer.keys import ABSENT, CONTENT_TYPES, LEAST_SHOWN, MOST_OTHERS
-from fastnk.infer.naming import BY_APP_AND_NAME, BY_LAST_WORDS, BY_NAME, Match, Names, is_plain
+from fastnk.infer.naming import (
+    BY_APP_AND_NAME,
+    BY_LAST_WORDS,
+    BY_NAME,
+    Match,
+    Names,
+    is_plain,
+    joined_words,
+)
 from fastnk.infer.proposal import DOUBTFUL, RelationProposal, Target
 from fastnk.profile import number_of
 from fastnk.schema import model_name
@@ -193,9 +201,9 @@ class _Relations:
         absent = [label for label in ABSENT if label not in survey.models]
         names = Names(survey.models, people, absent)
         self._named = {
-            (label, field): _with_content_type(names.matches(label, field), field, model)
+            (label, field): _with_content_type(found, field, model)
             for label, model in survey.models.items()
-            for field in model.columns
+            for field, found in _matches(names, label, model)
         }
         """What each field may be named after."""
         self._doubts = Doubts(survey, people, self._numbers())
@@ -282,6 +290,13 @@ class _Relations:
         elif (column := _by_column(target, ids)) is not None:
             why = f"{_count(ids)}, all in {match.to}.{column}, which is unique"
             yield _Fit(match, BY_COLUMN, [why], to_field=column)
+
+
+def _matches(names: Names, label: str, model: ModelSurvey) -> Iterator[tuple[str, list[Match]]]:
+    """Each field of a model, and what its name says."""
+    beside = {joined_words(field) for field in model.columns}
+    for field in model.columns:
+        yield field, names.matches(label, field, beside)
 
 
 def _with_content_type(found: list[Match], field: str, model: ModelSurvey) -> list[Match]:

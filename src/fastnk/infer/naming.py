@@ -184,19 +184,17 @@ class Names:
         self._forwards = sorted((_plain_name(label), label) for label in others)
         self._backwards = sorted((_plain_name(label)[::-1], label) for label in others)
 
-    def matches(self, label: str, field: str) -> list[Match]:
+    def matches(self, label: str, field: str, beside: Collection[str] = ()) -> list[Match]:
         """The models that `field` of model `label` may be named after: the best kind of match, and
-        of equals those of the same app."""
-        words = [word for word in _HUMP.sub("_", field).lower().split("_") if word]
-        if len(words) > 1 and words[-1] in ("id", "ids", "ptr"):
-            words.pop()
+        of equals those of the same app. `beside` it are fields with these words, joined."""
+        words = _words(field)
         if words and words[-1] == "ctype":
             words[-1:] = ["content", "type"]
         if not words:
             return []
         for found in itertools.chain(self._whole(label, words), self._partly(label, words)):
             if found:
-                rivals = self._rivals(label, words, found)
+                rivals = self._rivals(label, words, found, beside)
                 return _shared([*found, *rivals]) if rivals else _nearest_first(label, found)
         return []
 
@@ -252,12 +250,15 @@ class Names:
                 found = [Match(to, BEGINS * worth, f"its name begins {why}") for to in beginning]
                 yield _doubted(found) if own.startswith(name) else found
 
-    def _rivals(self, label: str, words: list[str], found: list[Match]) -> list[Match]:
+    def _rivals(
+        self, label: str, words: list[str], found: list[Match], beside: Collection[str]
+    ) -> list[Match]:
         """Models that may be meant, too, by a field that is named after others: people, by an
         `owner`; of its own app, as a `category` of another app may be one of products, a
-        `value_option` any kind of option, and the `units` of a container its `containerunits`; of
-        an app with the field's name, as `permissions` may be `permissions.storedpermission`; and by
-        app and name, as an `auth_group` may be the group of `auth`."""
+        `value_option` any kind of option, the `units` of a container its `containerunits`, and a
+        `unit` beside a `product` a `productunit`; of an app with the field's name, as `permissions`
+        may be `permissions.storedpermission`; and by app and name, as an `auth_group` may be the
+        group of `auth`."""
         name, first = _plain_name(found[0].to), found[0]
         own, app = _plain_name(label), app_name(label)
         named = {one.to for one in found}
@@ -271,7 +272,8 @@ class Names:
             rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
-            is_its_own = rival == own.removeprefix(HISTORICAL) + name
+            owner = rival.removesuffix(name)
+            is_its_own = owner == own.removeprefix(HISTORICAL) or owner in beside
             is_near = app_name(one) == app and (is_its_own or (is_meant and not is_decided))
             if is_near or (is_open and singular(app_name(one)) == name):
                 rivals.append(first._replace(to=one))
@@ -298,6 +300,17 @@ class Names:
 
     def _others(self, label: str, found: list[str]) -> list[str]:
         return sorted({*found} - {label}, key=self._places.__getitem__)
+
+
+def joined_words(field: str) -> str:
+    """`homeTeam_id` -> `hometeam`, as the name of a model would be."""
+    return "".join(_words(field))
+
+
+def _words(field: str) -> list[str]:
+    """`homeTeam_id` -> `home`, `team`."""
+    words = [word for word in _HUMP.sub("_", field).lower().split("_") if word]
+    return words[:-1] if len(words) > 1 and words[-1] in ("id", "ids", "ptr") else words
 
 
 def is_plain(field: str) -> bool:
