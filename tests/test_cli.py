@@ -111,6 +111,13 @@ def test_every_kind_of_finding_is_shown() -> None:
     assert shown == [*range(1, 20), 31]
 
 
+def test_what_a_finding_quotes_changes_nothing_on_a_terminal() -> None:
+    place = Place(record=1, model="a.b", pk="x\n\x1b[2J", field="c\r\x9b")
+    shown = str(Finding("FNK301", "no", place, "é\t\x1b]0;title\x07"))
+    assert r"a.b pk x \x1b[2J, field c \x9b" in shown
+    assert r"(é \x1b]0;title\x07)" in shown
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_report_that_cannot_be_written_is_a_failure(
     tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]

@@ -130,6 +130,12 @@ def test_a_reason_is_short_and_says_more_than_a_name() -> None:
     assert refusal(Overflow([Overflow])) == "a number beyond all bounds"
 
 
+def test_a_reason_is_one_line_that_changes_nothing_on_a_terminal() -> None:
+    with pytest.raises(ValidationError) as caught:
+        models.IntegerField().to_python("two\n  FNK300 lines\x1b[31m")
+    assert r"“two FNK300 lines\x1b[31m”" in refusal(caught.value)
+
+
 def test_a_number_that_python_does_not_read_is_no_traceback() -> None:
     with pytest.raises(RestoreError, match=r"FNK400 .* more than 4,300 digits is in \[\"x\", 999"):
         from_json(b'["x", ' + b"9" * 5000 + b"]")

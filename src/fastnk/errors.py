@@ -379,5 +379,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def shorten(value: str, most: int = MAX_VALUE_SHOWN) -> str:
     """`value` on one line and short enough for a message."""
-    line = " ".join(value.split())
+    line = one_line(value)
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def one_line(value: str) -> str:
+    """`value` on one line, and nothing in it that would change what a terminal shows."""
+    return escaped(" ".join(value.split()))
+
+
+def escaped(text: str) -> str:
+    """`text` with escapes for the characters that cannot be seen."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]

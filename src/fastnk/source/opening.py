@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from fastnk._core import copy_bytes
-from fastnk.errors import MAX_NAME_SHOWN, MissingExtraError, SourceError, UsageError, shorten
+from fastnk.errors import (
+    MAX_NAME_SHOWN,
+    MissingExtraError,
+    SourceError,
+    UsageError,
+    escaped,
+    shorten,
+)
 
 CHUNK_BYTES = 1 << 18
 """What is read at once of a file that is not read in blocks."""
@@ -337,12 +344,7 @@ def name_of(backup: Backup) -> str | None:
 
 def printable(path: str | os.PathLike[str]) -> str:
     """A path as text, also where its bytes are none or would change what a terminal shows."""
-    text = os.fsencode(path).decode(errors="backslashreplace")
-    return text if text.isprintable() else "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+    return escaped(os.fsencode(path).decode(errors="backslashreplace"))
 
 
 def unreadable(name: str | None, error: OSError) -> SourceError:
