@@ -452,6 +452,12 @@ def test_what_is_not_known_points_at_renames(new: str, records: list[Record]) ->
     assert "--ignore-nonexistent" in caught.value.remedy
 
 
+def test_a_text_where_there_is_a_relation_today_points_at_renames(new: str) -> None:
+    records = [record("zoo.memo", 1, text="a", parent="urgent", tags=[])]
+    with pytest.raises(FindingsError, match=r"FNK410 .*zoo\.memo: .*--rename: what the field"):
+        fastnk.restore(as_bytes(records), database=new)
+
+
 def test_words_of_the_command_line() -> None:
     assert parse_renames(["a.b=c.d", "e=f", "e=f"]) == {"a.b": "c.d", "e": "f"}
     with pytest.raises(RenameError, match='"e" is renamed to "f" and to "g"'):

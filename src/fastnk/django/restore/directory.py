@@ -175,7 +175,10 @@ class Directory:
                 return self._find_by_field(plan, reference.to_field, value)
             return self._find_by_pk(plan, value)
         except (*REFUSALS, KeyShapeError) as error:
-            raise DanglingError(f"no key of {plan.label}: {refusal(error)}") from None
+            what = f"no key of {plan.label}: {refusal(error)}"
+            if not isinstance(value, list):  # but perhaps of a field that had this name before
+                what += " (--rename: what the field is called today)"
+            raise DanglingError(what) from None
 
     def generic_target(self, plan: Plan, generic: GenericRelation, kind: Any) -> Plan:
         """The plan of the model that `kind` names, which is not null. Raises one of `UNSOLVED`."""
