@@ -493,6 +493,8 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
         ("docs.historicalfolder", "parent", {"docs.folder"}),
         ("docs.folderchild", "parent", {"docs.folder", "docs.folderchild"}),
         ("docs.case", "units", {"docs.units", "docs.caseunits"}),
+        ("docs.plainmembership", "team", {"docs.team", "docs.plainteam"}),
+        ("docs.membership", "team", {"docs.team"}),
         ("docs.paper", "creator", {"sales.creator", "users.user"}),
         ("docs.groupkind", "kind", {"other.kind"}),
         ("docs.userforumgrant", "grant", {"other.grant", "docs.forumgrant"}),
@@ -501,7 +503,8 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
 )
 def test_models_that_share_what_a_name_says(label: str, field: str, expected: set[str]) -> None:
     models = "folder historicalfolder folderchild case units caseunits paper groupkind sheetkind"
-    labels = [f"docs.{name}" for name in (*models.split(), "userforumgrant", "forumgrant")]
+    models += " team plainteam membership plainmembership userforumgrant forumgrant"
+    labels = [f"docs.{name}" for name in models.split()]
     labels += ["sales.creator", "users.user", "other.kind", "other.grant"]
     found = Names(labels, "users.user", ["contenttypes.contenttype"]).matches(label, field)
     assert {one.to for one in found} == expected

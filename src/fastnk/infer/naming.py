@@ -255,10 +255,10 @@ class Names:
     ) -> list[Match]:
         """Models that may be meant, too, by a field that is named after others: people, by an
         `owner`; of its own app, as a `category` of another app may be one of products, a
-        `value_option` any kind of option, the `units` of a container its `containerunits`, and a
-        `unit` beside a `product` a `productunit`; of an app with the field's name, as `permissions`
-        may be `permissions.storedpermission`; and by app and name, as an `auth_group` may be the
-        group of `auth`."""
+        `value_option` any kind of option, the `units` of a container its `containerunits`, a `unit`
+        beside a `product` a `productunit`, and the `team` of a `simplemembership` a `simpleteam`; of
+        an app with the field's name, as `permissions` may be `permissions.storedpermission`; and by
+        app and name, as an `auth_group` may be the group of `auth`."""
         name, first = _plain_name(found[0].to), found[0]
         own, app = _plain_name(label), app_name(label)
         named = {one.to for one in found}
@@ -272,9 +272,9 @@ class Names:
             rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
-            owner = rival.removesuffix(name)
-            is_its_own = owner == own.removeprefix(HISTORICAL) or owner in beside
-            is_near = app_name(one) == app and (is_its_own or (is_meant and not is_decided))
+            kind = rival.removesuffix(name)
+            is_its_kind = own.removeprefix(HISTORICAL).startswith(kind) or kind in beside
+            is_near = app_name(one) == app and (is_its_kind or (is_meant and not is_decided))
             if is_near or (is_open and singular(app_name(one)) == name):
                 rivals.append(first._replace(to=one))
         if first.strength > BY_LAST_WORDS and not is_decided and len(words) > 1:
