@@ -200,6 +200,24 @@ def test_migrations_that_are_not_applied_are_told_first(shell: Shell, project: P
     assert shell.names("default") == []
 
 
+def test_tables_that_migrations_did_not_make_are_restored_into(
+    shell: Shell, project: Project
+) -> None:
+    settings = project.folder / "settings.py"
+    kept = settings.read_text()
+    project.write(kept.replace('"shop"]', '"shop", "django.contrib.contenttypes"]'))
+    unmigrated = settings.read_text() + '\nMIGRATION_MODULES = {"contenttypes": None}\n'
+    (project.folder / "evolved.py").write_text(unmigrated)
+    shell.run("migrate", "--run-syncdb", "-v", "0", "--settings", "evolved")
+    shell.run("fastnk_restore", "legacy.json", "--no-input")
+    assert shell.names("default") == [("a", None), ("b", "a")]
+
+    with closing(sqlite3.connect(project.folder / "default.sqlite3")) as database:
+        database.execute("ALTER TABLE django_content_type RENAME COLUMN model TO old")
+    refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=1)
+    assert "2 migrations are not applied" in refused.stderr
+
+
 def test_models_of_another_database_are_refused(shell: Shell, project: Project) -> None:
     (project.folder / "routers.py").write_text(
         "class Router:\n"

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.core.management.color import no_style
+from django.db import router
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Field, Max, QuerySet
 
@@ -128,15 +130,42 @@ class Engine:
 
 
 def refuse_unmigrated(connection: Any) -> None:
-    """Raise `RestoreError` where migrations of the project are not applied."""
+    """Raise `RestoreError` where migrations of the project are not applied.
+
+    Where none of an app ever was and all of its tables are there, something else made them and
+    keeps them, as `django-evolution` does.
+    """
     executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if plan:
-        first = plan[0][0]
+    plan = [step for step, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    migrated = {app for app, _ in executor.loader.applied_migrations}
+    unknown = {step.app_label for step in plan} - migrated
+    whole = {app for app in unknown if _has_all_of(connection, app)}
+    left = [step for step in plan if step.app_label not in whole]
+    if left:
+        first = left[0]
         raise RestoreError(
-            f'{len(plan)} migrations are not applied to the database "{connection.alias}",'
+            f'{len(left)} migrations are not applied to the database "{connection.alias}",'
             f" {first.app_label}.{first.name} is the first; nothing was written",
             remedy=f"python manage.py migrate --database {connection.alias}",
+        )
+
+
+def _has_all_of(connection: Any, app: str) -> bool:
+    """Whether a database has the tables of an app, which has some, with all of their columns."""
+    alias, tables = connection.alias, connection.introspection.table_names()
+    models = [
+        model
+        for model in apps.get_app_config(app).get_models(include_auto_created=True)
+        if model._meta.can_migrate(alias) and router.allow_migrate_model(alias, model)
+    ]
+    if not models or any(model._meta.db_table not in tables for model in models):
+        return False
+    described = connection.introspection.get_table_description
+    with connection.cursor() as cursor:
+        return all(
+            {field.column for field in model._meta.local_concrete_fields}
+            <= {column.name for column in described(cursor, model._meta.db_table)}
+            for model in models
         )
 
 
