@@ -89,6 +89,19 @@ def test_relation_field_that_no_record_has_is_a_warning() -> None:
     assert report.fits
 
 
+def test_list_whose_links_may_be_records_of_a_model_is_only_noted() -> None:
+    fans = {"fans": Relation(to="users.user", many=True)}
+    paper = Model(natural_key=["number"], relations={**PAPER.relations, **fans})
+    ends = {"paper": Relation(to="docs.paper"), "user": Relation(to="users.user")}
+    models = {"users.user": USER, "docs.paper": paper}
+    row = only(check(Schema.of(models), dump(GOOD)), "absent_relation_field")
+    assert (row.severity, row.field) == ("warning", "fans")
+    schema = Schema.of({**models, "docs.fan": Model(relations=ends)})
+    row = only(check(schema, dump(GOOD)), "absent_relation_field")
+    assert (row.severity, row.field) == ("note", "fans")
+    assert row.what.endswith("its links may be records of docs.fan")
+
+
 def test_many_to_many_fields_of_a_parent_stand_in_its_records() -> None:
     tags = Relation(to="docs.note", many=True)
     link = Relation(to="docs.note", parent_link=True)
