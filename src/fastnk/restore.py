@@ -208,26 +208,34 @@ class UnifiedRestoreManager:
 
     def _more_lenient(self, error: FindingsError) -> LegacyBackupConverter | None:
         """A converter that lets pass what the loader can do something about, if that is all, and
-        what is wrong with records that are excluded."""
+        what is wrong with records that are none to restore, which it leaves out or refuses."""
         useless = _useless_methods(self._schema, error)
-        codes = LOADERS | self._codes_of_excluded(error)
+        codes = LOADERS | self._codes_of_untaken(error)
         if not (error.found.codes & codes or useless):
             return None
         passed = {policy_of(code): "keep" for code in codes}
         policies = msgspec.structs.replace(self._policies, **passed)
         return self._make_converter(_without_methods(self._schema, useless), policies=policies)
 
-    def _codes_of_excluded(self, error: FindingsError) -> set[str]:
-        """The codes of findings of the conversion that are about excluded records alone, and whose
-        policies are about no other finding."""
+    def _codes_of_untaken(self, error: FindingsError) -> set[str]:
+        """The codes of findings of the conversion that are about records alone which are none to
+        restore, and whose policies are about no other finding."""
         kinds = [kind for kind in error.counts if kind.code in OPTIONS]
-        excluded = {
-            kind
+        labels = {kind.model for kind in kinds if kind.model}
+        untaken = {one for one in labels if not self._takes(self._renames.label(one))}
+        others = {policy_of(kind.code) for kind in kinds if kind.model not in untaken}
+        return {
+            kind.code
             for kind in kinds
-            if kind.model and self._options.excludes(self._renames.label(kind.model))
+            if kind.model in untaken and policy_of(kind.code) not in others
         }
-        others = {policy_of(kind.code) for kind in kinds if kind not in excluded}
-        return {kind.code for kind in excluded if policy_of(kind.code) not in others}
+
+    def _takes(self, label: str) -> bool:
+        """Whether records of a model may be restored. One that the schema does not know is told as
+        such (FNK302)."""
+        if label in self._loader.schema.models:
+            return self._loader.takes(label)
+        return not self._options.excludes(label)
 
     def _restore(
         self,

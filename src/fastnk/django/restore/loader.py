@@ -16,7 +16,7 @@ from fastnk.django.restore.checking import Task
 from fastnk.django.restore.defaults import refuse_unfit_defaults
 from fastnk.django.restore.discretion import reason, remedy_for
 from fastnk.django.restore.engines import engine_of
-from fastnk.django.restore.plan import Plans
+from fastnk.django.restore.plan import Plans, UnknownModelError
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
@@ -76,6 +76,20 @@ class Loader:
             name=str(settings["NAME"]),
             host=str(settings["HOST"]),
         )
+
+    def takes(self, label: str) -> bool:
+        """Whether records of a model are restored: not those that are excluded, or have no table
+        of their own here. Where the database cannot be asked, they are."""
+        excludes = self.options.excludes
+        plans = Plans(self.schema, self._database, renames=self.renames, excludes=excludes)
+        self.engine.keep_alive()
+        try:
+            plans.of_records(label)
+        except UnknownModelError:
+            return False
+        except DatabaseFault:
+            return True
+        return True
 
     def load(
         self,
