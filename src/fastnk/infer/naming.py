@@ -253,36 +253,50 @@ class Names:
     def _rivals(
         self, label: str, words: list[str], found: list[Match], beside: Collection[str]
     ) -> list[Match]:
-        """Models that may be meant, too, by a field that is named after others: people, by an
-        `owner`; of its own app, as a `category` of another app may be one of products, a
-        `value_option` any kind of option, the `units` of a container its `containerunits`, a `unit`
-        beside a `product` a `productunit`, and the `team` of a `simplemembership` a `simpleteam`; of
-        an app with the field's name, as `permissions` may be `permissions.storedpermission`; and by
-        app and name, as an `auth_group` may be the group of `auth`."""
-        name, first = _plain_name(found[0].to), found[0]
-        own, app = _plain_name(label), app_name(label)
+        """Models that may be meant, too, by a field that is named after others: those that end as
+        it does; people, by an `owner`; by app and name, as an `auth_group` may be the group of
+        `auth`; of its own app what its name begins with, as a `certification_track` may be a
+        `certification` where tracks are those of another app."""
+        app, first = app_name(label), found[0]
         named = {one.to for one in found}
         if self._people in named or first.strength < BY_LAST_WORDS:
             return []
-        is_decided = first.strength > BY_LAST_WORDS and app in map(app_name, named)
-        is_of_no_app = name not in {singular(app_name(one)) for one in named}
-        is_open = first.strength > BY_LAST_WORDS and not is_decided and is_of_no_app
-        rivals = []
+        is_whole, is_own = first.strength > BY_LAST_WORDS, app in map(app_name, named)
+        is_decided = is_whole and is_own
+        rivals = [first._replace(to=one) for one in self._alike(label, found, is_decided, beside)]
+        if is_whole and not is_own and len(words) > 1:
+            by_app = self._by_app_and_name.get("".join(words), [])
+            rivals += [first._replace(to=one) for one in by_app]
+        if not is_whole and not is_own:
+            starts = ("".join(words[:end]) for end in range(1, len(words)))
+            begun = (one for start in starts for one in self._by_name.get(start, ()))
+            why = "the field's name begins with its name"
+            rivals += [first._replace(to=one, why=why) for one in begun if app_name(one) == app]
+        if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
+            rivals.append(Match(self._people, *PERSON))
+        return [one for one in rivals if one.to not in named]
+
+    def _alike(
+        self, label: str, found: list[Match], is_decided: bool, beside: Collection[str]
+    ) -> Iterator[str]:
+        """Models whose names end as that of the ones found: of the field's own app, as a `category`
+        of another app may be one of products, a `value_option` any kind of option, the `units` of a
+        container its `containerunits`, a `unit` beside a `product` a `productunit`, and the `team`
+        of a `simplemembership` a `simpleteam`; and of an app with the field's name, as
+        `permissions` may be `permissions.storedpermission`."""
+        name, own = _plain_name(found[0].to), _plain_name(label)
+        is_of_no_app = name not in {singular(app_name(one.to)) for one in found}
+        is_open = found[0].strength > BY_LAST_WORDS and not is_decided and is_of_no_app
         for one in self._ending(label, name):
             rival = _plain_name(one)
             # What else is called as its own model is is like that, and nothing that it refers to.
             is_meant = not own.endswith(name) or own.endswith(rival)
             kind = rival.removesuffix(name)
             is_its_kind = own.removeprefix(HISTORICAL).startswith(kind) or kind in beside
-            is_near = app_name(one) == app and (is_its_kind or (is_meant and not is_decided))
+            is_own = app_name(one) == app_name(label)
+            is_near = is_own and (is_its_kind or (is_meant and not is_decided))
             if is_near or (is_open and singular(app_name(one)) == name):
-                rivals.append(first._replace(to=one))
-        if first.strength > BY_LAST_WORDS and not is_decided and len(words) > 1:
-            by_app = self._by_app_and_name.get("".join(words), [])
-            rivals += [first._replace(to=one) for one in by_app]
-        if self._people is not None and not is_decided and singular(words[-1]) in PERSON_WORDS:
-            rivals.append(Match(self._people, *PERSON))
-        return [one for one in rivals if one.to not in named]
+                yield one
 
     def _ending(self, label: str, name: str) -> list[str]:
         ending = _beginning(self._backwards, name[::-1])
