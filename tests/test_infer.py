@@ -529,6 +529,19 @@ def test_of_models_named_alike_that_which_the_own_model_is_named_after_comes_fir
     assert second.strength < 0.1 < 0.9 < first.strength
 
 
+def test_what_means_people_in_other_apps_may_mean_them_beside_a_model_of_its_name() -> None:
+    records = [
+        *rows("auth.user", 9, username="x", password="x"),
+        *rows("jobs.creator", 9, text="x"),
+    ]
+    jobs = [legacy("jobs.job", n, creator=3 * n) for n in (1, 2, 3)]
+    assert relation(infer(dump([*records, *jobs])), "jobs.job", "creator").confidence >= 0.9
+    news = [legacy("news.news", n, creator=3 * n) for n in (1, 2, 3)]
+    proposal = infer(dump([*records, *jobs, *news]))
+    assert relation(proposal, "jobs.job", "creator").confidence < 0.9
+    assert relation(proposal, "news.news", "creator").confidence < 0.9
+
+
 def test_content_types_left_out_are_known_all_the_same() -> None:
     records = [legacy("log.entry", n, content_type=7, object_id=n) for n in range(1, 5)]
     proposal = infer(dump(records))

@@ -25,10 +25,10 @@ class Doubts:
     """What a whole backup says of the models that its fields may be named after."""
 
     def __init__(
-        self, survey: Survey, people: str | None, named: Iterable[tuple[str, list[Match]]]
+        self, survey: Survey, people: str | None, named: Iterable[tuple[str, str, list[Match]]]
     ) -> None:
-        """`named` are the fields that hold integers: the model of each, and what it may be named
-        after."""
+        """`named` are the fields that hold integers: the model and name of each, and what it may be
+        named after."""
         self._models = survey.models
         self._decided = {*KNOWN_KEYS, people}
         """Models that the fields of any app refer to."""
@@ -40,14 +40,18 @@ class Doubts:
         """Which apps have fields that are named after a model and no other."""
         self._ties: dict[tuple[str, str], set[str]] = defaultdict(set)
         """After which models of an app fields of another one are named."""
-        for label, found in named:
+        self._people: dict[str, set[str]] = defaultdict(set)
+        """In which apps fields of a name may mean people."""
+        for label, field, found in named:
             if len(found) == 1:
                 own, to = app_name(label), found[0].to
                 self._apps[to].add(own)
                 self._ties[own, app_name(to)].add(to)
+            if any(one.to == people for one in found):
+                self._people[field].add(app_name(label))
 
     def of(
-        self, label: str, to: str, named: list[Match], codes: Sequence[int], rows: int
+        self, label: str, field: str, to: str, named: list[Match], codes: Sequence[int], rows: int
     ) -> Iterator[str]:
         """Those about one of the models that a field may be `named` after. It has all integers that
         so many rows hold."""
@@ -55,6 +59,8 @@ class Doubts:
             own, other = app_name(label), app_name(to)
             if other != own and self._serves_its_own(own, to):
                 yield f"no other app refers to that model of {other}"
+            if self._people.get(field, set()) - {own}:
+                yield "in other apps fields of its name may mean people"
             for rival in self._alike[model_name(to)]:
                 if self._may_stand_in(rival, to) and any(one.to == rival for one in named):
                     yield f"{rival} has all of its fields and may stand in for it"

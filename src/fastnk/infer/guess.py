@@ -208,13 +208,13 @@ class _Relations:
         """What each field may be named after."""
         self._doubts = Doubts(survey, people, self._numbers())
 
-    def _numbers(self) -> Iterator[tuple[str, list[Match]]]:
-        """The fields of integers: the model of each, and what it may be named after."""
+    def _numbers(self) -> Iterator[tuple[str, str, list[Match]]]:
+        """The fields of integers: the model and name of each, and what it may be named after."""
         for label, model in self._survey.models.items():
             for field, column in model.columns.items():
                 held = holder(column)
                 if held is not None and held.kind_of_ids is int:
-                    yield label, self._named[label, field]
+                    yield label, field, self._named[label, field]
 
     def candidates(self, label: str, field: str, column: Column) -> list[Candidate]:
         """The models that a field may refer to, the likeliest first."""
@@ -236,7 +236,7 @@ class _Relations:
     ) -> Iterator[Candidate]:
         """The models that a field may be named after. Those that have its ids share what its name
         says, each by how well they fit."""
-        fits = [fit for match in named for fit in self._fit(label, ids, match, named)]
+        fits = [fit for match in named for fit in self._fit(label, field, ids, match)]
         told = min(BY_NAME, sum(match.strength for match in named))
         if is_plain(field):
             told *= PLAIN if told < BY_APP_AND_NAME else 1 if "_" in field else PLAIN_NAME
@@ -265,7 +265,7 @@ class _Relations:
         evidence = [*found.evidence, told]
         return found._replace(confidence=found.confidence / (1 + odds), evidence=evidence)
 
-    def _fit(self, label: str, ids: _Ids, match: Match, named: list[Match]) -> Iterator[_Fit]:
+    def _fit(self, label: str, field: str, ids: _Ids, match: Match) -> Iterator[_Fit]:
         """One, or none where the model has none of the ids."""
         target = self._survey.models.get(match.to)
         if target is None:
@@ -281,8 +281,10 @@ class _Relations:
                 yield _Fit(match, share**2 if share >= 0.5 else share * 0.3, evidence)
                 return
             rows = ids.column.ints
-            found = self._doubts.of(label, match.to, named, ids.codes, rows) if rows else ()
-            doubts = [*found]
+            doubts: list[str] = []
+            if rows:
+                named = self._named[label, field]
+                doubts += self._doubts.of(label, field, match.to, named, ids.codes, rows)
             if match.to == label and rows == target.records and not ids.many:
                 doubts.append("every record has one, so that some would refer to each other")
             worth = DOUBTED ** len(doubts)
