@@ -402,6 +402,7 @@ def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> N
     unique, null = caught.value.findings
     assert (unique.code, unique.place.record, unique.place.field) == ("FNK418", 2, "code")
     assert "the backup does not say code" in unique.what
+    assert str(caught.value.remedy).endswith("or leave a model out: --exclude zoo.species")
     assert (null.code, null.place.record, null.place.field) == ("FNK413", 4, "load")
     anna = keeper("Anna")
     late = [anna, slot(1, "Anna", None, end=1), slot(2, "Anna", None, end=3)]

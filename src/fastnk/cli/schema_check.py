@@ -42,7 +42,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         salvage=options.salvage,
         progress=progress,
     )
-    verdict = "fits" if report.fits else f"does not fit, {len(report.misfits):,} misfits"
+    misfits = "1 misfit" if len(report.misfits) == 1 else f"{len(report.misfits):,} misfits"
+    verdict = "fits" if report.fits else f"does not fit, {misfits}"
     lines = [f"{options.schema} and {report.backup}, {report.records:,} records: {verdict}"]
     if report.rows:
         lines += table(COLUMNS, [row.cells() for row in report.rows])

@@ -148,4 +148,7 @@ class Findings:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         if SAME_ROW in codes and not self._last_counts:
             return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
+        if UNIQUE in codes:
+            model = next(one.place.model for one in self._found.kept if one.code == UNIQUE)
+            return f"mend the backup or the database, or leave a model out: --exclude {model}"
         return "mend the backup or the database, then restore again"
