@@ -1109,6 +1109,23 @@ def test_systems_without_the_calls_of_linux(
     assert listing(tmp_path) == ["backup.json", "out.json"]
 
 
+def test_ids_that_a_natural_dump_has_lost_are_told_as_such() -> None:
+    user = Model(natural_key=["name"])
+    profile = Model(pk="user", relations={"user": Relation(to="u.user")})
+    schema = Schema.of({"u.user": user, "u.profile": profile})
+    records: list[dict[str, Any]] = [
+        {"model": "u.user", "fields": {"name": "ann"}},
+        {"model": "u.profile", "pk": 7, "fields": {}},
+    ]
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema).convert_bytes(json.dumps(records).encode())
+    assert "rows without their ids, as Django's natural dumps do" in str(caught.value)
+    records[0]["pk"] = 5
+    with pytest.raises(FindingsError) as caught:
+        LegacyBackupConverter(schema).convert_bytes(json.dumps(records).encode())
+    assert "name backups that hold the missing records" in str(caught.value)
+
+
 def test_another_process_does_not_read_into_our_memory() -> None:
     ours = PageBuffer().room(10)
     ours[:] = b"0123456789"

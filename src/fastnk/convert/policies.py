@@ -122,6 +122,9 @@ class Findings:
             remedy += (
                 ": with --on-unresolved keep, records whose key no method can make keep their pks"
             )
+        if 301 in codes and _lacks_ids(indexer):
+            lost = "the backup holds rows without their ids, as Django's natural dumps do"
+            return f"{lost}: name one with ids with --keys, or {remedy}"
         if not codes.isdisjoint(_WITH_KEYS):
             return f"name backups that hold the missing records with --keys, or {remedy}"
         return remedy
@@ -134,3 +137,8 @@ class Findings:
         for i, (path, at) in zip(own, self._source.places(offsets), strict=True):
             one = found[i]
             found[i] = one._replace(place=one.place._replace(path=path, offset=at))
+
+
+def _lacks_ids(indexer: Indexer) -> bool:
+    """Whether none of the records of a model has a pk."""
+    return any(known and not pks for _, known, _, pks, _ in indexer.model_counts())
