@@ -62,21 +62,18 @@ def summarize(runs: dict[str, list[Run]], size: int) -> list[dict[str, Any]]:
     middle = {name: median(run.seconds for run in of_one) for name, of_one in runs.items()}
     rivals = [middle[name] for name in PYTHON_RIVALS if name in middle]
 
-    def times(floor: str, name: str) -> float | None:
-        return round(middle[name] / middle[floor], 2) if floor in middle else None
-
-    def speed(rival: str, name: str) -> float | None:
-        return round(middle[rival] / middle[name], 2) if rival in middle else None
+    def ratio(one: str, other: str) -> float | None:
+        return round(middle[one] / middle[other], 2) if {one, other} <= middle.keys() else None
 
     return [
         {
             **timing(name, of_one),
             "mb_per_second": round(size / 1e6 / middle[name], 1),
             "times_fastest_rival": round(min(rivals) / middle[name], 2) if rivals else None,
-            "times_orjson_gc": speed("orjson_gc", name),
-            "time_against_cp": times("cp", name),
-            "time_against_cp_fsync": times("cp_fsync", name),
-            "time_against_regzip": times("regzip", name),
+            "times_orjson_gc": ratio("orjson_gc", name),
+            "time_against_cp": ratio(name, "cp"),
+            "time_against_cp_fsync": ratio(name, "cp_fsync"),
+            "time_against_regzip": ratio(name, "regzip"),
             "peak_bytes": None if name in FLOORS else max(run.peak_bytes for run in of_one),
         }
         for name, of_one in runs.items()

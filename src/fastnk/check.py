@@ -221,7 +221,7 @@ def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
 
 def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
     """Fields that the schema names and no record has. The pk is not among a record's fields."""
-    links = dict(_links(schema))
+    links = _links(schema)
     for label, model in sorted(schema.models.items()):
         found = held.models.get(label)
         if found is None:
@@ -239,28 +239,32 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
         for field in sorted(named):
             if found.columns.keys().isdisjoint((field, column_name(field))):
                 is_key = field in in_keys
-                what = f"no record has this field, {'a key part' if is_key else 'a relation'}"
-                relation = model.relations.get(field)
-                ends = (label, relation.to) if relation is not None and relation.many else ()
-                link = links.get(frozenset(ends))
+                link = links.get((label, field))
+                hint = "" if link is None else f"; its links may be records of {link}"
                 yield CheckRow(
                     severity="misfit" if is_key else "warning" if link is None else "note",
                     kind="absent_key_field" if is_key else "absent_relation_field",
-                    what=f"{what} in the schema"
-                    + ("" if link is None else f"; its links may be records of {link}"),
+                    what=f"no record has this field, {'a key part' if is_key else 'a relation'}"
+                    f" in the schema{hint}",
                     model=label,
                     field=field,
                     count=found.records,
                 )
 
 
-def _links(schema: Schema) -> Iterator[tuple[frozenset[str], str]]:
-    """Pairs of models, each with one that refers to both: its records may be the links of a
-    many-to-many field (`through`), of which Django then writes nothing."""
+def _links(schema: Schema) -> dict[tuple[str, str], str]:
+    """Many-to-many fields, each with a model that refers to both ends: its records may be the links
+    (`through`), and Django then writes nothing of the field."""
+    between: dict[frozenset[str], str] = {}
     for label, model in schema.models.items():
         ends = [one.to for one in model.relations.values() if not one.many]
-        for pair in itertools.combinations(ends, 2):
-            yield frozenset(pair), label
+        between |= dict.fromkeys(map(frozenset, itertools.combinations(ends, 2)), label)
+    return {
+        (label, field): between[pair]
+        for label, model in schema.models.items()
+        for field, relation in model.relations.items()
+        if relation.many and (pair := frozenset((label, relation.to))) in between
+    }
 
 
 def _many_of_parents(schema: Schema, label: str) -> Iterator[str]:

@@ -116,13 +116,15 @@ class Findings:
         codes = {int(code[3:]) for code in self.found.codes}
         options = sorted({OPTIONS[code] for code in self.found.codes})
         remedy = f"allow them with {', '.join(options)}"
-        if 302 in codes and not any(known for _, known, *_ in indexer.model_counts()):
+        counts = indexer.model_counts()
+        lacks_ids = any(known and not pks for _, known, _, pks, _ in counts)
+        if 302 in codes and not any(known for _, known, *_ in counts):
             return "give the schema of this system: it knows none of the models in this backup"
         if 307 in codes and self.unmade:
             remedy += (
                 ": with --on-unresolved keep, records whose key no method can make keep their pks"
             )
-        if 301 in codes and _lacks_ids(indexer):
+        if 301 in codes and lacks_ids:
             lost = "the backup holds rows without their ids, as Django's natural dumps do"
             return f"{lost}: name one with ids with --keys, or {remedy}"
         if not codes.isdisjoint(_WITH_KEYS):
@@ -137,8 +139,3 @@ class Findings:
         for i, (path, at) in zip(own, self._source.places(offsets), strict=True):
             one = found[i]
             found[i] = one._replace(place=one.place._replace(path=path, offset=at))
-
-
-def _lacks_ids(indexer: Indexer) -> bool:
-    """Whether none of the records of a model has a pk."""
-    return any(known and not pks for _, known, _, pks, _ in indexer.model_counts())

@@ -139,7 +139,8 @@ def refuse_unmigrated(connection: Any) -> None:
     plan = [step for step, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
     migrated = {app for app, _ in executor.loader.applied_migrations}
     unknown = {step.app_label for step in plan} - migrated
-    whole = {app for app in unknown if _has_all_of(connection, app)}
+    tables = connection.introspection.table_names() if unknown else []
+    whole = {app for app in unknown if _has_all_of(connection, tables, app)}
     left = [step for step in plan if step.app_label not in whole]
     if left:
         first = left[0]
@@ -150,9 +151,10 @@ def refuse_unmigrated(connection: Any) -> None:
         )
 
 
-def _has_all_of(connection: Any, app: str) -> bool:
-    """Whether a database has the tables of an app, which has some, with all of their columns."""
-    alias, tables = connection.alias, connection.introspection.table_names()
+def _has_all_of(connection: Any, tables: list[str], app: str) -> bool:
+    """Whether these tables of a database are all those of an app, which has some, with all of their
+    columns."""
+    alias = connection.alias
     models = [
         model
         for model in apps.get_app_config(app).get_models(include_auto_created=True)
