@@ -56,8 +56,9 @@ def _users(make: Make, alias: str) -> list[Any]:
     permissions = list(Permission.objects.using(alias).filter(codename__contains="group"))
     group = make(Group, name="Gruppe Ä", permissions=permissions[1:])
     names = ("ann", 'b"o\\b', "zoë")
+    of_all = {"date_joined": AT, "groups": [group]}  # not now: a dump may spell that ".000"
     return [
-        make(User, pk=70 + n, username=name, groups=[group], user_permissions=permissions[:n])
+        make(User, pk=70 + n, username=name, user_permissions=permissions[:n], **of_all)
         for n, name in enumerate(names)
     ]
 
