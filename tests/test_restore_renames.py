@@ -208,6 +208,15 @@ def test_fields_that_exchange_their_names(new: str) -> None:
     assert (row.name, row.code) == ("a", "b")
 
 
+def test_a_relation_of_today_with_the_name_that_another_field_had(new: str) -> None:
+    """What the backup calls so is no id, whatever it looks like."""
+    records = [record("zoo.memo", pk, parent=text, tags=[]) for pk, text in ((1, "urgent"), (2, 1))]
+    names = {"zoo.memo.parent": "zoo.memo.text"}
+    fastnk.restore(as_bytes(records), database=new, renames=names)
+    found = rows(zoo.Memo, new).order_by("pk").values_list("text", "parent")
+    assert list(found) == [("urgent", None), ("1", None)]
+
+
 def test_ids_that_others_own_follow_under_new_names(engine: str, new: str) -> None:
     backups.soil(new)
     before = rows(zoo.Memo, new).count()

@@ -619,6 +619,49 @@ def test_excluded_records_excuse_no_others(new: str) -> None:
         manager.restore_any_format(encoded([record("zoo.animal", 1, name="x", species="?")]))
 
 
+FIELDS = {
+    "text in a relation of today": {"parent": "urgent"},
+    "an id that leads nowhere": {"parent": 77, "keeper": None},
+    "many": {"tags": [8, "x"]},
+    "what is gone": {"gone": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("of_all", [False, True], ids=["one", "all"])
+@pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
+def test_what_records_say_of_an_excluded_field_is_left_out(
+    new: str, fields: dict[str, Any], of_all: bool
+) -> None:
+    """Whatever is wrong with it: new rows are as if it were unsaid."""
+    name = next(iter(fields))
+    others = fields if of_all else {}
+    records = [record("zoo.memo", 1, text="new", **fields)]
+    records += [record("zoo.memo", 2, text="other", **others)]
+    with pytest.raises(FindingsError):
+        fastnk.restore(encoded(records), database=new)
+    report = fastnk.restore(encoded(records), database=new, exclude=[f"zoo.Memo.{name}"])
+    assert (report.created, report.excluded) == (2, {f"zoo.memo.{name}": 1 + of_all})
+    assert not report.complete
+    row = rows(zoo.Memo, new).get(text="new")
+    assert (row.parent, row.keeper, list(row.tags.all())) == (None, None, [])
+
+
+def test_an_excluded_field_of_existing_rows_stays(new: str) -> None:
+    restored(new, keeper("Anna", hired="2001-02-03"), keeper("Bea"))
+    records = [keeper("Anna", hired="2011-11-11"), keeper("Bea", mentor=["No"])]
+    exclude = ["zoo.keeper.hired", "zoo.keeper.mentor"]
+    report = fastnk.restore(encoded(records), database=new, exclude=exclude)
+    assert report.excluded == dict.fromkeys(exclude, 1)
+    assert str(rows(zoo.Keeper, new).get(name="Anna").hired) == "2001-02-03"
+
+
+@pytest.mark.parametrize("name", ["zoo.keeper.id", "zoo.keeper.name"])
+def test_a_field_that_tells_rows_apart_cannot_be_excluded(new: str, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot be excluded") as caught:
+        fastnk.restore(encoded([keeper("Anna")]), database=new, exclude=[name])
+    assert caught.value.remedy == "leave its records out: --exclude zoo.keeper"
+
+
 def test_names_that_nothing_has_cannot_be_excluded(new: str) -> None:
     with pytest.raises(UsageError, match="nothing to exclude"):
         fastnk.restore(

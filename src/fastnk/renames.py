@@ -21,6 +21,12 @@ NONEXISTENT = (
 """What to do about models and fields that the project does not have."""
 
 
+OF_TODAY = " of today"
+"""Behind the name of a field that no record has, since the backup calls another field so."""
+OF_BACKUP = " of the backup"
+"""Behind the name of a field that is excluded, so that the project has none of that name."""
+
+
 class RenameError(UsageError):
     """A rename that does not fit the backup, the project, or another rename."""
 
@@ -40,10 +46,17 @@ def parse_renames(words: Iterable[str]) -> dict[str, str]:
 
 
 class Renames:
-    """Old names, which a backup has, to new ones: of apps, of models, of fields."""
+    """Old names, which a backup has, to new ones: of apps, of models, of fields. A field that is
+    excluded gets a name that no field has."""
 
-    def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        """Raises `RenameError` for names that are none, or that contradict each other."""
+    def __init__(
+        self, names: Mapping[str, str] | None = None, exclude: Collection[str] = ()
+    ) -> None:
+        """`exclude` are fields, as `app.model.field`: the model as it is called today, the field as
+        the backup calls it.
+
+        Raises `RenameError` for names that are none, or that contradict each other.
+        """
         self.apps: dict[str, str] = {}
         self.models: dict[str, str] = {}
         self.fields: dict[str, dict[str, str]] = {}
@@ -56,6 +69,8 @@ class Renames:
                 self.models[".".join(old)] = ".".join(new)
             else:
                 self._add_field(old, new)
+        for path in exclude:
+            self._exclude(path)
         for meant in (self.apps, self.models, *self.fields.values()):
             _refuse_shared(meant)
 
@@ -64,11 +79,12 @@ class Renames:
 
     @property
     def names(self) -> dict[str, str]:
-        """All of them, dotted: the old names to the new ones."""
+        """All that are not excluded, dotted: the old names to the new ones."""
         fields = {
             f"{label}.{old}": f"{self.label(label)}.{new}"
             for label, names in self.fields.items()
             for old, new in names.items()
+            if not new.endswith(OF_BACKUP)
         }
         return self.apps | self.models | fields
 
@@ -120,6 +136,7 @@ class Renames:
         """`schema`, which has the names of today, with the names that the backup has.
 
         Models are in it by both labels: whether the backup uses both is not the schema's business.
+        Raises `RenameError` if a field is excluded that is a pk or a part of a natural key.
         """
         if not self:
             return schema
@@ -139,16 +156,34 @@ class Renames:
             )
         self.fields.setdefault(label, {})[old[2]] = new[2]
 
+    def _exclude(self, path: str) -> None:
+        label, _, name = path.rpartition(".")
+        names = self.fields.setdefault(self.old_label(label), {})
+        if name in names:
+            raise RenameError(f"{path} is excluded, and renamed", remedy="leave one of both out")
+        names[name] = name + OF_BACKUP
+
     def _old_field(self, label: str | None, name: str) -> str:
         """What the backup calls a field of a model of today."""
         names = self.fields.get(self.old_label(label), {}) if label else {}
-        return next((old for old, new in names.items() if new == name), name)
+        unsaid = name + OF_TODAY if name in names else name
+        return next((old for old, new in names.items() if new == name), unsaid)
+
+    def _old_identity(self, label: str | None, name: str, of: str) -> str:
+        """The same of a field that tells rows of a model apart."""
+        names = self.fields.get(self.old_label(label), {}) if label else {}
+        if names.get(name, "").endswith(OF_BACKUP):
+            raise RenameError(
+                f"{label}.{name} cannot be excluded: {of} tells rows apart by it",
+                remedy=f"leave its records out: --exclude {label}",
+            )
+        return self._old_field(label, name)
 
     def _old_model(self, schema: Schema, label: str) -> Model:
         model = schema.models[label]
         return replace(
             model,
-            pk=self._old_field(label, model.pk),
+            pk=self._old_identity(label, model.pk, label),
             natural_key=self._old_key(schema, label, model.natural_key),
             relations={
                 self._old_field(label, name): self._old_relation(schema, relation)
@@ -205,9 +240,14 @@ class Renames:
         names: list[str] = []
         at: str | None = label
         for name in path.split("__"):
-            names.append(self._old_field(at, name))
+            names.append(self._old_identity(at, name, label))
             at = schema.target(at, name) if at else None
         return "__".join(names) + bar + transform
+
+
+def excluded_field(path: str) -> str | None:
+    """The field that is excluded, of the path to the name that it got instead."""
+    return path.removesuffix(OF_BACKUP) if path.endswith(OF_BACKUP) else None
 
 
 def unused(old: str) -> RenameError:

@@ -70,11 +70,11 @@ class UnifiedRestoreManager:
 
     `on_existing` says what becomes of rows that exist and differ, `on_json_text` what becomes of
     texts in JSON fields that are JSON themselves, as backups of the `jsonfield` package have them.
-    `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`); what
-    refers to them finds rows of the database by natural keys only, or by pks that applications
-    give. `defaults` tells by `app.model.field` what new rows hold where their records say nothing,
-    and all rows where they say null that is not taken; as a backup would say it, a relation by
-    natural key.
+    `exclude` leaves out, and counts, the records of apps (`app`) and models (`app.model`), and what
+    records say of fields (`app.model.field`); what refers to such records finds rows of the
+    database by natural keys only, or by pks that applications give. `defaults` tells by
+    `app.model.field` what new rows hold where their records say nothing, and all rows where they
+    say null that is not taken; as a backup would say it, a relation by natural key.
     `ignore_nonexistent` leaves out, and counts, models and fields that the project no longer has.
     `renames` tells what apps (`old`), models (`app.old`) and fields (`app.model.old`) of the backup
     are called in the project today; references, content types and permissions follow. `diff` tells
@@ -120,13 +120,14 @@ class UnifiedRestoreManager:
         from fastnk.django.restore.loader import Loader
 
         schema = _schema(schema)
-        self._renames = Renames(renames)
+        names = _excluded(exclude)
+        self._renames = Renames(renames, {name for name in names if _is_field(name)})
         policies = _policies(policies or Policies(), ignore_nonexistent)
         self._policies = policies
         self._options = options = RestoreOptions(
             on_existing=on_existing,
             on_json_text=on_json_text,
-            exclude=_names(exclude),
+            exclude=names,
             defaults=_by_path(defaults or {}),
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
@@ -260,7 +261,10 @@ class UnifiedRestoreManager:
         proxies = self._loader.schema.proxies
         known = {*self._loader.schema.models, *map(self._renames.label, labels)}
         known |= {label.partition(".")[0] for label in known}
-        for name in sorted(self._options.exclude - (known - proxies.keys())):
+        excluded = {
+            name.rpartition(".")[0] if _is_field(name) else name for name in self._options.exclude
+        }
+        for name in sorted(excluded - (known - proxies.keys())):
             if name in proxies:
                 raise UsageError(
                     f"{name} is a proxy: its rows are those of {proxies[name]}",
@@ -377,20 +381,28 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
     return msgspec.structs.replace(schema, models=models)
 
 
-def _names(exclude: Iterable[str]) -> frozenset[str]:
-    if isinstance(exclude, str):
-        raise UsageError("one name where a list of them is taken", remedy=f'["{exclude}"]')
-    return frozenset(map(plain_label, exclude))
+def _excluded(names: Iterable[str]) -> frozenset[str]:
+    """Apps, labels and fields with the names of models as in labels."""
+    if isinstance(names, str):
+        raise UsageError("one name where a list of them is taken", remedy=f'["{names}"]')
+    return frozenset(_plain_path(name) if _is_field(name) else plain_label(name) for name in names)
+
+
+def _is_field(name: str) -> bool:
+    """Whether it is one as `app.model.field`, and no app or model."""
+    return name.count(".") == 2
+
+
+def _plain_path(path: str) -> str:
+    label, _, name = path.rpartition(".")
+    return f"{plain_label(label)}.{name}"
 
 
 def _by_path(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for path, value in defaults.items():
-        label, _, name = path.rpartition(".")
-        if path.count(".") != 2:
+    for path in defaults:
+        if not _is_field(path):
             raise UsageError(f'"{path}" is no field', remedy="app.model.field")
-        found[f"{plain_label(label)}.{name}"] = value
-    return found
+    return {_plain_path(path): value for path, value in defaults.items()}
 
 
 def _policies(policies: Policies, ignore_nonexistent: bool) -> Policies:

@@ -74,10 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-e",
         "--exclude",
-        metavar="APP[.MODEL]",
+        metavar="APP[.MODEL[.FIELD]]",
         action="append",
         default=[],
-        help="leave out, and count, the records of an app or a model; any number of times",
+        help="leave out, and count, the records of an app or a model, or what records say of a"
+        " field; any number of times",
     )
     parser.add_argument(
         "--default",

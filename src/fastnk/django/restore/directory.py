@@ -177,7 +177,7 @@ class Directory:
         except (*REFUSALS, KeyShapeError) as error:
             what = f"no key of {plan.label}: {refusal(error)}"
             if not isinstance(value, list):  # but perhaps of a field that had this name before
-                what += " (--rename: what the field is called today)"
+                what += " (--rename: what the field is called today; or --exclude it)"
             raise DanglingError(what) from None
 
     def generic_target(self, plan: Plan, generic: GenericRelation, kind: Any) -> Plan:

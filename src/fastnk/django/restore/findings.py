@@ -9,7 +9,7 @@ from typing import Any
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
 from fastnk.django.restore.values import as_text
 from fastnk.errors import MAX_FINDINGS, Finding, FindingList, FindingsError, Place
-from fastnk.renames import NONEXISTENT
+from fastnk.renames import NONEXISTENT, excluded_field
 
 DANGLING = "FNK410"
 UNKNOWN_MODEL = "FNK411"
@@ -57,7 +57,7 @@ class Findings:
         self.left_out: Counter[str] = Counter()
         """How many records or values of what the target does not have are left out."""
         self.excluded: Counter[str] = Counter()
-        """How many records of models that are excluded are left out."""
+        """How many records of models, and values of fields, that are excluded are left out."""
         self.replaced_nulls: Counter[str] = Counter()
         """How many nulls became what is declared for their fields."""
         self.let_go: Counter[str] = Counter()
@@ -68,6 +68,10 @@ class Findings:
 
     def leaves_out(self, what: str, count: int = 1) -> bool:
         """Whether a model or field that the target does not have is left out; it is counted."""
+        if excluded := excluded_field(what):
+            if self._counts:
+                self.excluded[excluded] += count
+            return True
         if self._ignore_nonexistent and self._counts:
             self.left_out[what] += count
         return self._ignore_nonexistent

@@ -276,13 +276,12 @@ def refuse_unfit(renames: Renames) -> None:
     models = {model._meta.label_lower: model for model in apps.get_models(True)}
     for label in renames.models.values():
         _refuse_unknown("model", label, models)
-    for tag, names in renames.fields.items():
-        label = renames.label(tag)
+    for path in (new for new in renames.names.values() if new.count(".") == 2):
+        label = path.rpartition(".")[0]
         _refuse_unknown("model", label, models)
         meta = models[label]._meta
         fields = [field.name for field in (*meta.local_fields, *meta.local_many_to_many)]
-        for name in names.values():
-            _refuse_unknown("field", f"{label}.{name}", [f"{label}.{one}" for one in fields])
+        _refuse_unknown("field", path, [f"{label}.{name}" for name in fields])
 
 
 def _refuse_unknown(kind: str, name: str, known: Collection[str]) -> None:

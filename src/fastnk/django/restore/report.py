@@ -22,7 +22,8 @@ class RestoreOptions(Words, frozen=True, kw_only=True):
     """A text that holds a JSON object or array, in a JSON field: refuse the backup, leave it a
     text, or read what texts hold, as far as they are JSON."""
     exclude: frozenset[str] = frozenset()
-    """Apps, and models as `app.model` in small letters, whose records are left out."""
+    """Apps, and models as `app.model` in small letters, whose records are left out; fields as
+    `app.model.field`, of which records then say nothing."""
     defaults: dict[str, Any] = msgspec.field(default_factory=dict)
     """What new rows hold in a field (`app.model.field`) of which their records say nothing, or null
     where it takes none; as a backup would say it."""
@@ -134,7 +135,7 @@ class RestoreReport(msgspec.Struct):
     let_go: dict[str, int] = {}
     """How many references that nothing answers, by field, were let go as `on_dangling` says."""
     excluded: dict[str, int] = {}
-    """How many records of each model that is excluded are left out."""
+    """How many records of each model, and values of each field, that is excluded are left out."""
     superseded: dict[str, int] = {}
     """How many records were left out, by model, because a later one has the same natural key."""
     renamed: dict[str, int] = {}
