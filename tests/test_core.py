@@ -364,7 +364,7 @@ def listed(text: bytes) -> tuple[list[int], int, bool]:
             if byte == b"\\":
                 if not re.match(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})', text[at:]):
                     places.append(at)
-                at += 1
+                at += text[at + 1 : at + 2] >= b" "  # what is no character stays wrong
             elif byte == b'"':
                 in_string = False
             elif byte < b" ":
