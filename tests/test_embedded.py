@@ -112,6 +112,39 @@ def test_ids_in_text_that_holds_json(text: str, after: str, variant: str) -> Non
     assert found == after
 
 
+@pytest.mark.parametrize("variant", _core.variants())
+@pytest.mark.parametrize(
+    ("text", "is_key"),
+    [
+        (r"[\"bob\"]", True),
+        (r"\u005b\"bob\"]", True),
+        (r"\u005B\u0022bob\u0022\u005D", True),
+        (r" \t\n[\"bob\", [1, null]]  ", True),
+        ("[]", True),
+        ("[", False),
+        ("[1]x", False),
+        (r"[\"bob\"", False),
+        (r"\u005bbob]", False),
+        (r"\\[1]", False),
+        (" 2", False),
+        (r"\"[1]\"", False),
+    ],
+)
+def test_a_text_that_holds_a_list_is_a_key_and_any_other_is_an_id(
+    text: str, is_key: bool, variant: str
+) -> None:
+    _core.force(variant)
+    schema = schema_with("text")
+    content = json.loads(f'"{text}"')
+    user = {"model": "u.user", "pk": content, "fields": {"name": "eve"}}
+    log = f'{{"model": "a.log", "pk": 1, "fields": {{"text": "{text}"}}}}'
+    for block_size in (1, 7, 64):
+        converter = LegacyBackupConverter(schema, embedded=True, block_size=block_size)
+        out = converter.convert_bytes(f"[{json.dumps(user)}, {log}]".encode())
+        assert json.loads(out)[1]["fields"]["text"] == (content if is_key else '["eve"]')
+        assert (f'"{text}"'.encode() in out.partition(b"a.log")[2]) == is_key
+
+
 def test_every_other_byte_of_a_text_stays() -> None:
     schema = schema_with("old.author")
     head = b'[{"model": "u.user", "pk": 5, "fields": {"name": "a/\\u0041"}}, '

@@ -735,10 +735,25 @@ cdef class RecordReader(Walker):
         return self.walk_text(plan.step, start + 1, w.value_end - 1)
 
     cdef bint add_whole_text(self, int relation, size_t start, size_t end) noexcept nogil:
-        """The content of a string is an id, or a key already."""
+        """The content of a string is an id, unless it holds a list: then it is a key already."""
         cdef Slot slot = self.slot(TEXT, relation, start, end)
         slot.whole = True
-        return self.walk.text[start] == c'[' or self.push(&self.slots, &slot, sizeof(Slot))
+        if self.holds_list(start, end):
+            return True
+        return self.walk.fault != MEMORY and self.push(&self.slots, &slot, sizeof(Slot))
+
+    cdef bint holds_list(self, size_t start, size_t end) noexcept nogil:
+        """Whether the content of a string is a list as JSON. False, too, without memory."""
+        cdef Walk outer = self.walk
+        cdef uint8_t first = outer.text[start]
+        cdef bint found
+        if first != c'[' and first != c' ' and first != c'\\':
+            return False
+        found = (self.scan_text(self.span(start, end)) and peek(&self.walk) == c'['
+                 and walk_value(&self.walk) and self.is_all_walked())
+        outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
+        self.walk = outer
+        return found
 
     cdef bint walk_step(self, int number) noexcept nogil:
         """A value at which paths have arrived. Their lengths bound the recursion."""
@@ -796,12 +811,8 @@ cdef class RecordReader(Walker):
         cdef size_t before = self.slots.length
         cdef Slot slot = self.slot(TEXT, NOWHERE, start, end)
         cdef bint found
-        if not self.scan_text(self.span(start, end)):
-            self.walk = outer
-            self.walk.fault = MEMORY
-            return False
-        found = (self.walk_step(step)
-                 and self.walk.positions[self.walk.at] == self.inner.length)
+        found = self.scan_text(self.span(start, end)) and self.walk_step(step) and (
+            self.is_all_walked())
         outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
         self.walk = outer
         if outer.fault == MEMORY:
@@ -816,12 +827,12 @@ cdef class RecordReader(Walker):
         """Make the content of a string what is walked over. False only without memory."""
         cdef fnk_scanned scanned
         cdef uint32_t *positions
-        if not (decode_text(text, &self.inner, &self.inner_places)
-                and reserve(&self.inner, FNK_BLOCK)):
-            return False
         self.inner_positions.length = 0
-        if not reserve(&self.inner_positions,
-                       (self.inner.length + FNK_BLOCK + 1) * sizeof(uint32_t)):
+        if not (decode_text(text, &self.inner, &self.inner_places)
+                and reserve(&self.inner, FNK_BLOCK)
+                and reserve(&self.inner_positions,
+                            (self.inner.length + FNK_BLOCK + 1) * sizeof(uint32_t))):
+            self.walk.fault = MEMORY
             return False
         memset(self.inner.data + self.inner.length, c' ', FNK_BLOCK)
         positions = <uint32_t *> self.inner_positions.data
@@ -834,6 +845,10 @@ cdef class RecordReader(Walker):
         self.walk.final = True
         self.walk.fault = NONE
         return True
+
+    cdef bint is_all_walked(self) noexcept nogil:
+        """Whether nothing stands behind the value in that text."""
+        return self.walk.positions[self.walk.at] == self.inner.length
 
     cdef void move_slots(self, size_t first, size_t start) noexcept nogil:
         """What was found in the decoded text stands in the window, from `start` on."""
