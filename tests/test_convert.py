@@ -347,7 +347,7 @@ block_sizes = st.sampled_from(BLOCK_SIZES)
 variants = st.sampled_from(VARIANTS)
 
 
-piece_sizes = st.sampled_from(PIECE_SIZES)
+piece_sizes = st.sampled_from((*PIECE_SIZES, 300, 1000, 3000))  # of one record, or of several
 
 
 @given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), block_sizes, piece_sizes)
@@ -375,6 +375,36 @@ def test_any_number_of_jobs_and_any_memory_gives_the_same(
             report.key_map_spilled_bytes, report.key_map_spilled_seconds = 0, 0.0
             outcomes.append((report, output.getvalue()))
     assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("pks", [(1, 2, 3), ("a", "b", "c"), (10**17, 3, "b")], ids=str)
+@pytest.mark.parametrize("label", ["a.plain", "x.unknown"])
+@pytest.mark.parametrize("word", ["error", "keep", "drop"])
+def test_pks_that_occur_twice_in_any_pieces(word: str, label: str, pks: tuple[Any, ...]) -> None:
+    """In whatever order, in models that nothing refers to."""
+    schema = Schema.of({"a.plain": Model()})
+    policies = Policies(on_unknown_model="keep", on_duplicate_pk=word)  # type: ignore[arg-type]
+    converter = LegacyBackupConverter(schema, policies=policies)
+    for drawn in itertools.product(pks, repeat=4):
+        records = [{"model": label, "pk": pk, "fields": {"x": "y" * 40}} for pk in drawn]
+        # Lanes meet models that are not in the schema in another order each.
+        others = [{"model": f"x.m{at}", "pk": 1, "fields": {"x": "y" * 40}} for at in range(4)]
+        backup = json.dumps([one for pair in zip(others, records, strict=True) for one in pair])
+        twice = [2 * at + 2 for at, pk in enumerate(drawn) if pk in drawn[:at]]
+        for lanes.PIECE_SIZE in (64, 200, 300, 500):
+            if word == "error" and twice:
+                with pytest.raises(FindingsError) as caught:
+                    converter.convert_bytes(backup.encode())
+                found = caught.value.findings
+                assert [(one.code, one.place.record) for one in found] == [
+                    ("FNK303", number) for number in twice
+                ]
+                continue
+            output = io.BytesIO()
+            report = converter.convert_to_natural_keys(backup.encode(), output)
+            assert report.policies_applied.get("FNK303", 0) == len(twice)
+            left = [one for one in json.loads(output.getvalue()) if one["model"] == label]
+            assert len(left) == 4 - len(twice) * (word == "drop")
 
 
 @given(backups(), spellings(), policy_sets, st.sampled_from(STYLES), piece_sizes)

@@ -149,7 +149,7 @@ cdef class Indexer(RowKeeper):
             raise ValueError(f"no room behind {length} bytes")
         for i in range(self.model_count):
             self.models[i].table.rows.length = self.models[i].table.rows.heap.length = 0
-            self.models[i].pks.count = 0
+            self.models[i].pks.count = self.models[i].below.length = 0
             self.models[i].records = self.models[i].with_pk = 0
             self.models[i].with_natural_key = 0
         self.consumed = self.records_end = self.log_end = start
@@ -200,7 +200,7 @@ cdef class Indexer(RowKeeper):
             m.with_natural_key += other.with_natural_key
             with nogil:
                 self.adopting = True
-                good = add_runs(&m.pks, &other.pks) and self.adopt_rows(m, &other.table.rows)
+                good = self.adopt_pks(m, other) and self.adopt_rows(m, &other.table.rows)
                 self.adopting = False
             if not good:
                 return False

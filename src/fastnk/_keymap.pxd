@@ -3,7 +3,7 @@
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memset
 from posix.unistd cimport close
 
 from fastnk._text cimport (
@@ -437,7 +437,7 @@ cdef struct PkSet:
 cdef enum Entered:
     NEW
     PRESENT
-    ELSEWHERE            # not an integer, or below the end of the runs: not kept here
+    BELOW                # the end of the runs: not kept here
     NOT_ENTERED          # without memory
 
 
@@ -475,33 +475,6 @@ cdef inline bint in_runs(const PkSet *pks, int64_t value) noexcept nogil:
     return False
 
 
-cdef inline bint add_runs(PkSet *pks, const PkSet *more) noexcept nogil:
-    """Take over the runs of another set. False where a pk is in both, or without memory."""
-    cdef size_t i
-    for i in range(more.count):
-        if not add_run(pks, more.runs[i]):
-            return False
-    return True
-
-
-cdef inline bint add_run(PkSet *pks, Run run) noexcept nogil:
-    cdef size_t at = pks.count
-    while at and pks.runs[at - 1].first > run.first:
-        at -= 1
-    if (at and pks.runs[at - 1].last >= run.first) or (
-            at < pks.count and pks.runs[at].first <= run.last):
-        return False
-    if at == pks.count and at and pks.runs[at - 1].last + 1 == run.first:
-        pks.runs[at - 1].last = run.last
-        return True
-    if not room_for_run(pks):
-        return False
-    memmove(&pks.runs[at + 1], &pks.runs[at], (pks.count - at) * sizeof(Run))
-    pks.runs[at] = run
-    pks.count += 1
-    return True
-
-
 cdef inline bint room_for_run(PkSet *pks) noexcept nogil:
     cdef Run *runs
     if pks.count == pks.room:
@@ -513,21 +486,26 @@ cdef inline bint room_for_run(PkSet *pks) noexcept nogil:
     return True
 
 
-cdef inline Entered append_to_runs(PkSet *pks, int64_t value) noexcept nogil:
-    if pks.count and pks.runs[pks.count - 1].last + 1 == value:
-        pks.runs[pks.count - 1].last = value
-        return NEW
+cdef inline bint is_below(const PkSet *pks, int64_t value) noexcept nogil:
+    """Whether a value is not behind the end of the runs."""
+    return pks.count and value <= pks.runs[pks.count - 1].last
+
+
+cdef inline bint append_run(PkSet *pks, Run run) noexcept nogil:
+    """Take over a run that is behind the end of the others. False without memory."""
+    if pks.count and pks.runs[pks.count - 1].last + 1 == run.first:
+        pks.runs[pks.count - 1].last = run.last
+        return True
     if not room_for_run(pks):
-        return NOT_ENTERED
-    pks.runs[pks.count].first = pks.runs[pks.count].last = value
+        return False
+    pks.runs[pks.count] = run
     pks.count += 1
-    return NEW
+    return True
 
 
-cdef inline Entered enter_pk(PkSet *pks, Text pk) noexcept nogil:
-    cdef int64_t value
-    if not read_integer(pk, &value):
-        return ELSEWHERE
-    if pks.count == 0 or value > pks.runs[pks.count - 1].last:
-        return append_to_runs(pks, value)
-    return PRESENT if in_runs(pks, value) else ELSEWHERE
+cdef inline Entered enter_pk(PkSet *pks, int64_t value) noexcept nogil:
+    cdef Run run
+    if is_below(pks, value):
+        return PRESENT if in_runs(pks, value) else BELOW
+    run.first = run.last = value
+    return NEW if append_run(pks, run) else NOT_ENTERED

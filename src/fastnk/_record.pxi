@@ -21,7 +21,9 @@ cdef struct ModelState:
     ModelPlan *plan      # NULL: not in the schema
     Text label
     Table table
-    PkSet pks            # where the table has no index to find a second record with one pk
+    uint64_t tag         # what fingerprints of its pks are made with: the same in every thread
+    PkSet pks            # where the table has no index to find a second record with one pk,
+    Buffer below         # int64_t: of a piece, those that are in no run, though integers
     Buffer shape         # the fields of its records, as Name: in `shape_text`
     Buffer shape_text
     uint64_t records
@@ -242,6 +244,8 @@ cdef class RecordReader(Walker):
         memset(model, 0, sizeof(ModelState))
         model.label = label
         model.plan = plan
+        # Models that are not in the schema have other numbers in other threads.
+        model.tag = self.model_count if plan else ~hash_text(label, self.seed)
         if plan and plan.indexes:
             model.table.indexes = <Index *> calloc(plan.indexes, sizeof(Index))
             if model.table.indexes == NULL:

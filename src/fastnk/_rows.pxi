@@ -143,6 +143,7 @@ cdef class RowKeeper(RecordReader):
         for i in range(self.model_count):
             free_table(&self.models[i].table, index_count(&self.models[i]), &self.spill)
             free(self.models[i].pks.runs)
+            free(self.models[i].below.data)
         free(self.id_scratch.data)
         free(self.row.data)
         free(self.composed.data)
@@ -211,10 +212,10 @@ cdef class RowKeeper(RecordReader):
 
     cdef bint meet_pk(self, ModelState *m, Text pk) noexcept nogil:
         if self.policies[DUPLICATE_PK - FIRST_CODE] == DROP:
-            return self.note_any_pk(pk)
+            return self.note_any_pk(m, pk)
         return index_count(m) or self.note_pk(m, pk)  # an index tells by itself
 
-    cdef bint note_any_pk(self, Text pk) noexcept nogil:
+    cdef bint note_any_pk(self, ModelState *m, Text pk) noexcept nogil:
         """What tells in a first pass which pks occur more than once, and in a second one in which
         records; in the one behind these are left out."""
         cdef Double found
@@ -224,7 +225,7 @@ cdef class RowKeeper(RecordReader):
         if pk.data == NULL:
             self.walk.fault = MEMORY
             return False
-        found.pk = fingerprint_of(pk, self.record.model, MADE, self.seed)
+        found.pk = fingerprint_of(pk, m.tag, MADE, self.seed)
         found.number = self.records + 1
         if self.expected.size == 0:
             return self.push(&self.pk_prints, &found.pk, sizeof(Fingerprint))
@@ -232,15 +233,20 @@ cdef class RowKeeper(RecordReader):
                 or self.push(&self.doubles, &found, sizeof(Double)))
 
     cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
-        cdef Entered entered
+        cdef Entered entered = BELOW
         cdef Fingerprint fingerprint
+        cdef int64_t value
         pk = canonical(pk, &self.scratch)
         if pk.data == NULL:
             self.walk.fault = MEMORY
             return False
-        entered = enter_pk(&m.pks, pk)
-        if entered == ELSEWHERE:
-            fingerprint = fingerprint_of(pk, self.record.model, MADE, self.seed)
+        if read_integer(pk, &value):
+            entered = enter_pk(&m.pks, value)
+            if entered == BELOW and self.is_piece and not self.push(
+                    &m.below, &value, sizeof(int64_t)):
+                return False
+        if entered == BELOW:
+            fingerprint = fingerprint_of(pk, m.tag, MADE, self.seed)
             if not self.push(&self.pk_prints, &fingerprint, sizeof(Fingerprint)):
                 return False
             if occurs_again(&self.expected, fingerprint):
@@ -377,7 +383,35 @@ cdef class RowKeeper(RecordReader):
         stored[0] = True
         return fill_slot(index, slot, word, &self.filling)
 
-    # -- rows of pieces --
+    # -- pieces --
+
+    cdef bint adopt_pks(self, ModelState *m, const ModelState *piece) noexcept nogil:
+        """Enter the integer pks of the next piece. False where one of them occurred before, or
+        without memory."""
+        cdef const int64_t *below = <const int64_t *> piece.below.data
+        cdef size_t i
+        for i in range(piece.pks.count):
+            if not self.adopt_run(m, piece.pks.runs[i]):
+                return False
+        # They are below the end of the runs, so those of pieces to come cannot hold them.
+        for i in range(piece.below.length // sizeof(int64_t)):
+            if in_runs(&m.pks, below[i]):
+                return False
+        return True
+
+    cdef bint adopt_run(self, ModelState *m, Run run) noexcept nogil:
+        cdef Fingerprint fingerprint
+        cdef char digits[24]
+        cdef Text pk
+        while run.first <= run.last and is_below(&m.pks, run.first):
+            pk.data = <const uint8_t *> digits
+            pk.length = snprintf(digits, sizeof(digits), b"%lld", <long long> run.first)
+            fingerprint = fingerprint_of(pk, m.tag, MADE, self.seed)
+            if in_runs(&m.pks, run.first) or not self.push(
+                    &self.pk_prints, &fingerprint, sizeof(Fingerprint)):
+                return False
+            run.first += 1
+        return run.first > run.last or append_run(&m.pks, run)
 
     cdef bint adopt_rows(self, ModelState *m, const Rows *rows) noexcept nogil:
         cdef size_t place = m.table.rows.length
