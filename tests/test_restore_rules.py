@@ -26,7 +26,7 @@ import fastnk
 from fastnk import errors
 from fastnk.cli import main
 from fastnk.cli.restore import _default as default_of_word
-from fastnk.django.restore import findings
+from fastnk.django.restore import discretion, findings
 from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
@@ -338,6 +338,21 @@ def test_secrets_are_not_in_findings(new: str) -> None:
         restored(new, *records)
     assert "small" in str(caught.value)
     assert "s3cret" not in str(caught.value) + json.dumps(caught.value.as_dict())
+
+
+def places(alias: str, *records: Any) -> list[str]:
+    with pytest.raises(FindingsError) as caught:
+        restored(alias, *records)
+    assert "s3cret" not in str(caught.value) + json.dumps(caught.value.as_dict())
+    return [str(one.place) for one in caught.value.findings]
+
+
+def test_a_secret_does_not_hide_whose_it_is(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record("zoo.vault", 17, name="a", old_token="s3cret")]
+    assert places(new, *records) == ["the backup, record 1, zoo.vault pk 17, field old_token"]
+    monkeypatch.setattr(discretion, "_SECRET", re.compile("code"))
+    records = [record("zoo.status", "s3cret", title="", gone=1)]
+    assert places(new, *records) == ["the backup, record 1, zoo.status, field gone"]
 
 
 def test_secrets_are_not_in_the_words_of_the_database(new: str) -> None:

@@ -125,6 +125,7 @@ class Accounts:
                 record=change.row.rows.record_numbers[change.row.number],
                 model=plan.label,
                 pk=change.before[plan.pk.name],
+                pk_name=plan.pk.name,
                 field=plan.pk.name,
             )
         for name in _flags(plan):

@@ -51,8 +51,15 @@ class Record(NamedTuple):
 
     def note(self, findings: Findings, code: str, what: str, **rest: Any) -> None:
         """Add a finding about this record."""
-        pk = self.data.get("pk")
-        findings.add(code, what, record=self.number, model=self.plan.label, pk=pk, **rest)
+        findings.add(
+            code,
+            what,
+            record=self.number,
+            model=self.plan.label,
+            pk=self.data.get("pk"),
+            pk_name=self.plan.pk.name,
+            **rest,
+        )
 
 
 Done = Callable[[BackupRows], bytes]

@@ -120,6 +120,7 @@ class Decisions:
             record=rows.record_numbers[number],
             model=rows.plan.label,
             pk=rows.old_pk_of(number),
+            pk_name=rows.plan.pk.name,
             value=value,
         )
 

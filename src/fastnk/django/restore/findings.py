@@ -110,6 +110,7 @@ class Findings:
         record: int,
         model: str,
         pk: Any = None,
+        pk_name: str | None = None,
         field: str | None = None,
         value: Any = ...,
     ) -> None:
@@ -117,6 +118,7 @@ class Findings:
         if is_secret(model, field):
             what = what if code != REFUSED_VALUE else "a value that the field does not take"
             value = value if value is ... else NOT_SHOWN
+        if is_secret(model, pk_name):
             pk = None
         place = Place(
             path=self._name,
