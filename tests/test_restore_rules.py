@@ -593,11 +593,24 @@ def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
     put(new, zoo.Tag, id=5, label="other")
     sticker = record("zoo.sticker", 1, text="", content_type=["zoo", "tag"], object_id="5")
     records = [record("zoo.tag", 5, label="old"), memo(1, tags=[5]), sticker]
-    options = RestoreOptions(exclude=frozenset(["zoo.tag"]))
-    assert refused(new, records, schema=project_schema(), options=options) == [
-        ("FNK410", 2, "tags"),
-        ("FNK410", 3, "object_id"),
+    records += [keeper("Anna"), memo(2, keeper=["Anna"])]
+    options = RestoreOptions(exclude=frozenset(["zoo.tag", "zoo.keeper"]))
+    with pytest.raises(FindingsError) as caught:
+        restored(new, *records, options=options)
+    some = (
+        "the backup's records of zoo.tag are excluded, and in the database this id is some zoo.tag"
+    )
+    none = "no such row of zoo.keeper in the database, and its records are excluded"
+    assert [(one.place.record, one.place.field, one.what) for one in caught.value.findings] == [
+        (2, "tags", f"{some} (--on-unresolved keep: it may be)"),
+        (3, "object_id", f"{some} (--on-generic keep: it may be)"),
+        (5, "keeper", none),
     ]
+    # Of an excluded model of which there are no records the backup holds nothing back.
+    with pytest.raises(
+        FindingsError, match=r"no such row of zoo\.keeper in the backup or the data"
+    ):
+        restored(new, memo(3, keeper=["Anna"]), options=options)
 
 
 def test_what_is_wrong_with_excluded_records_is_nobodys_business(new: str) -> None:

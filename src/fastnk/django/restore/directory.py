@@ -49,13 +49,6 @@ class DanglingError(Exception):
         super().__init__(why)
 
 
-def stranger(rows: BackupRows, option: str) -> str:
-    """Why an id that no record has does not mean the row of the database that has it."""
-    who = "names rows without ids" if rows.lost_pks else "has no record with this id"
-    label = rows.plan.label
-    return f"the backup {who}, and in the database it is some {label} ({option}: it may be)"
-
-
 UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
 """What is raised for a reference that leads nowhere."""
 
@@ -326,18 +319,34 @@ class Directory:
         existing = self.existing(plan).pks
         tells = self._keeps_ids or plan.pk_kind is PkKind.OWN or not self.has_records(plan)
         if wanted in existing and not tells:
-            raise DanglingError(stranger(rows, "--on-unresolved keep"))
+            raise DanglingError(self.stranger(plan, "--on-unresolved keep"))
         return self._in_database(plan, existing, wanted)
 
     def has_records(self, plan: Plan) -> bool:
         """Whether the backup has records of a model, be they left out."""
         return bool(self.rows_of(plan) if self._labels is None else plan.label in self._labels)
 
+    def stranger(self, plan: Plan, option: str) -> str:
+        """Why an id that no record has does not mean the row of the database that has it."""
+        if self._leaves_out(plan):
+            who = f"the backup's records of {plan.label} are excluded"
+        elif self.rows_of(plan).lost_pks:
+            who = "the backup names rows without ids"
+        else:
+            who = "the backup has no record with this id"
+        return f"{who}, and in the database this id is some {plan.label} ({option}: it may be)"
+
+    def _leaves_out(self, plan: Plan) -> bool:
+        """Whether the backup has records of a model that are excluded."""
+        return self.plans.excludes(plan.label) and self.has_records(plan)
+
     def _in_database(self, plan: Plan, index: Sought, wanted: Any) -> InDatabase:
         pk = index.get(wanted)
         if pk is None:
             what = f"no such row of {plan.label} in the backup or the database"
-            if plan.model._meta.auto_created:
+            if self._leaves_out(plan):
+                what = f"no such row of {plan.label} in the database, and its records are excluded"
+            elif plan.model._meta.auto_created:
                 what += "; dumpdata leaves this table out unless it is named"
             elif _hides_unless_all(plan.model):
                 what += "; dumpdata leaves out what the model's manager hides, but with --all"

@@ -400,7 +400,7 @@ class Plans:
         of the backup's records, where they are known; `excludes` tells of which no record
         counts, `defaults` what is declared for fields, `app.model.field`."""
         self.defaults = defaults or {}
-        self._excludes = excludes
+        self.excludes = excludes
         self.on_json_text = on_json_text
         self.naming = Naming(renames or Renames(), schema)
         self._weak = weak or {}
@@ -435,7 +435,7 @@ class Plans:
         """The same of a model whose records can be restored. Raises `UnknownModelError`."""
         plain = schemas.plain_label(label)
         own = self._proxies.get(plain, plain)
-        if self._excludes(own):
+        if self.excludes(own):
             raise ExcludedError(own)
         plan = self[label]
         owner = self.of_tables.get(plan.model._meta.db_table)

@@ -15,7 +15,6 @@ from fastnk.django.restore.directory import (
     DanglingError,
     Directory,
     Row,
-    stranger,
 )
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.pending import IdInside, PkOf, WithIds, as_far_as_known
@@ -344,11 +343,10 @@ class Translator:
             return row
         pk = target.pk_value(raw)
         self._directory.loose_ids[target.label].add(pk)
-        rows = self._directory.rows_of(target)
         has_records = self._directory.has_records(target)
         may_be_any = generic.may_dangle or self._findings.keeps_generic or not has_records
         if not may_be_any and pk in self._directory.existing(target).pks:
-            raise StrangerError(stranger(rows, "--on-generic keep"))
+            raise StrangerError(self._directory.stranger(target, "--on-generic keep"))
         return None
 
 
