@@ -519,6 +519,9 @@ def test_defaults_and_exclusions_on_the_command_line(
         ("zoo.lorry.load", 1, "no such model"),
         ("zoo.truck", 1, "is no field"),
         ("zoo.truck.load", "much", "much.*zoo.truck.load"),
+        ("zoo.reading.sensor", ["S1", "S2"], "a list of 1 was expected"),
+        ("zoo.sticker.content_type", ["zoo"], "a list of 2 was expected"),
+        ("zoo.memo.parent", ["x"], "zoo.memo has no natural key"),
     ],
 )
 def test_defaults_that_nothing_takes(new: str, path: str, value: Any, what: str) -> None:
@@ -532,6 +535,32 @@ def test_a_default_that_refers_to_nothing(new: str) -> None:
         fastnk.restore(
             encoded([keeper("Anna")]), database=new, defaults={"zoo.reading.sensor": ["S9"]}
         )
+
+
+def test_a_default_of_the_project_that_refers_to_nothing(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by the check, once, unless a new row has that pk, or may get it."""
+    sensor, other = (record("zoo.sensor", str(UUID(int=n)), serial=f"S{n}") for n in (7, 8))
+    readings = [record("zoo.reading", str(UUID(int=n)), celsius=n) for n in (1, 2)]
+    records = [other, *readings, record("zoo.memo", 1, text="", parent=None)]
+    has_default(monkeypatch, zoo.Reading, "sensor", UUID(int=7))
+    has_default(monkeypatch, zoo.Memo, "keeper", 9)
+    for dry_run in (True, False):
+        with pytest.raises(FindingsError, match="its default refers to no row") as caught:
+            fastnk.restore(encoded(records), database=new, dry_run=dry_run)
+        found = [(one.code, one.place.record, one.place.field) for one in caught.value.findings]
+        assert found == [("FNK413", 2, "sensor"), ("FNK413", 4, "keeper")]
+    all_may_be = [sensor, keeper("Anna"), *records]
+    assert fastnk.restore(encoded(all_may_be), database=new, dry_run=True).created == 6
+    defaults = {"zoo.reading.sensor": str(UUID(int=8)), "zoo.memo.keeper": None}
+    assert fastnk.restore(encoded(records), database=new, defaults=defaults).created == 4
+
+
+def has_default(monkeypatch: pytest.MonkeyPatch, model: Any, name: str, value: Any) -> None:
+    field = model._meta.get_field(name)
+    monkeypatch.setattr(field, "default", value)
+    monkeypatch.setitem(field.__dict__, "_get_default", lambda: value)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

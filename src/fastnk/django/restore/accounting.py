@@ -36,6 +36,8 @@ class Accounts:
         """By label: the fields in which existing rows change."""
         self._defaulted: dict[str, dict[str, Default]] = defaultdict(dict)
         """By label and field."""
+        self.defaulting: dict[tuple[str, str], int] = {}
+        """By label and field: the first record of which the new row has the default."""
 
     @property
     def defaulted(self) -> dict[str, Default]:
@@ -54,6 +56,8 @@ class Accounts:
         for name in table.unsaid:
             if is_made_up(table.plan.columns[name]):
                 self._default(table.plan, name).rows += len(table.numbers)
+                first = table.rows.record_numbers[table.numbers[0]]
+                self.defaulting.setdefault((table.plan.label, name), first)
         for name in _flags(table.plan):
             for number, value in zip(table.numbers, table.columns.get(name, ()), strict=False):
                 if value is True:
@@ -90,6 +94,7 @@ class Accounts:
         """Take back what was counted of a model; all its records will come again."""
         self.models.pop(label, None)
         self._defaulted.pop(label, None)
+        self.defaulting = {at: first for at, first in self.defaulting.items() if at[0] != label}
         self.privileges = [one for one in self.privileges if one.model != label]
 
     def count_unknown(self) -> None:

@@ -17,6 +17,7 @@ from fastnk.django.restore.accounting import Accounts
 from fastnk.django.restore.backup import Backup, Done, Part, PlainRun, Share
 from fastnk.django.restore.batches import Batches, Sink, Table
 from fastnk.django.restore.defaults import (
+    note_dangling_defaults,
     refuse_dangling_defaults,
     refuse_unfit_defaults,
     with_defaults,
@@ -244,6 +245,7 @@ class Look:
         if self._uniques.find_repeated():
             look_again = self._uniques.look_again
             self.pass_on("check", self._look_again_at_created, look_again, lambda rows: UNCHANGED)
+        note_dangling_defaults(self.directory, self.accounts.defaulting, self.findings)
         self.findings.refuse()
         self._engine.refuse_tables(self.tables)
         self.accounts.count_unknown()

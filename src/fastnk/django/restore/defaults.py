@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -9,17 +10,21 @@ from django.utils import timezone
 from msgspec import UNSET
 
 from fastnk.django.refusals import refusal
+from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
+from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.natural_keys import KeyShapeError
 from fastnk.django.restore.plan import (
     Column,
+    PkKind,
     Plan,
     Plans,
     UnknownModelError,
     is_time_of_writing,
 )
-from fastnk.django.restore.rows import Missing
+from fastnk.django.restore.rows import NEW, Missing
 from fastnk.django.restore.values import REFUSALS, as_text, converted, refuse_unfit
 from fastnk.errors import RestoreError, UsageError, did_you_mean
 
@@ -43,8 +48,17 @@ def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
                 raise UsageError(f"{path} takes no null")
             if column.reference is None:
                 refuse_unfit(column.field, converted(column.field, value), connection)
-        except (UnknownModelError, *REFUSALS) as error:
+            elif isinstance(value, list):
+                _refuse_unfit_key(plans[column.reference.target], value)
+        except (UnknownModelError, KeyShapeError, *REFUSALS) as error:
             raise _unfit(path, value, error) from None
+
+
+def _refuse_unfit_key(plan: Plan, value: list[Any]) -> None:
+    """Raise a refusal or `KeyShapeError` for what cannot be a natural key of a model."""
+    if plan.spelled_key is None:
+        raise ValueError(f"{plan.label} has no natural key in the schema")
+    plan.spelled_key.read(value)
 
 
 def refuse_dangling_defaults(directory: Directory) -> None:
@@ -55,6 +69,44 @@ def refuse_dangling_defaults(directory: Directory) -> None:
             _declared(directory, directory.plans[label].columns[name])
         except UNSOLVED as error:
             raise _unfit(path, value, error) from None
+
+
+def note_dangling_defaults(
+    directory: Directory, defaulting: Mapping[tuple[str, str], int], findings: Findings
+) -> None:
+    """Note the project's own defaults that refer to no row, by the first records with new rows that
+    have them, as `Accounts` gathers these. To be asked once it is known which rows are new."""
+    for (label, name), record in defaulting.items():
+        column = directory.plans[label].columns[name]
+        reference = column.reference
+        is_own = column.default is UNSET and is_constant(column)
+        if not (is_own and reference and getattr(column.field, "db_constraint", False)):
+            continue
+        value = default_of(column.field)
+        if reference.to_field is None and not _may_have(directory, reference.target, value):
+            findings.add(
+                codes.REFUSED_VALUE,
+                f"the record does not say it, and its default refers to no row of"
+                f" {reference.target} (--default: what it means)",
+                record=record,
+                model=label,
+                field=name,
+                value=value,
+            )
+
+
+def _may_have(directory: Directory, label: str, pk: Any) -> bool:
+    """Whether a model has a row with this pk in the target, or a new one may get it."""
+    try:
+        plan = directory.plans[label]
+        rows, wanted = directory.rows_of(plan), plan.pk_value(pk)
+    except (UnknownModelError, *REFUSALS):
+        return True  # the database will tell
+    if wanted in directory.existing(plan).pks:
+        return True
+    if plan.pk_kind is PkKind.OWN:
+        return rows.number_of_old_pk(wanted) is not None
+    return any(map(rows.fates.count, NEW))
 
 
 def defaults_of(directory: Directory, plan: Plan, name: str, count: int) -> list[Any]:
