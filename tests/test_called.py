@@ -777,6 +777,55 @@ def test_natural_dump_whose_keys_are_made_by_queries(
     assert dumped("untraced.Folder", alias=new, **NATURAL) == backup
 
 
+def names_by_table(row: Any) -> tuple[str, ...]:
+    every = {one.pk: one for one in type(row).objects.using(row._state.db)}
+    names = [row.name]
+    while row.parent_id is not None:
+        row = every[row.parent_id]
+        names.insert(0, row.name)
+    return tuple(names)
+
+
+def no_key_at_all(row: Any) -> NoReturn:
+    raise ValueError("no key today")
+
+
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        (
+            names_by_table,
+            'queries the database: refers to untraced.branch ["a"], and no record says that this'
+            " is its key",
+        ),
+        (
+            lambda row: (row.name,) if row.pk else (),
+            "needs the pk of a record that does not say it",
+        ),
+        (no_key_at_all, "raises ValueError: no key today; the record does not say its pk"),
+    ],
+)
+def test_natural_dump_whose_keys_cannot_be_made(
+    project: Any, sqlite: databases.SQLite, monkeypatch: pytest.MonkeyPatch, method: Any, why: str
+) -> None:
+    """The method is named, with what it did; with ids the same rows are restored."""
+    new = "sqlite_old"
+    sqlite.renew(new)
+    databases.migrate(new)
+    monkeypatch.setattr(project.Branch, "natural_key", method)
+    manager = UnifiedRestoreManager(schema_of_all(), database=new)
+    natural = [branch(None, "a"), branch(None, "b", ["a"])]
+    with pytest.raises(FindingsError) as caught:
+        manager.restore_any_format(json.dumps(natural).encode())
+    (found,) = caught.value.findings
+    assert (found.code, found.place.record) == ("FNK410", 2)
+    assert found.what.endswith(f"{APP}.models.Branch.natural_key {why}")
+    assert "with ids, without --natural-foreign" in str(caught.value.remedy)
+    with_ids = json.dumps([branch(7, "a"), branch(8, "b", 7)]).encode()
+    assert manager.restore_any_format(with_ids).created == 2
+    assert project.Branch.objects.using(new).get(name="b").parent.name == "a"
+
+
 def test_what_was_restored_is_what_was_dumped(project: Any, sqlite: databases.SQLite) -> None:
     """From the ids of one database to those of another, by keys that methods make."""
     new = "sqlite_old"

@@ -7,6 +7,7 @@ ask a database is answered from the records, too. Imports Django.
 from __future__ import annotations
 
 import json
+import traceback
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, Self
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, models
+from django.db.models.query_utils import DeferredAttribute
 
 from fastnk.django.answers import Answers, TableRows
 from fastnk.django.kept import NATURAL_KEY, PK, KeptRecords, Waiter, id_name, key_name, loads
@@ -26,7 +28,7 @@ from fastnk.django.schema.describe import (
     spelled_out,
     target_of,
 )
-from fastnk.django.unmade import NoRecordError, RefusalError, UnknownKeyError
+from fastnk.django.unmade import NoRecordError, RefusalError, UnknownKeyError, UnmadeKeyError
 from fastnk.errors import FastnkError, shorten
 
 CACHED = 16 << 20
@@ -68,6 +70,8 @@ class Instances:
         self._relations: dict[type[Any], dict[str, Any]] = {}
         self._named: dict[int, type[Any]] = {}
         """The classes whose records are known by the keys that they make, by the kind of name."""
+        self._unnamed: set[int] = set()
+        """The kinds of names that not all records have, or not yet."""
         self._followed = 0
         self._refusal: Exception | None = None
         """The first one in a call: kept, because the method may catch the exception."""
@@ -89,7 +93,7 @@ class Instances:
                 return self._call(model, method, number)
             except UnknownKeyError as error:
                 if self._records.kind(error.model) in self._named:
-                    raise
+                    raise self._unfound(error) from None
                 self._name_records(error.model)
 
     def _call(self, model: type[Any], method: str, number: int) -> str:
@@ -112,8 +116,10 @@ class Instances:
     def _as_refusal(self, error: Exception, model: type[Any], number: int) -> Exception:
         if isinstance(error, RefusalError | FastnkError):
             return error
+        if _is_about_no_pk(error):
+            return RefusalError("needs the pk of a record that does not say it")
         what = f"raises {type(error).__name__}: {shorten(str(error))}".removesuffix(": ")
-        # Django has no words of its own for a method that asks for a pk that is not there.
+        # Which the method may have found out in its own way.
         if model._meta.pk.concrete and not self.row(model, number).says(model._meta.pk):
             what += "; the record does not say its pk"
         return RefusalError(what)
@@ -136,12 +142,16 @@ class Instances:
                 continue
             self._named[kind] = model
             if callable(getattr(model, "natural_key", None)):
+                self._unnamed.add(kind)
+                failed: set[int] = set()
                 for number in self._records.numbers(concrete_label(model)):
-                    left += self._name(Waiter(kind, number))
+                    left += self._name(Waiter(kind, number), failed)
+                self._unnamed.discard(kind)
+                self._unnamed |= failed
 
-    def _name(self, first: Waiter) -> Iterator[type[Any]]:
+    def _name(self, first: Waiter, failed: set[int]) -> Iterator[type[Any]]:
         """Name a record, and those that wait for its name; or else let it wait. Gives the classes
-        whose records have to be named for that."""
+        whose records have to be named for that, and adds kinds of names that cannot be made."""
         ready = [first]
         while ready:
             kind, number = waiter = ready.pop()
@@ -152,9 +162,14 @@ class Instances:
                 self._records.wait(error.model, error.name, waiter)
                 yield error.model
             except RefusalError:
-                continue  # A reference to it finds nothing, and says so.
+                failed.add(kind)  # A reference to it finds nothing, and says so.
             else:
                 ready += self._records.give_name(number, model, name)
+
+    def _unfound(self, error: UnknownKeyError) -> RefusalError:
+        """Why no record is known by a key, after all of them were to be named."""
+        is_sure = self._records.kind(error.model) not in self._unnamed
+        return NoRecordError(error.model, error.key) if is_sure else UnmadeKeyError(error)
 
     # -- the rows that queries ask for --
 
@@ -210,7 +225,7 @@ class Instances:
                 row = self.row(target_of(field), self.target(field, raw))
             except UnknownKeyError as error:
                 if self._records.kind(error.model) in self._named:
-                    raise NoRecordError(error.model, raw) from None
+                    raise self._unfound(error) from None
                 raise
             return self._value(field.target_field, row.raw(field.target_field))
         return _python(field, raw)
@@ -371,6 +386,12 @@ def _saved_relations(model: type[Any]) -> list[Any]:
 
 def _is_pk_set(meta: Any = None) -> bool:
     return True
+
+
+def _is_about_no_pk(error: Exception) -> bool:
+    """Whether Django failed to load a pk, for which it has no words of its own."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return codes[-1] is DeferredAttribute._check_parent_chain.__code__
 
 
 def _is_key(field: Any, raw: Any) -> bool:

@@ -18,8 +18,7 @@ class NoRecordError(RefusalError):
     """No record has the pk that is referred to, or the natural key."""
 
     def __init__(self, model: type[Any], raw: Any) -> None:
-        shown = shorten(json.dumps(raw, ensure_ascii=False))
-        super().__init__(f"refers to {concrete_label(model)} {shown}, which no record has")
+        super().__init__(f"refers to {_told(model, raw)}, which no record has")
 
 
 class UnknownKeyError(NoRecordError):
@@ -28,4 +27,18 @@ class UnknownKeyError(NoRecordError):
     def __init__(self, model: type[Any], key: list[Any]) -> None:
         super().__init__(model, key)
         self.model = model
+        self.key = key
         self.name = key_name(key)
+
+
+class UnmadeKeyError(RefusalError):
+    """No record is known to have the natural key that is referred to, and not every record has one:
+    methods could not make them, or were asked for this one meanwhile."""
+
+    def __init__(self, unknown: UnknownKeyError) -> None:
+        told = _told(unknown.model, unknown.key)
+        super().__init__(f"refers to {told}, and no record says that this is its key")
+
+
+def _told(model: type[Any], raw: Any) -> str:
+    return f"{concrete_label(model)} {shorten(json.dumps(raw, ensure_ascii=False))}"

@@ -49,6 +49,10 @@ class DanglingError(Exception):
         super().__init__(why)
 
 
+class UnmadeKeyError(DanglingError):
+    """A natural key of a model of whose records not all say theirs, and no method can make them."""
+
+
 UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
 """What is raised for a reference that leads nowhere."""
 
@@ -369,7 +373,8 @@ def _named(rows: BackupRows, key: Key) -> InBackup:
     """The row that the backup names by a key that counts as none in the target."""
     number = rows.names.get(key)
     if number is None:
-        raise DanglingError(f"{rows.plan.label} has no natural key: {rows.plan.weak}")
+        why = f"{rows.plan.label} has no natural key: {rows.plan.weak}"
+        raise UnmadeKeyError(why) if rows.has_unnamed else DanglingError(why)
     return InBackup(rows, number)
 
 

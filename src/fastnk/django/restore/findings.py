@@ -23,6 +23,9 @@ UNIQUE = "FNK418"
 EXISTS = "FNK419"
 CHECK = "FNK420"
 
+WITH_IDS = "dump the rows with ids, without --natural-foreign and --natural-primary"
+"""What to do where records do not say keys that nothing can make: ids need no such keys."""
+
 
 class Findings:
     """The findings of one restore, by the name that its backup goes by."""
@@ -50,6 +53,9 @@ class Findings:
         self._last_counts = last_counts
         self.superseded: dict[int, str] = {}
         """The same of records that later ones make up for, and their labels."""
+        self.wants_ids = False
+        """Whether there is a reference by a natural key that records do not say and nothing can
+        make, as ids would tell."""
         self._found = FindingList()
         self._met: set[Finding] = set()
         self._ignore_nonexistent = ignore_nonexistent
@@ -145,11 +151,13 @@ class Findings:
         codes = self._found.codes
         if codes & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
+        if self.wants_ids and DANGLING in codes:
+            return f"{WITH_IDS}{self._or_without}"
         if "drop" in self._spared_by:
             beside = "restore a backup that has such rows together with this one"
-            return f"{beside}, or leave records out: --on-unresolved drop"
-        if "null" in self._spared_by - {self.on_dangling}:
-            return "mend the backup or the database, or let references go: --on-unresolved null"
+            return f"{beside}{self._or_without}"
+        if self._or_without:
+            return f"mend the backup or the database{self._or_without}"
         if AMBIGUOUS_KEY in codes:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         if SAME_ROW in codes and not self._last_counts:
@@ -158,3 +166,12 @@ class Findings:
             model = next(one.place.model for one in self._found.kept if one.code == UNIQUE)
             return f"mend the backup or the database, or leave a model out: --exclude {model}"
         return "mend the backup or the database, then restore again"
+
+    @property
+    def _or_without(self) -> str:
+        """How to do without the references that nothing answers, behind another remedy."""
+        if "drop" in self._spared_by:
+            return ", or leave records out: --on-unresolved drop"
+        if "null" in self._spared_by - {self.on_dangling}:
+            return ", or let references go: --on-unresolved null"
+        return ""

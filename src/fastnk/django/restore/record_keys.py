@@ -184,6 +184,7 @@ class RecordKeys:
                         self._set_key(row, maker.key(form, row))
                     except RefusalError as refused:
                         if row.rows.plan.weak:
+                            row.rows.has_unnamed = True
                             continue  # nothing can refer to it by its key
                         number = row.rows.record_numbers[row.number]
                         why = f"record {number} does not say it, and {form.method} {refused}"

@@ -186,6 +186,9 @@ class BackupRows:
         self.names: dict[Key, int | None] = {}
         """Where natural keys count as none: which row has which, as references may say it; `None`
         where several have it."""
+        self.has_unnamed = False
+        """Whether there are records that do not say the key by which others refer to them, and no
+        method can make it."""
         self.by_old_pk: dict[Any, int] = {}
         self.by_odd_pk: dict[str, int] = {}
         """The same of texts that are no pks where the database numbers the rows today."""

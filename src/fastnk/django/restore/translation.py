@@ -15,6 +15,7 @@ from fastnk.django.restore.directory import (
     DanglingError,
     Directory,
     Row,
+    UnmadeKeyError,
 )
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.pending import IdInside, PkOf, WithIds, as_far_as_known
@@ -242,6 +243,7 @@ class Translator:
                 raise DanglingError("null among many keys")
             return self._directory.find(reference, value)
         except DanglingError as error:
+            self._findings.wants_ids |= isinstance(error, UnmadeKeyError)
             code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
             if not error.ambiguous and self._findings.lets_go(
                 f"{record.plan.label}.{name}",
