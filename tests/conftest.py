@@ -45,6 +45,7 @@ else:  # the core is tested where nothing else is installed
         "restore_early",
         "restore_faults",
         "restore_formats",
+        "restore_former_ids",
         "restore_mysql",
         "restore_old",
         "restore_psycopg2",

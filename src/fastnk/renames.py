@@ -163,7 +163,7 @@ class Renames:
             raise RenameError(f"{path} is excluded, and renamed", remedy="leave one of both out")
         names[name] = name + OF_BACKUP
 
-    def _old_field(self, label: str | None, name: str) -> str:
+    def old_field(self, label: str | None, name: str) -> str:
         """What the backup calls a field of a model of today."""
         names = self.fields.get(self.old_label(label), {}) if label else {}
         unsaid = name + OF_TODAY if name in names else name
@@ -177,7 +177,7 @@ class Renames:
                 f"{label}.{name} cannot be excluded: {of} tells rows apart by it",
                 remedy=f"leave its records out: --exclude {label}",
             )
-        return self._old_field(label, name)
+        return self.old_field(label, name)
 
     def _old_model(self, schema: Schema, label: str) -> Model:
         model = schema.models[label]
@@ -186,7 +186,7 @@ class Renames:
             pk=self._old_identity(label, model.pk, label),
             natural_key=self._old_key(schema, label, model.natural_key),
             relations={
-                self._old_field(label, name): self._old_relation(schema, relation)
+                self.old_field(label, name): self._old_relation(schema, relation)
                 for name, relation in model.relations.items()
             },
             generic_relations={
@@ -195,7 +195,7 @@ class Renames:
             },
             embedded={
                 self._old_place(label, path): Embedded(
-                    self.old_label(end.to), end.to_field and self._old_field(end.to, end.to_field)
+                    self.old_label(end.to), end.to_field and self.old_field(end.to, end.to_field)
                 )
                 for path, end in model.embedded.items()
             },
@@ -207,23 +207,23 @@ class Renames:
         return replace(
             relation,
             to=self.old_label(relation.to),
-            to_field=by and self._old_field(relation.to, by),
+            to_field=by and self.old_field(relation.to, by),
             natural_key=self._old_key(schema, relation.to, relation.natural_key),
         )
 
     def _old_generic(self, label: str, generic: GenericRelation) -> GenericRelation:
         return replace(
             generic,
-            object_id=self._old_field(label, generic.object_id),
-            content_type=generic.content_type and self._old_field(label, generic.content_type),
-            label=generic.label and self._old_field(label, generic.label),
+            object_id=self.old_field(label, generic.object_id),
+            content_type=generic.content_type and self.old_field(label, generic.content_type),
+            label=generic.label and self.old_field(label, generic.label),
             labels={text: self.old_label(target) for text, target in generic.labels.items()},
         )
 
     def _old_place(self, label: str, path: str) -> str:
         """A path into a field, which begins with the field's name."""
         end = min(at for sign in ".[" if (at := f"{path}.".find(sign)) >= 0)
-        return self._old_field(label, path[:end]) + path[end:]
+        return self.old_field(label, path[:end]) + path[end:]
 
     def _old_key(
         self, schema: Schema, label: str, parts: list[KeyPart] | None

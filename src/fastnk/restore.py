@@ -119,6 +119,7 @@ class UnifiedRestoreManager:
         set_up(settings)
         from fastnk.django.restore.loader import Loader
 
+        self._is_schema_given = schema is not None
         schema = _schema(schema)
         names = _excluded(exclude)
         self._renames = Renames(renames, {name for name in names if _is_field(name)})
@@ -248,12 +249,37 @@ class UnifiedRestoreManager:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         with converter.converted(again) as conversion:
+            self._refuse_former_ids(again, backup, conversion.report.models)
             # Before anything is written: behind the commit nothing may fail any more.
             format_ = self._format(again, conversion.report)
             report = self._load(conversion, backup, confirm)
         report.conversion = conversion.report
         report.format = format_
         return report
+
+    def _refuse_former_ids(self, again: Backup, backup: Backup, labels: Iterable[str]) -> None:
+        """Raise `FindingsError` for ids of models to which relations led once. A schema that is
+        given says where they lead."""
+        if self._is_schema_given:
+            return
+        from fastnk.django.restore.former_ids import doubtful_relations, refuse_former_ids
+
+        labels = set(map(plain_label, labels))
+        doubtful = doubtful_relations(labels, self._loader.schema, self._renames)
+        takes = {label: self._takes(self._renames.label(label)) for label in doubtful}
+        doubtful = {label: relations for label, relations in doubtful.items() if takes[label]}
+        if not doubtful:
+            return
+        # By a schema without models all records stay what they are.
+        policies = msgspec.structs.replace(self._policies, on_unknown_model="keep")
+        converter = self._make_converter(Schema.of({}), policies=policies, keys=())
+        with converter.converted(again) as unconverted, deep_nesting():
+
+            def chunks() -> Iterator[bytes]:
+                self._teller.begin("read")
+                return read_chunks(unconverted.blocks("read"))
+
+            refuse_former_ids(chunks, doubtful, labels, name_of(backup))
 
     def _refuse_unknown_exclusions(self, labels: Iterable[str]) -> None:
         """Raise `UsageError` for a name that neither the project nor the backup has, or one of

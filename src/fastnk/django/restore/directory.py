@@ -168,6 +168,9 @@ class Directory:
                 if reference.proxy_key and not self.is_in_fastnk_style:
                     raise DanglingError(_OF_A_PROXY)
                 return self._find_by_key(plan, value)
+            if reference.former and not self._keeps_ids:
+                own = f"by the schema an id of {reference.former}"
+                raise DanglingError(f"{own}, and today the field leads to {plan.label}")
             if reference.to_field:
                 return self._find_by_field(plan, reference.to_field, value)
             return self._find_by_pk(plan, value)

@@ -141,11 +141,11 @@ class Findings:
             self._met.add(finding)
         self._found.add(finding)
 
-    def refuse(self) -> None:
+    def refuse(self, remedy: str | None = None) -> None:
         """Raise `FindingsError` if there are any, in the order of the backup."""
         if self._found:
             self._found.kept.sort(key=lambda finding: finding.place.record or 0)
-            raise FindingsError(self._found, remedy=self._remedy())
+            raise FindingsError(self._found, remedy=remedy or self._remedy())
 
     def _remedy(self) -> str:
         codes = self._found.codes

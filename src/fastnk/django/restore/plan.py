@@ -81,6 +81,8 @@ class Reference(NamedTuple):
     """The target's field whose value the column holds; `None` for its pk."""
     proxy_key: bool = False
     """Whether Django, unlike fastnk, writes another natural key here than the target's own."""
+    former: str | None = None
+    """The label of another model, if ids in the backup are its own by the schema."""
 
 
 class Unique(NamedTuple):
@@ -186,7 +188,9 @@ class Plan:
                 default = plans.defaults.get(f"{self.label}.{field.name}", UNSET)
                 self.columns[field.name] = Column(told, reference, default)
         self.many: dict[str, ManyColumn] = {
-            field.name: ManyColumn(field, _reference_of_many(field, relations.get(field.name)))
+            field.name: ManyColumn(
+                field, _reference_of_many(field, relations.get(field.name), plans)
+            )
             for field in model._meta.local_many_to_many
             if plans.makes_links(field)
         }
@@ -458,7 +462,7 @@ class Plans:
             return True
         if not self._labels or label in self._labels or through._meta.parents:
             return False
-        column = ManyColumn(field, _reference_of_many(field, None))
+        column = ManyColumn(field, _reference_of_many(field, None, self))
         ends = (through._meta.get_field(name).target_field for name in column.ends)
         return all(end.primary_key for end in ends) and all(
             f"{label}.{one.name}" in self.defaults or _may_be_unsaid(one) for one in column.rest
@@ -653,10 +657,12 @@ def _reference(
 ) -> Reference | None:
     proxy_key = _has_proxy_key(relation)
     if field.remote_field:
-        target = field.target_field
+        target, former = field.target_field, _former(field, relation, plans)
         if not target.primary_key:
-            return Reference(concrete(target.model)._meta.label_lower, target.name, proxy_key)
-        return Reference(concrete(field.remote_field.model)._meta.label_lower, None, proxy_key)
+            label = concrete(target.model)._meta.label_lower
+            return Reference(label, target.name, proxy_key, former)
+        label = concrete(field.remote_field.model)._meta.label_lower
+        return Reference(label, None, proxy_key, former)
     if relation is None:
         return None
     try:  # a plain column that holds keys all the same
@@ -665,9 +671,22 @@ def _reference(
         return None
 
 
-def _reference_of_many(field: Any, relation: schemas.Relation | None) -> Reference:
+def _reference_of_many(field: Any, relation: schemas.Relation | None, plans: Plans) -> Reference:
     label = concrete(field.remote_field.model)._meta.label_lower
-    return Reference(label, None, _has_proxy_key(relation))
+    return Reference(label, None, _has_proxy_key(relation), _former(field, relation, plans))
+
+
+def _former(field: Any, relation: schemas.Relation | None, plans: Plans) -> str | None:
+    """To which other model, with ids of its own, a relation of today leads by the schema."""
+    if relation is None:
+        return None
+    label = plans.naming.renames.label(relation.to)
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return label
+    today = field.remote_field.model
+    return None if issubclass(model, today) or issubclass(today, model) else label
 
 
 def _has_proxy_key(relation: schemas.Relation | None) -> bool:

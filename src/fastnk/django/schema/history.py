@@ -6,12 +6,14 @@ that, so natural keys are those of today, kept where their fields were there alr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
 from django.db import models
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
 
 from fastnk.django.schema.describe import (
     concrete_label,
@@ -65,6 +67,18 @@ def models_at(points: Sequence[str]) -> list[type[Any]]:
             *(model for model in today if model._meta.app_label in unmigrated),
         ]
     )
+
+
+def all_migrations() -> tuple[ProjectState, list[Any]]:
+    """The state before all migrations on disk, and these in an order in which they apply.
+
+    Raises what Django raises for migrations that do not load.
+    """
+    loader = _Loader([])
+    graph = loader.graph
+    plans = map(graph.forwards_plan, graph.leaf_nodes())
+    nodes = dict.fromkeys(itertools.chain.from_iterable(plans))
+    return ProjectState(real_apps=loader.unmigrated_apps), [graph.nodes[node] for node in nodes]
 
 
 def keys_then(then: Models, now: Models, keys: Keys, reasons: Reasons) -> tuple[Keys, Reasons]:
