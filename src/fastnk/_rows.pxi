@@ -251,6 +251,9 @@ cdef class RowKeeper(RecordReader):
                 return False
             if occurs_again(&self.expected, fingerprint):
                 entered = PRESENT
+        if entered == PRESENT and self.is_piece:
+            # Whatever the policy: only in order can be told which of all records come again.
+            return self.note_finding(DUPLICATE_PK, self.record.start, literal(b""), pk)
         if entered == PRESENT:
             return self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
         if entered == NOT_ENTERED:
