@@ -165,7 +165,7 @@ def test_generic_relation_to_a_model_without_natural_key() -> None:
     contenttype = record("contenttypes.contenttype", 1, app_label="log", model="line")
     line = record("log.line", 5, content_type=1, object_id=5)
     row = only(check(schema, dump([contenttype, line])), "finding")
-    assert (row.code, row.field, row.option) == ("FNK310", "object_id", "--on-generic")
+    assert (row.code, row.field, row.option) == ("FNK310", "object_id", "--on-generic keep")
 
 
 def test_keys_make_ids_resolve() -> None:
@@ -178,7 +178,7 @@ def test_keys_make_ids_resolve() -> None:
 @pytest.mark.parametrize(
     ("extra", "code", "option"),
     [
-        (record("users.user", 9, username="user1"), "FNK304", "--on-duplicate-key"),
+        (record("users.user", 9, username="user1"), "FNK304", "--on-duplicate-key keep"),
         (record("users.user", 9, username=None), "FNK305", "--on-null-key"),
         (record("users.user", 1, username="else"), "FNK303", "--on-duplicate-pk"),
     ],
@@ -193,7 +193,7 @@ def test_keys_that_do_not_identify(extra: dict[str, Any], code: str, option: str
 def test_member_that_stands_twice() -> None:
     twice = b'[{"model": "users.user", "pk": 1, "pk": 2, "fields": {"username": "a"}}]'
     row = only(check(SCHEMA, twice), "finding")
-    assert (row.code, row.option) == ("FNK306", "--on-duplicate-member")
+    assert (row.code, row.option) == ("FNK306", "--on-duplicate-member keep")
 
 
 def test_damage_is_a_misfit_that_salvage_allows() -> None:

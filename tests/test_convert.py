@@ -599,7 +599,7 @@ def test_generic_relations_that_lead_nowhere_are_findings() -> None:
         ("FNK309", 7, "number", "404"),
         ("FNK308", 8, "number", '["no", "model"]'),
     ]
-    assert "--keys, or allow them with --on-generic" in str(caught.value)
+    assert "--keys, or allow them with --on-generic keep" in str(caught.value)
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import msgspec
 
 from fastnk._core import Indexer
@@ -32,8 +34,15 @@ CODES: dict[int, tuple[str, str]] = {
 }
 """By the number of a code: what is wrong, and the policy for it."""
 
-OPTIONS = {f"FNK{code}": "--" + policy.replace("_", "-") for code, (_, policy) in CODES.items()}
-"""By code: what allows it on the command line."""
+
+def _option(policy: str) -> str:
+    option = "--" + policy.replace("_", "-")
+    words = [one for one in get_args(get_type_hints(Policies)[policy]) if one != "error"]
+    return f"{option} {words[0]}" if len(words) == 1 else option
+
+
+OPTIONS = {f"FNK{code}": _option(policy) for code, (_, policy) in CODES.items()}
+"""By code: what allows it on the command line, with its word where there is but one."""
 
 DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
 """Findings that a lost record may cause."""
