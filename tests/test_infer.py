@@ -457,8 +457,9 @@ def test_ids_that_are_all_of_a_child_may_be_meant_to_be() -> None:
     assert (found.to, found.confidence < 0.9) == ("site.page", True)
 
 
-def test_random_ids_need_no_name() -> None:
-    uuids = [str(UUID(int=n * 7919)) for n in range(1, 9)]
+@pytest.mark.parametrize("prefix", ["", "net-prefix/"])
+def test_random_ids_need_no_name(prefix: str) -> None:
+    uuids = [prefix + str(UUID(int=n * 7919)) for n in range(1, 9)]
     records = [legacy("net.prefix", one, text="x") for one in uuids]
     records += fields_of("net.address", "inside", uuids[:3])
     records += fields_of("net.note", "object_id", uuids[:3])
@@ -598,8 +599,10 @@ def test_numbers_in_quotes_are_hardly_a_key() -> None:
     assert (found.natural_key, found.confidence < 0.5) == (["pk"], True)
 
 
-def test_a_random_pk_is_hardly_a_key() -> None:
-    records = [legacy("docs.tag", f"{n * 7919:032x}", name=f"tag{n}") for n in range(1, 9)]
+@pytest.mark.parametrize("prefix", ["", "tag-", "docs-tag/"])
+def test_a_random_pk_is_hardly_a_key(prefix: str) -> None:
+    pks = [f"{prefix}{n * 7919:032x}" for n in range(1, 9)]
+    records = [legacy("docs.tag", pk, name=f"tag{n}") for n, pk in enumerate(pks)]
     found = key(infer(dump(records)), "docs.tag")
     assert found.natural_key == ["name"]
     assert [other.natural_key for other in found.others] == [["pk"]]

@@ -48,7 +48,7 @@ MAX_KEY_DEPTH = 4
 """Lists in one another that are looked into; what is deeper is data."""
 
 RANDOM_DIGITS = 32
-HEX_DIGITS = frozenset("0123456789abcdef")
+HEX_DIGITS = "0123456789abcdef"
 
 NULL = -(1 << 63)
 """What is kept for a null, and for a value that is neither an integer nor a text."""
@@ -599,9 +599,9 @@ def joined(first: array[int], second: array[int]) -> float:
 
 
 def is_random(text: str) -> bool:
-    """Whether a text is a UUID, a hash or the like."""
+    """Whether a text is a UUID, a hash or the like, or ends in one, as `person/6ba7b810-…`."""
     digits = text.replace("-", "").lower()
-    return len(digits) >= RANDOM_DIGITS and HEX_DIGITS.issuperset(digits)
+    return len(digits) - len(digits.rstrip(HEX_DIGITS)) >= RANDOM_DIGITS
 
 
 def normal_time(text: str) -> str:
