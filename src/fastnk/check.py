@@ -253,12 +253,16 @@ def _absent_fields(schema: Schema, held: Survey) -> Iterator[CheckRow]:
 
 
 def _links(schema: Schema) -> dict[tuple[str, str], str]:
-    """Many-to-many fields, each with a model that refers to both ends: its records may be the links
-    (`through`), and Django then writes nothing of the field."""
+    """Many-to-many fields, each with a model that refers to both ends, and to the least beside
+    them: its records may be the links (`through`), and Django then writes nothing of the field."""
     between: dict[frozenset[str], str] = {}
-    for label, model in schema.models.items():
-        ends = [one.to for one in model.relations.values() if not one.many]
-        between |= dict.fromkeys(map(frozenset, itertools.combinations(ends, 2)), label)
+    ends_of = {
+        label: [one.to for one in model.relations.values() if not one.many]
+        for label, model in schema.models.items()
+    }
+    for label in sorted(ends_of, key=lambda one: len(ends_of[one]), reverse=True):
+        pairs = map(frozenset, itertools.combinations(ends_of[label], 2))
+        between |= dict.fromkeys(pairs, label)
     return {
         (label, field): between[pair]
         for label, model in schema.models.items()
