@@ -146,6 +146,13 @@ SHOP = """
             db_table = "shop_basket_books"
             unique_together = [("basket", "book")]
 
+    class Genre(models.Model):
+        name = models.CharField(max_length=10, unique=True)
+
+    class Film(models.Model):
+        name = models.CharField(max_length=10, unique=True)
+        genres = models.ManyToManyField(Genre)
+
     class Reader(models.Model):
         name = models.CharField(max_length=10, unique=True)
         books = models.ManyToManyField(Book, through="Loan")
@@ -470,6 +477,45 @@ def test_a_table_of_links_that_is_a_model_as_well(shop: Project, is_said_twice: 
     )
     new, told = (4, 5) if is_said_twice else (2, 3)
     assert done == [[[new, 0, 1], [0, 0, told]], [["full", "a"], ["full", "b"], ["other", "b"]]]
+
+
+@pytest.mark.parametrize("sides", [("genre", "film"), ("film", "genre"), ("genre",)])
+def test_a_table_of_links_that_fields_of_both_sides_use(
+    shop: Project, sides: tuple[str, ...]
+) -> None:
+    """`dumpdata` writes such links twice, once from each side."""
+    said = {
+        "genre": [
+            record("shop.genre", 5, name="crime", films=[2, 1]),
+            record("shop.genre", 6, name="war", films=[1]),
+        ],
+        "film": [
+            record("shop.film", 1, name="M", genres=[5, 6]),
+            record("shop.film", 2, name="Z", genres=[5]),
+        ],
+    }
+    records = [one for side in sides for one in said[side]]
+    done = shop.run(
+        START
+        + RESTORE
+        + f"""
+    from django.db.models import ManyToManyField
+    ManyToManyField(Film, through=Film.genres.through, related_name="+").contribute_to_class(
+        Genre, "films"
+    )
+    m, z = (Film.objects.create(name=name) for name in "MZ")
+    m.genres.add(Genre.objects.create(name="old"))
+    if "film" not in {sides!r}:
+        Film.objects.filter(pk=m.pk).update(id=1)
+        Film.objects.filter(pk=z.pk).update(id=2)
+    done = [restored({records!r}) for _ in range(2)]
+    held = Film.objects.values_list("name", "genres__name")
+    print(json.dumps([done[1], sorted(held)]))
+    """
+    )
+    old = [] if "film" in sides else [["M", "old"]]
+    held = sorted([["M", "crime"], ["M", "war"], ["Z", "crime"], *old])
+    assert done == [[0, 0, len(records)], held]
 
 
 def test_links_that_have_become_rows_of_a_model(shop: Project) -> None:

@@ -118,6 +118,12 @@ class ManyColumn(NamedTuple):
         return self.field.remote_field.through
 
     @property
+    def maker(self) -> str | None:
+        """The model whose field Django made the table for; another field may use it (`through`)."""
+        maker = self.through._meta.auto_created
+        return str(maker._meta.label_lower) if maker else None
+
+    @property
     def ends(self) -> tuple[str, str]:
         """The relations of the through table: to the row that has the field, to what it holds."""
         return self.field.m2m_field_name(), self.field.m2m_reverse_field_name()
@@ -200,7 +206,13 @@ class Plan:
             if field not in model._meta.local_many_to_many
         }
         """Many-to-many fields that records of other models say as well, and which those are: of
-        parents, which repeated them before Django 3.0, or of a model of the field's own table."""
+        parents, which repeated them before Django 3.0, of the model whose field made the table, or
+        of a model of the field's own table."""
+        self.many_of_others |= {
+            name: many.maker
+            for name, many in self.many.items()
+            if many.maker and many.maker != self.label
+        }
         self.many_of_others |= {
             name: plans.of_tables[many.through._meta.db_table]
             for name, many in self.many.items()
