@@ -496,6 +496,8 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
         ("docs.case", "units", {"docs.units", "docs.caseunits"}),
         ("docs.plainmembership", "team", {"docs.team", "docs.plainteam"}),
         ("docs.membership", "team", {"docs.team"}),
+        ("docs.paper", "status", {"docs.status", "docs.sheetstatus"}),
+        ("docs.statuslog", "status", {"docs.status"}),
         ("docs.membership", "paper_track", {"docs.paper", "other.track"}),
         ("docs.membership", "track_paper", {"docs.paper"}),
         ("docs.paper", "creator", {"sales.creator", "users.user"}),
@@ -507,6 +509,7 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
 def test_models_that_share_what_a_name_says(label: str, field: str, expected: set[str]) -> None:
     models = "folder historicalfolder folderchild case units caseunits paper groupkind sheetkind"
     models += " team plainteam membership plainmembership userforumgrant forumgrant"
+    models += " status statuslog sheetstatus"
     labels = [f"docs.{name}" for name in models.split()]
     labels += ["sales.creator", "users.user", "other.kind", "other.grant", "other.track"]
     found = Names(labels, "users.user", ["contenttypes.contenttype"]).matches(label, field)

@@ -281,10 +281,11 @@ class Names:
     ) -> Iterator[str]:
         """Models whose names end as that of the ones found: of the field's own app, as a `category`
         of another app may be one of products, a `value_option` any kind of option, the `units` of a
-        container its `containerunits`, a `unit` beside a `product` a `productunit`, and the `team`
-        of a `simplemembership` a `simpleteam`; and of an app with the field's name, as
-        `permissions` may be `permissions.storedpermission`."""
+        container its `containerunits`, a `unit` beside a `product` a `productunit`, the `team` of a
+        `simplemembership` a `simpleteam`, and a `status` that of anything; and of an app with the
+        field's name, as `permissions` may be `permissions.storedpermission`."""
         name, own = _plain_name(found[0].to), _plain_name(label)
+        may_be_any = not is_decided or (name in PLAIN_WORDS and not own.startswith(name))
         is_of_no_app = name not in {singular(app_name(one.to)) for one in found}
         is_open = found[0].strength > BY_LAST_WORDS and not is_decided and is_of_no_app
         for one in self._ending(label, name):
@@ -294,7 +295,7 @@ class Names:
             kind = rival.removesuffix(name)
             is_its_kind = own.removeprefix(HISTORICAL).startswith(kind) or kind in beside
             is_own = app_name(one) == app_name(label)
-            is_near = is_own and (is_its_kind or (is_meant and not is_decided))
+            is_near = is_own and (is_its_kind or (is_meant and may_be_any))
             if is_near or (is_open and singular(app_name(one)) == name):
                 yield one
 
