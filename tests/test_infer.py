@@ -498,6 +498,10 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
         ("docs.membership", "team", {"docs.team"}),
         ("docs.paper", "status", {"docs.status", "docs.sheetstatus"}),
         ("docs.statuslog", "status", {"docs.status"}),
+        ("sales.plainteamprice", "team", {"docs.team", "docs.plainteam"}),
+        ("sales.price", "team", {"docs.team"}),
+        ("sales.price", "group", {"auth.group", "docs.papergroup"}),
+        ("sales.user", "groups", {"auth.group"}),
         ("docs.membership", "paper_track", {"docs.paper", "other.track"}),
         ("docs.membership", "track_paper", {"docs.paper"}),
         ("docs.paper", "creator", {"sales.creator", "users.user"}),
@@ -509,10 +513,13 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
 def test_models_that_share_what_a_name_says(label: str, field: str, expected: set[str]) -> None:
     models = "folder historicalfolder folderchild case units caseunits paper groupkind sheetkind"
     models += " team plainteam membership plainmembership userforumgrant forumgrant"
-    models += " status statuslog sheetstatus"
+    models += " status statuslog sheetstatus papergroup"
     labels = [f"docs.{name}" for name in models.split()]
     labels += ["sales.creator", "users.user", "other.kind", "other.grant", "other.track"]
-    found = Names(labels, "users.user", ["contenttypes.contenttype"]).matches(label, field)
+    labels += ["auth.group", "sales.price", "sales.plainteamprice", "sales.user"]
+    beside = ["userpermissions"] * (label == "sales.user")
+    names = Names(labels, "users.user", ["contenttypes.contenttype"])
+    found = names.matches(label, field, beside)
     assert {one.to for one in found} == expected
     strongest = max(one.strength for one in found)
     assert (strongest > 0.9) == (len(expected) == 1)

@@ -123,6 +123,9 @@ PLAIN_WORDS = frozenset(
 )
 """Last words of fields that hold numbers of their own, unless a whole model name says otherwise."""
 
+GROUPS = "auth.group"
+"""Groups of people, for their rights; projects have groups of much else."""
+
 BY_WHOLE_NAME = frozenset(("admin.logentry", "contenttypes.contenttype"))
 """Models that fields name in full: a `type` or an `entry` is hardly ever one of them."""
 
@@ -282,10 +285,14 @@ class Names:
         """Models whose names end as that of the ones found: of the field's own app, as a `category`
         of another app may be one of products, a `value_option` any kind of option, the `units` of a
         container its `containerunits`, a `unit` beside a `product` a `productunit`, the `team` of a
-        `simplemembership` a `simpleteam`, and a `status` that of anything; and of an app with the
-        field's name, as `permissions` may be `permissions.storedpermission`."""
+        `simplemembership` a `simpleteam`, and a `status` that of anything; of any app, as the
+        `unit` of a `productunitprice` may be a `productunit`, and a `group` any kind of group where
+        no permissions are beside it; and of an app with the field's name, as `permissions` may be
+        `permissions.storedpermission`."""
         name, own = _plain_name(found[0].to), _plain_name(label)
         may_be_any = not is_decided or (name in PLAIN_WORDS and not own.startswith(name))
+        is_any_group = not is_decided and [one.to for one in found] == [GROUPS]
+        is_any_group = is_any_group and not any("permission" in one for one in beside)
         is_of_no_app = name not in {singular(app_name(one.to)) for one in found}
         is_open = found[0].strength > BY_LAST_WORDS and not is_decided and is_of_no_app
         for one in self._ending(label, name):
@@ -296,7 +303,9 @@ class Names:
             is_its_kind = own.removeprefix(HISTORICAL).startswith(kind) or kind in beside
             is_own = app_name(one) == app_name(label)
             is_near = is_own and (is_its_kind or (is_meant and may_be_any))
-            if is_near or (is_open and singular(app_name(one)) == name):
+            is_its_own = own != rival and own.startswith(rival)
+            is_of_app = is_open and singular(app_name(one)) == name
+            if is_near or is_its_own or is_any_group or is_of_app:
                 yield one
 
     def _ending(self, label: str, name: str) -> list[str]:
