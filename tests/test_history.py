@@ -33,7 +33,7 @@ from fastnk.errors import SchemaError, UsageError  # noqa: E402
 from fastnk.schema import Embedded, GenericRelation, Model, Relation, Schema  # noqa: E402
 
 LENDING = "tests.project.history.lending"
-GONE = "went with its model, which the project no longer has"
+GONE = "cannot be known, because the project no longer has the model; it may have had none"
 
 TO_PAPER = Relation(to="history.paper")
 TO_SHELF = Relation(to="history.shelf")

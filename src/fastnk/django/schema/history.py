@@ -134,7 +134,7 @@ def _fields(model: type[Any]) -> dict[str, Any]:
     return {field.name: field for field in model._meta.local_fields if is_saved(field)}
 
 
-_GONE = "went with its model, which the project no longer has"
+_GONE = "cannot be known, because the project no longer has the model; it may have had none"
 
 
 def generic_relations_then(model: type[Any], live: type[Any] | None) -> dict[str, GenericRelation]:
