@@ -570,6 +570,16 @@ def test_content_types_left_out_are_known_all_the_same() -> None:
     assert any(note.startswith("log.entry: object_id") for note in proposal.notes)
 
 
+def test_ids_beside_what_may_be_no_content_type_are_told_as_left_out() -> None:
+    records = rows("contenttypes.contenttype", 30, app_label="a", model="b")
+    records += [legacy("log.entry", n, content_type=n % 3 + 1, object_id=n) for n in range(1, 20)]
+    proposal = infer(dump(records))
+    assert proposal.schema().models["log.entry"].generic_relations == {}
+    left_out = "log.entry.object_id -> what content_type names: that is not sure enough"
+    assert left_out in proposal.left_out()
+    assert left_out not in proposal.left_out(minimum=0.5)
+
+
 def test_further_backups_supply_what_is_referred_to() -> None:
     papers = [legacy("docs.paper", n, author=10 + n) for n in range(1, 9)]
     proposal = infer(dump(papers), keys=[dump(users(9, first=11))])

@@ -119,7 +119,7 @@ class Proposal(msgspec.Struct, kw_only=True):
     def left_out(self, minimum: float = MINIMUM) -> list[str]:
         """What `schema` leaves out, in sentences."""
         sure = _Sure(self, minimum)
-        return [*sure.relations_left_out(), *sure.keys_left_out()]
+        return [*sure.relations_left_out(), *sure.generics_left_out(), *sure.keys_left_out()]
 
     def document(self, minimum: float = MINIMUM) -> dict[str, Any]:
         """All of it as data for JSON: the schema and what it rests on."""
@@ -193,6 +193,12 @@ class _Sure:
             if one.named and one.values and one.confidence < self._minimum:
                 where = f"{one.model}.{one.field} -> {one.to}"
                 yield f"{where}: {one.confidence:.2f} is not sure enough"
+
+    def generics_left_out(self) -> Iterator[str]:
+        for label, names in self._proposal.object_ids.items():
+            if CONTENT_TYPE not in self._relations[label]:
+                for name in names:
+                    yield f"{label}.{name} -> what {CONTENT_TYPE} names: that is not sure enough"
 
     def keys_left_out(self) -> Iterator[str]:
         for one in self._proposal.keys:
