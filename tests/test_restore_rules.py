@@ -492,6 +492,23 @@ def test_declared_defaults_are_what_the_records_would_have_said(new: str) -> Non
     assert again.replaced_nulls == nulls
 
 
+def test_where_only_defaults_are_missing_they_are_the_remedy(new: str) -> None:
+    """Also of a secret, of which no value is told, and of a field with its own words for null."""
+    records = [
+        *(record("zoo.vehicle", pk, plate=str(pk)) for pk in (1, 2)),
+        *(record("zoo.truck", pk) for pk in (1, 2)),
+        vault("a", data=[1], small=None),
+        record("zoo.secret", 1, name="A", hidden=None),
+    ]
+    with pytest.raises(FindingsError) as caught:
+        restored(new, *records)
+    fields = ["zoo.truck.load", "zoo.vault.small", "zoo.secret.hidden"]
+    options = " ".join(f"--default {field}=VALUE" for field in fields)
+    remedy = f"mend the backup or the database, or say what rows hold: {options}"
+    assert caught.value.remedy == remedy
+    assert all(one.what.endswith("(--default: what it means)") for one in caught.value.findings)
+
+
 def test_defaults_and_exclusions_on_the_command_line(
     new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

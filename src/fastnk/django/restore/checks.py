@@ -40,7 +40,7 @@ def _look_at_nulls(table: Table, findings: Findings, name: str) -> None:
             findings.add(
                 codes.REFUSED_VALUE,
                 "the record says nothing by this name; the column takes no null and has no default"
-                " (--default: what it means)",
+                + codes.DECLARABLE,
                 record=table.rows.record_numbers[number],
                 model=table.plan.label,
                 field=name,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
@@ -25,6 +26,9 @@ CHECK = "FNK420"
 
 WITH_IDS = "dump the rows with ids, without --natural-foreign and --natural-primary"
 """What to do where records do not say keys that nothing can make: ids need no such keys."""
+
+DECLARABLE = " (--default: what it means)"
+"""How a finding ends that a default would settle; it tells no value."""
 
 
 class Findings:
@@ -122,7 +126,8 @@ class Findings:
     ) -> None:
         """Note one finding; `value` as the backup has it."""
         if is_secret(model, field):
-            what = what if code != REFUSED_VALUE else "a value that the field does not take"
+            if code == REFUSED_VALUE and not what.endswith(DECLARABLE):
+                what = "a value that the field does not take"
             value = value if value is ... else NOT_SHOWN
         if is_secret(model, pk_name):
             pk = None
@@ -162,10 +167,20 @@ class Findings:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         if SAME_ROW in codes and not self._last_counts:
             return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
-        if UNIQUE in codes:
-            model = next(one.place.model for one in self._found.kept if one.code == UNIQUE)
-            return f"mend the backup or the database, or leave a model out: --exclude {model}"
-        return "mend the backup or the database, then restore again"
+        ways = [*self._defaults_to_declare(), *self._model_to_leave_out()]
+        if not ways:
+            return "mend the backup or the database, then restore again"
+        return ", or ".join(("mend the backup or the database", *ways))
+
+    def _defaults_to_declare(self) -> Iterator[str]:
+        places = (one.place for one in self._found.kept if one.what.endswith(DECLARABLE))
+        fields = dict.fromkeys(f"{place.model}.{place.field}" for place in places)
+        if fields:
+            yield " ".join(("say what rows hold:", *(f"--default {path}=VALUE" for path in fields)))
+
+    def _model_to_leave_out(self) -> Iterator[str]:
+        models = (one.place.model for one in self._found.kept if one.code == UNIQUE)
+        yield from (f"leave a model out: --exclude {model}" for model in islice(models, 1))
 
     @property
     def _or_without(self) -> str:

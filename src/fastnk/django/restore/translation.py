@@ -148,7 +148,11 @@ class Translator:
                 is_row = isinstance(held, InBackup | InDatabase)
                 values[name] = PkOf(held, column.field) if is_row else held
         except REFUSALS as error:
-            self._note_refusal(record, name, error, raw)
+            is_null = raw is None and name not in (record.data.get("references") or ())
+            if is_null and not takes_null(column.field, self._connection):
+                self._refuse_null(record, name, column, None)  # in words that name the way out
+            else:
+                self._note_refusal(record, name, error, raw)
         except DanglingError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
 
@@ -224,7 +228,7 @@ class Translator:
         if value is None and not takes_null(column.field, self._connection):
             what = "null, which the column does not take"
             if record.raw(name) is None:  # and not a key that leads nowhere
-                what += " (--default: what it means)"
+                what += codes.DECLARABLE
             record.note(self._findings, codes.REFUSED_VALUE, what, field=name)
 
     def _find(
