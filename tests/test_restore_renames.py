@@ -313,6 +313,32 @@ def test_a_relation_that_leads_to_many_today(new: str) -> None:
     assert list(tours_now) == [("r1", "Anna"), ("r2", None)]
 
 
+@pytest.mark.parametrize("policies", [None, fastnk.Policies(on_unresolved="null")])
+def test_the_natural_key_of_a_relation_that_leads_to_many_today(
+    new: str, policies: fastnk.Policies | None
+) -> None:
+    """It is a list of what no id can be, in a backup that has some rows by their ids, too."""
+    people = [keeper("Anna"), record("zoo.keeper", 7, **keeper("Ben")["fields"])]
+    guides = [["Anna"], 7, None]
+    tours = [record("zoo.tour", n, name=f"r{n}", guide=one) for n, one in enumerate(guides)]
+    names = {"zoo.tour.guide": "zoo.tour.guides"}
+    for created in (5, 0):
+        backup = as_bytes([*people, *tours])
+        report = fastnk.restore(backup, database=new, renames=names, policies=policies)
+        assert (report.created, report.updated, report.let_go) == (created, 0, {})
+    tours_now = rows(zoo.Tour, new).order_by("name").values_list("name", "guides__name")
+    assert list(tours_now) == [("r0", "Anna"), ("r1", "Ben"), ("r2", None)]
+
+
+def test_ids_that_no_record_has_in_a_renamed_list(new: str) -> None:
+    people = [record("zoo.keeper", 7, **keeper("Anna")["fields"])]
+    tours = [record("zoo.tour", 1, name="r", leads=[7, 8])]
+    with pytest.raises(FindingsError, match=r"FNK301 no record has this id \(8\)"):
+        fastnk.restore(
+            as_bytes([*people, *tours]), database=new, renames={"zoo.tour.leads": "zoo.tour.guides"}
+        )
+
+
 # The schema by the names of the backup
 
 

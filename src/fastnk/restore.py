@@ -29,11 +29,12 @@ from fastnk.errors import (
     UsageError,
     did_you_mean,
 )
+from fastnk.output import NoSink
 from fastnk.policies import Policies
 from fastnk.progress import INSERT, Teller
 from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
-from fastnk.schema import Schema, plain_label
+from fastnk.schema import Relation, Schema, plain_label
 from fastnk.source import Backup, Progress, name_of, rereadable, several
 from fastnk.source.losses import PUNCTUATION
 
@@ -58,6 +59,17 @@ Confirm = Callable[[RestoreReport], None]
 LOADERS = {"FNK304", "FNK308", "FNK309", "FNK310"}
 """Findings of the conversion that the loader can do something about: keys that do not tell rows
 apart, generic references that lead to no natural key."""
+
+ALL_BUT_UNRESOLVED = Policies(
+    on_unknown_model="keep",
+    on_duplicate_pk="keep",
+    on_duplicate_key="keep",
+    on_null_key="keep",
+    on_duplicate_member="keep",
+    on_generic="keep",
+    on_embedded="keep",
+)
+"""Let everything pass but ids that no record has."""
 
 
 class UnifiedRestoreManager:
@@ -184,20 +196,62 @@ class UnifiedRestoreManager:
         _refuse_without_room(backup)
         with rereadable(backup) as again:
             try:
-                return self._restore_once_or_twice(again, backup, confirm)
+                schema = self._schema_where_one_became_many(again)
+                return self._restore_once_or_twice(schema, again, backup, confirm)
             except FindingsError as error:
                 raise _with_remedy(error) from None
 
     def _restore_once_or_twice(
-        self, again: Backup, backup: Backup, confirm: Confirm | None
+        self, schema: Schema, again: Backup, backup: Backup, confirm: Confirm | None
     ) -> RestoreReport:
+        same = schema is self._schema
+        converter = self._converter if same else self._make_converter(schema)
         try:
-            return self._restore(self._converter, again, backup, confirm)
+            return self._restore(converter, again, backup, confirm)
         except FindingsError as error:
-            converter = self._more_lenient(error)
-            if converter is None:
+            lenient = self._more_lenient(schema, error)
+            if lenient is None:
                 raise
-        return self._restore(converter, again, backup, confirm)
+        return self._restore(lenient, again, backup, confirm)
+
+    def _schema_where_one_became_many(self, backup: Backup) -> Schema:
+        """The schema in which renamed relations that lead to many today lead to one, where the
+        backup has natural keys of one: lists of what no id of their targets can be."""
+        renamed = self._renamed_to_many()
+        if not renamed:
+            return self._schema
+        converter = self._make_converter(self._schema, policies=ALL_BUT_UNRESOLVED)
+        try:
+            with converter.converted(backup) as conversion:
+                conversion.write(NoSink())
+        except FindingsError as error:
+            return _leading_to_one(self._schema, self._held_as_keys(renamed, error))
+        return self._schema
+
+    def _renamed_to_many(self) -> dict[tuple[str, str], Relation]:
+        """By the names of the backup."""
+        models = self._schema.models
+        return {
+            (label, name): models[label].relations[name]
+            for label, names in self._renames.fields.items()
+            for name in names
+            if label in models and name in models[label].relations
+            if models[label].relations[name].many
+        }
+
+    def _held_as_keys(
+        self, relations: Mapping[tuple[str, str], Relation], error: FindingsError
+    ) -> set[tuple[str, str]]:
+        from fastnk.django.restore.renaming import may_be_pk
+
+        found = set()
+        for finding in error.findings:
+            place = (finding.place.model or "", finding.place.field or "")
+            if finding.code == "FNK301" and place in relations:
+                target = self._renames.label(relations[place].to)
+                if not may_be_pk(target, finding.value):
+                    found.add(place)
+        return found
 
     def _schema_of_backup(self, schema: Schema) -> Schema:
         """The schema by the names of the backup, without methods that only know those of today."""
@@ -208,16 +262,16 @@ class UnifiedRestoreManager:
         useless = methods_that_meet(schema, changed) if changed else set()
         return self._renames.schema_of_backup(_without_methods(schema, useless))
 
-    def _more_lenient(self, error: FindingsError) -> LegacyBackupConverter | None:
+    def _more_lenient(self, schema: Schema, error: FindingsError) -> LegacyBackupConverter | None:
         """A converter that lets pass what the loader can do something about, if that is all, and
         what is wrong with records that are none to restore, which it leaves out or refuses."""
-        useless = _useless_methods(self._schema, error)
+        useless = _useless_methods(schema, error)
         codes = LOADERS | self._codes_of_untaken(error)
         if not (error.found.codes & codes or useless):
             return None
         passed = {policy_of(code): "keep" for code in codes}
         policies = msgspec.structs.replace(self._policies, **passed)
-        return self._make_converter(_without_methods(self._schema, useless), policies=policies)
+        return self._make_converter(_without_methods(schema, useless), policies=policies)
 
     def _codes_of_untaken(self, error: FindingsError) -> set[str]:
         """The codes of findings of the conversion that are about records alone which are none to
@@ -404,6 +458,16 @@ def _without_methods(schema: Schema, labels: set[str]) -> Schema:
         }
         own = no_method(model, keep_pk=False) if label in labels else model
         models[label] = msgspec.structs.replace(own, relations=relations)
+    return msgspec.structs.replace(schema, models=models)
+
+
+def _leading_to_one(schema: Schema, fields: set[tuple[str, str]]) -> Schema:
+    """`schema` with these relations, by label and name, to one each."""
+    models = dict(schema.models)
+    for label, name in fields:
+        one = msgspec.structs.replace(models[label].relations[name], many=False)
+        relations = models[label].relations | {name: one}
+        models[label] = msgspec.structs.replace(models[label], relations=relations)
     return msgspec.structs.replace(schema, models=models)
 
 

@@ -16,6 +16,7 @@ from django.apps import apps
 from msgspec import UNSET
 from msgspec.structs import astuple
 
+from fastnk.django.restore.values import REFUSALS, converted
 from fastnk.errors import did_you_mean
 from fastnk.renames import RenameError, Renames, unused
 from fastnk.schema import Schema, model_name
@@ -234,6 +235,20 @@ def _as_many(value: Any, has_key: bool) -> Any:
         return value if value is None else [value]
     is_key = has_key and bool(value) and not any(isinstance(part, list) for part in value)
     return [value] if is_key else value
+
+
+def may_be_pk(label: str, value: Any) -> bool:
+    """Whether a row of a model of today may have this pk; of one that is unknown it may."""
+    try:
+        field = apps.get_model(label)._meta.pk
+        while field.is_relation:
+            field = field.target_field
+        converted(field, value)
+    except LookupError:
+        return True
+    except REFUSALS:
+        return False
+    return True
 
 
 def is_record(data: Any) -> bool:
