@@ -462,6 +462,22 @@ def test_methods_are_not_called_on_records_under_other_names(target: str) -> Non
     assert "cannot be called" in report.weak_keys["inside.book"]
 
 
+@pytest.mark.parametrize("old", ["inside.note", "inside.device.code"])
+def test_methods_are_called_where_only_what_they_do_not_look_at_is_renamed(
+    target: str, old: str
+) -> None:
+    first = plain("book", title="first", author=None, day="2020-02-03", price="1.50")
+    copy = plain("copy", 1, book=["FIRST", [None, "2020-02-03"], "1.50"])
+    renamed = {"inside.note": "inside.tag", "inside.device.code": "inside.device.serial"}
+    others = [plain("note", 3, name="x"), keyed("device", "S1", code="S1")]
+    other = next(one for one in others if old.startswith(one["model"]))
+    for created in (3, 0):
+        loader = Loader(SCHEMA, target, renames=Renames({old: renamed[old]}))
+        backup = json.dumps([first, copy, other]).encode()
+        report = loader.load(lambda phase, backup=backup: [backup])
+        assert (report.created, report.weak_keys) == (created, {})
+
+
 def test_what_is_no_made_key_is_a_finding(target: str) -> None:
     wrong = {**book("first"), "natural_key": "FIRST"}
     assert refused(target, wrong) == [("FNK416", 1, None)]

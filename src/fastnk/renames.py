@@ -110,6 +110,11 @@ class Renames:
         old_apps = [old for old, name in self.apps.items() if name == app]
         return f"{old_apps[0]}.{model}" if old_apps else new
 
+    def changed(self, labels: Iterable[str]) -> set[str]:
+        """The models of today that the backup calls otherwise, of `labels`, or fields of them."""
+        renamed = {label for label in labels if self.old_label(label) != label}
+        return renamed | {self.label(old) for old in self.fields}
+
     def refuse_clashes(self, labels: Collection[str]) -> None:
         """Raise `RenameError` if two of the models in a backup would be the same one today."""
         met: dict[str, str] = {}

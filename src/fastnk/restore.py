@@ -257,8 +257,7 @@ class UnifiedRestoreManager:
         """The schema by the names of the backup, without methods that only know those of today."""
         from fastnk.django.calling import methods_that_meet
 
-        changed = {self._renames.label(label) for label in self._renames.fields}
-        changed |= {label for label in schema.models if self._renames.old_label(label) != label}
+        changed = self._renames.changed(schema.models)
         useless = methods_that_meet(schema, changed) if changed else set()
         return self._renames.schema_of_backup(_without_methods(schema, useless))
 

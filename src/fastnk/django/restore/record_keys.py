@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 from fastnk.django.refusals import refusal
@@ -173,10 +172,8 @@ class RecordKeys:
         natural keys of that model tell nothing."""
         if not self._unsaid:
             return
-        # Under other names the methods would find nothing, or the wrong thing.
-        if self._directory.plans.naming:
-            bodies = partial(iter, ())
-        with KeyMaker(self._unsaid, bodies) as maker:
+        renamed = self._directory.plans.naming.changed
+        with KeyMaker(self._unsaid, bodies, renamed) as maker:
             for row, form in ((row, form) for form, rows in self._unsaid.items() for row in rows):
                 label = row.rows.plan.label
                 if label not in self.weak:

@@ -55,6 +55,12 @@ class Naming:
     def __bool__(self) -> bool:
         return bool(self.renames)
 
+    @property
+    def changed(self) -> set[str]:
+        """The models of today whose records have other names in the backup, or name such models."""
+        naming = {CONTENT_TYPE, PERMISSION} if self.renames.changes_models else set()
+        return self.renames.changed(self._pks) | naming
+
     def fields(self, tag: str, names: Iterable[str]) -> list[str]:
         """What fields of the model that the backup calls `tag` are called today."""
         new = self.renames.fields.get(tag, {})

@@ -22,9 +22,19 @@ from fastnk.django.unmade import RefusalError
 class KeyMaker:
     """Calls the methods on instances that are built from the records of the backup alone."""
 
-    def __init__(self, forms: Collection[CalledKey], bodies: Callable[[], Iterator[bytes]]) -> None:
-        """`bodies` gives all records of the backup, in order."""
-        self._models = [form.model for form in forms]
+    def __init__(
+        self,
+        forms: Collection[CalledKey],
+        bodies: Callable[[], Iterator[bytes]],
+        renamed: Collection[str] = (),
+    ) -> None:
+        """`bodies` gives all records of the backup, in order. Of the models in `renamed` they have
+        names of another time, by which methods would find nothing, or the wrong thing."""
+        self._models = [
+            form.model
+            for form in forms
+            if names_of_records([form.model]).keys().isdisjoint(renamed)
+        ]
         self._records = KeptRecords(lambda: [bodies()], _proxies())
         self._instances = Instances(self._records)
         self._numbers: dict[CalledKey, list[int]] = {}
@@ -40,6 +50,8 @@ class KeyMaker:
 
     def key(self, form: CalledKey, row: InBackup) -> Key:
         """The key that the method makes of the record of a row. Raises `RefusalError`."""
+        if form.model not in self._models:
+            raise RefusalError("cannot be called on records under another name")
         if form not in self._numbers:
             self._numbers[form] = list(self._records.numbers(concrete_label(form.model)))
         numbers = self._numbers[form]
