@@ -333,10 +333,12 @@ def test_findings_are_all_counted_and_the_first_ones_kept(
 
 
 def test_secrets_are_not_in_findings(new: str) -> None:
-    records = [vault("a", api_token=["s3cret"] * 9, small=10**20)]
+    hidden = record("zoo.secret", 1, name="A", hidden="s3cret")
+    records = [vault("a", api_token=["s3cret"] * 9, small=10**20), hidden]
     with pytest.raises(FindingsError) as caught:
         restored(new, *records)
     assert "small" in str(caught.value)
+    assert "a value that the field does not take (not shown)" in str(caught.value)
     assert "s3cret" not in str(caught.value) + json.dumps(caught.value.as_dict())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from fastnk.django.restore.discretion import NOT_SHOWN, is_secret
+from fastnk.django.restore.discretion import is_secret
 from fastnk.django.restore.values import as_text
 from fastnk.errors import MAX_FINDINGS, Finding, FindingList, FindingsError, Place
 from fastnk.renames import NONEXISTENT, excluded_field
@@ -125,10 +125,10 @@ class Findings:
         value: Any = ...,
     ) -> None:
         """Note one finding; `value` as the backup has it."""
-        if is_secret(model, field):
+        is_hidden = is_secret(model, field)
+        if is_hidden:
             if code == REFUSED_VALUE and not what.endswith(DECLARABLE):
                 what = "a value that the field does not take"
-            value = value if value is ... else NOT_SHOWN
         if is_secret(model, pk_name):
             pk = None
         place = Place(
@@ -138,7 +138,7 @@ class Findings:
             pk=None if pk is None else pk if isinstance(pk, str) else as_text(pk),
             field=field,
         )
-        text = None if value is ... else as_text(value)
+        text = None if value is ... else "not shown" if is_hidden else as_text(value)
         finding = Finding(code, what, place, text)
         if finding in self._met:
             return
