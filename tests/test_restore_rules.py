@@ -541,6 +541,7 @@ def test_defaults_and_exclusions_on_the_command_line(
         ("zoo.reading.sensor", ["S1", "S2"], "a list of 1 was expected"),
         ("zoo.sticker.content_type", ["zoo"], "a list of 2 was expected"),
         ("zoo.memo.parent", ["x"], "zoo.memo has no natural key"),
+        ("zoo.reading.sensor", True, "refers to zoo.sensor"),
     ],
 )
 def test_defaults_that_nothing_takes(new: str, path: str, value: Any, what: str) -> None:

@@ -50,6 +50,9 @@ def refuse_unfit_defaults(plans: Plans, connection: Any) -> None:
                 refuse_unfit(column.field, converted(column.field, value), connection)
             elif isinstance(value, list):
                 _refuse_unfit_key(plans[column.reference.target], value)
+            elif isinstance(value, bool):  # which Python takes for the ids 1 and 0
+                target = column.reference.target
+                raise ValueError(f"it refers to {target}: the natural key of a row, or its id")
         except (UnknownModelError, KeyShapeError, *REFUSALS) as error:
             raise _unfit(path, value, error) from None
 
