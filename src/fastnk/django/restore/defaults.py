@@ -90,7 +90,7 @@ def note_dangling_defaults(
             findings.add(
                 codes.REFUSED_VALUE,
                 f"the record does not say it, and its default refers to no row of"
-                f" {reference.target} (--default: what it means)",
+                f" {reference.target}{codes.DECLARABLE}",
                 record=record,
                 model=label,
                 field=name,
