@@ -126,9 +126,8 @@ class Findings:
     ) -> None:
         """Note one finding; `value` as the backup has it."""
         is_hidden = is_secret(model, field)
-        if is_hidden:
-            if code == REFUSED_VALUE and not what.endswith(DECLARABLE):
-                what = "a value that the field does not take"
+        if is_hidden and code == REFUSED_VALUE and not what.endswith(DECLARABLE):
+            what = "a value that the field does not take"
         if is_secret(model, pk_name):
             pk = None
         place = Place(
