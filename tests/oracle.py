@@ -528,7 +528,7 @@ class _Conversion:
             return {}
         if relation.parent_link:
             return {} if model.pk in record["fields"] else {model.pk: relation}
-        if self.style == "django" or "references" in record:
+        if self.style == "django" or is_stated(record, model.pk):
             return {}
         return {model.pk: relation}
 
@@ -619,8 +619,11 @@ class _Conversion:
         key = self.key_or_none(record) if self.is_legacy(record) else None
         out: Record = {}
         for name, value in record.items():
+            if name == "references" and isinstance(value, dict):
+                out[name] = {**self.references(record), **value}
+                continue
             if name == "fields":
-                if references := self.references(record):
+                if "references" not in record and (references := self.references(record)):
                     out["references"] = references
                 out[name] = {**self.parent_link(record), **self.converted_fields(record)}
                 continue
@@ -644,7 +647,7 @@ class _Conversion:
     def references(self, record: Record) -> dict[str, Any]:
         """What neither the natural key nor the fields hold: a pk that is a foreign key, and the
         targets of generic relations."""
-        if self.style == "django" or "references" in record:
+        if self.style == "django":
             return {}
         found: dict[str, Any] = {}
         for name, relation in self.relations_by_pk(record).items():
@@ -666,12 +669,13 @@ class _Conversion:
     def generics(self, record: Record) -> Iterator[tuple[GenericRelation, str | None, Any]]:
         """The generic relations whose ids the output holds as keys, the label of the target's
         model where it can be told, the id."""
-        if self.style == "django" or "references" in record:
+        if self.style == "django":
             return
         for generic in self.schema.models[record["model"]].generic_relations.values():
             type_ = record["fields"].get(generic.content_type or generic.label)
             id_ = record["fields"].get(generic.object_id)
-            if type_ is not None and id_ is not None and not isinstance(id_, list):
+            is_id = type_ is not None and id_ is not None and not isinstance(id_, list)
+            if is_id and not is_stated(record, generic.object_id):
                 label = self.generic_target(record["model"], generic, type_)
                 yield generic, label if label in self.schema.models else None, id_
 
@@ -773,6 +777,12 @@ class _Conversion:
             return None if self.policy(UNRESOLVED) == "null" else value
         key = self.key_or_none(row, relation if self.is_by_proxy(relation) else None)
         return value if key is None else key
+
+
+def is_stated(record: Record, name: str) -> bool:
+    """Whether a reference stands beside the fields already, or nothing can be put there."""
+    references = record.get("references", {})
+    return not isinstance(references, dict) or name in references
 
 
 def _without_alias(part: str, pk: str) -> str:

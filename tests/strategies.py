@@ -289,6 +289,7 @@ class _Builder:
                 self.add_relations(label, row)
                 self.add_generics(label, row)
                 self.add_embedded(label, row)
+                self.add_references(label, row)
         records = [row for rows in self.rows.values() for row in rows]
         keys: list[Record] = []
         if self.pick([False, False, False, True]):
@@ -364,6 +365,16 @@ class _Builder:
             else:
                 row["fields"][generic.label or ""] = self.pick(["doc", "?", None])
                 row["fields"][generic.object_id] = self.pick([None, ["DOC"]])
+
+    def add_references(self, label: str, row: Record) -> None:
+        """Now and then some stand beside the fields already, as another conversion leaves them."""
+        model = self.schema.models[label]
+        names = [generic.object_id for generic in model.generic_relations.values()]
+        names += [model.pk] if model.pk in model.relations else []
+        if names and self.pick([True, *[False] * 7]):
+            stated = {name: ["X", {"pk": 1}] for name in names if self.draw(st.booleans())}
+            others = {"kind": None} if self.draw(st.booleans()) else {}
+            row["references"] = self.pick([stated, {**others, **stated}, {}])
 
     def add_embedded(self, label: str, row: Record) -> None:
         for name, tree in trees(self.schema.models[label].embedded).items():

@@ -262,6 +262,10 @@ class Pattern:
         literal = re.escape(self.text[key.start : key.end]) + gap
         if key.value == "fields":
             return self.references(node, out) + literal + self.fields(value, out)
+        if key.value == "references":
+            added = self.new_references(value.value, out) + [""] * bool(value.members)
+            rest = re.escape(self.text[value.start + 1 : value.end])
+            return literal + r"\{" + ", ".join(added) + rest
         if key.value == "pk" and "natural_key" in out and "natural_key" not in node.value:
             literal = f'"natural_key": {spelled(out["natural_key"])}, {literal}'
         return literal + re.escape(self.text[value.start : value.end])
@@ -270,8 +274,12 @@ class Pattern:
         """What stands in front of the fields where the record itself could not hold it."""
         if "references" not in out or "references" in node.value:
             return ""
-        members = [f'"{name}": {spelled(key)}' for name, key in out["references"].items()]
-        return f'"references": \\{{{", ".join(members)}\\}}, '
+        return f'"references": \\{{{", ".join(self.new_references({}, out))}\\}}, '
+
+    def new_references(self, stated: oracle.Record, out: oracle.Record) -> list[str]:
+        """Those that did not stand there before."""
+        made = {name: key for name, key in out["references"].items() if name not in stated}
+        return [f'"{name}": {spelled(key)}' for name, key in made.items()]
 
     def fields(self, node: Node, out: oracle.Record) -> str:
         model = self.schema.models.get(out["model"])
@@ -504,6 +512,44 @@ def test_converted_output_stays_as_it_is(
     assert converter.convert_bytes(once) == once
 
 
+def test_references_that_an_earlier_conversion_left_out_are_added() -> None:
+    """As for a model that had no natural key in its schema."""
+
+    def schema_with(tag: Model) -> Schema:
+        one, two = (GenericRelation(object_id=f"id{n}", label=f"kind{n}") for n in (1, 2))
+        entry = Model(natural_key=["code"], generic_relations={"one": one, "two": two})
+        return Schema.of({"a.doc": Model(natural_key=["code"]), "a.tag": tag, "a.entry": entry})
+
+    def entry(code: str, **beside: Any) -> dict[str, Any]:
+        ids = {"kind1": "a.doc", "id1": 1, "kind2": "a.tag", "id2": 7}
+        return {"model": "a.entry", "pk": code, **beside, "fields": {"code": code, **ids}}
+
+    records = [
+        {"model": "a.doc", "pk": 1, "fields": {"code": "D"}},
+        {"model": "a.tag", "pk": 7, "fields": {"code": "T"}},
+        entry("A"),
+        entry("B", references={}),
+        entry("C", references={"id1": ["X"], "z": {"id2": [1, {}]}}),
+        entry("D", references=["id1"]),
+    ]
+    backup = json.dumps(records).replace('"id1": ["X"]', r'"i\u00641": ["X"]').encode()
+    policies = Policies(on_generic="keep")
+    once = LegacyBackupConverter(schema_with(Model()), policies=policies).convert_bytes(backup)
+    better = LegacyBackupConverter(schema_with(Model(natural_key=["code"])))
+    twice = better.convert_bytes(once)
+    assert [one.get("references") for one in json.loads(twice)[2:]] == [
+        {"id1": ["D"], "id2": ["T"]},
+        {"id1": ["D"], "id2": ["T"]},
+        {"id1": ["X"], "id2": ["T"], "z": {"id2": [1, {}]}},
+        ["id1"],
+    ]
+    assert better.convert_bytes(twice) == twice
+    schema = schema_with(Model(natural_key=["code"]))
+    assert fastnk.verify(once, twice, schema).faithful
+    missing = fastnk.verify(once, once, schema).findings
+    assert [one.place.field for one in missing if one.place.model == "a.entry"] == ["id2"] * 3
+
+
 @given(
     backups(flawed=False), spellings(), st.sampled_from(STYLES), block_sizes, variants, piece_sizes
 )
@@ -563,9 +609,9 @@ def test_report_counts_what_was_done(
             if name in one["fields"]
         )
         + sum(
-            isinstance(key, list)
-            for _, other in pairs
-            for key in other.get("references", {}).values()
+            isinstance(key, list) and name not in one.get("references", {})
+            for one, other in pairs
+            for name, key in other.get("references", {}).items()
         )
         + case.expected.keys_inside
     )

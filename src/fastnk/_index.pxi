@@ -8,7 +8,7 @@
 #     KEY      gap, length, places of columns   the pk member, in whose place the key comes
 #     BESIDE   gap, 0, places of columns        the key comes in front of the pk member
 #     PARENT   gap, 0, relation, more, id, pk   in front of the fields: the link to the parent
-#     REFERENCES gap, 0, count, then of each: generic or relation, id, content type or pk
+#     REFERENCES gap, 0, room, count, then of each: generic or relation, id, content type or pk
 #     RELATION gap, length, relation            one id, which stands there
 #     TEXT     gap, length, relation, id        one id, inside a string
 #     FIRST    gap, length, relation            as RELATION, in a list of many
@@ -32,6 +32,12 @@ cdef enum Entry:
     KEPT
     CUT
     NATURAL
+
+cdef enum Room:          # for references:
+    OWN_MEMBER           # there are none yet
+    EMPTY_OBJECT         # behind the brace of those that stand there
+    AMONG_OTHERS
+    NO_ROOM              # what stands there is no object
 
 cdef int compare_slots(const void *a, const void *b) noexcept nogil:
     cdef size_t x = (<const Slot *> a).at
@@ -76,6 +82,9 @@ cdef class Indexer(RowKeeper):
     """Where the last entry of the log ended."""
     cdef readonly unsigned long long logged_record
     """The number of the last record in the log."""
+    cdef Room room               # for references of the record
+    cdef Buffer stated           # uint8_t: which of the plan's generic relations, and in the end
+                                 # whether the pk, are among the references that stand there
     cdef Buffer kinds            # of generic relations whose targets may not be kept: the number of
                                  # the relation, and what names the model
 
@@ -92,6 +101,7 @@ cdef class Indexer(RowKeeper):
 
     def __dealloc__(self):
         free(self.log.data)
+        free(self.stated.data)
         free(self.kinds.data)
 
     def start_keys(self, name):
@@ -273,9 +283,62 @@ cdef class Indexer(RowKeeper):
         if by_pk and plan.parent_link and not self.record.has_parent_link and not self.add_slot(
                 PARENT, plan.pk_relation, self.record.first_field, self.record.first_field):
             return False
-        return (self.django_style or self.record.has_references or self.count_references(plan) == 0
-                or self.add_slot(REFERENCES, NOWHERE, self.record.fields_start,
-                                 self.record.fields_start))
+        return self.django_style or self.add_references_slot(plan)
+
+    cdef bint add_references_slot(self, ModelPlan *plan) noexcept nogil:
+        cdef size_t at = self.record.fields_start
+        self.room = OWN_MEMBER
+        if self.record.has_references:
+            if not self.read_stated(plan):
+                return False
+            at = self.walk.positions[self.record.references_at] + 1
+        if self.room == NO_ROOM or self.count_references(plan) == 0:
+            return True
+        return self.add_slot(REFERENCES, NOWHERE, at, at)
+
+    cdef bint read_stated(self, ModelPlan *plan) noexcept nogil:
+        """Look at the references that stand in the record."""
+        cdef Walk *w = &self.walk
+        cdef size_t at = w.at
+        cdef size_t value_end = w.value_end
+        cdef bint good = True
+        self.stated.length = 0
+        if not reserve(&self.stated, plan.generics + 1):
+            w.fault = MEMORY
+            return False
+        memset(self.stated.data, 0, plan.generics + 1)
+        w.at = self.record.references_at
+        if peek(w) != c'{':
+            self.room = NO_ROOM
+        else:
+            w.at += 1
+            self.room = EMPTY_OBJECT if peek(w) == c'}' else AMONG_OTHERS
+            while good and peek(w) != c'}':
+                good = (self.read_stated_name(plan) and walk_colon(w) and walk_value(w)
+                        and walk_comma(w, c'}'))
+        w.at = at
+        w.value_end = value_end
+        return good
+
+    cdef bint read_stated_name(self, ModelPlan *plan) noexcept nogil:
+        cdef size_t start = self.walk.positions[self.walk.at] + 1
+        cdef Text name
+        cdef int i
+        if not walk_name(&self.walk):
+            return False
+        name = unescaped(self.span(start, self.walk.value_end - 1), &self.scratch, False)
+        if name.data == NULL:
+            self.walk.fault = MEMORY
+            return False
+        for i in range(plan.generics):
+            self.stated.data[i] |= same(self.plan.generics[plan.first_generic + i].name, name)
+        if plan.pk_relation != NOWHERE:
+            self.stated.data[plan.generics] |= same(
+                self.plan.relations[plan.pk_relation].name, name)
+        return True
+
+    cdef bint is_stated(self, int number) noexcept nogil:
+        return self.record.has_references and self.stated.data[number]
 
     cdef bint add_key_slot(self, ModelPlan *plan) noexcept nogil:
         """What the key replaces: the pk member, and with it a comma where it just goes away."""
@@ -291,20 +354,23 @@ cdef class Indexer(RowKeeper):
     cdef bint refers_by_pk(self, ModelPlan *plan) noexcept nogil:
         """Whether the pk is a foreign key that neither `fields` nor Django's natural dump hold."""
         return (plan.pk_relation != NOWHERE and not plan.parent_link
+                and not self.is_stated(plan.generics)
                 and self.plan.relations[plan.pk_relation].index != NOWHERE
                 and not self.record.has_natural_key and self.pk_value().length > 0)
 
-    cdef bint refers(self, const GenericPlan *generic) noexcept nogil:
-        """Whether the record uses that generic relation (and its id is no key already)."""
+    cdef bint refers(self, ModelPlan *plan, int number) noexcept nogil:
+        """Whether the record uses a generic relation of its model, and neither its id nor what
+        stands among the references is a key already."""
+        cdef const GenericPlan *generic = &self.plan.generics[plan.first_generic + number]
         cdef Text id = self.columns[generic.id_column]
         return not (is_null(id) or id.data[0] == c'['
-                    or is_null(self.columns[generic.type_column]))
+                    or is_null(self.columns[generic.type_column]) or self.is_stated(number))
 
     cdef int count_references(self, ModelPlan *plan) noexcept nogil:
         cdef int count = self.refers_by_pk(plan)
         cdef int i
-        for i in range(plan.first_generic, plan.first_generic + plan.generics):
-            count += self.refers(&self.plan.generics[i])
+        for i in range(plan.generics):
+            count += self.refers(plan, i)
         return count
 
     cdef bint append_references(self, ModelPlan *plan) noexcept nogil:
@@ -313,7 +379,8 @@ cdef class Indexer(RowKeeper):
         cdef GenericPlan *generic
         cdef Text id, type_
         cdef int i
-        if not append_number(log, self.count_references(plan)):
+        if not (append_byte(log, self.room)
+                and append_number(log, self.count_references(plan))):
             return False
         if self.refers_by_pk(plan):
             type_ = self.pk_value()
@@ -322,14 +389,14 @@ cdef class Indexer(RowKeeper):
                                        and append_text(log, id.data, id.length)
                                        and append_text(log, type_.data, type_.length)):
                 return False
-        for i in range(plan.first_generic, plan.first_generic + plan.generics):
-            generic = &self.plan.generics[i]
-            if self.refers(generic):
+        for i in range(plan.generics):
+            generic = &self.plan.generics[plan.first_generic + i]
+            if self.refers(plan, i):
                 id = canonical(self.columns[generic.id_column], &self.scratch)
                 type_ = self.columns[generic.type_column]
-                if generic.lacks_rows and not self.note_kind(i, type_):
+                if generic.lacks_rows and not self.note_kind(plan.first_generic + i, type_):
                     return False
-                if id.data == NULL or not (append_number(log, 2 * i + 1)
+                if id.data == NULL or not (append_number(log, 2 * (plan.first_generic + i) + 1)
                                            and append_text(log, id.data, id.length)
                                            and append_text(log, type_.data, type_.length)):
                     return False

@@ -44,6 +44,7 @@ cdef struct Record:
     size_t key_start     # of its value
     size_t key_end
     bint has_references
+    size_t references_at # their value, as an index into the positions
     bint has_parent_link
     bint has_fields
     size_t fields_start  # of the member's name
@@ -370,6 +371,7 @@ cdef class RecordReader(Walker):
     @cython.final
     cdef bint walk_member_value(self, Member *member, Text name) noexcept nogil:
         cdef Walk *w = &self.walk
+        cdef size_t at = w.at
         if is_word(name, b"model"):
             return self.walk_model()
         if is_word(name, b"fields"):
@@ -403,6 +405,7 @@ cdef class RecordReader(Walker):
             if self.record.has_references:
                 self.note_repeated(b"references")
             self.record.has_references = True
+            self.record.references_at = at
             return True
         return self.remember(&self.extras, name, NOWHERE)
 

@@ -486,15 +486,19 @@ cdef class Splicer:
         return not more or append(&self.pending, b", ", 2)
 
     cdef bint read_references(self, const uint8_t **at, uint64_t start) noexcept nogil:
-        """What neither the natural key nor the fields hold goes into a member of its own."""
-        cdef int left = <int> read_number(at)
+        """What neither the natural key nor the fields hold goes into a member of its own, or in
+        front of what is in that already."""
+        cdef Room room = <Room> at[0][0]
+        cdef int left
         cdef bint any_made = False
         cdef size_t before
         cdef int number
         cdef Text id, type_
         cdef Reference outcome
+        at[0] += 1
+        left = <int> read_number(at)
         self.pending.length = 0
-        if not append(&self.pending, b'"references": {', 15):
+        if room == OWN_MEMBER and not append(&self.pending, b'"references": {', 15):
             return False
         while left:
             left -= 1
@@ -515,7 +519,9 @@ cdef class Splicer:
             self.pending.length = 0
             return True
         self.replace(start, start)
-        return append(&self.pending, b"}, ", 3)
+        if room == OWN_MEMBER:
+            return append(&self.pending, b"}, ", 3)
+        return room == EMPTY_OBJECT or append(&self.pending, b", ", 2)
 
     cdef Reference put_named(self, int number, Text id, Text type_, bint comma,
                              uint64_t start) noexcept nogil:

@@ -229,17 +229,21 @@ class Comparison:
     # -- references beside the fields --
 
     def _compare_references(self, pair: Pair, model: Model) -> None:
-        now = pair.after.get("references")
-        if "references" in pair.before.members:
-            pair.same("references", pair.before.get("references"), now)
+        before, now = pair.before.get("references"), pair.after.get("references")
+        if before is not MISSING and not (isinstance(before, dict) and isinstance(now, dict)):
+            pair.same("references", before, now)
             return
-        held = now if isinstance(now, dict) else {}
         if now is not MISSING and not isinstance(now, dict):
             pair.same("references", MISSING, now)
-        expected = {**self._pk_reference(pair, model), **self._generic_references(pair, model)}
-        for name, one in expected.items():
-            self._compare_reference(pair, name, one, held.get(name, MISSING))
-        for name in held.keys() - expected.keys():
+        stated = before if isinstance(before, dict) else {}
+        held = now if isinstance(now, dict) else {}
+        for name, value in stated.items():
+            pair.same(f"references.{name}", value, held.get(name, MISSING))
+        made = {**self._pk_reference(pair, model), **self._generic_references(pair, model)}
+        for name, one in made.items():
+            if name not in stated:
+                self._compare_reference(pair, name, one, held.get(name, MISSING))
+        for name in held.keys() - made.keys() - stated.keys():
             pair.find("FNK507", f"references.{name}", MISSING, held[name])
 
     def _compare_reference(self, pair: Pair, name: str, one: _Reference, now: Any) -> None:

@@ -205,8 +205,9 @@ class Leeway:
             for one in _ids(relation, entry.fields.get(name)):
                 yield target, one
             by_pk = name == model.pk and "natural_key" not in entry.members
-            stated = entry.fields if relation.parent_link else entry.members
-            if by_pk and (name if relation.parent_link else "references") not in stated:
+            beside = entry.members.get("references", {})
+            stated = entry.fields if relation.parent_link else beside
+            if by_pk and isinstance(stated, dict) and name not in stated:
                 yield target, entry.members.get("pk")
 
 
