@@ -478,6 +478,16 @@ def test_methods_are_called_where_only_what_they_do_not_look_at_is_renamed(
         assert (report.created, report.weak_keys) == (created, {})
 
 
+def test_methods_are_called_on_records_of_which_a_field_is_excluded(target: str) -> None:
+    first = plain("book", title="first", author=None, day="2020-02-03", price="1.50", follows="?")
+    copy = plain("copy", 1, book=["FIRST", [None, "2020-02-03"], "1.50"])
+    for created in (2, 0):
+        loader = Loader(SCHEMA, target, renames=Renames(exclude={"inside.book.follows"}))
+        report = loader.load(lambda phase: [json.dumps([first, copy]).encode()])
+        assert (report.created, report.weak_keys) == (created, {})
+        assert report.excluded == {"inside.book.follows": 1}
+
+
 def test_what_is_no_made_key_is_a_finding(target: str) -> None:
     wrong = {**book("first"), "natural_key": "FIRST"}
     assert refused(target, wrong) == [("FNK416", 1, None)]

@@ -84,7 +84,7 @@ class Renames:
             f"{label}.{old}": f"{self.label(label)}.{new}"
             for label, names in self.fields.items()
             for old, new in names.items()
-            if not new.endswith(OF_BACKUP)
+            if excluded_field(new) is None
         }
         return self.apps | self.models | fields
 
@@ -113,7 +113,8 @@ class Renames:
     def changed(self, labels: Iterable[str]) -> set[str]:
         """The models of today that the backup calls otherwise, of `labels`, or fields of them."""
         renamed = {label for label in labels if self.old_label(label) != label}
-        return renamed | {self.label(old) for old in self.fields}
+        fields = (new for new in self.names.values() if new.count(".") == 2)
+        return renamed | {path.rpartition(".")[0] for path in fields}
 
     def refuse_clashes(self, labels: Collection[str]) -> None:
         """Raise `RenameError` if two of the models in a backup would be the same one today."""
@@ -177,7 +178,7 @@ class Renames:
     def _old_identity(self, label: str | None, name: str, of: str) -> str:
         """The same of a field that tells rows of a model apart."""
         names = self.fields.get(self.old_label(label), {}) if label else {}
-        if names.get(name, "").endswith(OF_BACKUP):
+        if excluded_field(names.get(name, "")):
             raise RenameError(
                 f"{label}.{name} cannot be excluded: {of} tells rows apart by it",
                 remedy=f"leave its records out: --exclude {label}",
