@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DJANGO42 := $(CURDIR)/.venv/django42
-DJANGO42_TESTS := $(patsubst %,tests/test_%.py,called commands exact history introspect restore restore_faults restore_formats restore_former_ids restore_psycopg2 restore_rules roundtrip)
+DJANGO42_TESTS := $(patsubst %,tests/test_%.py,called commands detect exact history introspect restore restore_faults restore_formats restore_former_ids restore_psycopg2 restore_rules roundtrip schema)
 DJANGO42_NAMES := roundtrip or not (postgres or mysql)
 SOURCES := $(wildcard src/fastnk/*.pyx src/fastnk/*.pxi src/fastnk/*.pxd src/fastnk/*.h) setup.py pyproject.toml
 
