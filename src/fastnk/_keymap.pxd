@@ -437,7 +437,7 @@ cdef struct PkSet:
 cdef enum Entered:
     NEW
     PRESENT
-    BELOW                # the end of the runs: not kept here
+    ELSEWHERE            # no integer, or below the end of the runs: not kept here
     NOT_ENTERED          # without memory
 
 
@@ -506,6 +506,6 @@ cdef inline bint append_run(PkSet *pks, Run run) noexcept nogil:
 cdef inline Entered enter_pk(PkSet *pks, int64_t value) noexcept nogil:
     cdef Run run
     if is_below(pks, value):
-        return PRESENT if in_runs(pks, value) else BELOW
+        return PRESENT if in_runs(pks, value) else ELSEWHERE
     run.first = run.last = value
     return NEW if append_run(pks, run) else NOT_ENTERED

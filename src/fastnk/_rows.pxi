@@ -233,7 +233,7 @@ cdef class RowKeeper(RecordReader):
                 or self.push(&self.doubles, &found, sizeof(Double)))
 
     cdef bint note_pk(self, ModelState *m, Text pk) noexcept nogil:
-        cdef Entered entered = BELOW
+        cdef Entered entered = ELSEWHERE
         cdef Fingerprint fingerprint
         cdef int64_t value
         pk = canonical(pk, &self.scratch)
@@ -242,10 +242,10 @@ cdef class RowKeeper(RecordReader):
             return False
         if read_integer(pk, &value):
             entered = enter_pk(&m.pks, value)
-            if entered == BELOW and self.is_piece and not self.push(
+            if entered == ELSEWHERE and self.is_piece and not self.push(
                     &m.below, &value, sizeof(int64_t)):
                 return False
-        if entered == BELOW:
+        if entered == ELSEWHERE:
             fingerprint = fingerprint_of(pk, m.tag, MADE, self.seed)
             if not self.push(&self.pk_prints, &fingerprint, sizeof(Fingerprint)):
                 return False
