@@ -1880,10 +1880,13 @@ def test_every_mutation_is_found_whatever_the_policies(
     keys = [Spelling().write(data.keys)] if data.keys else []
     options: Any = {"keys": keys, "policies": Policies(**words), "embedded": embedded}  # type: ignore[arg-type]
     records = json.loads(LegacyBackupConverter(data.schema, **options).convert_bytes(backup))
+    keyed = sum("natural_key" in one for one in records)
     if len(records) > 1 and choices.random() < 0.2:
         del records[choices.randrange(len(records))]
     else:
         mutate(records, choices)
+        # Without the only key that tells the style, it is what style django makes of the backup.
+        assume(keyed != 1 or any("natural_key" in one for one in records))
     report = verify(backup, json.dumps(records).encode(), data.schema, **options)
     assert not report.faithful
 
