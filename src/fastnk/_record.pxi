@@ -758,8 +758,7 @@ cdef class RecordReader(Walker):
             return False
         found = (self.scan_text(self.span(start, end)) and peek(&self.walk) == c'['
                  and walk_value(&self.walk) and self.is_all_walked())
-        outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
-        self.walk = outer
+        self.leave_text(outer)
         return found
 
     cdef bint walk_step(self, int number) noexcept nogil:
@@ -820,9 +819,8 @@ cdef class RecordReader(Walker):
         cdef bint found
         found = self.scan_text(self.span(start, end)) and self.walk_step(step) and (
             self.is_all_walked())
-        outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
-        self.walk = outer
-        if outer.fault == MEMORY:
+        self.leave_text(outer)
+        if self.walk.fault == MEMORY:
             return False
         if found:
             self.move_slots(before, start)
@@ -852,6 +850,11 @@ cdef class RecordReader(Walker):
         self.walk.final = True
         self.walk.fault = NONE
         return True
+
+    cdef void leave_text(self, Walk outer) noexcept nogil:
+        """Go on where the text stands. Of the faults in it only that of memory is one of the walk."""
+        outer.fault = MEMORY if self.walk.fault == MEMORY else NONE
+        self.walk = outer
 
     cdef bint is_all_walked(self) noexcept nogil:
         """Whether nothing stands behind the value in that text."""

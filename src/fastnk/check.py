@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, cast, get_args
 import msgspec
 
 from fastnk.convert import LegacyBackupConverter
-from fastnk.convert.policies import OPTIONS
+from fastnk.convert.policies import option_of
 from fastnk.errors import (
     BackupSyntaxError,
     Finding,
@@ -208,7 +208,7 @@ def _models(schema: Schema, held: Survey) -> Iterator[CheckRow]:
                 model=label,
                 count=model.records,
                 code="FNK302",
-                option=OPTIONS["FNK302"],
+                option=option_of("FNK302"),
             )
     for label in sorted(schema.models.keys() - {proxies.get(one, one) for one in held.models}):
         yield CheckRow(
@@ -306,7 +306,7 @@ def _finding_rows(found: FindingList) -> Iterator[CheckRow]:
             field=kind.field,
             count=found.counts[kind],
             code=kind.code,
-            option=OPTIONS.get(kind.code),
+            option=option_of(kind.code),
             values=[*shown, "…"] if len(values) > MOST_VALUES else shown,
             place=str(group[0].place),
         )

@@ -17,7 +17,7 @@ import msgspec
 
 from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
-from fastnk.convert.policies import OPTIONS, policy_of
+from fastnk.convert.policies import option_of, policy_of
 from fastnk.decoding import deep_nesting
 from fastnk.detect import BackupFormatDetector
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport, RestoreTarget
@@ -207,7 +207,7 @@ class UnifiedRestoreManager:
         same = schema is self._schema
         converter = self._converter if same else self._make_converter(schema)
         try:
-            return self._restore(converter, again, backup, confirm)
+            return self._restore(converter, again, backup, confirm, is_first=True)
         except FindingsError as error:
             lenient = self._more_lenient(schema, error)
             if lenient is None:
@@ -275,7 +275,7 @@ class UnifiedRestoreManager:
     def _codes_of_untaken(self, error: FindingsError) -> set[str]:
         """The codes of findings of the conversion that are about records alone which are none to
         restore, and whose policies are about no other finding."""
-        kinds = [kind for kind in error.counts if kind.code in OPTIONS]
+        kinds = [kind for kind in error.counts if option_of(kind.code)]
         labels = {kind.model for kind in kinds if kind.model}
         untaken = {one for one in labels if not self._takes(self._renames.label(one))}
         others = {policy_of(kind.code) for kind in kinds if kind.model not in untaken}
@@ -298,11 +298,13 @@ class UnifiedRestoreManager:
         again: Backup,
         backup: Backup,
         confirm: Confirm | None,
+        is_first: bool = False,
     ) -> RestoreReport:
         # Whatever the head looks like: an id further down must not be taken for one of the target.
         # What is natural passes through unchanged.
         with converter.converted(again) as conversion:
-            self._refuse_former_ids(again, backup, conversion.report.models)
+            if is_first:  # a second time nothing else would be found
+                self._refuse_former_ids(again, backup, conversion.report.models)
             # Before anything is written: behind the commit nothing may fail any more.
             format_ = self._format(again, conversion.report)
             report = self._load(conversion, backup, confirm)
@@ -319,8 +321,11 @@ class UnifiedRestoreManager:
 
         labels = set(map(plain_label, labels))
         doubtful = doubtful_relations(labels, self._loader.schema, self._renames)
-        takes = {label: self._takes(self._renames.label(label)) for label in doubtful}
-        doubtful = {label: relations for label, relations in doubtful.items() if takes[label]}
+        doubtful = {
+            label: relations
+            for label, relations in doubtful.items()
+            if self._takes(self._renames.label(label))
+        }
         if not doubtful:
             return
         # By a schema without models all records stay what they are.

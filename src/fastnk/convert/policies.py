@@ -35,15 +35,6 @@ CODES: dict[int, tuple[str, str]] = {
 """By the number of a code: what is wrong, and the policy for it."""
 
 
-def _option(policy: str) -> str:
-    option = "--" + policy.replace("_", "-")
-    words = [one for one in get_args(get_type_hints(Policies)[policy]) if one != "error"]
-    return f"{option} {words[0]}" if len(words) == 1 else option
-
-
-OPTIONS = {f"FNK{code}": _option(policy) for code, (_, policy) in CODES.items()}
-"""By code: what allows it on the command line, with its word where there is but one."""
-
 DANGLING = ("FNK301", "FNK307", "FNK309", "FNK311")
 """Findings that a lost record may cause."""
 _WITH_KEYS = {301, 307, 308, 309, 311}
@@ -54,6 +45,17 @@ _ABOUT_REFERENCES = ("on_unresolved", "on_generic", "on_embedded")
 def policy_of(code: str) -> str:
     """The policy for what a code of a conversion is about."""
     return CODES[int(code[3:])][1]
+
+
+def option_of(code: str) -> str | None:
+    """What allows it on the command line, with its word where there is but one; `None` for a code
+    that no conversion finds."""
+    if int(code[3:]) not in CODES:
+        return None
+    policy = policy_of(code)
+    option = "--" + policy.replace("_", "-")
+    words = [one for one in get_args(get_type_hints(Policies)[policy]) if one != "error"]
+    return f"{option} {words[0]}" if len(words) == 1 else option
 
 
 def strict(policies: Policies) -> Policies:
@@ -123,7 +125,7 @@ class Findings:
 
     def _remedy(self, indexer: Indexer) -> str:
         codes = {int(code[3:]) for code in self.found.codes}
-        options = sorted({OPTIONS[code] for code in self.found.codes})
+        options = sorted({option for code in self.found.codes if (option := option_of(code))})
         remedy = f"allow them with {', '.join(options)}"
         counts = indexer.model_counts()
         lacks_ids = any(known and not pks for _, known, _, pks, _ in counts)

@@ -45,7 +45,7 @@ from fastnk.django.restore.values import (
     converted,
     told_of_json_text,
 )
-from fastnk.django.schema.describe import is_composite, plain_of
+from fastnk.django.schema.describe import has_ids_of, is_composite, plain_of
 from fastnk.errors import SchemaError, did_you_mean
 from fastnk.renames import Renames
 
@@ -693,12 +693,7 @@ def _former(field: Any, relation: schemas.Relation | None, plans: Plans) -> str 
     if relation is None:
         return None
     label = plans.naming.renames.label(relation.to)
-    try:
-        model = apps.get_model(label)
-    except (LookupError, ValueError):
-        return label
-    today = field.remote_field.model
-    return None if issubclass(model, today) or issubclass(today, model) else label
+    return None if has_ids_of(label, field.remote_field.model) else label
 
 
 def _has_proxy_key(relation: schemas.Relation | None) -> bool:

@@ -48,7 +48,7 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
     relations = {}
     for field in model._meta.local_fields:
         if field.concrete and field.is_relation and is_saved(field):
-            to = _target_label(field)
+            to = target_label(field)
             to_field = None if field.target_field.primary_key else field.target_field.name
             relations[field.name] = Relation(
                 to=to, to_field=to_field, parent_link=_is_parent_link_as_pk(field)
@@ -56,7 +56,7 @@ def relations_of(model: type[Any]) -> dict[str, Relation]:
     for field in model._meta.many_to_many:
         through = field.remote_field.through  # `None` of what is kept inside another field
         if field.serialize and through:
-            relations[field.name] = Relation(to=_target_label(field), many=True)
+            relations[field.name] = Relation(to=target_label(field), many=True)
     return relations
 
 
@@ -154,7 +154,7 @@ def _undeclared_ids(model: type[Any]) -> Iterator[tuple[str, str]]:
     told = {generic.content_type for generic in declared} | {one.object_id for one in declared}
     fields = [field for field in model._meta.local_fields if field.name not in told]
     for kind in fields:
-        if kind.is_relation and _target_label(kind) == "contenttypes.contenttype":
+        if kind.is_relation and target_label(kind) == "contenttypes.contenttype":
             for field in fields:
                 if not field.is_relation and field.name.endswith(("_id", "_pk")):
                     yield kind.name, field.name
@@ -179,7 +179,7 @@ def loses_its_pk(model: type[Any], key: Iterable[str], has_key: Callable[[str], 
         return False
     spellings = {"pk", pk.name}
     if pk.is_relation:
-        if _is_parent_link_as_pk(pk) or has_key(_target_label(pk)):
+        if _is_parent_link_as_pk(pk) or has_key(target_label(pk)):
             return False
         spellings.add(f"{pk.name}__{pk.target_field.name}")
     return spellings.isdisjoint(key)
@@ -224,6 +224,21 @@ def concrete_label(model: type[Any]) -> str:
     return str(model._meta.concrete_model._meta.label_lower)
 
 
+def target_label(field: Any) -> str:
+    """The label of the model with the rows that a relation refers to."""
+    return concrete_label(target_of(field))
+
+
+def has_ids_of(label: str, model: type[Any]) -> bool:
+    """Whether the ids of the model with that label are those of `model`, as one of the two inherits
+    from the other. One that is not installed has ids of its own."""
+    try:
+        other = apps.get_model(label)
+    except (LookupError, ValueError):
+        return False
+    return issubclass(other, model) or issubclass(model, other)
+
+
 def spelled_out(key: Any) -> Any:
     """What a `natural_key` method returned, with the natural keys of instances in their places.
 
@@ -239,7 +254,3 @@ def _key_of_instance(part: Any) -> Any:
     is_instance = issubclass(type(part), models.Model)
     has_key = is_instance and callable(getattr(part, "natural_key", None))
     return part.natural_key() if has_key else part
-
-
-def _target_label(field: Any) -> str:
-    return concrete_label(target_of(field))

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db.migrations import RenameModel, SeparateDatabaseAndState
 from django.db.migrations.utils import resolve_relation
 
-from fastnk.django.schema.describe import concrete_label, is_saved
+from fastnk.django.schema.describe import has_ids_of, is_saved, target_label
 from fastnk.django.schema.history import all_migrations
 
 Shape = frozenset[str]
@@ -66,13 +66,9 @@ def retargeted() -> dict[str, dict[str, Retargeted]]:
 def unchanged(model: type[Any]) -> dict[str, Retargeted]:
     """The relations of a model, of which nothing is known but that they lead where they do."""
     return {
-        name: Retargeted(model._meta.pk.name, field.many_to_many, _target_label(field), set(), [])
+        name: Retargeted(model._meta.pk.name, field.many_to_many, target_label(field), set(), [])
         for name, field in _relations(model).items()
     }
-
-
-def _target_label(field: Any) -> str:
-    return concrete_label(field.remote_field.model)
 
 
 def _relations(model: type[Any]) -> dict[str, Any]:
@@ -118,7 +114,7 @@ class _History:
         if not formers:
             return None
         shapes = {shape for one in today for shape in one.former.shapes}
-        target = _target_label(field)
+        target = target_label(field)
         return Retargeted(model.pk.name, field.many_to_many, target, shapes, formers)
 
     def _is_today(self, target: _Target, field: Any) -> bool:
@@ -127,11 +123,7 @@ class _History:
         label = (model._meta.app_label, model._meta.model_name)
         if target.model == self._models.get(label) or target.table == model._meta.db_table:
             return True
-        try:
-            then = apps.get_model(target.former.label)
-        except LookupError:
-            return False
-        return issubclass(then, model) or issubclass(model, then)
+        return has_ids_of(target.former.label, model)
 
     def _apply(self, operation: Any, app: str) -> None:
         operation.state_forwards(app, self._state)
