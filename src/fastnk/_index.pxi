@@ -11,10 +11,7 @@
 #     REFERENCES gap, 0, room, count, then of each: generic or relation, id, content type or pk
 #     RELATION gap, length, relation            one id, which stands there
 #     TEXT     gap, length, relation, id        one id, inside a string
-#     FIRST    gap, length, relation            as RELATION, in a list of many
-#     LATER    gap, length, relation
-#     FIRST_KEPT gap, length                    something in such a list that stays
-#     KEPT     gap, length
+#     MANY     gap, length, relation            a list with ids, some of it may stay
 #     CUT      gap, length                      a pk member that a later one overrules
 #     NATURAL  gap, 0, places of columns        no pk and no key: the fields are to make a key of
 
@@ -26,10 +23,7 @@ cdef enum Entry:
     REFERENCES
     RELATION
     TEXT
-    FIRST
-    LATER
-    FIRST_KEPT
-    KEPT
+    MANY
     CUT
     NATURAL
 
@@ -455,7 +449,7 @@ cdef class Indexer(RowKeeper):
             elif slots[i].entry == REFERENCES:
                 if not self.append_references(m.plan):
                     return False
-            elif RELATION <= slots[i].entry <= LATER:
+            elif RELATION <= slots[i].entry <= MANY:
                 if not append_number(log, slots[i].relation):
                     return False
             if slots[i].entry == TEXT:

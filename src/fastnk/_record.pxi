@@ -103,11 +103,28 @@ cdef inline bint is_simple(const uint8_t *value) noexcept nogil:
             fnk_class[value[4]] & ENDS_SCALAR)
     if c == c'f':
         return memcmp(value + 1, b"alse", 4) == 0 and fnk_class[value[5]] & ENDS_SCALAR
-    if not c'1' <= c <= c'9':
-        return c == c'0' and fnk_class[value[1]] & ENDS_SCALAR
+    return is_natural(value)
+
+
+cdef inline bint is_natural(const uint8_t *value) noexcept nogil:
+    """Whether a whole natural number stands here."""
+    if not c'1' <= value[0] <= c'9':
+        return value[0] == c'0' and fnk_class[value[1]] & ENDS_SCALAR
     while c'0' <= value[0] <= c'9':
         value += 1
     return fnk_class[value[0]] & ENDS_SCALAR
+
+
+cdef inline bint skip_ids(Walk *w) noexcept nogil:
+    """Walk over elements of a list that are natural numbers, and not the last one. Returns whether
+    there were any; nothing else is looked at."""
+    cdef const uint32_t *at = w.positions + w.at
+    while w.text[at[1]] == c',' and w.text[at[2]] != c']' and is_natural(w.text + at[0]):
+        at += 2
+    if at == w.positions + w.at:
+        return False
+    w.at = at - w.positions
+    return True
 
 
 cdef inline void lower_name(uint8_t *label, size_t length) noexcept nogil:
@@ -618,30 +635,15 @@ cdef class RecordReader(Walker):
     cdef bint walk_many(self, int number) noexcept nogil:
         """A list of ids, of keys, or of both."""
         cdef Walk *w = &self.walk
-        cdef bint first = True
+        cdef size_t start = w.positions[w.at]
         cdef bint any_id = False
-        cdef bint good
-        cdef size_t slots = self.slots.length
-        cdef size_t start
-        cdef uint8_t c
         w.at += 1
         while peek(w) != c']':
-            start = w.positions[w.at]
-            c = peek(w)
-            if not walk_value_within(w, MAX_DEPTH - 1):
+            any_id |= skip_ids(w) or is_id(peek(w))
+            if not (walk_value_within(w, MAX_DEPTH - 1) and walk_comma(w, c']')):
                 return False
-            if c == c'[' or c == c'n':
-                good = self.add_slot(FIRST_KEPT if first else KEPT, number, start, w.value_end)
-            else:
-                any_id = True
-                good = self.add_slot(FIRST if first else LATER, number, start, w.value_end)
-            if not (good and walk_comma(w, c']')):
-                return False
-            first = False
         walk_closing(w)
-        if not any_id:
-            self.slots.length = slots
-        return True
+        return not any_id or self.add_slot(MANY, number, start, w.value_end)
 
     @cython.final
     cdef Slot slot(self, Entry entry, int relation, size_t start, size_t end) noexcept nogil:

@@ -55,7 +55,6 @@ cdef class Splicer:
     cdef bint any_kept           # a record before this one, in its array, was not left out
     cdef bytes joint_bytes
     cdef Text joint              # separates two arrays, where records may be left out; or empty
-    cdef bint in_list            # something of this list has been written
     cdef size_t next_dropped     # as an index into index.dropped
     cdef Buffer newly_dropped
     cdef uint64_t covered        # up to here the log is known
@@ -175,14 +174,13 @@ cdef class Splicer:
     cdef bint read_entry(self) noexcept nogil:
         cdef const uint8_t *at = self.log.data + self.log_at
         cdef Entry entry = <Entry> at[0]
-        cdef uint64_t before = self.log_end
         cdef uint64_t start
         cdef bint good = True
         at += 1
         if entry == RECORD:
             good = self.read_record(&at)
         else:
-            start = before + read_number(&at)
+            start = self.log_end + read_number(&at)
             self.log_end = start + read_number(&at)
             if entry == KEY or entry == BESIDE:
                 good = self.read_key(&at, entry, start)
@@ -195,12 +193,10 @@ cdef class Splicer:
             elif entry == CUT:
                 if not self.in_dropped and not self.keeps_pks():
                     self.replace(start, self.log_end)
-            elif entry == KEPT or entry == FIRST_KEPT:
-                if entry == KEPT and not self.in_list:
-                    self.replace(before, start)
-                self.in_list = True
+            elif entry == MANY:
+                good = self.read_many(&at, start)
             else:
-                good = self.read_reference(&at, entry, before, start)
+                good = self.read_reference(&at, entry, start)
         self.log_at = at - self.log.data
         return good
 
@@ -368,6 +364,7 @@ cdef class Splicer:
         cdef const int *end = operation + plan.operations
         cdef bint comma = False
         cdef bint null_part = False
+        cdef PathPlan *path
         cdef Made made
         while operation < end:
             if operation[0] == CLOSE:
@@ -382,7 +379,9 @@ cdef class Splicer:
                     if not append_byte(out, c'['):
                         return NO_MEMORY
                 else:
-                    made = self.make_part(&self.index.plan.paths[operation[0]], columns, out)
+                    path = &self.index.plan.paths[operation[0]]
+                    made = self.make_part(path, columns, out) if path.hops else put_value(
+                        out, column_of(columns, path.column), path.transform, &self.scratch)
                     if made == UNMADE or made == NO_MEMORY:
                         return made
                     null_part |= made == NULL_PART
@@ -642,11 +641,9 @@ cdef class Splicer:
         # A row of this backup keeps its pk, which is reported there; another one is no help.
         return LOST if row[0] & ROW_OF_KEYS else STAYS
 
-    cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t before,
-                             uint64_t start) noexcept nogil:
+    cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t start) noexcept nogil:
         """An id becomes the key of its row, unless that row keeps its pk."""
-        cdef int number = <int> read_number(at)
-        cdef RelationPlan *relation = &self.index.plan.relations[number]
+        cdef RelationPlan *relation = &self.index.plan.relations[read_number(at)]
         cdef Text id
         cdef Reference outcome
         if entry == TEXT:
@@ -659,37 +656,73 @@ cdef class Splicer:
                 return False
         if self.in_dropped:
             return True
-        if entry == FIRST:
-            self.in_list = False
         self.pending.length = 0
-        outcome = self.put_reference(relation.model, relation.index, relation.key, id)
-        if outcome == LOST:
-            return self.meet_unresolved(entry, before, start, number, id)
-        if outcome == WRITTEN:
-            self.replace(before if entry == LATER and not self.in_list else start, self.log_end)
-            self.in_list = True
-            return entry != TEXT or escape(&self.pending)
-        return outcome == STAYS and self.keep(entry, before, start)
+        outcome = self.resolve(relation, id, start)
+        if outcome == FAILED or outcome == STAYS:
+            return outcome == STAYS
+        self.replace(start, self.log_end)
+        if entry == TEXT:
+            return escape(&self.pending)
+        return outcome == WRITTEN or append(&self.pending, b"null", 4)
 
-    cdef bint keep(self, Entry entry, uint64_t before, uint64_t start) noexcept nogil:
-        if entry == LATER and not self.in_list:
-            self.replace(before, start)
-        self.in_list = True
-        return True
-
-    cdef bint meet_unresolved(self, Entry entry, uint64_t before, uint64_t start, int number,
-                              Text id) noexcept nogil:
-        cdef RelationPlan *relation = &self.index.plan.relations[number]
-        cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
-        if not self.note(code, start, relation.name, id):
+    cdef bint read_many(self, const uint8_t **at, uint64_t start) noexcept nogil:
+        """A list, in which ids become keys. With an id that goes, so does what separates it from
+        the elements in front."""
+        cdef RelationPlan *relation = &self.index.plan.relations[read_number(at)]
+        cdef Buffer *list_ = &self.pending
+        cdef const uint8_t *first = self.data + (start - self.data_start)
+        cdef const uint8_t *p = behind_spaces(first + 1)
+        cdef const uint8_t *behind = p       # the last element
+        cdef bint any_written = False
+        cdef size_t before
+        cdef Text element
+        cdef Reference outcome
+        if self.in_dropped:
+            return True
+        list_.length = 0
+        if not append(list_, first, p - first):
             return False
-        if self.index.policies[code - FIRST_CODE] != NULL_:
-            return self.keep(entry, before, start)
-        if entry == RELATION:
-            self.replace(start, self.log_end)
-            return append(&self.pending, b"null", 4)
-        self.replace(before if entry == LATER else start, self.log_end)
-        return True
+        while p[0] != c']':
+            before = list_.length
+            if any_written and not append(list_, behind, p - behind):
+                return False
+            element.data = p
+            behind = p = value_end(p)
+            element.length = p - element.data
+            outcome = self.put_element(relation, element)
+            if outcome == FAILED:
+                return False
+            if outcome == LOST:
+                list_.length = before
+            any_written |= outcome != LOST
+            p = behind_spaces(p)
+            if p[0] == c',':
+                p = behind_spaces(p + 1)
+        self.replace(start, self.log_end)
+        return append(list_, behind, p + 1 - behind)
+
+    cdef Reference put_element(self, RelationPlan *relation, Text element) noexcept nogil:
+        cdef Reference outcome = STAYS
+        cdef Text id
+        if is_id(element.data[0]):
+            id = canonical(element, &self.id_scratch)
+            if id.data == NULL:
+                return FAILED
+            outcome = self.resolve(relation, id, self.data_start + (element.data - self.data))
+        if outcome == STAYS and not append(&self.pending, element.data, element.length):
+            return FAILED
+        return outcome
+
+    cdef Reference resolve(self, RelationPlan *relation, Text id, uint64_t start) noexcept nogil:
+        """Append the key of the row with that id. Where there is none, the policy says whether the
+        id is LOST or STAYS."""
+        cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
+        cdef Reference outcome = self.put_reference(relation.model, relation.index, relation.key, id)
+        if outcome != LOST:
+            return outcome
+        if not self.note(code, start, relation.name, id):
+            return FAILED
+        return LOST if self.index.policies[code - FIRST_CODE] == NULL_ else STAYS
 
     # -- for Python --
 

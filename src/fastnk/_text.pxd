@@ -72,7 +72,11 @@ cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcep
 
 
 cdef inline bint append_byte(Buffer *buffer, uint8_t byte) noexcept nogil:
-    return append(buffer, &byte, 1)
+    if not reserve(buffer, 1):
+        return False
+    buffer.data[buffer.length] = byte
+    buffer.length += 1
+    return True
 
 
 cdef enum:

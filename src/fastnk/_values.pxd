@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr
 
 from fastnk._text cimport Buffer, Text, append, append_byte, is_null, unescaped
-from fastnk._walk cimport is_space
+from fastnk._walk cimport ENDS_SCALAR, fnk_class, is_space
 
 cdef enum Transform:
     PLAIN
@@ -26,33 +26,54 @@ cdef inline const uint8_t *closing_quote(const uint8_t *p) noexcept nogil:
     return p
 
 
-cdef inline Text list_element(Text list_, int position) noexcept nogil:
-    """An element of a (valid) JSON list; empty where it has fewer."""
-    cdef const uint8_t *p = list_.data + 1
-    cdef const uint8_t *end = list_.data + list_.length - 1
-    cdef const uint8_t *start = p
+cdef inline const uint8_t *behind_spaces(const uint8_t *p) noexcept nogil:
+    while is_space(p[0]):
+        p += 1
+    return p
+
+
+cdef inline const uint8_t *value_end(const uint8_t *p) noexcept nogil:
+    """Where the (valid) JSON value ends that starts at `p`, and has something behind it."""
     cdef int depth = 0
-    cdef Text element
-    while p < end:
+    if p[0] != c'"' and p[0] != c'[' and p[0] != c'{':
+        while not fnk_class[p[0]] & ENDS_SCALAR:
+            p += 1
+        return p
+    while True:
         if p[0] == c'"':
             p = closing_quote(p)
         elif p[0] == c'[' or p[0] == c'{':
             depth += 1
         elif p[0] == c']' or p[0] == c'}':
             depth -= 1
-        elif p[0] == c',' and depth == 0:
-            if position == 0:
-                break
-            position -= 1
-            start = p + 1
         p += 1
-    while start < p and is_space(start[0]):
-        start += 1
-    while start < p and is_space((p - 1)[0]):
-        p -= 1
-    element.data = start
-    element.length = 0 if position else p - start
+        if depth == 0:
+            return p
+
+
+cdef inline Text list_element(Text list_, int position) noexcept nogil:
+    """An element of a (valid) JSON list; empty where it has fewer."""
+    cdef Text element
+    cdef const uint8_t *p = behind_spaces(list_.data + 1)
+    element.data = p
+    element.length = 0
+    while p[0] != c']':
+        element.data = p
+        p = value_end(p)
+        if position == 0:
+            element.length = p - element.data
+            return element
+        position -= 1
+        p = behind_spaces(p)
+        if p[0] == c',':
+            p = behind_spaces(p + 1)
     return element
+
+
+cdef inline bint is_id(uint8_t first) noexcept nogil:
+    """Whether an element of a list of many is an id, by its first byte: not null, and not a list,
+    which is a key already."""
+    return first != c'[' and first != c'n'
 
 
 cdef inline Made put_str(Buffer *out, Text value) noexcept nogil:
