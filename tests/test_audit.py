@@ -69,6 +69,18 @@ def test_each_record_with_a_key_that_came_before_is_named() -> None:
     assert findings(users) == [("FNK304", 3, "3"), ("FNK304", 4, "4")]
 
 
+def test_no_two_texts_that_are_alike_are_taken_for_one() -> None:
+    """Where one byte of two texts differs as their lengths do, and all others are the same."""
+    characters = [chr(ord("0") ^ bit) for bit in range(10)] + list("au")
+    names = {a + b * n + c for a in characters for b in characters for c in "07" for n in range(40)}
+    records = [
+        *(user(number, name) for number, name in enumerate(names)),
+        *({"model": "l.line", "pk": name, "fields": {}} for name in names),
+    ]
+    report = LegacyBackupConverter(SCHEMA).convert_bytes(json.dumps(records).encode())
+    assert len(json.loads(report)) == 2 * len(names)
+
+
 @pytest.mark.parametrize("key", ['["ann"]', '[ "ann" ]', '["\\u0061nn"]'])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_record_with_the_key_of_one_that_is_natural_already(key: str, first: bool) -> None:

@@ -46,21 +46,21 @@ cdef inline bint reserve(Buffer *buffer, size_t extra) noexcept nogil:
 cdef inline void copy(uint8_t *out, const uint8_t *text, size_t length) noexcept nogil:
     """Mostly a few bytes, where a call of memcpy costs more than the copy. Both halves are of one
     length, and overlap."""
-    if length > 32:
-        memcpy(out, text, length)
-    elif length >= 16:
-        memcpy(out, text, 16)
-        memcpy(out + length - 16, text + length - 16, 16)
-    elif length >= 8:
-        memcpy(out, text, 8)
-        memcpy(out + length - 8, text + length - 8, 8)
-    elif length >= 4:
-        memcpy(out, text, 4)
-        memcpy(out + length - 4, text + length - 4, 4)
-    else:
+    if length < 4:
         while length:
             length -= 1
             out[length] = text[length]
+    elif length < 8:
+        memcpy(out, text, 4)
+        memcpy(out + length - 4, text + length - 4, 4)
+    elif length < 16:
+        memcpy(out, text, 8)
+        memcpy(out + length - 8, text + length - 8, 8)
+    elif length <= 32:
+        memcpy(out, text, 16)
+        memcpy(out + length - 16, text + length - 16, 16)
+    else:
+        memcpy(out, text, length)
 
 
 cdef inline bint append(Buffer *buffer, const void *data, size_t length) noexcept nogil:
@@ -356,15 +356,23 @@ cdef inline uint64_t up_to_eight(const uint8_t *p, size_t length) noexcept nogil
 
 
 cdef inline uint64_t hash_text(Text text, const uint64_t *seed) noexcept nogil:
-    """A multiply-and-fold hash; the secret seed makes collisions impossible to prepare."""
+    """A multiply-and-fold hash; the secret seed makes collisions impossible to prepare.
+
+    The length comes in last: next to the words a difference in it could be made good by one in
+    them, and two texts would have one hash whatever the seed is.
+    """
     cdef const uint8_t *p = text.data
     cdef size_t left = text.length
-    cdef uint64_t state = seed[0] ^ text.length
+    cdef uint64_t state = seed[0]
+    cdef uint64_t first, last
     while left > 16:
         state = fnk_fold(eight(p) ^ seed[1], eight(p + 8) ^ state)
         p += 16
         left -= 16
     if left > 8:
-        # The second word overlaps the first one: both are whole.
-        return fnk_fold(fnk_fold(eight(p) ^ seed[1], eight(p + left - 8) ^ state), seed[2])
-    return fnk_fold(fnk_fold(up_to_eight(p, left) ^ seed[1], seed[2] ^ state), seed[2])
+        first = eight(p)
+        last = eight(p + left - 8)  # which overlaps the first one: both are whole
+    else:
+        first = up_to_eight(p, left)
+        last = 0
+    return fnk_fold(fnk_fold(first ^ seed[1], last ^ state), seed[2] ^ text.length)
