@@ -56,8 +56,8 @@ class Plan:
     def __new__(
         cls,
         models: list[dict[str, Any]],
-        paths: list[tuple[list[Any], int, str | None]],
-        relations: list[tuple[bytes, int, int, bool, bool, list[int]]],
+        parts: list[tuple[bytes, list[Any], int, str | None]],
+        relations: list[tuple[bytes, int, int, bool, bool, tuple[range, bytes]]],
         steps: list[tuple[bytes, int, int, range]],
     ) -> Self: ...
 

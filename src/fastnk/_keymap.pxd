@@ -181,16 +181,10 @@ cdef inline const uint8_t *row_at(const Rows *rows, size_t place, Buffer *buffer
                                   Spill *spill) noexcept nogil:
     """A row, in `buffer` where it has to be read; NULL when that fails."""
     cdef const uint8_t *at = rows.heap.data + place
-    if rows.file:
-        return spilled_row(rows, place, buffer, spill)
-    read_number(&at)
-    return at
-
-
-cdef inline const uint8_t *spilled_row(const Rows *rows, size_t place, Buffer *buffer,
-                                       Spill *spill) noexcept nogil:
-    cdef const uint8_t *at
     cdef size_t length
+    if rows.file == 0:
+        read_number(&at)
+        return at
     if not read_row(rows, place, FIRST_LOOK, buffer, spill):
         return NULL
     at = buffer.data
@@ -220,11 +214,8 @@ cdef inline size_t home_of(const Index *index, uint64_t slot) noexcept nogil:
 cdef inline uint64_t *slot_at(const Index *index, size_t at, Window *window,
                               Spill *spill) noexcept nogil:
     """NULL when it cannot be read."""
-    return spilled_slot(index, at, window, spill) if index.file else index.slots + at
-
-
-cdef inline uint64_t *spilled_slot(const Index *index, size_t at, Window *window,
-                                   Spill *spill) noexcept nogil:
+    if index.file == 0:
+        return index.slots + at
     if window.file != index.file or not window.first <= at < window.first + window.room:
         if window.slots == NULL:
             window.slots = <uint64_t *> calloc(window.room, sizeof(uint64_t))

@@ -1,10 +1,5 @@
 # ---- the plan -----------------------------------------------------------------------------
 
-cdef enum:
-    # Operations that make a natural key; from 0 on: the path with that number.
-    OPEN = -1
-    CLOSE = -2
-
 _TRANSFORMS = {None: PLAIN, "str": STR, "isoformat": ISOFORMAT, "key": WHOLE_KEY}
 
 cdef struct Hop:
@@ -16,8 +11,9 @@ cdef struct Hop:
                          # NOWHERE: the id is no relation, and so never a key
     Transform transform  # to apply to that part
 
-cdef struct PathPlan:
-    int first_hop
+cdef struct PartPlan:    # of a natural key
+    Text before          # brackets and commas in front of it
+    int first_hop        # of the path to its value
     int hops
     int column
     Transform transform
@@ -29,8 +25,9 @@ cdef struct FieldPlan:
     int step             # NOWHERE, or the first of the paths to ids inside the field
 
 cdef struct KeyPlan:
-    int first_operation
-    int operations
+    int first_part
+    int parts
+    Text tail            # behind the last part
 
 cdef struct RelationPlan:
     Text name
@@ -97,23 +94,22 @@ cdef class Plan:
     Not seen by the garbage collector, like all that refers to it: it cannot be part of a cycle,
     and must not be cleared while an `Indexer` still frees what it describes.
 
-    `models`: per model a dict with `label` (bytes), `proxies` (their labels), `natural`
-    (operations, or None), `keep_pk`,
-    `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
+    `models`: per model a dict with `label` (bytes), `proxies` (their labels), `natural` (key, or
+    None), `keep_pk`, `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
     relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, may dangle,
     lacks rows, type column, id column, model, index, app column, name column,
     [(text, model)])].
-    `paths`: [(hops, column, transform)] with hops [(column, model, index, positions, transform)].
-    `relations`: [(field name, model, index, many, embedded, operations)].
+    `parts` of natural keys: [(text before, hops, column, transform)] with hops [(column, model,
+    index, positions, transform)]; a key is (range of parts, text behind them).
+    `relations`: [(field name, model, index, many, embedded, key)].
     `steps`: [(name, relation, elements, members)], members being a range of steps.
     """
 
     cdef ModelPlan *models
     cdef FieldPlan *fields
     cdef RelationPlan *relations
-    cdef PathPlan *paths
+    cdef PartPlan *parts
     cdef Hop *hops
-    cdef int *operations
     cdef int *indexes
     cdef int *positions
     cdef GenericPlan *generics
@@ -126,36 +122,27 @@ cdef class Plan:
     cdef int index_count
     cdef int generic_count
     cdef int label_count
-    cdef int operation_count
     cdef list alive
 
-    def __cinit__(self, list models, list paths, list relations, list steps):
+    def __cinit__(self, list models, list parts, list relations, list steps):
         self.alive = []
-        self.operations = <int *> _array(
-            sum([len(model["natural"] or ()) for model in models])
-            + sum([len(operations) for *_, operations in relations]), sizeof(int))
         self.set_models(models)
-        self.set_paths(paths)
+        self.set_parts(parts)
         self.set_relations(relations)
         self.steps = <StepPlan *> _array(len(steps), sizeof(StepPlan))
         for i, (name, relation, elements, members) in enumerate(steps):
             self.steps[i] = StepPlan(self.keep(name), relation, elements, members.start,
                                      len(members))
 
-    cdef KeyPlan key_plan(self, operations):
-        cdef KeyPlan plan
-        plan.first_operation = self.operation_count
-        plan.operations = len(operations)
-        for code in operations:
-            self.operations[self.operation_count] = code
-            self.operation_count += 1
-        return plan
+    cdef KeyPlan key_plan(self, tuple key):
+        parts, tail = key
+        return KeyPlan(parts.start, len(parts), self.keep(tail))
 
     cdef set_relations(self, list relations):
         self.relations = <RelationPlan *> _array(len(relations), sizeof(RelationPlan))
-        for i, (name, model, index, many, embedded, operations) in enumerate(relations):
+        for i, (name, model, index, many, embedded, key) in enumerate(relations):
             self.relations[i] = RelationPlan(self.keep(name), model, index, many, embedded,
-                                             self.key_plan(operations))
+                                             self.key_plan(key))
 
     cdef Text keep(self, bytes text):
         """A view of `text`, which lives as long as the plan."""
@@ -199,7 +186,8 @@ cdef class Plan:
         for name, column, relation, step in model["fields"]:
             self.fields[self.field_count] = FieldPlan(self.keep(name), column, relation, step)
             self.field_count += 1
-        m.key = self.key_plan(model["natural"] or ())
+        if m.natural:
+            m.key = self.key_plan(model["natural"])
         m.first_index = self.index_count
         m.indexes = len(model["indexes"])
         for column in model["indexes"]:
@@ -221,18 +209,16 @@ cdef class Plan:
             self.labels[self.label_count] = LabelPlan(self.keep(text), labelled)
             self.label_count += 1
 
-    cdef set_paths(self, list paths):
+    cdef set_parts(self, list parts):
         cdef int number = 0
         cdef int position = 0
         self.positions = <int *> _array(
-            sum([len(hop[3] or ()) for hops, _, _ in paths for hop in hops]), sizeof(int))
-        self.paths = <PathPlan *> _array(len(paths), sizeof(PathPlan))
-        self.hops = <Hop *> _array(sum([len(hops) for hops, _, _ in paths]), sizeof(Hop))
-        for i, (hops, column, transform) in enumerate(paths):
-            self.paths[i].first_hop = number
-            self.paths[i].hops = len(hops)
-            self.paths[i].column = column
-            self.paths[i].transform = _TRANSFORMS[transform]
+            sum([len(hop[3] or ()) for _, hops, _, _ in parts for hop in hops]), sizeof(int))
+        self.parts = <PartPlan *> _array(len(parts), sizeof(PartPlan))
+        self.hops = <Hop *> _array(sum([len(hops) for _, hops, _, _ in parts]), sizeof(Hop))
+        for i, (before, hops, column, transform) in enumerate(parts):
+            self.parts[i] = PartPlan(self.keep(before), number, len(hops), column,
+                                     _TRANSFORMS[transform])
             for hop_column, model, index, positions, part_transform in hops:
                 self.hops[number] = Hop(hop_column, model, index, position,
                                         NOWHERE if positions is None else len(positions),
@@ -246,9 +232,8 @@ cdef class Plan:
         free(self.models)
         free(self.fields)
         free(self.relations)
-        free(self.paths)
+        free(self.parts)
         free(self.hops)
-        free(self.operations)
         free(self.positions)
         free(self.generics)
         free(self.labels)

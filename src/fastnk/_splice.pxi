@@ -304,7 +304,7 @@ cdef class Splicer:
         if self.in_dropped or self.keeps_pks():
             return True
         self.pending.length = 0
-        made = self.make_key(plan.key, self.columns.data, &self.pending)
+        made = self.make_key(&plan.key, self.columns.data, &self.pending)
         key.data = self.pending.data
         key.length = self.pending.length
         if made == NO_MEMORY:
@@ -346,7 +346,7 @@ cdef class Splicer:
         if not self.read_columns(at, plan.row_columns):
             return False
         self.pending.length = 0
-        made = self.make_key(plan.key, self.columns.data, &self.pending)
+        made = self.make_key(&plan.key, self.columns.data, &self.pending)
         key.data = self.pending.data
         key.length = self.pending.length
         self.pending.length = 0
@@ -358,40 +358,31 @@ cdef class Splicer:
         fingerprint = fingerprint_of(key, self.record_model, 0, self.index.seed)
         return append(&self.prints, &fingerprint, sizeof(Fingerprint))
 
-    cdef Made make_key(self, KeyPlan plan, const uint8_t *columns, Buffer *out) noexcept nogil:
+    cdef Made make_key(self, const KeyPlan *key, const uint8_t *columns,
+                       Buffer *out) noexcept nogil:
         """Append the key as JSON, each part as it stands in the record that it comes from."""
-        cdef const int *operation = self.index.plan.operations + plan.first_operation
-        cdef const int *end = operation + plan.operations
-        cdef bint comma = False
+        cdef const PartPlan *part = self.index.plan.parts + key.first_part
+        cdef const PartPlan *end = part + key.parts
         cdef bint null_part = False
-        cdef PathPlan *path
         cdef Made made
-        while operation < end:
-            if operation[0] == CLOSE:
-                if not append_byte(out, c']'):
-                    return NO_MEMORY
-                comma = True
-            else:
-                if comma and not append(out, b", ", 2):
-                    return NO_MEMORY
-                comma = operation[0] != OPEN
-                if not comma:
-                    if not append_byte(out, c'['):
-                        return NO_MEMORY
-                else:
-                    path = &self.index.plan.paths[operation[0]]
-                    made = self.make_part(path, columns, out) if path.hops else put_value(
-                        out, column_of(columns, path.column), path.transform, &self.scratch)
-                    if made == UNMADE or made == NO_MEMORY:
-                        return made
-                    null_part |= made == NULL_PART
-            operation += 1
+        while part < end:
+            if not append(out, part.before.data, part.before.length):
+                return NO_MEMORY
+            made = self.make_part(part, columns, out) if part.hops else put_value(
+                out, column_of(columns, part.column), part.transform, &self.scratch)
+            if made == UNMADE or made == NO_MEMORY:
+                return made
+            null_part |= made == NULL_PART
+            part += 1
+        if not append(out, key.tail.data, key.tail.length):
+            return NO_MEMORY
         return NULL_PART if null_part else WHOLE
 
-    cdef Made make_part(self, PathPlan *path, const uint8_t *columns, Buffer *out) noexcept nogil:
-        """Follow the path from row to row."""
-        cdef const Hop *hop = self.index.plan.hops + path.first_hop
-        cdef const Hop *end = hop + path.hops
+    cdef Made make_part(self, const PartPlan *part, const uint8_t *columns,
+                        Buffer *out) noexcept nogil:
+        """Follow the path to its value from row to row."""
+        cdef const Hop *hop = self.index.plan.hops + part.first_hop
+        cdef const Hop *end = hop + part.hops
         cdef Buffer *scratch = &self.scratch
         cdef const uint8_t *row
         cdef Text value
@@ -415,7 +406,7 @@ cdef class Splicer:
             columns = row_columns(row)
             turn ^= 1
             hop += 1
-        return put_value(out, column_of(columns, path.column), path.transform, scratch)
+        return put_value(out, column_of(columns, part.column), part.transform, scratch)
 
     cdef Text part_of(self, Text key, const Hop *hop) noexcept nogil:
         """The part of a natural key that a hop asks for; empty where it has none such."""
@@ -474,7 +465,7 @@ cdef class Splicer:
         if not append_name(&self.pending, relation.name):
             return False
         if relation.index != NOWHERE:
-            outcome = self.put_reference(relation.model, relation.index, relation.key, id)
+            outcome = self.put_reference(relation.model, relation.index, &relation.key, id)
         if outcome == FAILED:
             return False
         if outcome == LOST and not self.note(UNRESOLVED, start, relation.name, id):
@@ -540,9 +531,9 @@ cdef class Splicer:
         elif not self.index.models[model].plan.natural:
             code = NO_GENERIC_KEY
         elif is_generic:
-            outcome = self.put_reference(model, 0, self.index.models[model].plan.key, id)
+            outcome = self.put_reference(model, 0, &self.index.models[model].plan.key, id)
         else:
-            outcome = self.put_reference(model, relation.index, relation.key, id)
+            outcome = self.put_reference(model, relation.index, &relation.key, id)
         if outcome == LOST and is_generic and generic.may_dangle:
             self.generic_kept += 1
         elif outcome == LOST and not self.note(code, start, name, id):
@@ -620,7 +611,8 @@ cdef class Splicer:
 
     # -- references --
 
-    cdef Reference put_reference(self, int model, int index, KeyPlan key, Text id) noexcept nogil:
+    cdef Reference put_reference(self, int model, int index, const KeyPlan *key,
+                                 Text id) noexcept nogil:
         """Append the key of the row with that id."""
         cdef size_t before = self.pending.length
         cdef const uint8_t *row
@@ -717,7 +709,7 @@ cdef class Splicer:
         """Append the key of the row with that id. Where there is none, the policy says whether the
         id is LOST or STAYS."""
         cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
-        cdef Reference outcome = self.put_reference(relation.model, relation.index, relation.key, id)
+        cdef Reference outcome = self.put_reference(relation.model, relation.index, &relation.key, id)
         if outcome != LOST:
             return outcome
         if not self.note(code, start, relation.name, id):

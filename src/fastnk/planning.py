@@ -72,7 +72,7 @@ class Planner:
         self._numbers = {label: number for number, label in enumerate(schema.models)}
         self._columns: dict[str, dict[str, int]] = {label: {} for label in schema.models}
         self._indexes: dict[str, list[str]] = {label: [] for label in schema.models}
-        self._paths: list[tuple[list[Any], int, str | None]] = []
+        self._parts: list[tuple[bytes, list[Any], int, str | None]] = []
         self._relations: list[_PlannedRelation] = []
         self._steps: list[tuple[bytes, int, int, range]] = []
         self.key_tables: dict[tuple[str, str], str] = {}
@@ -80,7 +80,7 @@ class Planner:
     def plan(self) -> Plan:
         """The schema in the form that the core needs."""
         schema = self._schema
-        operations = {label: self._key(label, model) for label, model in schema.models.items()}
+        keys = {label: self._key(label, model) for label, model in schema.models.items()}
         relations = {
             label: {name: self._relation(label, name) for name in model.relations}
             for label, model in schema.models.items()
@@ -94,14 +94,14 @@ class Planner:
         models = [
             {
                 **self._model(label, relations[label], steps[label]),
-                "natural": operations[label],
+                "natural": keys[label],
                 "row_columns": row_columns[label],
                 "generics": generics[label],
             }
             for label in schema.models
         ]
         models += [_key_table(label) for label in self.key_tables.values()]
-        return Plan(models, self._paths, self._relations, self._steps)
+        return Plan(models, self._parts, self._relations, self._steps)
 
     def _model(
         self, label: str, relations: dict[str, int], steps: dict[str, int]
@@ -134,22 +134,36 @@ class Planner:
             ],
         }
 
-    def _key(self, label: str, holder: Model | Relation) -> list[int] | None:
-        """The operations that make the natural key of `label` which `holder` describes."""
+    def _key(self, label: str, holder: Model | Relation) -> _PlannedKey | None:
+        """How to make the natural key of `label` which `holder` describes."""
+        first, tail = len(self._parts), b""
         if holder.natural_key_method is not None:
-            return [self._called(label, holder.natural_key_method)]
-        if holder.natural_key is not None:
-            return self._operations(label, holder.natural_key)
-        return None
+            self._add_called(label, holder.natural_key_method)
+        elif holder.natural_key is not None:
+            tail = self._add_parts(label, holder.natural_key, b"")
+        else:
+            return None
+        return range(first, len(self._parts)), tail
 
-    def _called(self, label: str, method: str) -> int:
-        """The path to a key that a method has made: by the pk, into a table of such keys."""
+    def _add_called(self, label: str, method: str) -> None:
+        """A key that a method has made: by the pk, from a table of such keys."""
         # A name that no backup can foresee.
         name = self.key_tables.setdefault((label, method), f"{label} {os.urandom(8).hex()}")
         table = self._numbers.setdefault(name, len(self._numbers))
         hop = (self._column(label, "pk"), table, 0, None, None)
-        self._paths.append(([hop], 0, "key"))
-        return len(self._paths) - 1
+        self._parts.append((b"", [hop], 0, "key"))
+
+    def _add_parts(self, label: str, key: list[KeyPart], before: bytes) -> bytes:
+        """The parts of a list, with the text `before` in front; what stands behind the last one."""
+        before += b"["
+        for number, part in enumerate(key):
+            before += b", " if number else b""
+            if isinstance(part, str):
+                self._parts.append((before, *self._path(label, part)))
+                before = b""
+            else:
+                before = self._add_parts(label, part, before)
+        return before + b"]"
 
     def _embedded_fields(self, model: Model) -> dict[str, int]:
         """The first step of the paths into each field."""
@@ -237,7 +251,8 @@ class Planner:
         if key is not None:
             index = self._index(relation.to, relation.to_field)
         target = self._numbers[relation.to]
-        self._relations.append((name.encode(), target, index, relation.many, False, key or []))
+        planned = (name.encode(), target, index, relation.many, False, key or _NO_KEY)
+        self._relations.append(planned)
         return len(self._relations) - 1
 
     def _index(self, label: str, field: str | None) -> int:
@@ -256,16 +271,8 @@ class Planner:
         columns = self._columns[label]
         return columns.setdefault(self._schema.field_name(label, field), len(columns))
 
-    def _operations(self, label: str, parts: list[KeyPart]) -> list[int]:
-        operations = [_OPEN]
-        for part in parts:
-            if isinstance(part, str):
-                operations.append(self._path(label, part))
-            else:
-                operations += self._operations(label, part)
-        return [*operations, _CLOSE]
-
-    def _path(self, label: str, part: str) -> int:
+    def _path(self, label: str, part: str) -> tuple[list[Any], int, str | None]:
+        """The hops from row to row, the column of the last one, and what is done with its value."""
         names, field, transform = parse_path(part)
         hops = []
         for number, name in enumerate(names):
@@ -276,8 +283,7 @@ class Planner:
             rest = "__".join([*names[number + 1 :], field])
             positions, rest_transform = self._positions(label, rest, transform)
             hops.append((column, self._numbers[label], index, positions, rest_transform))
-        self._paths.append((hops, self._column(label, field), transform))
-        return len(self._paths) - 1
+        return hops, self._column(label, field), transform
 
     def _positions(
         self, label: str, rest: str, transform: str | None
@@ -322,7 +328,7 @@ def _key_table(label: str) -> dict[str, Any]:
     }
 
 
-_PlannedRelation = tuple[bytes, int, int, bool, bool, list[int]]
+_PlannedKey = tuple[range, bytes]
+_PlannedRelation = tuple[bytes, int, int, bool, bool, _PlannedKey]
+_NO_KEY: _PlannedKey = (range(0), b"")
 _NOWHERE = -1
-_OPEN = -1
-_CLOSE = -2
