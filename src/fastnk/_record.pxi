@@ -24,8 +24,8 @@ cdef struct ModelState:
     uint64_t tag         # what fingerprints of its pks are made with: the same in every thread
     PkSet pks            # where the table has no index to find a second record with one pk,
     Buffer below         # int64_t: of a piece, those that are in no run, though integers
-    Buffer shape         # the fields of its records, as Name: in `shape_text`
-    Buffer shape_text
+    Buffer shape         # the fields of its records, as Name: in `shape_text`,
+    Buffer shape_text    # where each has its quotes and the colon around it
     uint64_t records
     uint64_t with_pk
     uint64_t with_natural_key
@@ -67,6 +67,10 @@ cdef inline Text literal(const char *word) noexcept nogil:
     return text
 
 
+cdef enum:
+    AROUND_NAME = 3      # quotes and a colon
+
+
 cdef inline size_t skip_fields(Walk *w, const Name *shape, size_t count,
                                const uint8_t *names) noexcept nogil:
     """Walk over fields that follow the shape, mean nothing to us, hold strings or the simplest
@@ -76,13 +80,9 @@ cdef inline size_t skip_fields(Walk *w, const Name *shape, size_t count,
     """
     cdef const uint32_t *at = w.positions + w.at
     cdef const uint8_t *text = w.text
-    cdef const uint8_t *name
     cdef size_t skipped = 0
     while skipped < count and shape.field == NOWHERE:
-        name = text + at[0] + 1
-        if (text[at[1]] != c':' or name + shape.length >= text + at[1] or text[at[0]] != c'"'
-                or name[shape.length] != c'"'
-                or not same_bytes(name, names + shape.at, shape.length)):
+        if not same_bytes(text + at[0], names + shape.at - 1, shape.length + AROUND_NAME):
             break
         if text[at[2]] != c'"' and not is_simple(text + at[2]):
             break
@@ -569,12 +569,14 @@ cdef class RecordReader(Walker):
         m.shape.length = m.shape_text.length = 0
         for i in range(self.names.length // sizeof(Name)):
             learned = name[i]
-            learned.at = m.shape_text.length
+            learned.at = m.shape_text.length + 1
             if memchr(self.name_text(&name[i]).data, c'\\', learned.length):
                 # Names are compared as they are spelled, where this one needs an escape.
                 m.shape.length = 0
                 return True
-            if not (self.push(&m.shape_text, self.name_text(&name[i]).data, learned.length)
+            if not (self.push(&m.shape_text, b'"', 1)
+                    and self.push(&m.shape_text, self.name_text(&name[i]).data, learned.length)
+                    and self.push(&m.shape_text, b'":', 2)
                     and self.push(&m.shape, &learned, sizeof(Name))):
                 return False
         return True
