@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.distinct import Unique
 from fastnk.django.restore.findings import Findings
-from fastnk.django.restore.plan import Plan, Reference, Unique, UnknownModelError
+from fastnk.django.restore.plan import Plan, Reference, UnknownModelError
 from fastnk.django.restore.reading import Chunks, Decode, Reader, Runs, Shape, label_of
 from fastnk.django.restore.renaming import Data
 from fastnk.django.restore.repeats import Hashes

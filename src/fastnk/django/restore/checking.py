@@ -28,7 +28,8 @@ from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.matching import Matcher
 from fastnk.django.restore.plain import FEWEST_RECORDS, PlainLook, alone, shared
-from fastnk.django.restore.plan import Plan, Plans
+from fastnk.django.restore.plan import Plan
+from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.processes import can_fork
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget

@@ -16,14 +16,8 @@ from fastnk.django.restore.columns import takes_null
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import KeyShapeError
-from fastnk.django.restore.plan import (
-    Column,
-    PkKind,
-    Plan,
-    Plans,
-    UnknownModelError,
-    is_time_of_writing,
-)
+from fastnk.django.restore.plan import Column, PkKind, Plan, UnknownModelError, is_time_of_writing
+from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.rows import NEW, Missing
 from fastnk.django.restore.values import REFUSALS, as_text, converted, refuse_unfit
 from fastnk.errors import RestoreError, UsageError, did_you_mean

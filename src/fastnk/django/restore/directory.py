@@ -19,12 +19,12 @@ from fastnk.django.restore.plan import (
     ManyColumn,
     PkKind,
     Plan,
-    Plans,
     Reference,
     UnknownModelError,
     looked_through,
     referred_to,
 )
+from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.rows import BackupRows, InBackup, InDatabase, Missing
 from fastnk.django.restore.sought import Sought
 from fastnk.django.restore.values import REFUSALS, comparable, converted

@@ -16,7 +16,8 @@ from fastnk.django.restore.checking import Task
 from fastnk.django.restore.defaults import refuse_unfit_defaults
 from fastnk.django.restore.discretion import reason, remedy_for
 from fastnk.django.restore.engines import engine_of
-from fastnk.django.restore.plan import Plans, UnknownModelError
+from fastnk.django.restore.plan import UnknownModelError
+from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fastnk.django.restore.columns import PlainColumn, plain_column
-from fastnk.django.restore.plan import Plan, Plans, UnknownModelError
+from fastnk.django.restore.plan import Plan, UnknownModelError
+from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.renaming import Data, Naming, is_record
 from fastnk.django.restore.values import from_json
 from fastnk.errors import BackupSyntaxError, Place

@@ -13,11 +13,12 @@ from fastnk.django.restore import findings as codes
 from fastnk.django.restore.batches import Table
 from fastnk.django.restore.conditions import UnsupportedError, holds, names_in
 from fastnk.django.restore.directory import Directory
+from fastnk.django.restore.distinct import Unique
 from fastnk.django.restore.engines.base import Engine
 from fastnk.django.restore.existing import rows_per_statement
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import CalledKey
-from fastnk.django.restore.plan import PkKind, Plan, Unique
+from fastnk.django.restore.plan import PkKind, Plan
 from fastnk.django.restore.repeats import Hashes, Repeats, hashes_of
 from fastnk.django.restore.rows import InBackup, Missing
 from fastnk.django.restore.statements import chunks
