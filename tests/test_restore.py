@@ -48,7 +48,7 @@ from fastnk.errors import (
     UsageError,
 )
 from fastnk.progress import Progress
-from fastnk.restore import read_chunks
+from fastnk.restore.chunks import read_chunks
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from tests import databases
 from tests import zoo as backups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import stat
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from fastnk._core import Splitter
 from fastnk.convert import Conversion, ConversionReport, LegacyBackupConverter
 from fastnk.convert.policies import option_of, policy_of
 from fastnk.decoding import deep_nesting
@@ -32,24 +30,34 @@ from fastnk.errors import (
 from fastnk.output import NoSink
 from fastnk.policies import Policies
 from fastnk.progress import INSERT, Teller
-from fastnk.records import SPACE
 from fastnk.renames import NONEXISTENT, Renames
-from fastnk.schema import Relation, Schema, plain_label
+from fastnk.restore.chunks import read_chunks
+from fastnk.restore.options import (
+    defaults_by_path,
+    excluded_names,
+    is_field,
+    policies_of_conversion,
+)
+from fastnk.restore.schemas import (
+    held_as_keys,
+    leading_to_one,
+    renamed_to_many,
+    schema_of_backup,
+    schema_of_project,
+    useless_methods,
+    without_methods,
+)
+from fastnk.schema import Schema, plain_label
 from fastnk.source import Backup, Progress, name_of, rereadable, several
-from fastnk.source.losses import PUNCTUATION
 
 __all__ = [
     "ModelCounts",
     "RestoreReport",
     "RestoreTarget",
     "UnifiedRestoreManager",
-    "read_chunks",
     "restore",
 ]
 
-
-EDGE = 64
-"""Bytes in which the punctuation around the records of a block ends, but for pages of blanks."""
 
 SPILLING = 8
 """Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
@@ -132,16 +140,16 @@ class UnifiedRestoreManager:
         from fastnk.django.restore.loader import Loader
 
         self._is_schema_given = schema is not None
-        schema = _schema(schema)
-        names = _excluded(exclude)
-        self._renames = Renames(renames, {name for name in names if _is_field(name)})
-        policies = _policies(policies or Policies(), ignore_nonexistent)
+        schema = schema_of_project(schema)
+        names = excluded_names(exclude)
+        self._renames = Renames(renames, {name for name in names if is_field(name)})
+        policies = policies_of_conversion(policies or Policies(), ignore_nonexistent)
         self._policies = policies
         self._options = options = RestoreOptions(
             on_existing=on_existing,
             on_json_text=on_json_text,
             exclude=names,
-            defaults=_by_path(defaults or {}),
+            defaults=defaults_by_path(defaults or {}),
             ignore_nonexistent=ignore_nonexistent,
             null_keys=policies.on_null_key != "error",
             duplicate_keys=policies.on_duplicate_key != "error",
@@ -162,7 +170,7 @@ class UnifiedRestoreManager:
             jobs=jobs,
             teller=self._teller,
         )
-        self._schema = self._schema_of_backup(schema)
+        self._schema = schema_of_backup(schema, self._renames)
         self._encoding = encoding
         self._make_converter = partial(
             LegacyBackupConverter,
@@ -217,7 +225,7 @@ class UnifiedRestoreManager:
     def _schema_where_one_became_many(self, backup: Backup) -> Schema:
         """The schema in which renamed relations that lead to many today lead to one, where the
         backup has natural keys of one: lists of what no id of their targets can be."""
-        renamed = self._renamed_to_many()
+        renamed = renamed_to_many(self._schema, self._renames)
         if not renamed:
             return self._schema
         converter = self._make_converter(self._schema, policies=ALL_BUT_UNRESOLVED)
@@ -225,52 +233,20 @@ class UnifiedRestoreManager:
             with converter.converted(backup) as conversion:
                 conversion.write(NoSink())
         except FindingsError as error:
-            return _leading_to_one(self._schema, self._held_as_keys(renamed, error))
+            fields = held_as_keys(renamed, self._renames, error)
+            return leading_to_one(self._schema, fields)
         return self._schema
-
-    def _renamed_to_many(self) -> dict[tuple[str, str], Relation]:
-        """By the names of the backup."""
-        models = self._schema.models
-        return {
-            (label, name): models[label].relations[name]
-            for label, names in self._renames.fields.items()
-            for name in names
-            if label in models and name in models[label].relations
-            if models[label].relations[name].many
-        }
-
-    def _held_as_keys(
-        self, relations: Mapping[tuple[str, str], Relation], error: FindingsError
-    ) -> set[tuple[str, str]]:
-        from fastnk.django.restore.renaming import may_be_pk
-
-        found = set()
-        for finding in error.findings:
-            place = (finding.place.model or "", finding.place.field or "")
-            if finding.code == "FNK301" and place in relations:
-                target = self._renames.label(relations[place].to)
-                if not may_be_pk(target, finding.value):
-                    found.add(place)
-        return found
-
-    def _schema_of_backup(self, schema: Schema) -> Schema:
-        """The schema by the names of the backup, without methods that only know those of today."""
-        from fastnk.django.calling import methods_that_meet
-
-        changed = self._renames.changed(schema.models)
-        useless = methods_that_meet(schema, changed) if changed else set()
-        return self._renames.schema_of_backup(_without_methods(schema, useless))
 
     def _more_lenient(self, schema: Schema, error: FindingsError) -> LegacyBackupConverter | None:
         """A converter that lets pass what the loader can do something about, if that is all, and
         what is wrong with records that are none to restore, which it leaves out or refuses."""
-        useless = _useless_methods(schema, error)
+        useless = useless_methods(schema, error)
         codes = LOADERS | self._codes_of_untaken(error)
         if not (error.found.codes & codes or useless):
             return None
         passed = {policy_of(code): "keep" for code in codes}
         policies = msgspec.structs.replace(self._policies, **passed)
-        return self._make_converter(_without_methods(schema, useless), policies=policies)
+        return self._make_converter(without_methods(schema, useless), policies=policies)
 
     def _codes_of_untaken(self, error: FindingsError) -> set[str]:
         """The codes of findings of the conversion that are about records alone which are none to
@@ -346,7 +322,7 @@ class UnifiedRestoreManager:
         known = {*self._loader.schema.models, *map(self._renames.label, labels)}
         known |= {label.partition(".")[0] for label in known}
         excluded = {
-            name.rpartition(".")[0] if _is_field(name) else name for name in self._options.exclude
+            name.rpartition(".")[0] if is_field(name) else name for name in self._options.exclude
         }
         for name in sorted(excluded - (known - proxies.keys())):
             if name in proxies:
@@ -404,116 +380,11 @@ def restore(
     return UnifiedRestoreManager(schema, **options).restore_any_format(backup)
 
 
-def read_chunks(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """The records of a converted backup, in JSON arrays; no record reaches from one of the blocks
-    into the next.
-
-    Raises `BackupSyntaxError`.
-    """
-    rest = iter(blocks)
-    first = next(filter(None, (bytes(block).strip(SPACE) for block in rest)), b"")
-    blocks = itertools.chain([first], rest)
-    if first.startswith(b"["):
-        yield from filter(None, map(_array_of, blocks))
-        return
-    splitter = Splitter()
-    for text in filter(None, (bytes(block).strip(SPACE) for block in blocks)):
-        splitter.feed(text)
-        yield splitter.take_array()
-    splitter.finish()
-    if splitter.waiting:
-        yield splitter.take_array()
-
-
-def _array_of(block: bytes | memoryview) -> bytes:
-    """The records of a block of an array, in one of their own; nothing where there are none.
-
-    They are copied but once, since that is a good part of what reading them takes.
-    """
-    head, tail = bytes(block[:EDGE]), bytes(block[-EDGE:])
-    start, end = len(head) - len(head.lstrip(PUNCTUATION)), len(tail.rstrip(PUNCTUATION))
-    if start < len(head) and end:
-        return b"".join((b"[", block[start : len(block) - len(tail) + end], b"]"))
-    records = bytes(block).strip(PUNCTUATION)
-    return b"[%b]" % records if records else b""
-
-
-def _useless_methods(schema: Schema, error: FindingsError) -> set[str]:
-    """The labels of models whose method could not make a natural key of some record."""
-    labels = {kind.model for kind in error.counts if kind.code == "FNK307"}
-    return {label for label in labels if label and schema.models[label].natural_key_method}
-
-
 def _with_remedy(error: FindingsError) -> FindingsError:
     """The error with what can be done about models that the project does not have."""
     if "FNK302" in error.found.codes:
         error.remedy = NONEXISTENT
     return error
-
-
-def _without_methods(schema: Schema, labels: set[str]) -> Schema:
-    """`schema` without the methods that make keys of these models, for records and references."""
-    no_method = partial(msgspec.structs.replace, natural_key_method=None)
-    models = {}
-    for label, model in schema.models.items():
-        relations = {
-            name: no_method(relation) if relation.to in labels else relation
-            for name, relation in model.relations.items()
-        }
-        own = no_method(model, keep_pk=False) if label in labels else model
-        models[label] = msgspec.structs.replace(own, relations=relations)
-    return msgspec.structs.replace(schema, models=models)
-
-
-def _leading_to_one(schema: Schema, fields: set[tuple[str, str]]) -> Schema:
-    """`schema` with these relations, by label and name, to one each."""
-    models = dict(schema.models)
-    for label, name in fields:
-        one = msgspec.structs.replace(models[label].relations[name], many=False)
-        relations = models[label].relations | {name: one}
-        models[label] = msgspec.structs.replace(models[label], relations=relations)
-    return msgspec.structs.replace(schema, models=models)
-
-
-def _excluded(names: Iterable[str]) -> frozenset[str]:
-    """Apps, labels and fields with the names of models as in labels."""
-    if isinstance(names, str):
-        raise UsageError("one name where a list of them is taken", remedy=f'["{names}"]')
-    return frozenset(_plain_path(name) if _is_field(name) else plain_label(name) for name in names)
-
-
-def _is_field(name: str) -> bool:
-    """Whether it is one as `app.model.field`, and no app or model."""
-    return name.count(".") == 2
-
-
-def _plain_path(path: str) -> str:
-    label, _, name = path.rpartition(".")
-    return f"{plain_label(label)}.{name}"
-
-
-def _by_path(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    for path in defaults:
-        if not _is_field(path):
-            raise UsageError(f'"{path}" is no field', remedy="app.model.field")
-    return {_plain_path(path): value for path, value in defaults.items()}
-
-
-def _policies(policies: Policies, ignore_nonexistent: bool) -> Policies:
-    """Those of the conversion: models that the loader leaves out, and counts, have to pass it."""
-    if ignore_nonexistent and policies.on_unknown_model == "error":
-        return msgspec.structs.replace(policies, on_unknown_model="keep")
-    return policies
-
-
-def _schema(schema: Schema | str | os.PathLike[str] | None) -> Schema:
-    if isinstance(schema, Schema):
-        return schema
-    if schema is not None:
-        return Schema.load(schema)
-    from fastnk.django.schema.introspect import schema_from_apps
-
-    return schema_from_apps()
 
 
 def _refuse_without_room(backup: Backup) -> None:
