@@ -18,8 +18,6 @@ cdef class Splicer:
     """
 
     cdef Indexer index
-    cdef Buffer log
-    cdef size_t log_at
     cdef uint64_t log_end        # where the last entry read ends
     cdef const uint8_t *data     # of the piece at hand,
     cdef uint64_t data_start     # which stands there in the input
@@ -57,7 +55,6 @@ cdef class Splicer:
     cdef Text joint              # separates two arrays, where records may be left out; or empty
     cdef size_t next_dropped     # as an index into index.dropped
     cdef Buffer newly_dropped
-    cdef uint64_t covered        # up to here the log is known
     cdef readonly unsigned long long keys_written
     cdef readonly unsigned long long references_written
     cdef readonly unsigned long long generic_kept
@@ -89,7 +86,6 @@ cdef class Splicer:
         free(self.prints.data)
         free(self.expected.slots)
         free(self.plain.data)
-        free(self.log.data)
         free(self.pending.data)
         free(self.out.data)
         free(self.notes.data)
@@ -112,19 +108,16 @@ cdef class Splicer:
         with the number `record`.
         """
         cdef bint good = True
-        cdef size_t length = data.shape[0]
-        self.log.length = self.log_at = self.out.length = 0
+        self.out.length = 0
         self.log_end = log_end
         self.record = record
         self.position = self.copy_to = self.skip_to = start
-        self.covered = start + length
-        if log.shape[0] and not append(&self.log, &log[0], log.shape[0]):
-            raise MemoryError
-        if length:
+        if data.shape[0]:
             with nogil:
                 self.data = &data[0]
                 self.data_start = start
-                good = self.run(&data[0], length)
+                good = self.follow(&log[0] if log.shape[0] else NULL, log.shape[0],
+                                   start + data.shape[0])
         if self.spill.error:
             raise OSError(self.spill.error, os.strerror(self.spill.error))
         if not good:
@@ -133,72 +126,58 @@ cdef class Splicer:
             return memoryview(b"")
         return PyMemoryView_FromMemory(<char *> self.out.data, self.out.length, PyBUF_READ)
 
-    cdef bint run(self, const uint8_t *data, size_t length) noexcept nogil:
-        cdef uint64_t start = self.position
-        cdef uint64_t end = start + length
-        cdef uint64_t stop
-        if not reserve(&self.out, length):
+    cdef bint follow(self, const uint8_t *log, size_t length, uint64_t end) noexcept nogil:
+        """Go through the log, and copy what is behind its last entry, up to `end`."""
+        cdef const uint8_t *log_stop = log + length
+        if not reserve(&self.out, end - self.position):
             return False
-        while True:
-            if self.position < self.copy_to:
-                stop = min(self.copy_to, end)
-                if not append(&self.out, data + (self.position - start), stop - self.position):
-                    return False
-                self.position = stop
-                if stop < self.copy_to:
-                    return True
-            if self.pending.length:
-                if not append(&self.out, self.pending.data, self.pending.length):
-                    return False
-                self.pending.length = 0
-            if self.position < self.skip_to:
-                self.position = min(self.skip_to, end)
-                if self.position < self.skip_to:
-                    return True
-            if self.log_at < self.log.length:
-                if not self.read_entry():
-                    return False
-            elif self.position < self.covered:
-                self.copy_to = self.covered
-                if self.position == end:
-                    return True
-            else:
-                # Behind the last whole record of a damaged backup: left out.
-                self.position = end
-                return True
+        while log < log_stop:
+            if not (self.read_entry(&log) and self.take_step()):
+                return False
+        self.copy_to = end
+        return self.take_step()
+
+    cdef bint take_step(self) noexcept nogil:
+        cdef const uint8_t *start = self.data + (self.position - self.data_start)
+        if self.position < self.copy_to:
+            if not append(&self.out, start, self.copy_to - self.position):
+                return False
+            self.position = self.copy_to
+        if self.pending.length:
+            if not append(&self.out, self.pending.data, self.pending.length):
+                return False
+            self.pending.length = 0
+        self.position = max(self.position, self.skip_to)
+        return True
 
     cdef void replace(self, uint64_t start, uint64_t end) noexcept nogil:
         self.copy_to = start
         self.skip_to = end
 
-    cdef bint read_entry(self) noexcept nogil:
-        cdef const uint8_t *at = self.log.data + self.log_at
-        cdef Entry entry = <Entry> at[0]
+    cdef bint read_entry(self, const uint8_t **at) noexcept nogil:
+        """Find out what the next step is: none, if the entry changes nothing."""
+        cdef Entry entry = <Entry> at[0][0]
         cdef uint64_t start
-        cdef bint good = True
-        at += 1
+        at[0] += 1
         if entry == RECORD:
-            good = self.read_record(&at)
-        else:
-            start = self.log_end + read_number(&at)
-            self.log_end = start + read_number(&at)
-            if entry == KEY or entry == BESIDE:
-                good = self.read_key(&at, entry, start)
-            elif entry == NATURAL:
-                good = self.read_natural(&at)
-            elif entry == PARENT:
-                good = self.read_parent(&at, start)
-            elif entry == REFERENCES:
-                good = self.read_references(&at, start)
-            elif entry == CUT:
-                if not self.in_dropped and not self.keeps_pks():
-                    self.replace(start, self.log_end)
-            elif entry == MANY:
-                good = self.read_many(&at, start)
-            else:
-                good = self.read_reference(&at, entry, start)
-        self.log_at = at - self.log.data
-        return good
+            return self.read_record(at)
+        start = self.log_end + read_number(at)
+        self.log_end = start + read_number(at)
+        if entry == KEY or entry == BESIDE:
+            return self.read_key(at, entry, start)
+        if entry == NATURAL:
+            return self.read_natural(at)
+        if entry == PARENT:
+            return self.read_parent(at, start)
+        if entry == REFERENCES:
+            return self.read_references(at, start)
+        if entry == MANY:
+            return self.read_many(at, start)
+        if entry != CUT:
+            return self.read_reference(at, entry, start)
+        if not self.in_dropped and not self.keeps_pks():
+            self.replace(start, self.log_end)
+        return True
 
     cdef bint keeps_pks(self) noexcept nogil:
         return self.index.models[self.record_model].table.keeps_pks
