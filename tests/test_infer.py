@@ -354,6 +354,23 @@ def test_what_links_a_parent_to_something_is_perhaps_no_child() -> None:
     assert to_page("task") < 0.9 < to_page("body")
 
 
+@pytest.mark.parametrize("label", ["auth.user", "crew.member"])
+def test_the_rights_of_users_are_those_of_django(label: str) -> None:
+    people = [
+        legacy(label, n, username=f"u{n}", password="x", groups=[n, n + 1], user_permissions=[n])
+        for n in range(1, 5)
+    ]
+    records = people + rows("crew.group", 9, text="x") + rows("crew.permission", 9, note="x")
+    proposal = infer(dump(records))
+    assert relation(proposal, label, "groups").to == "auth.group"
+    assert relation(proposal, label, "user_permissions").to == "auth.permission"
+    assert key(proposal, "auth.group").natural_key == ["name"]
+    there = infer(dump(records + rows("auth.group", 9, name="x", permissions=[1, 2])))
+    assert relation(there, label, "groups").to == "auth.group"
+    assert relation(there, label, "groups").confidence >= 0.9
+    assert relation(there, "auth.group", "permissions").to == "auth.permission"
+
+
 def test_a_group_of_django_is_not_sure_where_the_own_app_has_a_kind_of_groups() -> None:
     groups = rows("auth.group", 9, name="x") + rows("shop.buyergroup", 9, text="x")
     customers = fields_of("shop.buyer", "group", [1, 3, 5, 8])

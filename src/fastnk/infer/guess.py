@@ -33,11 +33,12 @@ from fastnk.infer.fields import (
     spread,
     unique,
 )
-from fastnk.infer.keys import ABSENT, CONTENT_TYPES, LEAST_SHOWN, MOST_OTHERS
+from fastnk.infer.keys import ABSENT, CONTENT_TYPES, LEAST_SHOWN, MOST_OTHERS, PERMISSIONS
 from fastnk.infer.naming import (
     BY_APP_AND_NAME,
     BY_LAST_WORDS,
     BY_NAME,
+    GROUPS,
     Match,
     Names,
     is_plain,
@@ -70,6 +71,9 @@ MOST_BITS = 20.0
 PLAIN, PLAIN_NAME = 0.4, 0.9
 """What is left of what the name of a field says that most often holds numbers of its own, where a
 model's name ends or begins so, and where it is that name."""
+
+RIGHTS = {"groups": GROUPS, "user_permissions": PERMISSIONS}
+"""Fields of every model of users with rights, and what they refer to."""
 
 BESIDE_AN_ID = 0.93
 """How sure an `owner_type` beside an `owner_id` is a content type."""
@@ -201,7 +205,7 @@ class _Relations:
         absent = [label for label in ABSENT if label not in survey.models]
         names = Names(survey.models, people, absent)
         self._named = {
-            (label, field): _with_content_type(found, field, model)
+            (label, field): found
             for label, model in survey.models.items()
             for field, found in _matches(names, label, model)
         }
@@ -298,7 +302,8 @@ def _matches(names: Names, label: str, model: ModelSurvey) -> Iterator[tuple[str
     """Each field of a model, and what its name says."""
     beside = {joined_words(field) for field in model.columns}
     for field in model.columns:
-        yield field, names.matches(label, field, beside)
+        found = _with_content_type(names.matches(label, field, beside), field, model)
+        yield field, _with_rights(found, label, field, model)
 
 
 def _with_content_type(found: list[Match], field: str, model: ModelSurvey) -> list[Match]:
@@ -312,6 +317,15 @@ def _with_content_type(found: list[Match], field: str, model: ModelSurvey) -> li
     if stem == field or not beside or any(one.strength >= BY_LAST_WORDS for one in found):
         return found
     return [Match(CONTENT_TYPES, BESIDE_AN_ID, f"it stands beside {min(beside)}")]
+
+
+def _with_rights(found: list[Match], label: str, field: str, model: ModelSurvey) -> list[Match]:
+    """What a field may be named after. Whatever groups and permissions a project has of its own,
+    those that give users their rights are Django's."""
+    to = PERMISSIONS if (label, field) == (GROUPS, "permissions") else None
+    if RIGHTS.keys() <= model.columns.keys():
+        to = RIGHTS.get(field)
+    return [found[0]._replace(to=to)] if found and to is not None else found
 
 
 def _families(parents: Iterable[RelationProposal]) -> dict[str, set[str]]:

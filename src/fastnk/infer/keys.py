@@ -16,18 +16,18 @@ from fastnk.schema import KeyPart, model_name
 LEAST_SHOWN = 0.001
 MOST_OTHERS = 3
 
-CONTENT_TYPES = "contenttypes.contenttype"
+CONTENT_TYPES, PERMISSIONS = "contenttypes.contenttype", "auth.permission"
 
 KNOWN_KEYS: dict[str, list[KeyPart]] = {
     CONTENT_TYPES: ["app_label", "model"],
-    "auth.permission": ["codename", "content_type__app_label", "content_type__model"],
+    PERMISSIONS: ["codename", "content_type__app_label", "content_type__model"],
     "auth.group": ["name"],
     "auth.user": ["username"],
     "sites.site": ["domain"],
 }
 """The natural keys of Django's own models."""
 
-ABSENT = (CONTENT_TYPES, "auth.permission")
+ABSENT = (CONTENT_TYPES, PERMISSIONS)
 """Models that most backups leave out though they refer to them."""
 
 KEY_WORDS: dict[str, float] = {
@@ -178,7 +178,7 @@ def _combine(
 
     From the models without relations outwards: each round can use what the one before found.
     """
-    for label in ABSENT:
+    for label in KNOWN_KEYS:
         if label not in survey.models:
             found[label] = list(_single_keys(label, ModelSurvey(Room()), 1.0))
     of, to = defaultdict(list), defaultdict(list)
