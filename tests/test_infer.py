@@ -300,6 +300,44 @@ def test_what_is_no_child(label: str, pks: list[int], fields: dict[str, Any]) ->
     assert not any(one.parent_link for one in proposal.relations)
 
 
+@pytest.mark.parametrize(
+    ("label", "pks", "fields"),
+    [
+        ("crew.userprofile", [3, 4, 7, 9, 12], {"text": "x"}),
+        ("crew.profile", [3, 4, 7, 9, 12, 20, 21], {"text": "x"}),
+        ("crew.staffuser", [3, 4, 7, 9, 12], {"text": "x"}),
+    ],
+)
+def test_people_keep_their_pks_where_each_may_have_one_row_of_another_model(
+    label: str, pks: list[int], fields: dict[str, Any]
+) -> None:
+    people = [legacy("auth.user", pk, username=f"u{pk}", password="x") for pk in pks]
+    proposal = infer(dump(people + [legacy(label, pk, **fields) for pk in pks]))
+    found = relation(proposal, label, "user_ptr")
+    assert (found.to, found.parent_link) == ("auth.user", True)
+    assert 0.5 < found.confidence < 0.9
+    assert proposal.schema().models["auth.user"] == Model()
+    assert any(f"{label} may continue its rows" in line for line in proposal.left_out())
+
+
+@pytest.mark.parametrize(
+    ("label", "pks", "field"),
+    [
+        ("crew.userprofile", [1, 2, 3, 4, 5], "text"),
+        ("crew.userprofile", [3, 4, 7, 9, 12], "user"),
+        ("crew.userprofile", [3, 4, 7, 9, 12], "whose"),
+        ("crew.paper", [3, 4, 7, 9, 12], "text"),
+    ],
+)
+def test_pks_that_a_model_has_by_itself_are_nothing_to_others(
+    label: str, pks: list[int], field: str
+) -> None:
+    people = [legacy("auth.user", pk, username=f"u{pk}", password="x") for pk in pks]
+    shared = [legacy(label, pk, **{field: pk}) for pk in pks]
+    proposal = infer(dump(people + shared))
+    assert proposal.schema().models["auth.user"].natural_key == ["username"]
+
+
 def test_a_parent_is_found_among_many_models() -> None:
     """Each of which has all the pks of many others, and fields of its own."""
     records = pages(20) + [legacy("blog.blogpage", pk, body="x") for pk in (7, 9, 15)]

@@ -1,7 +1,8 @@
 """Models that continue the rows of another: children in multi-table inheritance.
 
 A backup says that only by their pks, which are those of their parents. Where the parents then go by
-natural keys, the children would have lost them.
+natural keys, the children would have lost them. So would rows whose pk is a one-to-one relation, as
+that of a profile to its user, of which a backup does not even tell the name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey
+from fastnk.infer.fields import Hashes, Ids, ModelSurvey, Survey, contained
+from fastnk.infer.guess import find_people
 from fastnk.infer.keys import ABSENT
 from fastnk.infer.naming import MIN_PART
 from fastnk.infer.proposal import RelationProposal, Target
@@ -100,6 +102,7 @@ def _children(survey: Survey, held: Mapping[str, Ids | Hashes]) -> Iterator[tupl
     child has no field of its parent's, and none that is named after it."""
     columns = {label: model.columns.keys() for label, model in survey.models.items()}
     spans = {label: _span(pks) for label, pks in held.items()}
+    people = find_people(survey)
     for to, (kind, most, low, high) in spans.items():
         if to not in ABSENT and columns[to]:
             has_gaps = high - low >= most
@@ -107,7 +110,8 @@ def _children(survey: Survey, held: Mapping[str, Ids | Hashes]) -> Iterator[tupl
             fits = [
                 label
                 for label, (its_kind, count, lowest, highest) in spans.items()
-                if count < most and lowest >= low and highest <= high and its_kind is kind
+                if lowest >= low and highest <= high and its_kind is kind
+                if count < most or (count == most and has_gaps and _may_have_all(label, to, people))
                 # Where there are no gaps, early pks are there by accident.
                 if has_gaps or lowest > count or _is_named(label, to)
             ]
@@ -119,8 +123,26 @@ def _children(survey: Survey, held: Mapping[str, Ids | Hashes]) -> Iterator[tupl
                     if columns[label].isdisjoint(columns[to])
                     and model_name(to) not in columns[label]
                     and _is_within(held[label], held[to])
+                    and not (spans[label][1] == most and _has_link(survey.models[label], held[to]))
                 ],
             )
+
+
+def _may_have_all(label: str, to: str, people: str | None) -> bool:
+    """Whether a model may have a row for each one of another, told by their names: a child, or what
+    there is once for all people or for each record."""
+    return model_name(label) != model_name(to) and (
+        to == people or _is_named(label, to) or _begins(label, to)
+    )
+
+
+def _has_link(model: ModelSurvey, pks: Ids | Hashes) -> bool:
+    """Whether a field of the model, and then not its pk, says to which of these a row belongs."""
+    kind = int if isinstance(pks, Ids) else str
+    columns = [column.distinct() for column in model.columns.values() if column.kind is kind]
+    return any(
+        len(codes) == len(pks) and contained(codes, pks, len(codes)) == 1 for codes in columns
+    )
 
 
 def _parent(
@@ -128,8 +150,9 @@ def _parent(
 ) -> _Parent | None:
     """How sure it is that `to`, of which others are children if `label` is one, is its parent."""
     pks, theirs = held[label], held[to]
-    named = _is_named(label, to)
+    is_child, has_all = _is_named(label, to), len(pks) == len(theirs)
     scattered, is_late = _chance(pks, theirs)
+    named = is_child or (has_all and _begins(label, to))
     if not (named or is_late or scattered >= SCATTERED):
         return None
     others = [held[one] for one in siblings if one != label]
@@ -137,9 +160,13 @@ def _parent(
     if not named and scattered < SCATTERED and not (others and apart == len(others)):
         return None
     bits = min(MOST_BITS, scattered + LATE * is_late + APART * apart)
-    before, most = (NAMED, MOST_NAMED) if named else (UNNAMED, MOST_UNNAMED)
+    # Where each row has one, it may as well be a one-to-one relation.
+    most = MOST_NAMED if is_child and not has_all else MOST_UNNAMED
+    before = NAMED if named else UNNAMED
     odds = before / (1 - before) * 2 ** (bits / 2)
-    evidence = ["its name ends with that of its parent"] if named else []
+    evidence = []
+    if named:
+        evidence.append(f"its name {'ends' if is_child else 'begins'} with that of its parent")
     evidence.append(f"{number_of(len(pks), 'pk')}, all of the {len(theirs):,} of {to}")
     if apart:
         evidence.append(f"no pk is in {number_of(apart, 'other model')} that may be such a child")
@@ -185,14 +212,29 @@ def _is_named(child: str, parent: str) -> bool:
     return len(name) >= MIN_PART and model_name(child).endswith(name)
 
 
+def _begins(label: str, to: str) -> bool:
+    """Whether a model is named after what it adds to another, as a `userprofile`."""
+    name = model_name(to)
+    return len(name) >= MIN_PART and model_name(label).startswith(name)
+
+
 def _chance(pks: Ids | Hashes, theirs: Ids | Hashes) -> tuple[float, bool]:
     """In bits, how unlikely it is that pks like these all are among others by accident; and
     whether they begin late."""
     if not (isinstance(pks, Ids) and isinstance(theirs, Ids)):
         return BITS_OF_A_TEXT * len(pks), False
+    if len(pks) == len(theirs):
+        return _bits_of_gaps(pks), _is_late(pks)
     density = theirs.density(pks.lowest, pks.highest)
     bits = -len(pks) * math.log2(density) if density < 1 else 0.0
     return bits, _is_late(pks)
+
+
+def _bits_of_gaps(pks: Ids) -> float:
+    """How unlikely it is that as many pks between the same two leave out the same ones."""
+    places, count = pks.highest - pks.lowest + 1, len(pks)
+    ways = math.lgamma(places + 1) - math.lgamma(count + 1) - math.lgamma(places - count + 1)
+    return ways / math.log(2) if places > count else 0.0
 
 
 def _is_late(pks: Ids | Hashes) -> bool:
