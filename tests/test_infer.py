@@ -668,6 +668,15 @@ def test_a_name_and_its_slug_leave_the_key_undecided() -> None:
     assert found.confidence < 0.9
 
 
+@pytest.mark.parametrize(("beside", "is_sure"), [("lang", False), ("branch", True)])
+def test_a_code_of_what_a_relation_leads_to_is_hardly_the_key(beside: str, is_sure: bool) -> None:
+    records = rows(f"text.{beside}", 9, note="x")
+    records += [legacy("text.version", n, lang_code=f"c{n}", **{beside: n}) for n in range(1, 9)]
+    records += fields_of("text.line", "version", [2, 5, 8])
+    found = key(infer(dump(records)), "text.version")
+    assert (found.natural_key, found.confidence >= 0.9) == (["lang_code"], is_sure)
+
+
 def test_numbers_in_quotes_are_hardly_a_key() -> None:
     records = [legacy("docs.area", str(pk), note=None) for pk in range(1, 9)]
     found = key(infer(dump(records + fields_of("docs.item", "area", ["2", "7"]))), "docs.area")

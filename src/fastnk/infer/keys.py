@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from fastnk.infer.fields import MAX_KEY_PARTS, ModelSurvey, Room, Survey, is_random
 from fastnk.infer.naming import singular
@@ -57,7 +57,7 @@ most."""
 
 OTHER_KEY_WORD = 0.3
 SOME_NAME = 0.6
-"""For a `first_name` or `file_name`."""
+"""For a `first_name` or `file_name`, and for a `language_code` beside a `language`."""
 
 MOST_KEY_WORDS = 4
 """Words of a text on average; a column of longer ones is prose."""
@@ -78,11 +78,16 @@ ONE_TO_ONE = 0.7
 def guess_keys(survey: Survey, relations: list[RelationProposal]) -> dict[str, list[KeyProposal]]:
     """Per model what may be its natural key, the likeliest first; Django's own models included
     that the backup may leave out."""
-    targets = {one.to for one in relations if one.confidence >= 0.5}
+    likely = [one for one in relations if one.confidence >= 0.5]
+    targets = {one.to for one in likely}
+    related = defaultdict(set)
+    for one in likely:
+        related[one.model].add(one.field.removesuffix("_id"))
     found: dict[str, list[KeyProposal]] = {}
     for label, model in survey.models.items():
         worth = 1.0 if label in targets else 0.85
-        keys = sorted(_single_keys(label, model, worth), key=lambda one: -one.confidence)
+        single = _single_keys(label, model, worth, related[label])
+        keys = sorted(single, key=lambda one: -one.confidence)
         if keys:
             found[label] = keys
             _doubt_close(keys)
@@ -107,7 +112,11 @@ def with_others(keys: list[KeyProposal]) -> KeyProposal:
     return best
 
 
-def _single_keys(label: str, model: ModelSurvey, worth: float) -> Iterator[KeyProposal]:
+def _single_keys(
+    label: str, model: ModelSurvey, worth: float, related: Collection[str]
+) -> Iterator[KeyProposal]:
+    """The key that Django gives a model, or keys of one column; `related` are the relations of the
+    model by their names."""
     if label in KNOWN_KEYS:
         yield KeyProposal(
             model=label,
@@ -129,10 +138,10 @@ def _single_keys(label: str, model: ModelSurvey, worth: float) -> Iterator[KeyPr
         if average > MOST_KEY_WORDS:
             continue
         own = singular(model_name(label))
-        last = name.rpartition("_")[2]
+        first, _, last = name.rpartition("_")
         certain = KEY_WORDS.get(last, 0.9 if last == own else OTHER_KEY_WORD)
-        if last == "name" and name not in ("name", f"{own}_name"):
-            certain = SOME_NAME
+        if first in related or (last == "name" and first not in ("", own)):
+            certain = min(certain, SOME_NAME)
         certain *= worth * _weight(model.records)
         evidence = [f"never null and unique in {_records(model)}"]
         if worth < 1:
@@ -180,7 +189,7 @@ def _combine(
     """
     for label in KNOWN_KEYS:
         if label not in survey.models:
-            found[label] = list(_single_keys(label, ModelSurvey(Room()), 1.0))
+            found[label] = list(_single_keys(label, ModelSurvey(Room()), 1.0, ()))
     of, to = defaultdict(list), defaultdict(list)
     for one in relations:
         of[one.model].append(one)
