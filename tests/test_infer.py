@@ -180,6 +180,17 @@ def test_a_relation_to_the_same_model() -> None:
     assert (found.to, found.confidence >= 0.7) == ("docs.folder", True)
 
 
+@pytest.mark.parametrize(
+    ("field", "is_sure"), [("parent_category", True), ("parent_shop", False), ("next", False)]
+)
+def test_a_parent_of_its_kind_is_of_the_same_model(field: str, is_sure: bool) -> None:
+    ids = [None, None, 1, 2, 2, 1, 5]
+    found = relation(
+        infer(dump(fields_of("shop.goods_category", field, ids))), "shop.goods_category", field
+    )
+    assert (found.to, found.confidence >= 0.9) == ("shop.goods_category", is_sure)
+
+
 def test_a_parent_that_every_record_has_is_hardly_of_the_same_model() -> None:
     records = fields_of("docs.text", "parent", [2, 3, 1, 3, 4, 2, 9, 5, 7])
     found = relation(infer(dump(records)), "docs.text", "parent")

@@ -219,13 +219,17 @@ class Names:
             yield [Match(people, *PERSON)]
 
     def _same_model(self, label: str, words: list[str], people: str | None) -> list[Match]:
-        """For `parent`; for `superseded_by` either what supersedes it or who decided that; for the
-        `parent` of a `pagechild` perhaps the page, and for that of a `historicalpage` surely."""
+        """For `parent`, or the `parent_category` of a `productcategory`; for `superseded_by` either
+        what supersedes it or who decided that; for the `parent` of a `pagechild` perhaps the page,
+        and for that of a `historicalpage` surely."""
         same = "the name speaks of a record of the same model"
         if people is not None and people != label:
             return [Match(label, 0.6, same), Match(people, 0.4, "or of a person")]
-        strength = SURE_SELF if words in (["parent"], ["reply", "to"]) else SELF
         app, own = app_name(label), model_name(label)
+        kind = "".join(words[1:])
+        is_kind = not kind or (len(kind) >= MIN_PART and _plain_name(label).endswith(kind))
+        is_sure = words == ["reply", "to"] or (words[0] == "parent" and is_kind)
+        strength = SURE_SELF if is_sure else SELF
         recorded = f"{app}.{own.removeprefix(HISTORICAL)}"
         if recorded != label and recorded in self._places:
             return [Match(recorded, strength, same)]
