@@ -1140,6 +1140,25 @@ def test_findings_name_the_place(new: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("records", "beside"),
+    [
+        ([keyed("zoo.tag", "a", label="a")], ""),
+        (
+            [record("zoo.memo", 1, text="", parent=["note"])],
+            ", or let references go: --on-unresolved null",
+        ),
+    ],
+)
+def test_keys_of_another_schema_are_restored_by_that(
+    new: str, records: list[Any], beside: str
+) -> None:
+    with pytest.raises(FindingsError) as caught:
+        load(new, records)
+    by_its_schema = "restore by the schema that these natural keys are from: --schema SCHEMA"
+    assert caught.value.remedy == f"{by_its_schema}{beside}"
+
+
 @pytest.mark.parametrize("broken", [[1], [{"fields": {}}], [{"model": "zoo.tag", "fields": []}]])
 def test_what_is_no_record(new: str, broken: list[Any]) -> None:
     with pytest.raises(BackupSyntaxError, match="not a record") as caught:

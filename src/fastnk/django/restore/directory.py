@@ -53,6 +53,10 @@ class UnmadeKeyError(DanglingError):
     """A natural key of a model of whose records not all say theirs, and no method can make them."""
 
 
+class NoKeyError(DanglingError):
+    """A natural key of a model that has none in the schema."""
+
+
 UNSOLVED = (*REFUSALS, DanglingError, UnknownModelError)
 """What is raised for a reference that leads nowhere."""
 
@@ -292,7 +296,7 @@ class Directory:
 
     def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
         if plan.spelled_key is None:
-            raise DanglingError(f"{plan.label} has no natural key in the schema")
+            raise NoKeyError(f"{plan.label} has no natural key in the schema")
         key = plan.spelled_key.read(value)
         rows = self.rows_of(plan)
         if plan.weak:

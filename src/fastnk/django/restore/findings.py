@@ -27,6 +27,9 @@ CHECK = "FNK420"
 WITH_IDS = "dump the rows with ids, without --natural-foreign and --natural-primary"
 """What to do where records do not say keys that nothing can make: ids need no such keys."""
 
+BY_ITS_SCHEMA = "restore by the schema that these natural keys are from: --schema SCHEMA"
+"""What to do where the schema has no key for a model: the backup was converted by another one."""
+
 DECLARABLE = " (--default: what it means)"
 """How a finding ends that a default would settle; it tells no value."""
 
@@ -60,6 +63,8 @@ class Findings:
         self.wants_ids = False
         """Whether there is a reference by a natural key that records do not say and nothing can
         make, as ids would tell."""
+        self.wants_schema = False
+        """Whether there is a natural key of a model that has none in the schema."""
         self._found = FindingList()
         self._met: set[Finding] = set()
         self._ignore_nonexistent = ignore_nonexistent
@@ -157,6 +162,8 @@ class Findings:
             return NONEXISTENT
         if self.wants_ids and DANGLING in codes:
             return f"{WITH_IDS}{self._or_without}"
+        if self.wants_schema and codes & {NO_KEY, DANGLING}:
+            return f"{BY_ITS_SCHEMA}{self._or_without}"
         if "drop" in self._spared_by:
             beside = "restore a backup that has such rows together with this one"
             return f"{beside}{self._or_without}"

@@ -62,6 +62,7 @@ class RecordKeys:
         if form is None:
             if spelled is not None and not record.plan.weak:
                 what = "a natural key, and the schema has none for this model"
+                self._findings.wants_schema = True
                 record.note(self._findings, codes.NO_KEY, what, value=spelled)
             return None
         if record.plan.key_lacks_model:

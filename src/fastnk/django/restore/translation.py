@@ -14,6 +14,7 @@ from fastnk.django.restore.directory import (
     UNSOLVED,
     DanglingError,
     Directory,
+    NoKeyError,
     Row,
     UnmadeKeyError,
 )
@@ -248,6 +249,7 @@ class Translator:
             return self._directory.find(reference, value)
         except DanglingError as error:
             self._findings.wants_ids |= isinstance(error, UnmadeKeyError)
+            self._findings.wants_schema |= isinstance(error, NoKeyError)
             code = codes.AMBIGUOUS_KEY if error.ambiguous else codes.DANGLING
             if not error.ambiguous and self._findings.lets_go(
                 f"{record.plan.label}.{name}",
