@@ -688,6 +688,15 @@ def test_a_code_of_what_a_relation_leads_to_is_hardly_the_key(beside: str, is_su
     assert (found.natural_key, found.confidence >= 0.9) == (["lang_code"], is_sure)
 
 
+def test_sessions_and_the_log_of_the_admin_have_no_key() -> None:
+    people = [legacy("auth.user", n, username=f"u{n}", password="x") for n in range(1, 5)]
+    sessions = [legacy("sessions.session", f"ky{n}zs", session_data=f"d{n}") for n in range(4)]
+    entries = [legacy("admin.logentry", n, user=n, object_repr="x") for n in range(1, 5)]
+    proposal = infer(dump(people + sessions + entries))
+    assert [one.model for one in proposal.keys if one.model != "auth.permission"] == ["auth.user"]
+    assert proposal.schema().models["sessions.session"] == Model()
+
+
 def test_numbers_in_quotes_are_hardly_a_key() -> None:
     records = [legacy("docs.area", str(pk), note=None) for pk in range(1, 9)]
     found = key(infer(dump(records + fields_of("docs.item", "area", ["2", "7"]))), "docs.area")

@@ -27,6 +27,9 @@ KNOWN_KEYS: dict[str, list[KeyPart]] = {
 }
 """The natural keys of Django's own models."""
 
+KEYLESS = ("admin.logentry", "flatpages.flatpage", "redirects.redirect", "sessions.session")
+"""Models of Django that have none."""
+
 ABSENT = (CONTENT_TYPES, PERMISSIONS)
 """Models that most backups leave out though they refer to them."""
 
@@ -117,6 +120,8 @@ def _single_keys(
 ) -> Iterator[KeyProposal]:
     """The key that Django gives a model, or keys of one column; `related` are the relations of the
     model by their names."""
+    if label in KEYLESS:
+        return
     if label in KNOWN_KEYS:
         yield KeyProposal(
             model=label,
@@ -195,6 +200,7 @@ def _combine(
         of[one.model].append(one)
         to[one.to].append(one)
     waiting = {label for label, model in survey.models.items() if model.records > 1}
+    waiting -= {*KEYLESS}
     waiting -= {label for label, keys in found.items() if keys[0].confidence >= 0.75}
     keyed = {label: keys[0] for label, keys in found.items() if label not in waiting}
     looked_at = waiting
