@@ -697,6 +697,16 @@ def test_sessions_and_the_log_of_the_admin_have_no_key() -> None:
     assert proposal.schema().models["sessions.session"] == Model()
 
 
+@pytest.mark.parametrize(("counted", "is_sure"), [("numchild", False), ("visits", True)])
+def test_a_slug_in_a_tree_is_not_sure(counted: str, is_sure: bool) -> None:
+    records = [
+        legacy("site.node", n, path=f"{n:04}", depth=1 + n % 3, slug=f"s{n}", **{counted: n % 2})
+        for n in range(1, 20)
+    ]
+    found = key(infer(dump(records + fields_of("site.visit", "node", [3, 5, 11]))), "site.node")
+    assert (found.natural_key, found.confidence >= 0.9) == (["slug"], is_sure)
+
+
 def test_numbers_in_quotes_are_hardly_a_key() -> None:
     records = [legacy("docs.area", str(pk), note=None) for pk in range(1, 9)]
     found = key(infer(dump(records + fields_of("docs.item", "area", ["2", "7"]))), "docs.area")

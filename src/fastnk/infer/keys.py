@@ -54,6 +54,10 @@ KEY_WORDS: dict[str, float] = {
 }
 """How often a unique text column is the natural key, by the last word of its name."""
 
+TREE_FIELDS, NAMES_IN_A_TREE = {"path", "depth", "numchild"}, ("name", "slug", "title")
+"""Fields by which `django-treebeard` keeps a tree, as of pages, and what in it tells only records
+with the same parent apart."""
+
 CLOSE, UNDECIDED = 0.025, 0.85
 """How near the confidence in another key leaves both undecided, and how sure they then are at
 most."""
@@ -149,6 +153,9 @@ def _single_keys(
             certain = min(certain, SOME_NAME)
         certain *= worth * _weight(model.records)
         evidence = [f"never null and unique in {_records(model)}"]
+        if last in NAMES_IN_A_TREE and model.columns.keys() >= TREE_FIELDS:
+            certain = min(certain, UNDECIDED)
+            evidence.append("in a tree it may tell only those with the same parent apart")
         if worth < 1:
             evidence.append("nothing refers to the model, so it may well have no key")
         yield KeyProposal(
