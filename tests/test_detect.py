@@ -409,6 +409,26 @@ def test_evidence_names_natural_foreign_keys_alone(schema: Schema | None) -> Non
     assert "--natural-foreign" not in said
 
 
+@pytest.mark.parametrize(
+    ("groups", "word", "evidence"),
+    [
+        (
+            [["crew"], ["staff"]],
+            "mixed",
+            "2 relation values given by natural key: auth.user.groups",
+        ),
+        ([1, 2], "legacy_database_ids", "3 relation values given by id: auth.user.groups (2)"),
+    ],
+)
+def test_groups_of_users_are_relations_where_the_backup_leaves_them_out(
+    groups: list[Any], word: str, evidence: str
+) -> None:
+    user = with_pk("auth.user", 1, username="ann", groups=groups, user_permissions=[])
+    report = detect(array([user, with_pk("crew.profile", 1, user=1)]))
+    assert report == word
+    assert any(evidence in sentence for sentence in report.evidence)
+
+
 def test_evidence_says_what_was_assumed() -> None:
     _, records = CASES["pks and ids in an app with natural keys"]
     said = " ".join(detect(array(records)).evidence)

@@ -15,6 +15,9 @@ KEYED_BY_DJANGO = frozenset(
 )
 """The models of Django itself that have a natural key."""
 
+RIGHTS = {"groups": "auth.group", "user_permissions": "auth.permission"}
+"""Fields of every model of users with rights, and what they refer to."""
+
 COUNTING_WORDS = frozenset(("count", "level", "number", "order", "position", "priority", "version"))
 """Fields of these names hold plain numbers more often than ids of a model of that name."""
 
@@ -113,7 +116,10 @@ class InferredProfile(Profile):
         return kind is int if seen is None else kind in seen
 
     def _target(self, label: str, field: str) -> str | None:
-        """The model that `field` is named after: `….document` for `parent_document`."""
+        """The model that `field` is named after: `….document` for `parent_document`. The groups
+        and permissions of users are Django's, which a backup may leave out."""
+        if field in RIGHTS and all((label, one) in self._fields for one in RIGHTS):
+            return RIGHTS[field]
         app = label.partition(".")[0]
         words = field.split("_")[-MAX_NAME_WORDS:]
         for start in range(len(words)):

@@ -45,6 +45,7 @@ from fastnk.infer.naming import (
     joined_words,
 )
 from fastnk.infer.proposal import DOUBTFUL, RelationProposal, Target
+from fastnk.inferred import RIGHTS
 from fastnk.profile import number_of
 from fastnk.schema import model_name
 
@@ -71,9 +72,6 @@ MOST_BITS = 20.0
 PLAIN, PLAIN_NAME = 0.4, 0.9
 """What is left of what the name of a field says that most often holds numbers of its own, where a
 model's name ends or begins so, and where it is that name."""
-
-RIGHTS = {"groups": GROUPS, "user_permissions": PERMISSIONS}
-"""Fields of every model of users with rights, and what they refer to."""
 
 BESIDE_AN_ID = 0.93
 """How sure an `owner_type` beside an `owner_id` is a content type."""
