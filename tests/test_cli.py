@@ -281,6 +281,20 @@ def test_dump_of_a_database_is_told_as_such(
     assert said.count("manage.py dumpdata --all") == 2
 
 
+def test_what_git_keeps_in_place_of_a_large_file_is_told_as_such(
+    tmp_path: Path, schema: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "backup.json"
+    backup.write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    )
+    for code in (main(["detect", str(backup)]), convert(backup, tmp_path / "out.json", schema)):
+        assert code == 1
+    said = capsys.readouterr().err
+    assert said.count("FNK200 only what Git keeps in place of the backup") == 2
+    assert said.count("try: fetch the backup itself: git lfs pull\n") == 2
+
+
 @pytest.mark.parametrize("settings", [None, "shop.settings"])
 def test_next_command_names_the_project_that_is_known(
     tmp_path: Path,

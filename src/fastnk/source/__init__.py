@@ -50,15 +50,24 @@ BLOCK_SIZE = 1 << 17
 HEAD_BYTES = 1 << 12
 """What is looked at to tell whether a backup is a plain file of records."""
 _RECORD = re.compile(rb'\{\s*"(?:model|pk|fields|natural_key)"|\{\s*\Z')
-_OF_A_DATABASE = re.compile(
-    r"SQLite format 3|(PRAGMA foreign_keys=OFF; )?BEGIN TRANSACTION;|PGDMP"
-    r"|(/\*.*?\*/ )?[- ]*(PostgreSQL|MySQL|MariaDB) (database )?(cluster )?dump"
+_NO_BACKUPS = (
+    (
+        re.compile(
+            r"SQLite format 3|(PRAGMA foreign_keys=OFF; )?BEGIN TRANSACTION;|PGDMP"
+            r"|(/\*.*?\*/ )?[- ]*(PostgreSQL|MySQL|MariaDB) (database )?(cluster )?dump"
+        ),
+        "a database, or a dump of one, and no backup by dumpdata",
+        "load it into a database of its own, and let the project as it was then take a backup of"
+        " that: manage.py dumpdata --all -o backup.json",
+    ),
+    (
+        re.compile(r"version https://git-lfs\.github\.com/"),
+        "only what Git keeps in place of the backup, which lies elsewhere",
+        "fetch the backup itself: git lfs pull",
+    ),
 )
-"""What databases and their own dumps begin with, as it is shown."""
-MAKE_A_BACKUP_OF_IT = (
-    "load it into a database of its own, and let the project as it was then take a backup of that:"
-    " manage.py dumpdata --all -o backup.json"
-)
+"""What else people take for a backup: what it begins with, as it is shown, what it is, and the way
+from there to a backup."""
 _SALVAGEABLE = frozenset(("FNK200", "FNK203", "FNK204", "FNK205", "FNK206", "FNK212"))
 
 
@@ -240,10 +249,10 @@ class Source:
             error.place = error.place._replace(offset=losses[0].start)
         at = -1 if error.place.offset is None else error.place.offset
         seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
-        if _OF_A_DATABASE.match(seen):
-            error.what = f'a database, or a dump of one, and no backup by dumpdata: "{seen}"'
-            error.remedy = MAKE_A_BACKUP_OF_IT
-            return error
+        for beginning, what, remedy in _NO_BACKUPS:
+            if beginning.match(seen):
+                error.what, error.remedy = f'{what}: "{seen}"', remedy
+                return error
         if seen and seen not in error.what:
             error.what += f' (there stands "{seen}")'
         if layout.records:
