@@ -679,6 +679,18 @@ def test_a_name_and_its_slug_leave_the_key_undecided() -> None:
     assert found.confidence < 0.9
 
 
+def test_a_code_of_the_model_itself_is_the_key_beside_a_relation_of_its_name() -> None:
+    wholes = [None, None, 37, 37, 74, 111, 148, 111]
+    records = [
+        legacy("text.part", n * 37, part_code=f"c{n}", part=whole)
+        for n, whole in enumerate(wholes, 1)
+    ]
+    proposal = infer(dump(records + fields_of("text.line", "part", [74, 185, 296])))
+    assert relation(proposal, "text.part", "part").confidence >= 0.5
+    found = key(proposal, "text.part")
+    assert (found.natural_key, found.confidence >= 0.9) == (["part_code"], True)
+
+
 @pytest.mark.parametrize(("beside", "is_sure"), [("lang", False), ("branch", True)])
 def test_a_code_of_what_a_relation_leads_to_is_hardly_the_key(beside: str, is_sure: bool) -> None:
     records = rows(f"text.{beside}", 9, note="x")

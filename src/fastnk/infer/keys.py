@@ -149,7 +149,7 @@ def _single_keys(
         own = singular(model_name(label))
         first, _, last = name.rpartition("_")
         certain = KEY_WORDS.get(last, 0.9 if last == own else OTHER_KEY_WORD)
-        if first in related or (last == "name" and first not in ("", own)):
+        if first not in ("", own) and (first in related or last == "name"):
             certain = min(certain, SOME_NAME)
         certain *= worth * _weight(model.records)
         evidence = [f"never null and unique in {_records(model)}"]
