@@ -255,7 +255,8 @@ def test_missing_file(tmp_path: Path) -> None:
         Schema.load(tmp_path / "no-such.json")
     assert str(caught.value).splitlines() == [
         f"FNK110 cannot read the schema {tmp_path / 'no-such.json'}: No such file or directory",
-        "  try: fastnk schema django --settings mysite.settings -o schema.json",
+        "  try: fastnk schema django --settings mysite.settings -o schema.json; where there is no"
+        " project: fastnk schema infer BACKUP -o schema.json",
     ]
 
 

@@ -17,6 +17,7 @@ from fastnk.errors import OutputError, SchemaError, did_you_mean
 VERSION = 1
 MAKE_ONE = "fastnk schema django --settings mysite.settings -o schema.json"
 """What to do without a schema."""
+OR_GUESS_ONE = f"{MAKE_ONE}; where there is no project: fastnk schema infer BACKUP -o schema.json"
 TRANSFORMS = ("str", "isoformat")
 """What may stand after `|` in a key part: Python's `str()` and `datetime.isoformat()`."""
 
@@ -163,7 +164,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except OSError as error:
             raise SchemaError(
                 f"cannot read the schema {os.fspath(path)}: {error.strerror}",
-                remedy=MAKE_ONE,
+                remedy=OR_GUESS_ONE,
             ) from None
         return cls.loads(document, os.fspath(path))
 
