@@ -30,6 +30,15 @@ cdef struct ModelState:
     uint64_t with_pk
     uint64_t with_natural_key
 
+cdef enum MemberName:
+    IS_PK
+    IS_MODEL
+    IS_FIELDS
+    IS_NATURAL_KEY
+    IS_REFERENCES
+    IS_OTHER
+    IS_FAULTY
+
 cdef struct Member:
     size_t previous_end  # of the member before, 0 where there is none
     size_t start
@@ -372,59 +381,87 @@ cdef class RecordReader(Walker):
     @cython.final
     cdef bint walk_member(self, Member *member) noexcept nogil:
         cdef Walk *w = &self.walk
-        cdef Text name
-        if not walk_name(w):
-            return False
-        name = unescaped(self.span(member.start + 1, w.value_end - 1), &self.scratch, False)
-        if not walk_colon(w):
-            return False
-        member.value = w.positions[w.at]
-        member.following = 0
-        if not self.walk_member_value(member, name):
-            return False
-        member.end = w.value_end
-        return True
-
-    @cython.final
-    cdef bint walk_member_value(self, Member *member, Text name) noexcept nogil:
-        cdef Walk *w = &self.walk
+        cdef MemberName name = self.walk_member_name()
         cdef size_t at = w.at
-        if is_word(name, b"model"):
-            return self.walk_model()
-        if is_word(name, b"fields"):
-            if peek(w) != c'{':
-                return fail_here(w, FIELDS_TYPE)
-            if self.record.has_fields:
-                self.note_repeated(b"fields")
-            self.record.has_fields = True
-            self.record.fields_start = member.start
-            self.record.fields_at = w.at
-            self.record.fields_model = self.record.model
-            if self.record.model != NOWHERE:
-                return self.walk_fields(&self.models[self.record.model])
-            return walk_container(w, FIELDS_DEPTH)
-        if not walk_value_within(w, FIELDS_DEPTH):
-            return False
-        if is_word(name, b"pk"):
-            if self.record.pk.end and not self.cut_overruled_pk():
-                return False
-            self.record.pk = member[0]
-            self.record.pk.end = w.value_end
-            return True
-        if is_word(name, b"natural_key"):
+        cdef bint good = False
+        member.value = w.positions[at]
+        member.following = 0
+        if name == IS_MODEL:
+            good = self.walk_model()
+        elif name == IS_FIELDS:
+            good = self.meet_fields(member)
+        elif name != IS_FAULTY:
+            good = walk_value_within(w, FIELDS_DEPTH)
+        member.end = w.value_end
+        if good and name == IS_PK:
+            return self.meet_member_pk(member)
+        if good and name == IS_NATURAL_KEY:
             if self.record.has_natural_key:
                 self.note_repeated(b"natural_key")
             self.record.has_natural_key = True
             self.record.key_start = member.value
-            self.record.key_end = w.value_end
-            return True
-        if is_word(name, b"references"):
+            self.record.key_end = member.end
+        elif good and name == IS_REFERENCES:
             if self.record.has_references:
                 self.note_repeated(b"references")
             self.record.has_references = True
             self.record.references_at = at
-            return True
-        return self.remember(&self.extras, name, NOWHERE)
+        return good
+
+    @cython.final
+    cdef MemberName walk_member_name(self) noexcept nogil:
+        """From a member's name to its value."""
+        cdef Walk *w = &self.walk
+        cdef size_t start = w.positions[w.at]
+        cdef const uint8_t *spelled = w.text + start
+        cdef Text name
+        # Spelled as Django does, and then the colon is what is listed next.
+        if memcmp(spelled, b'"pk":', 5) == 0:
+            w.at += 2
+            return IS_PK
+        if memcmp(spelled, b'"model":', 8) == 0:
+            w.at += 2
+            return IS_MODEL
+        if memcmp(spelled, b'"fields":', 9) == 0:
+            w.at += 2
+            return IS_FIELDS
+        if not walk_name(w):
+            return IS_FAULTY
+        name = unescaped(self.span(start + 1, w.value_end - 1), &self.scratch, False)
+        if not walk_colon(w):
+            return IS_FAULTY
+        if is_word(name, b"pk"):
+            return IS_PK
+        if is_word(name, b"model"):
+            return IS_MODEL
+        if is_word(name, b"fields"):
+            return IS_FIELDS
+        if is_word(name, b"natural_key"):
+            return IS_NATURAL_KEY
+        if is_word(name, b"references"):
+            return IS_REFERENCES
+        return IS_OTHER if self.remember(&self.extras, name, NOWHERE) else IS_FAULTY
+
+    @cython.final
+    cdef bint meet_fields(self, Member *member) noexcept nogil:
+        cdef Walk *w = &self.walk
+        if peek(w) != c'{':
+            return fail_here(w, FIELDS_TYPE)
+        if self.record.has_fields:
+            self.note_repeated(b"fields")
+        self.record.has_fields = True
+        self.record.fields_start = member.start
+        self.record.fields_at = w.at
+        self.record.fields_model = self.record.model
+        if self.record.model != NOWHERE:
+            return self.walk_fields(&self.models[self.record.model])
+        return walk_container(w, FIELDS_DEPTH)
+
+    cdef bint meet_member_pk(self, Member *member) noexcept nogil:
+        if self.record.pk.end and not self.cut_overruled_pk():
+            return False
+        self.record.pk = member[0]
+        return True
 
     cdef bint walk_model(self) noexcept nogil:
         cdef Walk *w = &self.walk

@@ -178,6 +178,13 @@ cdef inline bint walk_scalar(Walk *w) noexcept nogil:
     cdef uint8_t c = w.text[start]
     cdef size_t end
     cdef Fault fault = NUMBER if c == c'-' else LITERAL
+    if c'1' <= c <= c'9':
+        # As nearly all of them are.
+        end = digits(w, start + 1)
+        if end < w.end and fnk_class[w.text[end]] & ENDS_SCALAR:
+            w.value_end = end
+            w.at += 1
+            return True
     if c == c'-' and w.text[start + 1] == c'I':
         end = literal_end(w, start + 1, b"Infinity", 8)
     elif c == c'-' or c'0' <= c <= c'9':
