@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
 from fastnk.errors import BackupSyntaxError, FastnkError, SourceError, UsageError
-from fastnk.schema import Model, Relation, Schema
+from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from fastnk.verify import VerificationError, VerificationReport, verify
 from fastnk.verify.findings import MAX_KEPT
@@ -1282,6 +1282,52 @@ def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:
         assert verify(written(before), new, PROXIES, policies=policies).findings == []
         converter = LegacyBackupConverter(PROXIES, policies=policies, style="django")
         assert json.loads(converter.convert_bytes(written(before))) == json.loads(new)
+
+
+@pytest.mark.parametrize("any_order", [False, True])
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        (
+            [record("users.profile", 99, nickname="x"), record("users.user", 1, username="y")],
+            "FNK509",
+        ),
+        ([record("users.badge", 99, color="red")], "FNK508"),
+    ],
+    ids=["its key is lost", "nothing tells the style"],
+)
+def test_pk_that_leads_nowhere_is_a_cause_to_leave_out_in_style_fastnk_only(
+    records: list[Record], code: str, any_order: bool
+) -> None:
+    """In style django it has no place beside the fields."""
+    badge = Model(pk="user", relations={"user": Relation("users.user")})
+    schema = Schema.of({**SCHEMA.models, "users.badge": badge})
+    options: Any = {"policies": Policies(on_unresolved="drop")}
+    backup = written(records)
+    for style, expected in (("fastnk", []), ("django", [(code, 1, 1, "user")])):
+        converter = LegacyBackupConverter(schema, style=style, **options)  # type: ignore[arg-type]
+        new = converter.convert_bytes(backup)
+        assert len(json.loads(new)) == len(records) - (style == "fastnk")
+        report = verify(backup, new, schema, any_order=any_order, **options)
+        assert found(report) == expected
+
+
+def test_records_tell_the_style_where_no_key_does() -> None:
+    label = GenericRelation(label="kind", object_id="number")
+    user = Relation("users.user")
+    badge = Model(pk="user", relations={"user": user}, generic_relations={"target": label})
+    schema = Schema.of({"users.user": Model(natural_key=["name"]), "users.badge": badge})
+    backup = written([record("users.badge", 99, kind="users.user", number=98)])
+    report = verify(backup, backup, schema, policies=Policies(on_unresolved="drop"))
+    assert found(report) == [("FNK508", 1, 1, "user"), ("FNK508", 1, 1, "number")]
+
+
+def test_record_that_style_django_does_not_leave_out() -> None:
+    records = [record("users.profile", 99, nickname="x"), record("users.user", 1, username="y")]
+    drop = Policies(on_unresolved="drop")
+    new = json.loads(converted(written(records), policies=drop, style="django"))
+    report = verified(written(new[1:]), written(records), policies=drop)
+    assert found(report) == [("FNK501", 1, None, None)]
 
 
 def test_records_that_lead_to_each_other_are_left_out_one_after_the_other() -> None:

@@ -37,7 +37,7 @@ from fastnk.verify.leeway import COMPLETE, Leeway
 from fastnk.verify.likeness import Likeness
 from fastnk.verify.pairing import Arranged, Pairing
 from fastnk.verify.reading import Entry, Input
-from fastnk.verify.report import VerificationError, VerificationReport
+from fastnk.verify.report import Style, VerificationError, VerificationReport
 from fastnk.verify.values import digest, id_text
 
 if TYPE_CHECKING:
@@ -87,17 +87,37 @@ def verify(
             stack.enter_context(Input(one, progress, proxies, salvage=salvage))
             for one in several(keys)
         ]
-        run = _Verification(
-            loaded,
-            old,
-            new,
-            more,
-            policies or Policies(),
-            embedded=embedded,
-            any_order=any_order,
-        )
+
+        def run(style: Style) -> tuple[VerificationReport, bool]:
+            one = _Verification(
+                loaded,
+                old,
+                new,
+                more,
+                policies or Policies(),
+                style,
+                embedded=embedded,
+                any_order=any_order,
+            )
+            return one.run(), one.depends_on_style
+
         with deep_nesting():
-            return run.run()
+            report, depends_on_style = run("fastnk")
+            if depends_on_style and _may_be_in_style_django(report):
+                other, _ = run("django")
+                if report.style == "django" or _unpaired(other) < _unpaired(report):
+                    return other
+            return report
+
+
+def _may_be_in_style_django(report: VerificationReport) -> bool:
+    """Where no natural key tells the style, the records that are left out do."""
+    return report.style == "django" or (report.style is None and not report.faithful)
+
+
+def _unpaired(report: VerificationReport) -> int:
+    """How many records of either backup have nothing in the other."""
+    return report.counts.get("FNK501", 0) + report.counts.get("FNK502", 0)
 
 
 @contextlib.contextmanager
@@ -121,6 +141,7 @@ class _Verification:
         new: Input,
         keys: list[Input],
         policies: Policies,
+        style: Style,
         *,
         embedded: bool,
         any_order: bool,
@@ -133,6 +154,8 @@ class _Verification:
         self._embedded = embedded
         self._any_order = any_order
         self._policies = policies
+        self._style: Style = style
+        """As which records are left out."""
         self._findings = Findings()
         self._labels: set[str] = set()
         self._superseded: set[int] = set()
@@ -146,7 +169,9 @@ class _Verification:
         if self._policies.on_duplicate_pk == "drop":
             self._superseded = self._find_superseded()
         self._rows = self._take_rows_in()
-        self._leeway = Leeway(self._schema, self._rows, self._policies, self._superseded)
+        self._leeway = Leeway(
+            self._schema, self._rows, self._policies, self._superseded, self._style
+        )
         self._likeness = Likeness(self._schema, self._rows, self._leeway, embedded=self._embedded)
         self._apply_policies()
         if self._old.has_lines and self._leeway.leaves_out():
@@ -163,6 +188,10 @@ class _Verification:
         else:
             self._compare(self._new.records("compare"))
         return self._report(started)
+
+    @property
+    def depends_on_style(self) -> bool:
+        return self._leeway.depends_on_style
 
     def _find_superseded(self) -> set[int]:
         last: dict[bytes, int] = {}

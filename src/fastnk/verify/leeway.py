@@ -11,6 +11,7 @@ from fastnk.policies import Policies
 from fastnk.schema import Model, Relation, Schema
 from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
 from fastnk.verify.reading import Entry
+from fastnk.verify.report import Style
 from fastnk.verify.values import digest, has_null, id_text
 
 LEFT_OUT = "records left out"
@@ -42,7 +43,12 @@ class Leeway:
     """What is not to be as the schema alone would have it."""
 
     def __init__(
-        self, schema: Schema, rows: Rows, policies: Policies, superseded: Collection[int]
+        self,
+        schema: Schema,
+        rows: Rows,
+        policies: Policies,
+        superseded: Collection[int],
+        style: Style,
     ) -> None:
         """`superseded` are the numbers of records whose pk a later one has, where that counts."""
         self.keeping: dict[str, str] = {}
@@ -51,6 +57,9 @@ class Leeway:
         """By policy: how often it was needed, and for what."""
         self.generic_kept = 0
         """Generic references that stay ids, as the schema allows."""
+        self.depends_on_style = False
+        """Whether in the other style other records are left out."""
+        self._style = style
         self._schema = schema
         self._rows = rows
         self._policies = policies
@@ -192,22 +201,40 @@ class Leeway:
         is_keyed = self._rows.is_keyed(entry.label) and entry.label not in self.keeping
         if is_keyed and entry.is_legacy() and self._rows.own_key(entry) is None:
             return True
-        return any(self._is_lost(*reference) for reference in self._references(entry, model))
+        references = self._references(entry, model)
+        if any(self._is_lost(*reference) for reference in references):
+            return True
+        return self._loses_pk(entry, model)
+
+    def _loses_pk(self, entry: Entry, model: Model) -> bool:
+        """Whether the pk of a record is a reference that leads nowhere, and would have to stand
+        beside the fields: there style django has no place for any."""
+        relation = model.relations.get(model.pk)
+        if relation is None or relation.parent_link or "natural_key" in entry.members:
+            return False
+        beside = entry.members.get("references", {})
+        if not isinstance(beside, dict) or model.pk in beside or not self._becomes_key(relation):
+            return False
+        target = Target(relation.to, relation.to_field)
+        is_lost = self._is_lost(target, entry.members.get("pk"))
+        self.depends_on_style |= is_lost and self.allows("on_unresolved", "drop")
+        return is_lost and self._style == "fastnk"
+
+    def _becomes_key(self, relation: Relation) -> bool:
+        return relation.to not in self.keeping and self._rows.is_keyed(relation.to)
 
     def _is_lost(self, target: Target, value: Any) -> bool:
         return id_text(value) is not None and self._rows.find(target, value)[1] in LOST
 
     def _references(self, entry: Entry, model: Model) -> Iterator[tuple[Target, Any]]:
         for name, relation in model.relations.items():
-            if relation.to in self.keeping or not self._rows.is_keyed(relation.to):
+            if not self._becomes_key(relation):
                 continue
             target = Target(relation.to, relation.to_field)
             for one in _ids(relation, entry.fields.get(name)):
                 yield target, one
-            by_pk = name == model.pk and "natural_key" not in entry.members
-            beside = entry.members.get("references", {})
-            stated = entry.fields if relation.parent_link else beside
-            if by_pk and isinstance(stated, dict) and name not in stated:
+            by_pk = relation.parent_link and "natural_key" not in entry.members
+            if by_pk and name not in entry.fields:
                 yield target, entry.members.get("pk")
 
 
