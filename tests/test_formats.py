@@ -555,6 +555,30 @@ def test_several_arrays_of_an_envelope_are_arranged_each_by_itself(
     assert fastnk.verify(backup, output.getvalue(), SCHEMA, any_order=True).faithful
 
 
+@pytest.mark.parametrize("order", [None, "dependencies"])
+def test_records_of_an_envelope_that_begin_with_references(order: Any) -> None:
+    """As where members are sorted, and a conversion puts references in front of `fields`."""
+    visit = {"model": "zoo.visit", "pk": 1, "fields": {"kind": "zoo.keeper", "number": 1}}
+    schema = Schema.loads(
+        b"""{"version": 1, "models": {
+        "zoo.keeper": {"natural_key": ["name"]},
+        "zoo.visit": {"generic_relations": {"whom": {"label": "kind", "object_id": "number"}}}}}"""
+    )
+    arrays = [[visit, visit | {"pk": 2}], [keeper(1, "Anna")], [visit | {"pk": 3}]]
+    for layout in (arrays, [arrays[0]], arrays[1:]):
+        number = sum(map(len, layout))
+        document = {f"part {name}": one for name, one in enumerate(layout)}
+        keys = [json.dumps(arrays[1]).encode()] if len(layout) == 1 else []
+        backup = json.dumps(document, sort_keys=True).encode()
+        output = io.BytesIO()
+        LegacyBackupConverter(schema, keys=keys, order=order).convert_to_natural_keys(
+            backup, output
+        )
+        assert b'[{"references": {"number": ["Anna"]}, "fields"' in output.getvalue()
+        report = fastnk.verify(backup, output.getvalue(), schema, keys=keys, any_order=True)
+        assert (report.faithful, report.converted.records) == (True, number)
+
+
 def test_an_envelope_of_several_arrays_beside_other_files(tmp_path: Path) -> None:
     backup = by_place(PUPILS[:7], KEEPERS, PUPILS[7:])
     (tmp_path / "a.json").write_bytes(backup)
