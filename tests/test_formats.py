@@ -555,6 +555,25 @@ def test_several_arrays_of_an_envelope_are_arranged_each_by_itself(
     assert fastnk.verify(backup, output.getvalue(), SCHEMA, any_order=True).faithful
 
 
+@pytest.mark.parametrize("any_order", [False, True])
+def test_an_envelope_of_which_no_record_is_left(any_order: bool) -> None:
+    lost = [[keeper(1, "Anna", 99)], [keeper(2, "Flo", 1), keeper(3, "Zoë", 99)], []]
+    for backup in (
+        by_place(*lost),
+        by_place(*lost, indent=2),
+        ENVELOPE % json.dumps(lost[1]).encode(),
+    ):
+        out = LegacyBackupConverter(SCHEMA, policies=DROP).convert_bytes(backup)
+        options: Any = {"policies": DROP, "any_order": any_order}
+        report = fastnk.verify(backup, out, SCHEMA, **options)
+        assert (report.faithful, report.complete, report.converted.records) == (True, False, 0)
+        other = out.replace(b'"at"', b'"on"')
+        for wrong, policies in ((other, DROP), (out, fastnk.Policies())):
+            with pytest.raises(BackupSyntaxError, match="FNK204") as caught:
+                fastnk.verify(backup, wrong, SCHEMA, policies=policies)
+            assert "None" not in str(caught.value)
+
+
 @pytest.mark.parametrize("order", [None, "dependencies"])
 def test_records_of_an_envelope_that_begin_with_references(order: Any) -> None:
     """As where members are sorted, and a conversion puts references in front of `fields`."""

@@ -259,7 +259,7 @@ class Source:
             error.salvage = layout.salvage()
         else:
             nothing = "no whole record is in it, so nothing can be salvaged"
-            error.remedy = f"{error.remedy}; {nothing}"
+            error.remedy = nothing if error.remedy is None else f"{error.remedy}; {nothing}"
         return error
 
     def salvageable(self) -> Layout | None:

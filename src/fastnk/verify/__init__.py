@@ -174,8 +174,7 @@ class _Verification:
         )
         self._likeness = Likeness(self._schema, self._rows, self._leeway, embedded=self._embedded)
         self._apply_policies()
-        if self._old.has_lines and self._leeway.leaves_out():
-            self._new.may_be_empty = not self._keeps_any()
+        self._expect_nothing_left()
         self._rows.find_shared_keys()
         if self._any_order:
             with Arranged(self._new, self._likeness) as arranged:
@@ -259,8 +258,15 @@ class _Verification:
                 while self._leeway.find_left_out(self._standing("policies")):
                     pass
 
+    def _expect_nothing_left(self) -> None:
+        """Where no record stays, of a backup in lines nothing does, and of an envelope itself."""
+        envelope = self._old.envelope
+        if self._leeway.leaves_out() and (self._old.has_lines or envelope is not None):
+            is_left = self._keeps_any()
+            self._new.may_be_empty = self._old.has_lines and not is_left
+            self._new.may_be_hollow = None if is_left else envelope
+
     def _keeps_any(self) -> bool:
-        """Whether a record stays; of a backup in lines nothing is left otherwise."""
         return any(True for _ in self._leeway.kept(self._old.records("policies")))
 
     def _compare(self, converted: Iterator[Entry]) -> None:
@@ -288,7 +294,7 @@ class _Verification:
     def _keeps_envelope(self) -> bool:
         old, new = self._old.envelope, self._new.envelope
         if old is None or new is None:
-            return old is new
+            return old is new or self._new.is_hollow
         return old.becomes(new, self._counts)
 
     @contextlib.contextmanager

@@ -23,7 +23,10 @@ BLOCK_SIZE = 1 << 20
 MAX_RECORD = 1 << 30
 TORN_TOKEN = 16
 """Characters: a fault this near to the end may be a token of which the rest is still to come."""
+MAX_HOLLOW = 32 << 20
+"""Bytes of an envelope around no record."""
 SPACE = re.compile(r"[ \t\n\r]*")
+_EMPTY_ARRAY = rb"\[[ \t\n\r]*\]"
 _PLAIN_MEMBERS = frozenset(["pk", "natural_key", "fields", "references"])
 
 
@@ -78,10 +81,14 @@ class Envelope(NamedTuple):
                 left.append(count)
                 patterns.append(behind)
             else:
-                patterns[-1] += rb"\[[ \t\n\r]*\]" + behind
+                patterns[-1] += _EMPTY_ARRAY + behind
         if len(patterns) != len(other.around) or (len(left) > 1 and left != other.counts):
             return False
         return all(map(re.fullmatch, patterns, other.around))
+
+    def hollow(self) -> re.Pattern[bytes]:
+        """What is left of it without any record."""
+        return re.compile(_EMPTY_ARRAY.join(map(re.escape, self.around)))
 
 
 class Input:
@@ -109,6 +116,9 @@ class Input:
         """Whether its records are lines, once they have been read."""
         self.may_be_empty = False
         """Whether a text without any record is one, and not refused."""
+        self.may_be_hollow: Envelope | None = None
+        """An envelope of which there may be nothing but itself."""
+        self.is_hollow = False
         self._progress = progress
         self._facts: FileFacts | None = None
         self._copy: BinaryIO | None = None
@@ -146,6 +156,8 @@ class Input:
             yield from itertools.islice(self._records(phase), done, None)
 
     def _records(self, phase: str) -> Iterator[Entry]:
+        if self._finds_itself_hollow():
+            return
         hash_ = hashlib.sha256()
         reader = _Reader(
             self.name, self._blocks(phase, hash_.update), self.may_be_empty, self.proxies
@@ -155,7 +167,18 @@ class Input:
             count = entry.number
             yield entry
         self.has_lines = reader.has_lines
-        facts = FileFacts(self.name, reader.size, hash_.hexdigest(), count)
+        self._note(FileFacts(self.name, reader.size, hash_.hexdigest(), count))
+
+    def _finds_itself_hollow(self) -> bool:
+        if self.may_be_hollow is None:
+            return False
+        text = self.read(0, MAX_HOLLOW + 1)
+        self.is_hollow = self.may_be_hollow.hollow().fullmatch(text) is not None
+        if self.is_hollow:
+            self._note(FileFacts(self.name, len(text), hashlib.sha256(text).hexdigest(), 0))
+        return self.is_hollow
+
+    def _note(self, facts: FileFacts) -> None:
         if self._facts not in (None, facts):
             what = f"{self.name or 'the backup'} changed while it was read"
             raise SourceError(what, code="FNK121", remedy="wait until nothing writes to it")
