@@ -1212,6 +1212,19 @@ def test_what_policies_allow_is_accounted_for(
     assert sum(one.records for one in report.models.values()) == len(records)
 
 
+@pytest.mark.parametrize("word", ["keep", "null", "drop"])
+@pytest.mark.parametrize("value", [True, {}, {"pk": 1}, ""])
+def test_what_can_be_no_id_refers_to_nothing(value: Any, word: Any) -> None:
+    policies = Policies(on_unresolved=word)
+    backup = written([document(7, "DOC-1", author=value, reviewers=[3, value]), *PEOPLE])
+    new = converted(backup, policies=policies)
+    report = verified(new, backup, policies=policies)
+    assert report.findings == []
+    (used,) = report.allowed.values()
+    assert sum(used.values()) == (1 if word == "drop" else 2)
+    assert not verified(new, backup).faithful
+
+
 @pytest.mark.parametrize("name", POLICY_CASES)
 def test_no_policy_allows_anything_where_another_was_given(name: str) -> None:
     records, words, _ = POLICY_CASES[name]

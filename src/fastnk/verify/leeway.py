@@ -12,7 +12,7 @@ from fastnk.schema import Model, Relation, Schema
 from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import Style
-from fastnk.verify.values import digest, has_null, id_text
+from fastnk.verify.values import digest, has_null, id_text, is_reference
 
 LEFT_OUT = "records left out"
 UNCHANGED = "records left as they are"
@@ -107,7 +107,7 @@ class Leeway:
 
     def written_list(self, target: Target, values: list[Any]) -> list[Any]:
         """What should stand for a list of ids: one that would become null is taken out."""
-        now = [one if id_text(one) is None else self.written(target, one) for one in values]
+        now = [self.written(target, one) if is_reference(one) else one for one in values]
         pairs = zip(values, now, strict=True)
         return [new for old, new in pairs if new is not None or old is None]
 
@@ -224,7 +224,7 @@ class Leeway:
         return relation.to not in self.keeping and self._rows.is_keyed(relation.to)
 
     def _is_lost(self, target: Target, value: Any) -> bool:
-        return id_text(value) is not None and self._rows.find(target, value)[1] in LOST
+        return is_reference(value) and self._rows.find(target, value)[1] in LOST
 
     def _references(self, entry: Entry, model: Model) -> Iterator[tuple[Target, Any]]:
         for name, relation in model.relations.items():

@@ -10,7 +10,7 @@ from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Rows, Target
 from fastnk.verify.leeway import Leeway
 from fastnk.verify.reading import Entry
-from fastnk.verify.values import digest, id_text
+from fastnk.verify.values import digest, is_reference
 
 
 class Likeness:
@@ -90,7 +90,7 @@ class Likeness:
         target = Target(relation.to, relation.to_field)
         if relation.many and isinstance(value, list):
             return self._leeway.written_list(target, value)
-        return value if id_text(value) is None else self._leeway.written(target, value)
+        return self._leeway.written(target, value) if is_reference(value) else value
 
 
 def _stated_names(entry: Entry) -> Iterator[bytes]:

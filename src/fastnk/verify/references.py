@@ -16,7 +16,7 @@ from fastnk.verify.inside import (
 from fastnk.verify.keys import AMBIGUOUS, Doubt, Rows, Target
 from fastnk.verify.leeway import IDS_KEPT, MADE_NULL, MEANT_LAST, TEXTS_KEPT, Instead, Leeway
 from fastnk.verify.report import CODES
-from fastnk.verify.values import MISSING, id_text, list_in_text
+from fastnk.verify.values import MISSING, is_reference, list_in_text
 
 
 class References:
@@ -48,7 +48,7 @@ class References:
             pair.find("FNK504", name, MISSING, one, what="a reference was added")
 
     def _is_taken_out(self, target: Target, value: Any) -> bool:
-        if id_text(value) is None:
+        if not is_reference(value):
             return False
         instead = self._leeway.instead(target, value, self._rows.find(target, value)[1])
         if instead is None or instead.value is not None:
@@ -58,14 +58,14 @@ class References:
 
     def _possible_keys(self, target: Target, value: Any) -> list[Any]:
         """What may stand for an id, in one style or the other."""
-        if id_text(value) is None:
+        if not is_reference(value):
             return []
         targets = {target, target._replace(proxy=None)}
         return [key for one in targets if (key := self._rows.find(one, value)[0]) is not None]
 
     def compare(self, pair: Pair, name: str, target: Target, value: Any, now: Any) -> None:
         """One reference, before and now."""
-        if id_text(value) is None:  # null, or natural already
+        if not is_reference(value):  # null, or natural already
             if now != value:
                 pair.find("FNK509" if now is None else "FNK504", name, value, now)
         elif target.proxy is not None and target.label not in self._leeway.keeping:

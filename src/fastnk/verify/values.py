@@ -148,6 +148,14 @@ def id_text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def is_reference(value: Any) -> bool:
+    """Whether a relation that holds it refers to a record by an id, be it one that none can have.
+
+    Null refers to nothing, and a list is natural already.
+    """
+    return value is not None and value is not MISSING and not isinstance(value, list)
+
+
 def may_be_id(value: Any) -> bool:
     """A number, or a text that is not empty."""
     if isinstance(value, Number):
