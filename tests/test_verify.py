@@ -1252,16 +1252,31 @@ def test_key_of_another_backup_that_is_of_no_use(word: Any) -> None:
     assert not verified(new, backup, keys=keys, policies=policies).faithful
 
 
-def test_other_backups_that_contradict_each_other() -> None:
+@pytest.mark.parametrize("word", ["keep", "drop"])
+def test_other_backups_that_contradict_each_other(word: Any) -> None:
     backup = written([document(7, "DOC-1", reviewers=[]), PEOPLE[1], RECORDS[10]])
     keys = [written([record("users.user", 1, username=name)]) for name in ("ann", "zoe", "zoe")]
-    policies = Policies(on_duplicate_pk="keep")
+    policies = Policies(on_duplicate_pk=word)
     new = converted(backup, keys=keys, policies=policies)
     assert b'["zoe"]' in new
     assert verified(new, backup, keys=keys, policies=policies).faithful
     assert found(verified(new, backup, keys=keys)) == [("FNK510", 1, 1, "author")]
     new = new.replace(b'["zoe"]', b'["ann"]')
     assert not verified(new, backup, keys=keys, policies=policies).faithful
+
+
+def test_value_that_a_natural_record_has_too_means_the_last_one() -> None:
+    """One of the two has no pk, so that neither is left out for the other."""
+    eve = {"model": "users.user", "natural_key": ["eve"], "fields": {"username": "eve", "code": 7}}
+    by_code = Model(relations={"user": Relation("users.user", to_field="code")})
+    schema = Schema.of({"users.user": Model(natural_key=["username"]), "audit.entry": by_code})
+    records = [record("users.user", 1, username="ann", code=7), eve]
+    backup = written([*records, record("audit.entry", 1, user=7)])
+    drop = Policies(on_duplicate_pk="drop")
+    new = LegacyBackupConverter(schema, policies=drop).convert_bytes(backup)
+    assert json.loads(new)[2]["fields"] == {"user": ["eve"]}
+    assert verify(backup, new, schema, policies=drop).faithful
+    assert found(verify(backup, new, schema)) == [("FNK510", 3, 3, "user")]
 
 
 def test_other_backups_that_say_the_same_before_and_after_a_conversion() -> None:

@@ -95,7 +95,7 @@ class References:
 
     def _judge_key(self, pair: Pair, name: str, value: Any, now: Any, doubt: Doubt | None) -> None:
         """The right natural key, which may be of no use for all that."""
-        if doubt == AMBIGUOUS and self._leeway.allows("on_duplicate_pk", "keep"):
+        if doubt == AMBIGUOUS and self._leeway.allows("on_duplicate_pk", "keep", "drop"):
             self._leeway.use("on_duplicate_pk", MEANT_LAST)
             doubt = None
         if doubt is not None:
