@@ -6,6 +6,7 @@ import copy
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -1210,6 +1211,27 @@ def test_what_policies_allow_is_accounted_for(
     assert report.allowed == allowed
     assert report.complete == (words == {"on_null_key": "null"})
     assert sum(one.records for one in report.models.values()) == len(records)
+
+
+ONE_PK = {
+    "a key that cannot be made": [step(1, 7, 1), step(1, 99, 2)],
+    "no key that can be made": [step(1, 98, 1), step(1, 99, 2)],
+    "a key that is known already": [
+        record("users.user", 1, username="zoe"),
+        {**PEOPLE[0], "natural_key": ["ann"]},
+    ],
+}
+"""Records that a pk alone does not tell apart."""
+
+
+@pytest.mark.parametrize("name", ONE_PK)
+def test_records_with_one_pk_are_told_apart_in_any_order(name: str) -> None:
+    policies = Policies(on_unresolved="keep", on_duplicate_pk="keep", on_duplicate_key="keep")
+    for both in itertools.permutations(ONE_PK[name]):
+        backup = written([*both, document(7, "DOC-1"), *PEOPLE[1:]])
+        new = json.loads(converted(backup, policies=policies))
+        for one in (new, new[::-1]):
+            assert verified(written(one), backup, policies=policies, any_order=True).faithful
 
 
 @pytest.mark.parametrize("word", ["keep", "null", "drop"])

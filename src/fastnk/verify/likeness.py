@@ -10,7 +10,7 @@ from fastnk.verify.inside import paths_into_fields
 from fastnk.verify.keys import Rows, Target
 from fastnk.verify.leeway import Leeway
 from fastnk.verify.reading import Entry
-from fastnk.verify.values import digest, is_reference
+from fastnk.verify.values import MISSING, digest, is_reference
 
 
 class Likeness:
@@ -47,14 +47,18 @@ class Likeness:
 
     def new_names(self, entry: Entry) -> Iterator[bytes]:
         """What a record may have in common with the one it was made of, the surest first."""
-        yield from _stated_names(entry)
+        yield from _names(entry.label, entry.get("pk"), entry.get("natural_key"))
         yield self.new_signature(entry)
 
     def old_names(self, entry: Entry) -> Iterator[bytes]:
         """The same for a record of the backup."""
-        yield from _stated_names(entry)
-        if "natural_key" not in entry.members and (key := self._rows.own_key(entry)) is not None:
-            yield digest(["natural_key", entry.label, key])
+        key = entry.get("natural_key")
+        if key is MISSING and entry.label not in self._leeway.keeping:
+            made = self._rows.own_key(entry)
+            key = MISSING if made is None else made
+            if made is not None and not self._schema.models[entry.label].keep_pk:
+                yield from _names(entry.label, MISSING, key)
+        yield from _names(entry.label, entry.get("pk"), key)
         yield self.old_signature(entry)
 
     # -- signatures --
@@ -93,10 +97,14 @@ class Likeness:
         return self._leeway.written(target, value) if is_reference(value) else value
 
 
-def _stated_names(entry: Entry) -> Iterator[bytes]:
-    for name in ("pk", "natural_key"):
-        if name in entry.members:
-            yield digest([name, entry.label, entry.members[name]])
+def _names(label: str, pk: Any, key: Any) -> Iterator[bytes]:
+    """By what it has of the two, then by one of them: several records may have one pk."""
+    if pk is not MISSING and key is not MISSING:
+        yield digest([label, pk, key])
+    if pk is not MISSING:
+        yield digest(["pk", label, pk])
+    if key is not MISSING:
+        yield digest(["natural_key", label, key])
 
 
 def _unsigned(schema: Schema, model: Model, *, embedded: bool) -> set[str]:

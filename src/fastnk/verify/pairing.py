@@ -155,16 +155,24 @@ class Arranged:
     def place(self, entry: Entry) -> None:
         """Put the first record that may be made of `entry`, and has no place yet, where that is."""
         for name in self._likeness.old_names(entry):
-            found = self._file.execute(
-                "select number from name join record using (number)"
-                " where name = ? and place is null order by number limit 1",
-                (name,),
-            ).fetchone()
-            if found is not None:
+            free = self._free(name)
+            if len(free) > 1:
+                free = self._free(name, self._likeness.old_signature(entry)) or free
+            if free:
                 self._file.execute(
-                    "update record set place = ? where number = ?", (entry.number, *found)
+                    "update record set place = ? where number = ?", (entry.number, free[0])
                 )
                 return
+
+    def _free(self, *names: bytes) -> list[int]:
+        """The first two records with all these names that have no place yet."""
+        also = " and number in (select number from name where name = ?)" * (len(names) - 1)
+        found = self._file.execute(
+            f"select number from name join record using (number) where name = ?{also}"
+            " and place is null order by number limit 2",
+            names,
+        )
+        return [number for (number,) in found]
 
     def entries(self) -> Iterator[Entry]:
         """Those that belong to none come last."""
