@@ -813,6 +813,39 @@ def test_reference_in_the_other_style(style: str) -> None:
         assert found(report) == [(code, 1, 1, name)]
 
 
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("by", [None, 99])
+def test_id_stays_where_a_proxy_has_no_key_to_write(by: int | None, style: Any) -> None:
+    """A null in it, or a record on its way is missing. The record that is meant keeps its pk."""
+    run = record("runs.run", 1, name="night", by=by)
+    backup = written([*ENTRIES[:1], ANN, EVE, run, DAILY])
+    policies = Policies(on_unresolved="error" if by is None else "keep")
+    converter = LegacyBackupConverter(PROXIES, policies=policies, style=style)
+    new = json.loads(converter.convert_bytes(backup))
+    assert new[0]["fields"]["run"] == 1
+    assert verify(backup, written(new), PROXIES, policies=policies).faithful
+    new[0]["fields"]["run"] = 2
+    assert found(verify(backup, written(new), PROXIES, policies=policies)) == [
+        ("FNK504", 1, 1, "run")
+    ]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_list_through_a_proxy_of_which_an_id_leads_nowhere(style: Any) -> None:
+    """Only the proxy has keys: in style fastnk all ids stay, in style django that one is taken
+    out."""
+    before = [changed(ENTRIES[0], runs=[2, 99, 1]), *ENTRIES[1:]]
+    null = Policies(on_unresolved="null")
+    converter = LegacyBackupConverter(PROXIES, policies=null, style=style)
+    new = json.loads(converter.convert_bytes(written(before)))
+    assert len(new[0]["fields"]["runs"]) == (3 if style == "fastnk" else 2)
+    assert verify(written(before), written(new), PROXIES, policies=null).faithful
+    new[0]["fields"]["runs"] = (
+        [2, 1] if style == "fastnk" else [["day", "ann"], 99, ["night", "ann"]]
+    )
+    assert not verify(written(before), written(new), PROXIES, policies=null).faithful
+
+
 def test_key_of_a_proxy_that_two_records_share() -> None:
     again = record("runs.run", 3, name="night", by=1)
     now = [*IN_STYLE["django"], changed(again, by=["ann"])]

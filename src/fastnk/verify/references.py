@@ -13,10 +13,10 @@ from fastnk.verify.inside import (
     references_in_text,
     references_inside,
 )
-from fastnk.verify.keys import AMBIGUOUS, Doubt, Rows, Target
+from fastnk.verify.keys import AMBIGUOUS, NO_KEY, Doubt, Rows, Target
 from fastnk.verify.leeway import IDS_KEPT, MADE_NULL, MEANT_LAST, TEXTS_KEPT, Instead, Leeway
-from fastnk.verify.report import CODES
-from fastnk.verify.values import MISSING, is_reference, list_in_text
+from fastnk.verify.report import CODES, Style
+from fastnk.verify.values import MISSING, has_null, is_reference, list_in_text
 
 
 class References:
@@ -32,8 +32,7 @@ class References:
         if not isinstance(now, list):
             pair.find("FNK509" if now is None else "FNK504", name, values, now)
             return
-        if self._leeway.allows(target.policy, "null"):
-            values = [one for one in values if not self._is_taken_out(target, one)]
+        values = self._without_lost(pair, name, target, values, now)
         if len(now) == len(values):
             for value, one in zip(values, now, strict=True):
                 self.compare(pair, name, target, value, one)
@@ -47,14 +46,29 @@ class References:
         for one in rest:
             pair.find("FNK504", name, MISSING, one, what="a reference was added")
 
+    def _without_lost(
+        self, pair: Pair, name: str, target: Target, values: list[Any], now: list[Any]
+    ) -> list[Any]:
+        """Without the ids that lead nowhere and are taken out for that, which through a proxy are
+        others in each style."""
+        kept = [one for one in values if not self._is_taken_out(target, one)]
+        if target.proxy is not None:
+            own = target._replace(proxy=None)
+            keyed = self._rows.is_keyed(own.label)
+            in_fastnk = [one for one in values if not (keyed and self._is_taken_out(own, one))]
+            if len(in_fastnk) != len(kept):
+                in_style: Style = "fastnk" if len(now) == len(in_fastnk) else "django"
+                pair.note_style(in_style, "FNK509", name, values, now, CODES["FNK509"])
+                kept = in_fastnk if in_style == "fastnk" else kept
+        for _ in range(len(values) - len(kept)):
+            self._leeway.use(target.policy, MADE_NULL)
+        return kept
+
     def _is_taken_out(self, target: Target, value: Any) -> bool:
-        if not is_reference(value):
+        if not self._leeway.allows(target.policy, "null") or not is_reference(value):
             return False
         instead = self._leeway.instead(target, value, self._rows.find(target, value)[1])
-        if instead is None or instead.value is not None:
-            return False
-        self._leeway.use(instead.policy, MADE_NULL)
-        return True
+        return instead is not None and instead.value is None
 
     def _possible_keys(self, target: Target, value: Any) -> list[Any]:
         """What may stand for an id, in one style or the other."""
@@ -123,6 +137,8 @@ class References:
                 pair.note_style("django", "FNK509", name, value, now, CODES["FNK509"])
             self._use(instead)
             return
+        if not keyed and now == value and self._has_no_key_to_write(key, doubt):
+            return  # in neither style: the id stays, as the pk of its record does
         if of_record is not None and now == of_record != key:
             code, what = "FNK504", "a record's own key beside keys of proxies"
             if not keyed:
@@ -133,6 +149,11 @@ class References:
         elif now != value:
             expected = MISSING if key is None else key
             pair.find("FNK509" if now is None else "FNK504", name, value, now, expected=expected)
+
+    def _has_no_key_to_write(self, key: Any, doubt: Doubt | None) -> bool:
+        if doubt == NO_KEY:
+            return True
+        return key is not None and has_null(key) and not self._leeway.allows("on_null_key", "null")
 
     def compare_inside(self, pair: Pair, name: str, paths: Paths, value: Any, now: Any) -> None:
         """A field with ids inside. What is none of them has to be as it was."""
