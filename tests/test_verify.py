@@ -24,7 +24,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastnk.convert import LegacyBackupConverter, Policies
-from fastnk.errors import BackupSyntaxError, FastnkError, SourceError, UsageError
+from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import GenericRelation, Model, Relation, Schema
 from fastnk.source import Source
 from fastnk.verify import VerificationError, VerificationReport, verify
@@ -1353,11 +1353,25 @@ def test_other_backups_that_say_the_same_before_and_after_a_conversion() -> None
     assert verify(backup, new, schema, keys=keys).faithful
 
 
-def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys() -> None:
+@pytest.mark.parametrize("any_order", [False, True])
+@pytest.mark.parametrize("style", STYLES)
+def test_dropping_depends_on_the_style_where_only_a_proxy_has_keys(
+    style: Any, any_order: bool
+) -> None:
+    """In style fastnk the id stays an id, and leads nowhere as it did."""
+    options: Any = {"policies": Policies(on_unresolved="drop")}
+    lost = [record("audit.entry", 3, user=1, run=99), record("audit.entry", 4, runs=[1, 99])]
+    backup = written([*lost, *ENTRIES])
+    new = LegacyBackupConverter(PROXIES, style=style, **options).convert_bytes(backup)
+    assert len(json.loads(new)) == len(ENTRIES) + (2 if style == "fastnk" else 0)
+    report = verify(backup, new, PROXIES, any_order=any_order, **options)
+    assert (report.findings, report.style) == ([], style)
+    wrong = json.loads(new)[1:] if style == "fastnk" else [*lost[:1], *json.loads(new)]
+    assert not verify(backup, written(wrong), PROXIES, any_order=any_order, **options).faithful
+
+
+def test_what_leads_nowhere_where_only_a_proxy_has_keys() -> None:
     before = [record("audit.entry", 1, user=None, run=99), *ENTRIES[2:]]
-    drop = Policies(on_unresolved="drop")
-    with pytest.raises(UsageError, match="depends on the style"):
-        verify(written(before), written(ROWS_OF_FASTNK), PROXIES, policies=drop)
     for word, now in (("keep", 99), ("null", None)):
         rows = IN_STYLE["django"][2:]
         new = written([record("audit.entry", 1, user=None, run=now), *rows])

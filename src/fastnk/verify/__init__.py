@@ -6,7 +6,8 @@ no code is unlikely to be the mistake of one.
 
 The backup is read twice (rows that something refers to, then every record), the converted backup
 once. Policies ask for more: once for models that keep their pks, and for records that are left out
-as long as a reading finds more of them. In memory are the key parts of those rows, the natural keys
+as long as a reading finds more of them; and all of it again where those are others in style
+`django`. In memory are the key parts of those rows, the natural keys
 that methods of the project make, a digest of every natural key, and a window on both files where
 they have to be brought into step again.
 """
@@ -71,8 +72,7 @@ def verify(
     as `--order dependencies` leaves them. With `salvage` only the whole records of a damaged backup
     count. `encoding` is that of the backup. Differences are reported, not raised. Raises
     `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
-    and `UsageError` where methods of the project make natural keys and Django is not set up, or
-    where it depends on the style which records `drop` leaves out.
+    and `UsageError` where methods of the project make natural keys and Django is not set up.
     """
     from fastnk.source import several
 

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from fastnk.errors import UsageError
 from fastnk.policies import Policies
 from fastnk.schema import Model, Relation, Schema
 from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import Style
-from fastnk.verify.values import digest, has_null, id_text, is_reference
+from fastnk.verify.values import digest, has_null, is_reference
 
 LEFT_OUT = "records left out"
 UNCHANGED = "records left as they are"
@@ -60,6 +59,10 @@ class Leeway:
         self.depends_on_style = False
         """Whether in the other style other records are left out."""
         self._style = style
+        self._with_style = {
+            label for label, model in schema.models.items() if _depends_on_style(model)
+        }
+        """The models in whose records not the same becomes keys in both styles."""
         self._schema = schema
         self._rows = rows
         self._policies = policies
@@ -147,27 +150,16 @@ class Leeway:
 
     def find_left_out(self, entries: Iterator[Entry]) -> bool:
         """Take away the rows of records that are left out; whether there were any, because then
-        more may be. Raises `UsageError` where that depends on the style."""
+        more may be."""
         found = False
+        other: Style = "django" if self._style == "fastnk" else "fastnk"
         for entry in entries:
-            self._refuse_proxies(entry)
-            if self.leads_nowhere(entry):
+            leads_nowhere = self.leads_nowhere(entry)
+            if not self.depends_on_style and entry.label in self._with_style:
+                self.depends_on_style = leads_nowhere != self._leads_nowhere(entry, other)
+            if leads_nowhere:
                 found |= self._rows.remove(entry)
         return found
-
-    def _refuse_proxies(self, entry: Entry) -> None:
-        """Where only a proxy has natural keys, one style leaves a record out and the other not."""
-        model = self._schema.models.get(entry.label)
-        for name, relation in model.relations.items() if model else ():
-            if self._rows.is_keyed(relation.to) or not relation.has_natural_key:
-                continue
-            target = Target(relation.to, relation.to_field, (entry.label, name))
-            if any(self._is_lost(target, one) for one in _ids(relation, entry.fields.get(name))):
-                raise UsageError(
-                    f"whether a record is left out for its {name} depends on the style:"
-                    f" {entry.label} pk {id_text(entry.members.get('pk'))}",
-                    remedy="convert with another word than drop for --on-unresolved",
-                )
 
     def kept(
         self, entries: Iterable[Entry], left_out: Callable[[Entry], None] | None = None
@@ -195,47 +187,53 @@ class Leeway:
 
     def leads_nowhere(self, entry: Entry) -> bool:
         """Whether a reference or the natural key of a record needs another that is not there."""
+        return self._leads_nowhere(entry, self._style)
+
+    def _leads_nowhere(self, entry: Entry, style: Style) -> bool:
         model = self._schema.models.get(entry.label)
         if model is None:
             return False
         is_keyed = self._rows.is_keyed(entry.label) and entry.label not in self.keeping
         if is_keyed and entry.is_legacy() and self._rows.own_key(entry) is None:
             return True
-        references = self._references(entry, model)
-        if any(self._is_lost(*reference) for reference in references):
-            return True
-        return self._loses_pk(entry, model)
-
-    def _loses_pk(self, entry: Entry, model: Model) -> bool:
-        """Whether the pk of a record is a reference that leads nowhere, and would have to stand
-        beside the fields: there style django has no place for any."""
-        relation = model.relations.get(model.pk)
-        if relation is None or relation.parent_link or "natural_key" in entry.members:
-            return False
-        beside = entry.members.get("references", {})
-        if not isinstance(beside, dict) or model.pk in beside or not self._becomes_key(relation):
-            return False
-        target = Target(relation.to, relation.to_field)
-        is_lost = self._is_lost(target, entry.members.get("pk"))
-        self.depends_on_style |= is_lost and self.allows("on_unresolved", "drop")
-        return is_lost and self._style == "fastnk"
-
-    def _becomes_key(self, relation: Relation) -> bool:
-        return relation.to not in self.keeping and self._rows.is_keyed(relation.to)
+        return any(self._is_lost(*reference) for reference in self._references(entry, model, style))
 
     def _is_lost(self, target: Target, value: Any) -> bool:
         return is_reference(value) and self._rows.find(target, value)[1] in LOST
 
-    def _references(self, entry: Entry, model: Model) -> Iterator[tuple[Target, Any]]:
+    def _references(self, entry: Entry, model: Model, style: Style) -> Iterator[tuple[Target, Any]]:
+        """What becomes a key in that style, and the ids that do."""
         for name, relation in model.relations.items():
-            if not self._becomes_key(relation):
+            target = self._target(entry.label, name, relation, style)
+            if target is None:
                 continue
-            target = Target(relation.to, relation.to_field)
             for one in _ids(relation, entry.fields.get(name)):
                 yield target, one
-            by_pk = relation.parent_link and "natural_key" not in entry.members
-            if by_pk and name not in entry.fields:
+            if name == model.pk and _writes_pk(entry, name, relation, style):
                 yield target, entry.members.get("pk")
+
+    def _target(self, label: str, name: str, relation: Relation, style: Style) -> Target | None:
+        by_proxy = style == "django" and relation.has_natural_key
+        if relation.to in self.keeping or not (by_proxy or self._rows.is_keyed(relation.to)):
+            return None
+        return Target(relation.to, relation.to_field, (label, name) if by_proxy else None)
+
+
+def _depends_on_style(model: Model) -> bool:
+    pk = model.relations.get(model.pk)
+    is_by_proxy = any(relation.has_natural_key for relation in model.relations.values())
+    return is_by_proxy or not (pk is None or pk.parent_link)
+
+
+def _writes_pk(entry: Entry, name: str, relation: Relation, style: Style) -> bool:
+    """Whether a pk that is a relation stands among the fields, as the link to a parent, or beside
+    them, where style django has no place for it."""
+    if "natural_key" in entry.members:
+        return False
+    if relation.parent_link:
+        return name not in entry.fields
+    beside = entry.members.get("references", {})
+    return style == "fastnk" and isinstance(beside, dict) and name not in beside
 
 
 def _ids(relation: Relation, value: Any) -> list[Any]:
