@@ -1089,6 +1089,24 @@ def test_member_that_stands_twice() -> None:
     ]
 
 
+def test_pk_that_stands_twice() -> None:
+    """Where the natural key takes its place, both are gone; of a key that cannot be made the one
+    that does not count; where pks stay, both do."""
+    policies = Policies(on_duplicate_member="keep", on_unresolved="keep")
+    backup = written([RECORDS[9], RECORDS[3], step(1, 99, 1)])
+    for pk in (b'"pk": 4,', b'"pk": 1,'):
+        backup = backup.replace(pk, b'"pk": 5, ' + pk)
+    new = converted(backup, policies=policies)
+    assert [new.count(pk) for pk in (b'"pk": 5,', b'"pk": 4,', b'"pk": 1,')] == [1, 1, 1]
+    assert verified(new, backup, policies=policies).faithful
+    for wrong in (b"", b'"pk": 6, '):
+        report = verified(new.replace(b'"pk": 5, ', wrong), backup, policies=policies)
+        assert [(one.record, one.field) for one in report.findings] == [(1, "pk")]
+    for wrong in (b'"pk": 5, "natural_key"', b'"natural_key": ["x"], "natural_key"'):
+        report = verified(new.replace(b'"natural_key"', wrong), backup, policies=policies)
+        assert not report.faithful
+
+
 # ---- policies ----------------------------------------------------------------------------------
 
 POLICY_WORDS = Policies.__struct_fields__

@@ -75,7 +75,9 @@ class Comparison:
     def _compare(self, pair: Pair) -> None:
         before, after = pair.before, pair.after
         model = self._schema.models.get(pair.label)
-        pair.repeated(before.members, after.members)
+        takes_key = self._rows.is_keyed(pair.label) and pair.label not in self._leeway.keeping
+        without = "pk" if takes_key and before.is_legacy() else None
+        pair.repeated(before.members, after.members, without=without)
         pair.repeated(before.fields, after.fields)
         if self._leeway.allows("on_duplicate_member", "keep") and _has_member_twice(before):
             self._leeway.use("on_duplicate_member", TWICE)

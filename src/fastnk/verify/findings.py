@@ -139,12 +139,16 @@ class Pair:
         elif value != now:
             self.find(changed, name, value, now)
 
-    def repeated(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Members that stand twice: what does not count has to stay too, but for a pk."""
+    def repeated(
+        self, before: dict[str, Any], after: dict[str, Any], *, without: str | None = None
+    ) -> None:
+        """Members that stand twice: what does not count has to stay too, but for one that a
+        conversion takes out."""
         old = before.earlier() if isinstance(before, Repeated) else {}
         new = after.earlier() if isinstance(after, Repeated) else {}
-        for name in (old.keys() | new.keys()) - {"pk"}:
-            self.same(name, old.get(name, MISSING), new.get(name, MISSING))
+        for name in old.keys() | new.keys():
+            was = MISSING if name == without else old.get(name, MISSING)
+            self.same(name, was, new.get(name, MISSING))
 
 
 def difference(
