@@ -1483,6 +1483,27 @@ def test_the_first_of_two_records_with_one_pk_is_left_out() -> None:
     }
 
 
+@pytest.mark.parametrize("by_value", [False, True])
+def test_the_first_of_two_records_that_are_told_by_the_same_is_left_out(by_value: bool) -> None:
+    """What refers to them looks the same in both: only the place tells which one is meant."""
+    user = Relation("users.user", to_field="code" if by_value else None)
+    schema = Schema.of(
+        {
+            "users.user": Model(natural_key=["name"], relations={"boss": Relation("users.user")}),
+            "audit.entry": Model(relations={"user": user}),
+        }
+    )
+    first = record("users.user", 1, name="ann", code=7, boss=99)
+    last = record("users.user", 2 if by_value else 1, name="ann", code=7, boss=None)
+    entry = record("audit.entry", 1, user=7 if by_value else 1)
+    policies = Policies(on_unresolved="drop", on_duplicate_pk="keep")
+    for records in ([first, last, entry], [entry, first, last]):
+        backup = written(records)
+        new = LegacyBackupConverter(schema, policies=policies).convert_bytes(backup)
+        assert len(json.loads(new)) == 2
+        assert verify(backup, new, schema, policies=policies).faithful
+
+
 def test_the_last_of_two_records_with_one_pk_is_left_out() -> None:
     """The id means it all the same, and leads nowhere."""
     first, last = document(7, "DOC-1"), document(7, "DOC-2", author=99)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fastnk.schema import GenericRelation, Schema, plain_label
@@ -76,8 +77,12 @@ class Rows:
         }
         """By label and field: the rows by the text of the id."""
         self._unnumbered: dict[str, list[Row]] = {}
-        """Rows that no id leads to, but whose natural keys count."""
-        self._ambiguous: set[tuple[str, str, str | None]] = set()
+        """Rows that no id leads to, but whose natural keys count …"""
+        self._gone: dict[str, list[Row]] = {}
+        """… but for those of records that are left out."""
+        self._ambiguous: dict[tuple[str, str, str | None], int | None] = {}
+        """The ids that several records have, and the number of the one that they mean; `None` for
+        one of a backup that only supplies keys."""
         self._shared: dict[tuple[str, Proxy], set[bytes]] = {}
         self._called: dict[tuple[str, str], dict[str, str]] = {}
         """What methods made, as JSON: by label and method, then by the text of the pk."""
@@ -108,7 +113,7 @@ class Rows:
                 continue
             table[id_] = row
             if found is not None:
-                self._ambiguous.add((entry.label, field, id_))
+                self._ambiguous[entry.label, field, id_] = None if only_keys else entry.number
             if field == pk:
                 beside = [] if found is None or only_keys else [found]
         if beside:
@@ -134,17 +139,26 @@ class Rows:
         )
 
     def remove(self, entry: Entry) -> bool:
-        """Take out the row of a record that is left out; whether it was there."""
+        """Take out the row of a record that is left out; whether it was there. To be called once
+        for each."""
         tables = self._tables.get(entry.label, {})
         row = self.row(entry) if tables else ()
         found = [
             (table, id_)
             for field, table in tables.items()
-            if (id_ := id_text(self._value(entry, field))) is not None and table.get(id_) == row
+            if (id_ := self._id_that_means(entry, field)) is not None and table.get(id_) == row
         ]
         for table, id_ in found:
             del table[id_]
+        if tables and self._id_that_means(entry, self._schema.models[entry.label].pk) is None:
+            self._gone.setdefault(entry.label, []).append(row)
         return bool(found)
+
+    def _id_that_means(self, entry: Entry, field: str) -> str | None:
+        """The id by which a record is found; `None` where it has none, or a later one has it."""
+        id_ = id_text(self._value(entry, field))
+        last = self._ambiguous.get((entry.label, field, id_), entry.number)
+        return id_ if last == entry.number else None
 
     def row(self, entry: Entry) -> Row:
         columns = self._plan.columns[entry.label]
@@ -183,7 +197,15 @@ class Rows:
         for row in self._tables[label][self._schema.models[label].pk].values():
             with contextlib.suppress(UnmadeError):
                 yield digest(self.key(label, row, proxy))
-        for row in self._unnumbered.get(label, ()):
+        gone = Counter(self._digests_of(label, self._gone.get(label, ()), proxy))
+        for one in self._digests_of(label, self._unnumbered.get(label, ()), proxy):
+            if gone[one]:
+                gone[one] -= 1
+            else:
+                yield one
+
+    def _digests_of(self, label: str, rows: Iterable[Row], proxy: Proxy) -> Iterator[bytes]:
+        for row in rows:
             with contextlib.suppress(UnmadeError):
                 key = self.key(label, row, proxy)
                 if not has_null(key):

@@ -67,6 +67,8 @@ class Leeway:
         self._rows = rows
         self._policies = policies
         self._superseded = superseded
+        self._left_out: set[int] = set()
+        """The numbers of records whose rows are taken away."""
         self._made: dict[str, set[bytes]] = {}
         self._standing: dict[str, set[bytes]] = {}
 
@@ -157,7 +159,8 @@ class Leeway:
             leads_nowhere = self.leads_nowhere(entry)
             if not self.depends_on_style and entry.label in self._with_style:
                 self.depends_on_style = leads_nowhere != self._leads_nowhere(entry, other)
-            if leads_nowhere:
+            if leads_nowhere and entry.number not in self._left_out:
+                self._left_out.add(entry.number)
                 found |= self._rows.remove(entry)
         return found
 
