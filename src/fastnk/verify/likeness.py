@@ -58,6 +58,7 @@ class Likeness:
             key = MISSING if made is None else made
             if made is not None and not self._schema.models[entry.label].keep_pk:
                 yield from _names(entry.label, MISSING, key)
+                yield self.old_signature(entry)  # in style django neither is left
         yield from _names(entry.label, entry.get("pk"), key)
         yield self.old_signature(entry)
 
