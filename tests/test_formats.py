@@ -598,6 +598,21 @@ def test_records_of_an_envelope_that_begin_with_references(order: Any) -> None:
         assert (report.faithful, report.converted.records) == (True, number)
 
 
+@pytest.mark.parametrize("order", [None, "dependencies"])
+@pytest.mark.parametrize("other", [{"x": 1}, {"at": "a \"day\", 2020", "by": None, "n": -1.5}])
+def test_records_of_an_envelope_that_begin_with_what_nobody_knows(other: Any, order: Any) -> None:
+    """As where a pk in front of it was all that told a record, and a conversion takes it out."""
+    records = [{"pk": one["pk"], **other, **one} for one in KEEPERS]
+    backup = json.dumps({"rows": [{"x": 1, "model": "none"}], "records": records}).encode()
+    output = io.BytesIO()
+    converter = LegacyBackupConverter(SCHEMA, style="django", order=order)
+    assert converter.convert_to_natural_keys(backup, output).records == len(KEEPERS)
+    first, *_ = json.loads(output.getvalue())["records"]
+    assert list(first) == [*other, "model", "fields"]
+    assert fastnk.verify(backup, output.getvalue(), SCHEMA, any_order=True).faithful
+    assert fastnk.detect(output.getvalue(), SCHEMA) == "enhanced_natural_keys"
+
+
 def test_an_envelope_of_several_arrays_beside_other_files(tmp_path: Path) -> None:
     backup = by_place(PUPILS[:7], KEEPERS, PUPILS[7:])
     (tmp_path / "a.json").write_bytes(backup)

@@ -20,8 +20,14 @@ _FIRST_TWO = re.compile(rb"[^\0](?:[^\0]|(?P<zero>\0)[^\0](?:\0|\Z))")
 """Two in a row, with no zeros around them but those of a two-byte encoding: a broken disk gives
 zeros, too."""
 _SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
-RECORD_START = re.compile(rb'\{\s*"(?:(?:model|pk|fields|natural_key)"\s*:|references"\s*:\s*\{)')
-"""References come first where a conversion has put them in front of `fields` that did."""
+_OTHER_MEMBERS = rb'(?:"[^"\\]{1,64}"\s*:\s*(?:"(?:[^"\\]|\\.){0,256}"|[-+.\w]{1,64})\s*,\s*){1,4}'
+RECORD_START = re.compile(
+    rb'\{\s*(?:"(?:model|pk|fields|natural_key)"\s*:|"references"\s*:\s*\{|'
+    + _OTHER_MEMBERS
+    + rb'"model"\s*:\s*"[^"\\.]+\.[^"\\]+"(?=[^{}]{0,512}"fields"\s*:\s*\{))'
+)
+"""References come first where a conversion has put them in front of `fields` that did, and members
+of which nobody knows what they mean may be in front of the others."""
 _TYPOGRAPHY = bytes.fromhex(
     "80 82 84 85 89 8b 91 92 93 94 96 97 9b a0 a1 a3 a7 ab b0 b2 b3 b4 b7 bb bc bd be bf d7 f7"
 )
