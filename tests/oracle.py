@@ -370,8 +370,13 @@ class _Conversion:
         wanted = canonical_id(id_)
         name = "pk" if relation.to_field is None else relation.to_field
         if (relation.to, name) not in self.found:
+            rows = self.rows(relation.to)
+            if name in ("pk", self.schema.models[relation.to].pk):
+                # What only a natural key tells counts where no record has it as its pk.
+                without = [row for row in rows if row.get("pk") is None]
+                rows = [*reversed(without), *(row for row in rows if row.get("pk") is not None)]
             self.found[relation.to, name] = {
-                canonical_id(self.value(row, name)[0]): row for row in self.rows(relation.to)
+                canonical_id(self.value(row, name)[0]): row for row in rows
             }
         row = None if wanted is None else self.found[relation.to, name].get(wanted)
         return None if row is None or self.is_dropped(row) else row
@@ -385,8 +390,25 @@ class _Conversion:
         if name == "pk" or name == self.schema.models[record["model"]].pk:
             if name in fields and name != "pk":
                 return fields[name], True
+            if record.get("pk") is None and (told := self.pk_in_key(record)) is not None:
+                return told, True
             return record.get("pk"), "pk" in record
         return fields.get(name), name in fields
+
+    def pk_in_key(self, record: Record) -> Any:
+        """What the natural key of a record tells of its pk."""
+        model = self.schema.models[record["model"]]
+        key = record.get("natural_key")
+        if not isinstance(key, list) or model.pk in model.relations:
+            return None
+        parts = [
+            _without_alias(one, model.pk) if isinstance(one, str) else ""
+            for one in model.natural_key or []
+        ]
+        for path in (model.pk, f"{model.pk}|str"):
+            if path in parts and parts.index(path) < len(key):
+                return key[parts.index(path)]
+        return None
 
     def relation(self, label: str, name: str) -> Relation:
         return self.schema.models[label].relations[self.schema.field_name(label, name)]

@@ -800,6 +800,97 @@ def model(*natural_key: Any, **relations: str) -> Model:
     return Model(natural_key=list(natural_key) or None, relations=found)
 
 
+STATES = Schema.loads(
+    b"""{"version": 1, "models": {
+    "w.state": {"pk": "code", "natural_key": ["code"]},
+    "w.place": {"pk": "id", "natural_key": [["name", "id|str"]]},
+    "w.room": {"pk": "id", "natural_key": ["name", "id|str"]},
+    "w.flow": {"natural_key": ["name"], "relations": {
+        "state": {"to": "w.state"}, "by_code": {"to": "w.state", "to_field": "code"},
+        "room": {"to": "w.room"}, "rooms": {"to": "w.room", "many": true},
+        "place": {"to": "w.place"}}}}}"""
+)
+DRAFT = {"model": "w.state", "natural_key": ["DRAFT"], "fields": {}}
+ROOM = {"model": "w.room", "natural_key": ["Attic", "7"], "fields": {"name": "Attic"}}
+
+
+def flow(**fields: Any) -> dict[str, Any]:
+    return {"model": "w.flow", "pk": 1, "fields": {"name": "f", **fields}}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_pk_that_only_a_natural_key_tells(turned: bool, jobs: int) -> None:
+    records = [DRAFT, ROOM, flow(state="DRAFT", by_code="DRAFT", room=7, rooms=[7, "7"])]
+    backup = json.dumps(records[::-1] if turned else records).encode()
+    output = LegacyBackupConverter(STATES, jobs=jobs).convert_bytes(backup)
+    found = next(one for one in json.loads(output) if one["model"] == "w.flow")["fields"]
+    room = ["Attic", "7"]
+    assert (found["state"], found["by_code"]) == (["DRAFT"], ["DRAFT"])
+    assert (found["room"], found["rooms"]) == (room, [room, room])
+    assert fastnk.verify(backup, output, STATES).faithful
+    more = LegacyBackupConverter(STATES, keys=[json.dumps([DRAFT]).encode()])
+    alone = json.dumps([flow(state="DRAFT")]).encode()
+    assert b'"state": ["DRAFT"]' in more.convert_bytes(alone)
+
+
+def test_a_pk_that_a_record_has_counts_before_one_that_a_natural_key_tells() -> None:
+    legacy = {"model": "w.room", "pk": 7, "fields": {"name": "Hall"}}
+    for records in ([ROOM, legacy], [legacy, ROOM], [ROOM, ROOM, legacy]):
+        backup = json.dumps([*records, flow(room=7)]).encode()
+        output = LegacyBackupConverter(STATES).convert_bytes(backup)
+        assert b'"room": ["Hall", "7"]' in output
+        assert fastnk.verify(backup, output, STATES).faithful
+
+
+@pytest.mark.parametrize("key", [["Attic"], ["Attic", None], None, "Attic", []])
+def test_a_natural_key_that_tells_no_pk(key: Any) -> None:
+    backup = json.dumps([{**ROOM, "natural_key": key}, flow(room=7)]).encode()
+    with pytest.raises(FindingsError, match="FNK301 no record has this id"):
+        LegacyBackupConverter(STATES).convert_bytes(backup)
+
+
+def test_content_types_are_told_however_they_are_spelled() -> None:
+    kinds = GenericRelation(content_type="kind", object_id="number")
+    schema = Schema.of(
+        {
+            "contenttypes.contenttype": model("app_label", "model"),
+            "w.gr\u00f6\u00dfe": model("name"),
+            "w.log": msgspec.structs.replace(
+                model(kind="contenttypes.contenttype"), generic_relations={"of": kinds}
+            ),
+        }
+    )
+    type_ = {"app_label": "w", "model": "gr\u00f6\u00dfe"}
+    for kind in (3, ["w", "gr\u00f6\u00dfe"]):
+        records = [
+            {"model": "contenttypes.contenttype", "pk": 3, "fields": type_},
+            {"model": "w.gr\u00f6\u00dfe", "pk": 1, "fields": {"name": "large"}},
+            {"model": "w.log", "pk": 1, "fields": {"kind": kind, "number": 1}},
+        ]
+        for ascii_only in (True, False):
+            backup = json.dumps(records, ensure_ascii=ascii_only).encode()
+            output = LegacyBackupConverter(schema).convert_bytes(backup)
+            assert json.loads(output)[2]["references"] == {"number": ["large"]}
+
+
+def test_a_null_in_the_key_of_a_proxy_where_the_record_loses_its_pk() -> None:
+    to_proxy = Relation("u.user", natural_key=["nick"])
+    schema = Schema.of({"u.user": model("name"), "u.note": Model(relations={"by": to_proxy})})
+    records = [
+        {"model": "u.user", "pk": 1, "fields": {"name": "ann", "nick": None}},
+        {"model": "u.note", "pk": 1, "fields": {"by": 1}},
+    ]
+    backup = json.dumps(records).encode()
+    with pytest.raises(FindingsError, match="FNK301 no record has this id"):
+        LegacyBackupConverter(schema, style="django").convert_bytes(backup)
+    assert b'"by": ["ann"]' in LegacyBackupConverter(schema).convert_bytes(backup)
+    as_null = LegacyBackupConverter(
+        schema, style="django", policies=Policies(on_unresolved="null")
+    ).convert_bytes(backup)
+    assert b'"by": null' in as_null
+
+
 def record(label: str, pk: Any, **fields: Any) -> oracle.Record:
     return {"model": label, "pk": pk, "fields": fields}
 

@@ -599,7 +599,7 @@ def test_records_of_an_envelope_that_begin_with_references(order: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [None, "dependencies"])
-@pytest.mark.parametrize("other", [{"x": 1}, {"at": "a \"day\", 2020", "by": None, "n": -1.5}])
+@pytest.mark.parametrize("other", [{"x": 1}, {"at": 'a "day", 2020', "by": None, "n": -1.5}])
 def test_records_of_an_envelope_that_begin_with_what_nobody_knows(other: Any, order: Any) -> None:
     """As where a pk in front of it was all that told a record, and a conversion takes it out."""
     records = [{"pk": one["pk"], **other, **one} for one in KEEPERS]

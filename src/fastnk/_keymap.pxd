@@ -43,7 +43,8 @@ cdef enum:
 cdef enum:
     ROW_OF_KEYS = 1      # from a backup that only supplies keys
     ROW_NUMBERED = 2
-    ROW_WITHOUT_PK = 4
+    ROW_WITHOUT_PK = 4   # of a record that has none,
+    ROW_TELLS_PK = 8     # but a natural key with it
 
 cdef extern from * nogil:
     """
@@ -132,7 +133,7 @@ cdef inline Text row_id(const uint8_t *row, int column, Buffer *scratch) noexcep
 
 cdef inline bint has_id(const uint8_t *row, int column) noexcept nogil:
     if column == NOWHERE:
-        return not row[0] & ROW_WITHOUT_PK
+        return row[0] & (ROW_WITHOUT_PK | ROW_TELLS_PK) != ROW_WITHOUT_PK
     return not is_null(column_of(row_columns(row), column))
 
 

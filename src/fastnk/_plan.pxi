@@ -70,6 +70,7 @@ cdef struct ModelPlan:
     int columns          # noted of a record
     int row_columns      # the first of them, which its row keeps
     int pk_column
+    int pk_part          # where the pk stands in the natural key, if need be as a text; or NOWHERE
     int first_generic
     int generics
     int first_field
@@ -95,9 +96,9 @@ cdef class Plan:
     and must not be cleared while an `Indexer` still frees what it describes.
 
     `models`: per model a dict with `label` (bytes), `proxies` (their labels), `natural` (key, or
-    None), `keep_pk`, `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `fields` [(name, column,
-    relation, step)], `indexes` [column, -1 for the pk] and `generics` [(name, may dangle,
-    lacks rows, type column, id column, model, index, app column, name column,
+    None), `keep_pk`, `parent_link`, `pk_relation`, `columns`, `row_columns`, `pk_column`, `pk_part`,
+    `fields` [(name, column, relation, step)], `indexes` [column, -1 for the pk] and `generics`
+    [(name, may dangle, lacks rows, type column, id column, model, index, app column, name column,
     [(text, model)])].
     `parts` of natural keys: [(text before, hops, column, transform)] with hops [(column, model,
     index, positions, transform)]; a key is (range of parts, text behind them).
@@ -181,6 +182,7 @@ cdef class Plan:
         m.columns = model["columns"]
         m.row_columns = model["row_columns"]
         m.pk_column = model["pk_column"]
+        m.pk_part = model["pk_part"]
         m.first_field = self.field_count
         m.fields = len(model["fields"])
         for name, column, relation, step in model["fields"]:

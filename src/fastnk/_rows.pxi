@@ -313,11 +313,11 @@ cdef class RowKeeper(RecordReader):
 
     cdef bint compose_row(self, ModelPlan *plan) noexcept nogil:
         cdef Buffer *row = &self.row
-        cdef Text pk = self.pk_value()
+        cdef Text pk = self.told_pk(plan)
         cdef uint8_t flags = ROW_OF_KEYS if self.keys_only else 0
         cdef int i
-        if pk.length == 0:
-            flags |= ROW_WITHOUT_PK
+        if self.pk_value().length == 0:
+            flags |= ROW_WITHOUT_PK | (ROW_TELLS_PK if pk.length else 0)
         if self.policies[UNRESOLVED - FIRST_CODE] == DROP and not self.keys_only:
             flags |= ROW_NUMBERED
         pk = canonical(pk, &self.scratch)
@@ -335,8 +335,18 @@ cdef class RowKeeper(RecordReader):
         return append_text(&self.composed, row.data, row.length)
 
     cdef void complete_columns(self, ModelPlan *plan) noexcept nogil:
-        if plan.pk_column != NOWHERE and self.record.pk.end:
-            self.columns[plan.pk_column] = self.pk_value()
+        if plan.pk_column != NOWHERE and (self.record.pk.end or plan.pk_part != NOWHERE):
+            self.columns[plan.pk_column] = self.told_pk(plan)
+
+    cdef Text told_pk(self, ModelPlan *plan) noexcept nogil:
+        """The pk, which the natural key that stands in the record may tell; empty where nothing
+        does."""
+        cdef Text pk = self.pk_value()
+        cdef Text key = self.span(self.record.key_start, self.record.key_end)
+        if pk.length == 0 and plan.pk_part != NOWHERE and is_list(key):
+            pk = list_element(key, plan.pk_part)
+            pk.length = 0 if is_null(pk) else pk.length
+        return pk
 
     cdef bint enter(self, ModelState *m, int number, size_t place, const uint8_t *row,
                     bint *stored) noexcept nogil:
@@ -373,12 +383,15 @@ cdef class RowKeeper(RecordReader):
                                         &self.other_row, &self.row_scratch, &self.spill)
         if slot == NULL:
             return False
+        if slot[0] and column == NOWHERE and row[0] & ROW_WITHOUT_PK:
+            # A pk that a natural key tells counts where no record has it.
+            return True
         if slot[0] and self.keys_only and same_row(other, row, m.plan.row_columns, m.plan.pk_column,
                                                    &self.scratch, &self.row_scratch):
             # But one that has its pk takes the place of one that has lost it.
             if not (other[0] & ROW_WITHOUT_PK and not row[0] & ROW_WITHOUT_PK):
                 return True
-        elif slot[0]:
+        elif slot[0] and (self.keys_only or column != NOWHERE or not other[0] & ROW_WITHOUT_PK):
             if not self.note_duplicate_pk(m, column, id, (other[0] | row[0]) & ROW_WITHOUT_PK):
                 return False
             if self.keys_only and not other[0] & ROW_OF_KEYS:

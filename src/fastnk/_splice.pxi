@@ -544,9 +544,11 @@ cdef class Splicer:
             app = column_of(row_columns(row), generic.app_column)
             name = column_of(row_columns(row), generic.name_column)
         label.length = 0
-        if app.length < 2 or name.length < 2 or not (
-                append(label, app.data + 1, app.length - 2) and append_byte(label, c'.')
-                and append(label, name.data + 1, name.length - 2)):
+        app = canonical(app, &self.scratch)
+        if not (append(label, app.data, app.length) and append_byte(label, c'.')):
+            return NOWHERE
+        name = canonical(name, &self.scratch)
+        if not append(label, name.data, name.length):
             return NOWHERE
         app.data = label.data
         app.length = label.length
@@ -609,8 +611,18 @@ cdef class Splicer:
             self.references_written += 1
             return WRITTEN
         self.pending.length = before
-        # A row of this backup keeps its pk, which is reported there; another one is no help.
-        return LOST if row[0] & ROW_OF_KEYS else STAYS
+        if row[0] & (ROW_OF_KEYS | ROW_WITHOUT_PK) or self.has_own_key(model, key, row):
+            return LOST
+        return STAYS  # as the pk of that row does, which is reported there
+
+    cdef bint has_own_key(self, int model, const KeyPlan *key, const uint8_t *row) noexcept nogil:
+        """Whether another key than that of a proxy can be made of a row, so that its pk goes."""
+        cdef ModelPlan *plan = self.index.models[model].plan
+        cdef size_t before = self.pending.length
+        cdef bint is_whole = (key.first_part != plan.key.first_part and plan.natural
+                              and self.make_key(&plan.key, row_columns(row), &self.pending) == WHOLE)
+        self.pending.length = before
+        return is_whole
 
     cdef bint read_reference(self, const uint8_t **at, Entry entry, uint64_t start) noexcept nogil:
         """An id becomes the key of its row, unless that row keeps its pk."""

@@ -119,6 +119,7 @@ class Planner:
             "pk_relation": relations.get(pk, _NOWHERE),
             "columns": len(columns),
             "pk_column": columns.get(pk, _NOWHERE),
+            "pk_part": self._pk_part(label),
             "fields": [
                 (
                     name.encode(),
@@ -144,6 +145,15 @@ class Planner:
         else:
             return None
         return range(first, len(self._parts)), tail
+
+    def _pk_part(self, label: str) -> int:
+        """Where the pk stands in the natural key, as it is or as a text."""
+        model = self._schema.models[label]
+        if model.pk in model.relations:
+            return _NOWHERE
+        places = self._schema.places(label, model.natural_key or [])
+        found = (places.get((model.pk, transform), ()) for transform in (None, "str"))
+        return next((place[0] for place in found if len(place) == 1), _NOWHERE)
 
     def _add_called(self, label: str, method: str) -> None:
         """A key that a method has made: by the pk, from a table of such keys."""
@@ -321,6 +331,7 @@ def _key_table(label: str) -> dict[str, Any]:
         "columns": 1,
         "row_columns": 1,
         "pk_column": _NOWHERE,
+        "pk_part": _NOWHERE,
         "fields": [(b"key", 0, _NOWHERE, _NOWHERE)],
         "indexes": [_NOWHERE],
         "natural": None,

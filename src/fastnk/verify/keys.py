@@ -83,6 +83,9 @@ class Rows:
         self._ambiguous: dict[tuple[str, str, str | None], int | None] = {}
         """The ids that several records have, and the number of the one that they mean; `None` for
         one of a backup that only supplies keys."""
+        self._pk_parts = {label: self._plan.pk_part(label) for label in self._tables}
+        self._only_in_keys: set[tuple[str, str]] = set()
+        """By label: the pks that are told by a natural key, and by no record as its pk."""
         self._shared: dict[tuple[str, Proxy], set[bytes]] = {}
         self._called: dict[tuple[str, str], dict[str, str]] = {}
         """What methods made, as JSON: by label and method, then by the text of the pk."""
@@ -111,8 +114,16 @@ class Rows:
             found = None if id_ is None else table.get(id_)
             if id_ is None or (only_keys and not self._overrules(entry.label, row, found)):
                 continue
+            which = (entry.label, id_)
+            is_weak = field == pk and which in self._only_in_keys
+            if field == pk and self._pk_in_key(entry) is not None:
+                if found is not None:
+                    continue
+                self._only_in_keys.add(which)
+            elif is_weak:
+                self._only_in_keys.discard(which)
             table[id_] = row
-            if found is not None:
+            if found is not None and not is_weak:
                 self._ambiguous[entry.label, field, id_] = None if only_keys else entry.number
             if field == pk:
                 beside = [] if found is None or only_keys else [found]
@@ -165,9 +176,18 @@ class Rows:
         return (entry.members.get("natural_key"), *(self._value(entry, name) for name in columns))
 
     def _value(self, entry: Entry, name: str) -> Any:
-        if name == self._schema.models[entry.label].pk and "pk" in entry.members:
-            return entry.members["pk"]
+        if name == self._schema.models[entry.label].pk:
+            told = self._pk_in_key(entry)
+            if told is not None or "pk" in entry.members:
+                return told if told is not None else entry.members["pk"]
         return entry.fields.get(name, MISSING)
+
+    def _pk_in_key(self, entry: Entry) -> Any:
+        """What the natural key that a record states tells of a pk that it does not have."""
+        key, part = entry.members.get("natural_key"), self._pk_parts.get(entry.label)
+        if part is None or not isinstance(key, list) or part >= len(key):
+            return None
+        return key[part] if entry.members.get("pk") is None else None
 
     def methods(self) -> set[tuple[str, str]]:
         """The methods that make keys, each with the label of the model of those."""

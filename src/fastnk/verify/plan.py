@@ -88,6 +88,14 @@ class KeyPlan:
             if proxy is None and self.expects_logs:
                 self.table(label, None)
 
+    def pk_part(self, label: str) -> int | None:
+        """Where the pk of a model stands in its natural key, as it is or as a text."""
+        model = self._schema.models[label]
+        parts = model.natural_key or []
+        places = (self._place(label, pk, parts) for pk in ("pk", "pk|str"))
+        found = next((place[0] for place in places if len(place) == 1), None)
+        return None if model.pk in model.relations else found
+
     def is_keyed(self, label: str) -> bool:
         """Whether records of this model have natural keys."""
         return (label, None) in self.makers
