@@ -160,16 +160,17 @@ def as_str(value: Any) -> Any:
 
 
 def as_isoformat(value: Any) -> Any:
-    """`isoformat()` of a time that DjangoJSONEncoder wrote."""
+    """`isoformat()` of a time that DjangoJSONEncoder wrote; anything else as it is."""
     if not isinstance(value, str):
         return value
-    text = re.sub("Z$", "+00:00", str(value))
-    fraction = re.search(r"\.(\d+)", text)
-    if fraction is None:
-        return text
-    digits = fraction.group(1).ljust(6, "0")
-    spelled = "" if set(digits) == {"0"} else "." + digits
-    return text[: fraction.start()] + spelled + text[fraction.end() :]
+    if "." not in value:
+        return re.sub("Z$", "+00:00", str(value))
+    time = re.fullmatch(r"([^.]*)\.(\d+)(Z|[+-]\d\d:?\d\d|)", value)
+    if time is None:
+        return value
+    start, digits, zone = time.groups()
+    fraction = "" if set(digits) == {"0"} else "." + digits.ljust(6, "0")
+    return start + fraction + ("+00:00" if zone == "Z" else zone)
 
 
 # Ids inside fields

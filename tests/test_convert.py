@@ -895,6 +895,31 @@ def record(label: str, pk: Any, **fields: Any) -> oracle.Record:
     return {"model": label, "pk": pk, "fields": fields}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\\b",
+        'a "b"',
+        "a\nb\x1f",
+        "\\u0041",
+        "2020-01-01T00:00:00.5Z\\",
+        "v1.x.25",
+        "1.Z",
+        ".0",
+        "Z",
+    ],
+)
+def test_isoformat_of_a_text_that_is_no_time(text: str) -> None:
+    schema = Schema.of({"u.u": model("when"), "v.v": model("u__when|isoformat", u="u.u")})
+    for u in (1, [text]):
+        records = [record("u.u", 1, when=text), record("v.v", 1, u=u)]
+        backup = json.dumps(records).encode()
+        output = LegacyBackupConverter(schema).convert_bytes(backup)
+        keys = [one["natural_key"] for one in json.loads(output)]
+        assert keys == [[text], [oracle.as_isoformat(text)]]
+        assert fastnk.verify(backup, output, schema).faithful
+
+
 USER, GONE = model("name", boss="u.u"), record("u.u", 9, name="gone", boss=99)
 ANN, BOB = record("u.u", 1, name="ann"), record("u.u", 2, name="bob", boss=1)
 NESTED = model(["name", ["first", "last"]], "age")

@@ -179,6 +179,10 @@ cdef inline int hex_digit(uint8_t c) noexcept nogil:
     return c - c'a' + 10 if c'a' <= c <= c'f' else -1
 
 
+cdef inline uint8_t hex_of(uint32_t digit) noexcept nogil:
+    return <uint8_t> (digit + (c'0' if digit < 10 else c'a' - 10))
+
+
 cdef inline uint32_t hex_four(const uint8_t *p) noexcept nogil:
     return (hex_digit(p[0]) << 12 | hex_digit(p[1]) << 8 | hex_digit(p[2]) << 4 | hex_digit(p[3]))
 
@@ -263,8 +267,8 @@ cdef inline Text unescaped(Text text, Buffer *scratch, bint reversible) noexcept
             out[0] = c'\\'
             out[1] = c'u'
             out[2] = out[3] = c'0'
-            out[4] = c'0' + <uint8_t> (code >> 4)
-            out[5] = c'a' + <uint8_t> (code & 15)
+            out[4] = hex_of(code >> 4)
+            out[5] = hex_of(code & 15)
             out += 6
         else:
             out = put_code_point(out, code)

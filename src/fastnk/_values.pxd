@@ -2,7 +2,6 @@
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr
-
 from fastnk._text cimport Buffer, Text, append, append_byte, is_null, unescaped
 from fastnk._walk cimport ENDS_SCALAR, fnk_class, is_space
 
@@ -97,33 +96,40 @@ cdef inline Made put_str(Buffer *out, Text value) noexcept nogil:
 
 
 cdef inline Made put_isoformat(Buffer *out, Text value) noexcept nogil:
-    """What isoformat() gives for a time as DjangoJSONEncoder writes it: no Z, six digits or none."""
-    cdef const uint8_t *end = value.data + value.length - 1
+    """What isoformat() gives for a time as DjangoJSONEncoder writes it: no Z, six digits or none.
+    Anything else stays."""
+    cdef const uint8_t *end = value.data + value.length - 1      # the closing quote
+    cdef const uint8_t *dot = <const uint8_t *> memchr(value.data, c'.', value.length)
     cdef const uint8_t *zone = end
-    cdef const uint8_t *dot
-    cdef const uint8_t *p
     cdef bint zeros = True
     cdef int digit
-    if value.data[0] != c'"':
-        return WHOLE if append(out, value.data, value.length) else NO_MEMORY
-    dot = <const uint8_t *> memchr(value.data, c'.', value.length)
-    if (zone - 1)[0] == c'Z':
+    if dot != NULL:
+        zone = dot + 1
+        while c'0' <= zone[0] <= c'9':
+            zeros &= zone[0] == c'0'
+            zone += 1
+    elif (end - 1)[0] == c'Z':
         zone -= 1
-    p = dot + 1 if dot != NULL else zone
-    while p < zone and c'0' <= p[0] <= c'9':
-        zeros &= p[0] == c'0'
-        p += 1
+    if value.data[0] != c'"' or zone - 1 == dot or not is_zone(zone, end):
+        return WHOLE if append(out, value.data, value.length) else NO_MEMORY
     if dot == NULL:
-        dot = p = zone
+        dot = zone
     if not append(out, value.data, dot - value.data):
         return NO_MEMORY
     if not zeros:
         for digit in range(7):
-            if not append_byte(out, dot[digit] if dot + digit < p else c'0'):
+            if not append_byte(out, dot[digit] if dot + digit < zone else c'0'):
                 return NO_MEMORY
-    if p[0] == c'Z':
+    if zone[0] == c'Z':
         return WHOLE if append(out, b'+00:00"', 7) else NO_MEMORY
-    return WHOLE if append(out, p, end + 1 - p) else NO_MEMORY
+    return WHOLE if append(out, zone, end + 1 - zone) else NO_MEMORY
+
+
+cdef inline bint is_zone(const uint8_t *zone, const uint8_t *end) noexcept nogil:
+    """Whether nothing but a time zone stands there, or nothing at all."""
+    if zone[0] == c'+' or zone[0] == c'-':
+        return end - zone == 6 or end - zone == 5
+    return zone == end or (zone[0] == c'Z' and zone + 1 == end)
 
 
 cdef inline bint has_null_part(Text key) noexcept nogil:
