@@ -142,12 +142,14 @@ cdef inline bint same_bytes(const uint8_t *a, const uint8_t *b, size_t length) n
     """For short texts, where a call of memcmp costs more than the comparison. What is left over
     in the end is compared together with some of what came before."""
     cdef size_t i = 0
-    if length >= 8:
-        while i + 8 < length:
-            if eight(a + i) != eight(b + i):
+    if length > 16:
+        while i + 16 < length:
+            if not same_sixteen(a + i, b + i):
                 return False
-            i += 8
-        return eight(a + length - 8) == eight(b + length - 8)
+            i += 16
+        return same_sixteen(a + length - 16, b + length - 16)
+    if length >= 8:
+        return eight(a) == eight(b) and eight(a + length - 8) == eight(b + length - 8)
     if length >= 4:
         return four(a) == four(b) and four(a + length - 4) == four(b + length - 4)
     while i < length:
@@ -155,6 +157,10 @@ cdef inline bint same_bytes(const uint8_t *a, const uint8_t *b, size_t length) n
             return False
         i += 1
     return True
+
+
+cdef inline bint same_sixteen(const uint8_t *a, const uint8_t *b) noexcept nogil:
+    return not ((eight(a) ^ eight(b)) | (eight(a + 8) ^ eight(b + 8)))
 
 
 cdef inline bint same(Text a, Text b) noexcept nogil:
