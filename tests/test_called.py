@@ -41,7 +41,7 @@ FAILING = {
     "untraced.broken": "raises ValueError: no key today",
     "untraced.careless": "queries the database: the backup has no auth.group",
     "untraced.endless": "calls itself without end",
-    "untraced.wordy": "returns 'Ab-1', which is no list of key parts",
+    "untraced.wordy": "returns a dict, which is no list of key parts",
 }
 EDITIONS = (
     *("Formatted", "Percent", "Format", "Joined", "Sliced", "Lowered", "Spelled", "Lasting"),

@@ -58,12 +58,22 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     """The key parts of `model`; `None` where it has no `natural_key` method, or one that returns
     an empty tuple, by which a subclass says that it has no natural key, or one that asks for what
     no instance has, as a mixin's does where the class does not name the fields, or one that hands
-    on an instance of a model without natural key, which no backup can hold.
+    on an instance of a model without natural key, which no backup can hold, or one that returns a
+    single value, which Django reads as a pk.
 
     Raises `TraceError`. Asks the database nothing.
     """
     if not callable(getattr(model, "natural_key", None)):
         return None
+    try:
+        return _traced(model)
+    except TraceError:
+        if _makes_single_values(model):
+            return None
+        raise
+
+
+def _traced(model: type[Any]) -> list[KeyPart] | None:
     run = _Run()
     try:
         result = run.natural_key_of(model)
@@ -83,6 +93,33 @@ def trace_natural_key(model: type[Any]) -> list[KeyPart] | None:
     for number in range(SAMPLES):
         _check_on_sample(model, key, number)
     return key or None
+
+
+def _makes_single_values(model: type[Any]) -> bool:
+    """Whether the method returns something that Django reads as a pk, and no list, for whatever
+    record it returns anything."""
+    whole = [_SampleRun(number) for number in range(SAMPLES)]
+    if not all(_result_is(_is_single, run, model) for run in whole):
+        return False
+    nulls = {null for run in whole for null in run.nullable}
+    return not any(_result_is(_is_many, _SampleRun(0, null), model) for null in nulls)
+
+
+def _result_is(kind: Callable[[Any], bool], run: _Run, model: type[Any]) -> bool:
+    """Whether the method returns such a value in a run, and does nothing that is refused."""
+    try:
+        result = run.natural_key_of(model)
+    except Exception:
+        return False
+    return run.refusal is None and kind(result)
+
+
+def _is_many(result: Any) -> bool:
+    return hasattr(result, "__iter__") and not isinstance(result, str)
+
+
+def _is_single(result: Any) -> bool:
+    return not _is_many(result) and not isinstance(result, models.Model)
 
 
 def _is_in_vain(model: type[Any], error: Exception, nullable: list[str]) -> bool:
@@ -155,8 +192,8 @@ class _Run:
 class _SampleRun(_Run):
     """One execution on a sample record."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
+    def __init__(self, number: int, null: str | None = None) -> None:
+        super().__init__(null)
         self._number = number
         self.values: dict[str, Any] = {}
         """All that the record, and those it refers to as far as they were asked for, hold."""

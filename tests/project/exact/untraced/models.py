@@ -243,4 +243,4 @@ class Endless(Edition):
 
 class Wordy(Edition):
     def natural_key(self) -> Any:
-        return self.code[:]
+        return {"code": self.code[:]}
