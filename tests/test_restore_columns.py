@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 
 from fastnk.django.refusals import refusal
 from fastnk.django.restore.columns import plain_column
-from fastnk.django.restore.values import are_comparable, comparable, converted, from_json
+from fastnk.django.restore.values import (
+    are_comparable,
+    comparable,
+    converted,
+    from_json,
+    of_comparable,
+)
 from fastnk.errors import RestoreError
 
 LEAVES = (
@@ -62,6 +68,15 @@ def test_json_is_spelled_as_django_spells_it(
 def test_json_that_python_would_not_have_written(text: str) -> None:
     made = driver_of(models.JSONField(), [msgspec.Raw(text.encode()), msgspec.Raw(b"[1.0]")])
     assert made == [json.dumps(json.loads(text)), "[1.0]"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, False, 1, "a", b"a", [], [True, [0, None]], {"a": [{"b": False}], "c": {}}],
+)
+def test_a_comparable_form_tells_what_has_it(value: Any) -> None:
+    again = of_comparable(comparable(value))
+    assert (again, type(again)) == (value, type(value))
 
 
 def spellings(value: uuid.UUID) -> list[str]:

@@ -412,6 +412,21 @@ def test_columns_that_are_unique_together(new: str) -> None:
     assert (report.created, report.updated) == (1, 1)  # the row of that day is the record's
 
 
+def test_unique_column_of_a_boolean(new: str) -> None:
+    load(new, [record("zoo.lamp", 1, is_lit=True)])
+    records = [
+        record("zoo.lamp", 10 + number, is_lit=lit) for number, lit in enumerate((True, None))
+    ]
+    assert load(new, records[1:]).created == 1
+    with pytest.raises(FindingsError) as caught:
+        load(new, records)
+    assert [(one.place.record, one.value) for one in caught.value.findings] == [(1, "true")]
+    repeated = [record("zoo.lamp", pk, is_lit=False) for pk in (12, 13)]
+    with pytest.raises(FindingsError) as caught:
+        load(new, repeated)
+    assert [(one.place.record, one.value) for one in caught.value.findings] == [(2, "false")]
+
+
 def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> None:
     species = [keyed("zoo.species", latin, latin=latin) for latin in ("Lutra", "Ursus")]
     with pytest.raises(FindingsError) as caught:

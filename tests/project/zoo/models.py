@@ -610,3 +610,9 @@ class Vault(models.Model):
 
     def natural_key(self) -> Key:
         return (self.name,)
+
+
+class Lamp(models.Model):
+    """Without a key; what is unique is neither text nor number."""
+
+    is_lit = models.BooleanField(null=True, unique=True)

@@ -29,6 +29,7 @@ from fastnk.django.restore.values import (
     as_restored,
     comparable,
     converted,
+    of_comparable,
     or_null,
 )
 from fastnk.django.restore.writing import Change
@@ -167,7 +168,8 @@ class UniqueColumns:
         spread = [{parts[at] for parts in known} - {None} for at in range(len(columns))]
         at = max(range(len(columns)), key=lambda at: len(spread[at]))
         owners: dict[Any, Any] = {}
-        for chunk in chunks(spread[at], rows_per_statement(plan, self._engine.connection.alias)):
+        most = rows_per_statement(plan, self._engine.connection.alias)
+        for chunk in chunks(map(of_comparable, spread[at]), most):
             rows = query.filter(**{f"{columns[at]}__in": chunk}).values_list("pk", *columns)
             pks, *held = zip(*rows, strict=True) if rows else ((),) * (1 + len(columns))
             merged = [
@@ -180,7 +182,7 @@ class UniqueColumns:
     def _note(self, table: Table, number: int, unique: Unique, who: str, values: Any) -> None:
         is_one = len(unique.names) == 1
         what = "this value, and the column is" if is_one else "these values, which are together"
-        value: Any = values[0] if is_one else list(values)
+        value: Any = of_comparable(values[0] if is_one else values)
         unsaid = ", ".join(name for name in unique.names if name in table.unsaid)
         why = f": the backup does not say {unsaid}, and the default is the same for all"
         self._findings.add(

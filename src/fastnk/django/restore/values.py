@@ -300,6 +300,18 @@ def comparable(value: Any) -> Any:
     return value if type(value).__hash__ is not None else repr(value)
 
 
+def of_comparable(value: Any) -> Any:
+    """What has this comparable form, as queries take it and messages show it."""
+    if not isinstance(value, tuple):
+        return value
+    kind, *items = value or (None,)
+    if kind is bool:
+        return bool(items[0])
+    if kind is dict:
+        return {name: of_comparable(item) for name, item in items}
+    return list(map(of_comparable, value))
+
+
 def as_restored(field: Field[Any, Any], value: Any) -> Any:
     """What a column holds, as `field` would make it of a backup.
 
