@@ -1193,6 +1193,14 @@ def test_a_name_of_another_app_is_not_sure_where_one_of_the_own_app_is_like_it()
     assert [one.to for one in found] == ["blog.category"]
 
 
+def test_a_part_of_a_name_is_not_sure_where_another_app_is_called_like_the_field() -> None:
+    labels = ["labels.textlabel", "labels.span", "label_types.spantype"]
+    found = Names(labels, None).matches("labels.span", "label")
+    assert {one.to for one in found} == {"labels.textlabel", "label_types.spantype"}
+    (alone,) = Names(labels[:2], None).matches("labels.span", "label")
+    assert (alone.to, alone.strength > 0.9) == ("labels.textlabel", True)
+
+
 def test_the_end_of_the_name_of_its_own_model_says_little_in_a_field() -> None:
     labels = ["x.draftsideeffect", "x.publishsideeffect", "x.change"]
     (of_own,) = Names(labels, None).matches("x.draftsideeffect", "effect")

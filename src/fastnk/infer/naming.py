@@ -182,6 +182,9 @@ class Names:
             for name in dict.fromkeys((_plain_name(label), singular(_plain_name(label)))):
                 self._by_name[name].append(label)
             self._by_app_and_name[_squeezed(label)].append(label)
+        self._by_first_of_app: dict[str, list[str]] = defaultdict(list)
+        for label in labels:
+            self._by_first_of_app[singular(app_name(label).partition("_")[0])].append(label)
         others = [label for label in labels if label not in BY_WHOLE_NAME]
         self._places = {label: place for place, label in enumerate(others)}
         self._forwards = sorted((_plain_name(label), label) for label in others)
@@ -250,12 +253,21 @@ class Names:
             if ending:  # a plural alone more often is what links them
                 ending = [*ending, *self._ending(label, f"{name}s")]
             found = [Match(to, ENDS * worth, f"its name ends {why}") for to in ending]
+            if found and not number:
+                found += self._of_app(label, name)
             yield _doubted(found) if own.endswith(name) else found
             # What is called after people is no person: a `userprofile`, a `membership`.
             if name not in PERSON_WORDS:
                 beginning = self._others(label, _beginning(self._forwards, name))
                 found = [Match(to, BEGINS * worth, f"its name begins {why}") for to in beginning]
                 yield _doubted(found) if own.startswith(name) else found
+
+    def _of_app(self, label: str, name: str) -> list[Match]:
+        """The models of another app that is called like a field: a `label` may be one of
+        `label_types`."""
+        others = self._by_first_of_app.get(name, ())
+        found = [one for one in others if app_name(one) != app_name(label)]
+        return [Match(to, BEGINS, "its app's name begins with the field's name") for to in found]
 
     def _rivals(
         self, label: str, words: list[str], found: list[Match], beside: Collection[str]
