@@ -471,6 +471,18 @@ def test_a_model_that_only_its_own_app_refers_to_is_not_sure_in_another() -> Non
     assert relation(infer(dump(records)), "news.item", "source").confidence >= 0.9
 
 
+def test_all_ids_of_a_model_in_between_are_not_surely_those_of_a_larger_one() -> None:
+    """As where that continues its rows, though no gaps among them, nor its name, say so."""
+    ids = [*range(10, 90, 3)]
+    vouchers = rows("books.voucher", 99, date="2020-01-01")
+    notes = [legacy("store.deliverynote", pk, weight=1.5) for pk in ids]
+    records = vouchers + notes + fields_of("store.item", "voucher", ids)
+    assert relation(infer(dump(records)), "store.item", "voucher").confidence < 0.9
+    records = vouchers + notes + fields_of("store.item", "voucher", [*ids, 1, 99])
+    found = relation(infer(dump(records)), "store.item", "voucher")
+    assert (found.to, found.confidence >= 0.9) == ("books.voucher", True)
+
+
 @pytest.mark.parametrize(
     ("ids", "is_sure"), [([1, 2, 3] * 9, False), ([1, 2, 3, 17] * 9, True), ([1, 2, 3], True)]
 )

@@ -69,6 +69,9 @@ words of another model's column may be no more than a common vocabulary."""
 
 MOST_BITS = 20.0
 
+NO_ACCIDENT = 16.0
+"""Bits: how unlikely it must be that a model of another name has all of a field's ids."""
+
 PLAIN, PLAIN_NAME = 0.4, 0.9
 """What is left of what the name of a field says that most often holds numbers of its own, where a
 model's name ends or begins so, and where it is that name."""
@@ -254,18 +257,36 @@ class _Relations:
     def _beside_children(self, ids: _Ids, found: Candidate) -> Candidate:
         """A model, less sure where others that continue its rows have all the ids, too."""
         pks = self._targets[ids.kind].pks
-        children = [
-            len(pks[child])
+        children = {
+            child
             for child in self._children.get(found.to, ())
             if child in pks and contained(ids.codes, pks[child], UNNAMED_TRIED) == 1
-        ]
-        if not children:
+        }
+        likely = self._may_continue(ids, found.to) - children
+        if not (children or likely):
             return found
         rows = len(pks[found.to])
-        odds = sum(CHILD * _narrowness(rows, few, len(ids.codes)) for few in children)
-        told = f"so are they of {number_of(len(children), 'model')} that continue its rows"
+        few = [len(pks[child]) for child in children | likely]
+        odds = sum(CHILD * _narrowness(rows, one, len(ids.codes)) for one in few)
+        verb = "may continue" if likely else "continue"
+        told = f"so are they of {number_of(len(few), 'model')} that {verb} its rows"
         evidence = [*found.evidence, told]
         return found._replace(confidence=found.confidence / (1 + odds), evidence=evidence)
+
+    def _may_continue(self, ids: _Ids, to: str) -> set[str]:
+        """Models that have all the ids by no accident, and no pk that `to` does not have, though
+        they do not look like its children."""
+        targets = self._targets[ids.kind]
+        theirs = targets.pks.get(to)
+        if not isinstance(theirs, Ids):
+            return set()
+        return {
+            label
+            for bits, labels in targets.with_all(ids.codes)
+            if bits >= NO_ACCIDENT
+            for label in labels
+            if label != to and isinstance(pks := targets.pks[label], Ids) and pks.is_within(theirs)
+        }
 
     def _fit(self, label: str, field: str, ids: _Ids, match: Match) -> Iterator[_Fit]:
         """One, or none where the model has none of the ids."""
