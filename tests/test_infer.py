@@ -484,6 +484,15 @@ def test_all_ids_of_a_model_in_between_are_not_surely_those_of_a_larger_one() ->
 
 
 @pytest.mark.parametrize(
+    ("field", "model", "is_sure"),
+    [("active_users", "x.user", False), ("user", "x.user", True), ("news", "x.news", True)],
+)
+def test_a_plural_that_is_one_number_may_be_a_count(field: str, model: str, is_sure: bool) -> None:
+    records = rows(model, 9, text="x") + fields_of("x.day", field, [2, 7, 7, 9])
+    assert (relation(infer(dump(records)), "x.day", field).confidence >= 0.9) is is_sure
+
+
+@pytest.mark.parametrize(
     ("ids", "is_sure"), [([1, 2, 3] * 9, False), ([1, 2, 3, 17] * 9, True), ([1, 2, 3], True)]
 )
 def test_numbers_from_one_on_that_end_early_may_be_choices(ids: list[int], is_sure: bool) -> None:

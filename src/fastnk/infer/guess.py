@@ -42,6 +42,7 @@ from fastnk.infer.naming import (
     Match,
     Names,
     is_plain,
+    is_plural,
     joined_words,
 )
 from fastnk.infer.proposal import DOUBTFUL, RelationProposal, Target
@@ -308,6 +309,8 @@ class _Relations:
             if rows:
                 named = self._named[label, field]
                 doubts += self._doubts.of(label, field, match.to, named, ids.codes, rows)
+            if rows and not ids.many and is_plural(field, match.to):
+                doubts.append("a plural that is one number may be a count")
             if match.to == label and rows == target.records and not ids.many:
                 doubts.append("every record has one, so that some would refer to each other")
             worth = DOUBTED ** len(doubts)

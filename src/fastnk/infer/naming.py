@@ -358,6 +358,13 @@ def is_plain(field: str) -> bool:
     return field.lower().rpartition("_")[2] in PLAIN_WORDS
 
 
+def is_plural(field: str, label: str) -> bool:
+    """Whether a field is called by a plural of what its model is called, as `active_users`."""
+    words = _words(field)
+    last = words[-1] if words else ""
+    return singular(last) != last and not _plain_name(label).endswith(last)
+
+
 def singular(name: str) -> str:
     """`categories` -> `category`, `users` -> `user`."""
     if name.endswith("ies"):
