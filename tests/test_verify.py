@@ -1981,7 +1981,10 @@ def mutate(records: list[Record], choices: random.Random, backup: list[Record]) 
         for name in container
         if name not in ("model", "fields", "references")
     ]
-    container, name = choices.choice(places or [(one, "model")])
+    if not places:
+        one["model"] = "some.other"
+        return
+    container, name = choices.choice(places)
     old = copy.deepcopy(container[name])
     kinds = [None, True, "other", 7, [], ["other"], "drop"]
     if isinstance(old, str):
@@ -1989,7 +1992,7 @@ def mutate(records: list[Record], choices: random.Random, backup: list[Record]) 
     if isinstance(old, list) and old:
         kinds += [old[:-1], [*old, old[0]], [old]]
     new = choices.choice([kind for kind in kinds if json.dumps(kind) != json.dumps(old)])
-    if new == "drop" and name != "model":
+    if new == "drop":
         del container[name]
     else:
         container[name] = new
