@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fastnk
-from fastnk import Policies
+from fastnk import Policies, lanes
 from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Splitter
 from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter
@@ -26,7 +26,7 @@ from fastnk.infer import infer
 from fastnk.lanes import Cutter
 from fastnk.planning import Plans
 from fastnk.records import RecordReader
-from fastnk.schema import Schema
+from fastnk.schema import Model, Schema
 from fastnk.source import Source, split_records
 
 SCHEMA = Schema.loads(
@@ -270,3 +270,42 @@ def test_a_million_models_are_refused(models: Path, verb: Any, tmp_path: Path) -
     with pytest.raises(BackupSyntaxError, match=r"FNK209 more than 10,000 different models"):
         verb(models, tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+def alone(pks: Iterable[int]) -> bytes:
+    """Records of a model that nothing refers to, of one length."""
+    return b"".join(b'{"model": "zoo.visit", "pk": %7d, "fields": {}}\n' % pk for pk in pks)
+
+
+def duplicates(backup: Path, jobs: int) -> list[tuple[str, int | None]]:
+    schema = Schema.of({"zoo.visit": Model()})
+    with pytest.raises(FindingsError) as refused:
+        fastnk.convert(backup, backup.with_suffix(".out"), schema, jobs=jobs)
+    return [(one.code, one.place.record) for one in refused.value.findings]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_pks_with_gaps_everywhere_do_not_stay_in_memory(jobs: int, tmp_path: Path) -> None:
+    pks = range(1_000_000, 1_600_000, 3)
+    backup = tmp_path / "gaps.jsonl"
+    backup.write_bytes(alone(pks))
+    schema = Schema.of({"zoo.visit": Model()})
+    report = fastnk.convert(backup, tmp_path / "out.jsonl", schema, jobs=jobs)
+    assert report.key_map_bytes <= 1 << 20
+    # One of those that are kept, and two of the others; what lies between is no duplicate.
+    again = [pks[10], pks[-1] + 1, pks[-10], pks[-1]]
+    backup.write_bytes(alone([*pks, *again]))
+    numbers = [len(pks) + 1, len(pks) + 3, len(pks) + 4]
+    assert duplicates(backup, jobs) == [("FNK303", number) for number in numbers]
+
+
+def test_pk_behind_gaps_everywhere_in_one_piece_is_found_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [*range(5_000_000, 5_080_000)]
+    gaps = [*range(1_000_000, 1_200_000, 2)]
+    gaps[75_000] = 9_000_000
+    backup = tmp_path / "gaps.jsonl"
+    backup.write_bytes(alone([*first, *gaps, 9_000_000]))
+    monkeypatch.setattr(lanes, "PIECE_SIZE", len(alone(first)))
+    assert duplicates(backup, 2) == [("FNK303", 180_001)]

@@ -424,7 +424,11 @@ cdef inline bint occurs_again(KeySet *repeated, Fingerprint key) noexcept nogil:
 
 
 # The pks of a model, where only the fact counts that one occurs twice. Dumps are in the order of
-# the pks, so they are kept as ascending runs of consecutive integers.
+# the pks, so they are kept as ascending runs of consecutive integers. Pks with gaps everywhere would
+# make a run each, of as many bytes as a fingerprint, which need not stay in memory.
+
+cdef enum:
+    MOST_RUNS = 1 << 16  # of a model: 1 MB
 
 cdef struct Run:
     int64_t first
@@ -438,7 +442,7 @@ cdef struct PkSet:
 cdef enum Entered:
     NEW
     PRESENT
-    ELSEWHERE            # no integer, or below the end of the runs: not kept here
+    ELSEWHERE            # no integer, below the end of the runs, or there are too many: not kept here
     NOT_ENTERED          # without memory
 
 
@@ -461,9 +465,19 @@ cdef inline bint read_integer(Text text, int64_t *value) noexcept nogil:
     return True
 
 
+cdef inline bint is_below(const PkSet *pks, int64_t value) noexcept nogil:
+    """Whether a value is not behind the end of the runs."""
+    return pks.count and value <= pks.runs[pks.count - 1].last
+
+
+cdef inline bint takes_run(const PkSet *pks, int64_t value) noexcept nogil:
+    """Whether a run that starts with a value can be appended."""
+    return pks.count < MOST_RUNS and not is_below(pks, value)
+
+
 cdef inline bint in_runs(const PkSet *pks, int64_t value) noexcept nogil:
     cdef size_t low = 0
-    cdef size_t high = pks.count
+    cdef size_t high = pks.count if is_below(pks, value) else 0
     cdef size_t middle
     while low < high:
         middle = (low + high) // 2
@@ -487,13 +501,8 @@ cdef inline bint room_for_run(PkSet *pks) noexcept nogil:
     return True
 
 
-cdef inline bint is_below(const PkSet *pks, int64_t value) noexcept nogil:
-    """Whether a value is not behind the end of the runs."""
-    return pks.count and value <= pks.runs[pks.count - 1].last
-
-
 cdef inline bint append_run(PkSet *pks, Run run) noexcept nogil:
-    """Take over a run that is behind the end of the others. False without memory."""
+    """Take over a run that can be appended. False without memory."""
     if pks.count and pks.runs[pks.count - 1].last + 1 == run.first:
         pks.runs[pks.count - 1].last = run.last
         return True
@@ -506,7 +515,7 @@ cdef inline bint append_run(PkSet *pks, Run run) noexcept nogil:
 
 cdef inline Entered enter_pk(PkSet *pks, int64_t value) noexcept nogil:
     cdef Run run
-    if is_below(pks, value):
+    if not takes_run(pks, value):
         return PRESENT if in_runs(pks, value) else ELSEWHERE
     run.first = run.last = value
     return NEW if append_run(pks, run) else NOT_ENTERED

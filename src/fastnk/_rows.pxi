@@ -409,9 +409,9 @@ cdef class RowKeeper(RecordReader):
         for i in range(piece.pks.count):
             if not self.adopt_run(m, piece.pks.runs[i]):
                 return False
-        # They are below the end of the runs, so those of pieces to come cannot hold them.
+        # None can be in a run of pieces to come, unless this one had more runs than are kept.
         for i in range(piece.below.length // sizeof(int64_t)):
-            if in_runs(&m.pks, below[i]):
+            if takes_run(&m.pks, below[i]) or in_runs(&m.pks, below[i]):
                 return False
         return True
 
@@ -419,7 +419,7 @@ cdef class RowKeeper(RecordReader):
         cdef Fingerprint fingerprint
         cdef char digits[24]
         cdef Text pk
-        while run.first <= run.last and is_below(&m.pks, run.first):
+        while run.first <= run.last and not takes_run(&m.pks, run.first):
             pk.data = <const uint8_t *> digits
             pk.length = snprintf(digits, sizeof(digits), b"%lld", <long long> run.first)
             fingerprint = fingerprint_of(pk, m.tag, MADE, self.seed)
