@@ -33,6 +33,7 @@ from fastnk.errors import BackupSyntaxError, FastnkError, SourceError
 from fastnk.schema import Schema
 from fastnk.source import Backup, Source, compression
 from fastnk.source.joining import with_commas
+from fastnk.source.opening import ClosedFile
 
 SCHEMA = Schema.loads(
     b"""{"version": 1, "models": {"zoo.keeper": {
@@ -1600,6 +1601,25 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     assert report.records == len(RECORDS)
     assert any("b\\xff.json" in note for note in report.read_as) or not report.read_as
     assert json.loads((tmp_path / "out").read_bytes()) == natural(RECORDS)
+
+
+def test_size_of_each_of_many_files_is_asked_for_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        one = json.dumps([keeper(number, f"n{number}")])
+        (tmp_path / f"{number}.json").write_text(one)
+    asked: list[str | None] = []
+
+    def size(file: ClosedFile) -> int:
+        asked.append(file.name)
+        return 100
+
+    monkeypatch.setattr(ClosedFile, "size", property(size))
+    told: list[tuple[str, int, int | None]] = []
+    fastnk.convert(tmp_path, tmp_path / "out", SCHEMA, progress=lambda *one: told.append(one))
+    assert ("look", 50 * 100) in {(phase, total) for phase, _, total in told}
+    assert len(asked) <= 5 * 50
 
 
 def test_folder_and_list_of_one_file(tmp_path: Path) -> None:

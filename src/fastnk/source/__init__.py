@@ -9,6 +9,7 @@ import re
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
 
 from fastnk._core import PADDING, Splitter, checksums
@@ -280,7 +281,7 @@ class Source:
         any place."""
         return None if self._layout is not None else self._file.size
 
-    @property
+    @cached_property
     def packed_size(self) -> int | None:
         """Bytes in all files as they lie there, where that is known."""
         sizes = [file.size for file in self._files]
