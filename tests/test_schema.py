@@ -10,11 +10,13 @@ import pytest
 
 from fastnk.errors import OutputError, SchemaError
 from fastnk.schema import (
+    Embedded,
     GenericRelation,
     KeyPath,
     Model,
     Relation,
     Schema,
+    embedded_steps,
     flat_parts,
     parse_path,
 )
@@ -315,3 +317,16 @@ def test_example_knows_what_backups_leave_out() -> None:
         "content_type__app_label",
         "content_type__model",
     ]
+
+
+def test_each_of_many_paths_is_taken_apart_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    def steps(path: str) -> list[str]:
+        taken.append(path)
+        return embedded_steps(path)
+
+    monkeypatch.setattr("fastnk.schema.embedded_steps", steps)
+    paths = {f"data.m{number}": Embedded("a.user") for number in range(100)}
+    Schema.of({"a.user": Model(), "a.log": Model(embedded=paths)})
+    assert 0 < len(taken) <= 5 * len(paths)

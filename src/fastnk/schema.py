@@ -312,10 +312,11 @@ def _check_model(schema: Schema, label: str, model: Model) -> None:
         _check_relation(schema, model, field, relation, f"{place}.relations.{field}")
     for name, generic in model.generic_relations.items():
         _check_generic(schema, label, generic, f"{place}.generic_relations.{name}")
+    lists = _lists_inside(model)
     for path, embedded in model.embedded.items():
         here = f"{place}.embedded.{path}"
         _check_label(schema, embedded.to, f"{here}.to")
-        _check_embedded_path(model, path, here)
+        _check_embedded_path(model, path, lists, here)
     _check_key(schema, label, model, place)
 
 
@@ -391,7 +392,18 @@ def _check_key(schema: Schema, label: str, holder: Model | Relation, place: str)
     _check_parts(schema, label, holder.natural_key, f"{place}.natural_key")
 
 
-def _check_embedded_path(model: Model, path: str, place: str) -> None:
+def _lists_inside(model: Model) -> set[tuple[str, ...]]:
+    """The steps to each list that embedded paths lead into."""
+    paths = [embedded_steps(path)[: MAX_EMBEDDED_STEPS + 1] for path in model.embedded]
+    return {
+        tuple(steps[:end])
+        for steps in paths
+        for end, step in enumerate(steps, start=1)
+        if step == ELEMENTS
+    }
+
+
+def _check_embedded_path(model: Model, path: str, lists: set[tuple[str, ...]], place: str) -> None:
     steps = embedded_steps(path)
     if not all(steps) or steps[0] == ELEMENTS:
         raise SchemaError(
@@ -407,8 +419,7 @@ def _check_embedded_path(model: Model, path: str, place: str) -> None:
         raise SchemaError(
             f'"{steps[0]}" holds an id of its own', place=place, remedy="list it in relations only"
         )
-    below = [*steps, ELEMENTS]
-    if any(embedded_steps(other)[: len(below)] == below for other in model.embedded):
+    if (*steps, ELEMENTS) in lists:
         raise SchemaError(
             f'a list at "{path}" could be a natural key, or the list that "{path}[]" leads into',
             place=place,
