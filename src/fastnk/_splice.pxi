@@ -678,9 +678,7 @@ cdef class Splicer:
             if outcome == LOST:
                 list_.length = before
             any_written |= outcome != LOST
-            p = behind_spaces(p)
-            if p[0] == c',':
-                p = behind_spaces(p + 1)
+            p = next_element(p)
         self.replace(start, self.log_end)
         return append(list_, behind, p + 1 - behind)
 

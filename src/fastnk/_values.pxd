@@ -50,6 +50,12 @@ cdef inline const uint8_t *value_end(const uint8_t *p) noexcept nogil:
             return p
 
 
+cdef inline const uint8_t *next_element(const uint8_t *p) noexcept nogil:
+    """From behind an element of a (valid) JSON list to the next one, or to the closing bracket."""
+    p = behind_spaces(p)
+    return behind_spaces(p + 1) if p[0] == c',' else p
+
+
 cdef inline Text list_element(Text list_, int position) noexcept nogil:
     """An element of a (valid) JSON list; empty where it has fewer."""
     cdef Text element
@@ -63,9 +69,7 @@ cdef inline Text list_element(Text list_, int position) noexcept nogil:
             element.length = p - element.data
             return element
         position -= 1
-        p = behind_spaces(p)
-        if p[0] == c',':
-            p = behind_spaces(p + 1)
+        p = next_element(p)
     return element
 
 

@@ -27,7 +27,7 @@ KNOWN_KEYS: dict[str, list[KeyPart]] = {
 }
 """The natural keys of Django's own models."""
 
-KEYLESS = ("admin.logentry", "flatpages.flatpage", "redirects.redirect", "sessions.session")
+KEYLESS = {"admin.logentry", "flatpages.flatpage", "redirects.redirect", "sessions.session"}
 """Models of Django that have none."""
 
 ABSENT = (CONTENT_TYPES, PERMISSIONS)
@@ -207,7 +207,7 @@ def _combine(
         of[one.model].append(one)
         to[one.to].append(one)
     waiting = {label for label, model in survey.models.items() if model.records > 1}
-    waiting -= {*KEYLESS}
+    waiting -= KEYLESS
     waiting -= {label for label, keys in found.items() if keys[0].confidence >= 0.75}
     keyed = {label: keys[0] for label, keys in found.items() if label not in waiting}
     looked_at = waiting

@@ -20,9 +20,12 @@ _FIRST_TWO = re.compile(rb"[^\0](?:[^\0]|(?P<zero>\0)[^\0](?:\0|\Z))")
 """Two in a row, with no zeros around them but those of a two-byte encoding: a broken disk gives
 zeros, too."""
 _SPELLINGS = {"utf-8-sig": "utf-8", "utf_8": "utf-8", "iso8859-1": "latin-1"}
+RECORD_MEMBER = rb'"(?:model|pk|fields|natural_key)"'
 _OTHER_MEMBERS = rb'(?:"[^"\\]{1,64}"\s*:\s*(?:"(?:[^"\\]|\\.){0,256}"|[-+.\w]{1,64})\s*,\s*){1,4}'
 RECORD_START = re.compile(
-    rb'\{\s*(?:"(?:model|pk|fields|natural_key)"\s*:|"references"\s*:\s*\{|'
+    rb"\{\s*(?:"
+    + RECORD_MEMBER
+    + rb'\s*:|"references"\s*:\s*\{|'
     + _OTHER_MEMBERS
     + rb'"model"\s*:\s*"[^"\\.]+\.[^"\\]+"(?=[^{}]{0,512}"fields"\s*:\s*\{))'
 )

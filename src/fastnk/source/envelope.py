@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fastnk.errors import BackupSyntaxError, Place
 from fastnk.source.compression import Chunks, Lookahead
-from fastnk.source.encodings import RECORD_START
+from fastnk.source.encodings import RECORD_MEMBER, RECORD_START
 from fastnk.source.losses import Scan
 from fastnk.source.scan import scan_array
 
@@ -24,7 +24,7 @@ _FIRST_RECORD = re.compile(rb"\s*" + RECORD_START.pattern)
 _ARRAY = re.compile(rb"\[" + _FIRST_RECORD.pattern)
 _MAY_HOLD_RECORDS = re.compile(rb"\s*(?:" + RECORD_START.pattern + rb"|\Z)")
 """What is behind the bracket of an array of records, as far as the head reaches."""
-_MEMBERS = (b'"model"', b'"pk"', b'"fields"', b'"natural_key"')
+_RECORD_MEMBER = re.compile(RECORD_MEMBER)
 _SPACES = b" \t\r\n"
 _LINE = re.compile(rb"^(?:\{|[ \t]*\[\s*\{)", re.MULTILINE)
 """What begins a line where an envelope or a list of records begins."""
@@ -79,7 +79,7 @@ def records_array(head: bytes) -> int | None:
         text = token[0]
         if text == b"[" and _MAY_HOLD_RECORDS.match(head, token.end()):
             return token.start()
-        if text == b":" and depth == 1 and last in _MEMBERS:
+        if text == b":" and depth == 1 and _RECORD_MEMBER.fullmatch(last):
             return None
         depth += (text in b"[{") - (text in b"]}")
         last = text

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import NamedTuple
 
-from fastnk.source.encodings import RECORD_START
+from fastnk.source.encodings import RECORD_MEMBER, RECORD_START
 
 TOKEN = re.compile(
     rb'"(?:[^"\\\n]++|\\.)*+"(?P<key>\s*:)?|[\[\]{},]'
@@ -17,7 +17,7 @@ TOKEN = re.compile(
     rb"|[^\s,\]}]+"
 )
 """A string, perhaps as a key, a mark, another value, or a byte that no JSON has there."""
-_RECORD_MEMBER = re.compile(rb'"(?:model|pk|fields|natural_key)"')
+_RECORD_MEMBER = re.compile(RECORD_MEMBER)
 _OPENED_BY = {ord("]"): b"[", ord("}"): b"{R"}
 _CUT_OFF = re.compile(rb"\n[ \t]+[\]}]\s*\Z")
 """Behind which more brackets should stand, further to the left."""

@@ -116,7 +116,7 @@ class Rows:
                 continue
             which = (entry.label, id_)
             is_weak = field == pk and which in self._only_in_keys
-            if field == pk and self._pk_in_key(entry) is not None:
+            if field == pk and self._tells_pk(entry):
                 if found is not None:
                     continue
                 self._only_in_keys.add(which)
@@ -177,17 +177,23 @@ class Rows:
 
     def _value(self, entry: Entry, name: str) -> Any:
         if name == self._schema.models[entry.label].pk:
-            told = self._pk_in_key(entry)
-            if told is not None or "pk" in entry.members:
-                return told if told is not None else entry.members["pk"]
+            pk = entry.members.get("pk")
+            if pk is None:
+                pk = self._pk_in_key(entry)
+            if pk is not None or "pk" in entry.members:
+                return pk
         return entry.fields.get(name, MISSING)
 
+    def _tells_pk(self, entry: Entry) -> bool:
+        """Whether a record has no pk, but a natural key with it."""
+        return entry.members.get("pk") is None and self._pk_in_key(entry) is not None
+
     def _pk_in_key(self, entry: Entry) -> Any:
-        """What the natural key that a record states tells of a pk that it does not have."""
+        """What the natural key that a record states tells of its pk."""
         key, part = entry.members.get("natural_key"), self._pk_parts.get(entry.label)
         if part is None or not isinstance(key, list) or part >= len(key):
             return None
-        return key[part] if entry.members.get("pk") is None else None
+        return key[part]
 
     def methods(self) -> set[tuple[str, str]]:
         """The methods that make keys, each with the label of the model of those."""

@@ -136,12 +136,7 @@ def _is_in_vain(model: type[Any], error: Exception, nullable: list[str]) -> bool
 
 def _hands_on_instance(model: type[Any], null: str) -> bool:
     """Whether there is an instance in the key of a record where `null` is null."""
-    run = _Run(null)
-    try:
-        key = run.natural_key_of(model)
-    except Exception:
-        return False
-    return run.refusal is None and _has_instance(key)
+    return _result_is(_has_instance, _Run(null), model)
 
 
 def _has_instance(part: Any) -> bool:
