@@ -176,6 +176,7 @@ def test_many_rows_with_ids_of_every_kind(variant: str) -> None:
     """Enough rows to make a hash table grow several times, in an order of no meaning."""
     rng = random.Random(1)
     ids: list[Any] = [*range(3000), *(-n for n in range(1, 500)), 2**63, 2**64, 10**30]
+    ids += [*range(8_000, 16_000, 8), *range(20_000, 999_000, 1000), *range(2**50, 2**50 + 99)]
     ids += ["", "007", "7 ", "-0", "é", *(f"{n:032x}" for n in range(3000))]
     rng.shuffle(ids)
     users = [

@@ -362,7 +362,7 @@ cdef class RowKeeper(RecordReader):
         self.walk.fault = MEMORY
         if id.data == NULL:
             return False
-        word = (hash_text(id, self.seed) & ~PLACE_MASK) | (place + 1)
+        word = (hash_id(id, self.seed) & ~PLACE_MASK) | (place + 1)
         if index.file and self.adopting:
             if not append(&index.pending, &word, sizeof(word)) or (
                     index.pending.length >= MOST_PENDING * sizeof(word)

@@ -410,7 +410,7 @@ cdef class Splicer:
             return NULL
         if m.table.indexes[number].file:
             started = nanoseconds()
-        slot = find_slot(&m.table, number, column, id, hash_text(id, self.index.seed), &row,
+        slot = find_slot(&m.table, number, column, id, hash_id(id, self.index.seed), &row,
                          &self.looking, buffer, &self.row_scratch, &self.spill)
         if started:
             self.spilled_nanoseconds += nanoseconds() - started
