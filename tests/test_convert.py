@@ -73,6 +73,7 @@ def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
 def automatic_variant() -> Iterator[None]:
     yield
     _core.force(None)
+    _core.look_ahead_from()
 
 
 # What Hypothesis draws, seen by the oracle
@@ -353,6 +354,7 @@ def spelled(value: Any) -> str:
 
 block_sizes = st.sampled_from(BLOCK_SIZES)
 variants = st.sampled_from(VARIANTS)
+looking_ahead = st.sampled_from((0, 1 << 30))  # from that size of the key map
 
 
 piece_sizes = st.sampled_from((*PIECE_SIZES, 300, 1000, 3000))  # of one record, or of several
@@ -446,6 +448,7 @@ def test_a_small_backup_in_memory_gives_the_same(
     variants,
     st.booleans(),
     piece_sizes,
+    looking_ahead,
 )
 def test_equals_the_oracle(
     data: BackupData,
@@ -456,8 +459,10 @@ def test_equals_the_oracle(
     variant: str,
     embedded: bool,
     piece_size: int,
+    ahead_from: int,
 ) -> None:
     lanes.PIECE_SIZE = piece_size
+    _core.look_ahead_from(ahead_from)
     case = Case(data, spelling, policies, style, embedded=embedded)
     assume(not case.is_left_open())
     _core.force(variant)
@@ -472,6 +477,7 @@ def test_equals_the_oracle(
     variants,
     st.booleans(),
     piece_sizes,
+    looking_ahead,
 )
 def test_sound_backup_equals_the_oracle(
     data: BackupData,
@@ -481,8 +487,10 @@ def test_sound_backup_equals_the_oracle(
     variant: str,
     embedded: bool,
     piece_size: int,
+    ahead_from: int,
 ) -> None:
     lanes.PIECE_SIZE = piece_size
+    _core.look_ahead_from(ahead_from)
     case = Case(data, spelling, style=style, embedded=embedded)
     assert case.expected.findings == []
     _core.force(variant)

@@ -15,7 +15,8 @@ UTF-8 sequence may straddle chunks and nothing but the window has to remember it
 
 Pass 1, `Indexer`: rows of models that something refers to go into tables; every place that will
 change goes into a log, with the id that stands there.
-Pass 2, `Splicer`: copies the same bytes and follows the log. It does not parse.
+Pass 2, `Splicer`: copies the same bytes and follows the log. It does not parse. Of a large key map
+a `LookAhead` fetches what the next entries of the log will need.
 
 Two invariants make the pointer steps safe. The list of positions ends in a sentinel that stands
 where the good bytes end and on a byte that no rule accepts, so the walk cannot step past it. And
@@ -180,5 +181,7 @@ include "_plan.pxi"      # a schema as the passes need it
 include "_record.pxi"    # what is in a record
 include "_rows.pxi"      # the key map, and what is wrong
 include "_index.pxi"     # pass 1
+include "_find.pxi"      # the rows that pass 2 needs,
+include "_ahead.pxi"     # soon enough
 include "_splice.pxi"    # pass 2
 include "_prints.pxi"    # which keys occur twice

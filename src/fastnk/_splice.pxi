@@ -9,7 +9,7 @@ cdef enum Reference:
 
 @cython.final
 @cython.no_gc
-cdef class Splicer:
+cdef class Splicer(RowFinder):
     """Pass 2: copies the bytes that pass 1 has seen and follows its log.
 
     Each step of the log is at most: copy up to a place, write something, skip up to a place.
@@ -17,10 +17,7 @@ cdef class Splicer:
     when the pass is over.
     """
 
-    cdef Indexer index
-    cdef uint64_t log_end        # where the last entry read ends
-    cdef const uint8_t *data     # of the piece at hand,
-    cdef uint64_t data_start     # which stands there in the input
+    cdef LookAhead ahead         # None where the key map is small
     cdef uint64_t position       # bytes of the input that are done with
     cdef uint64_t copy_to
     cdef uint64_t skip_to
@@ -30,31 +27,18 @@ cdef class Splicer:
     cdef Buffer prints           # fingerprints of keys, not yet taken
     cdef KeySet expected         # the keys that occur more than once
     cdef Buffer plain            # a key in its one spelling
-    cdef Buffer scratch
-    cdef Buffer row_scratch
-    cdef Window looking          # at a part of a spilled index
-    cdef Buffer target           # a spilled row that a reference leads to,
-    cdef Buffer passed[2]        # and those that a path passes through, by turns
-    cdef Spill spill             # for its error
-    cdef readonly unsigned long long spilled_nanoseconds
-    """What it took to find rows in parts of the key map that lie in temporary files."""
+    cdef Buffer passed[2]        # spilled rows that a path passes through, by turns
     cdef uint64_t next_counts[CODES]     # what the index is told when the pass is over
     cdef bint *keeping           # per model: whether it turned out to need its pks
     cdef uint64_t counts[CODES]
     cdef uint64_t record         # its number
-    cdef uint64_t record_start
-    cdef int record_model
     cdef Text record_pk          # as it stands there; empty where there is none
-    cdef Buffer columns          # of the record
     cdef Buffer pk_scratch
-    cdef Buffer id_scratch
-    cdef Buffer label            # of the model that a generic relation leads to
     cdef bint in_dropped         # this record is left out
     cdef bint any_kept           # a record before this one, in its array, was not left out
     cdef bytes joint_bytes
     cdef Text joint              # separates two arrays, where records may be left out; or empty
     cdef size_t next_dropped     # as an index into index.dropped
-    cdef Buffer newly_dropped
     cdef readonly unsigned long long keys_written
     cdef readonly unsigned long long references_written
     cdef readonly unsigned long long generic_kept
@@ -64,7 +48,6 @@ cdef class Splicer:
     """Whether it found models that keep their pks."""
 
     def __cinit__(self, Indexer index not None, bytes joint=b""):
-        self.index = index
         self.joint_bytes = joint if index.log_all else b""
         self.joint.data = <const uint8_t *> PyBytes_AS_STRING(self.joint_bytes)
         self.joint.length = len(self.joint_bytes)
@@ -76,28 +59,21 @@ cdef class Splicer:
         self.any_kept = not index.log_all
         if not index.settle():
             index.raise_memory_error()
-        self.looking.room = SLOTS_TO_FIND
         self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
+        if index.key_map_bytes - index.spilled_bytes >= _large_key_map:
+            self.ahead = LookAhead(index)
 
     def __dealloc__(self):
         free(self.keeping)
-        free(self.scratch.data)
-        free(self.row_scratch.data)
         free(self.prints.data)
         free(self.expected.slots)
         free(self.plain.data)
         free(self.pending.data)
         free(self.out.data)
         free(self.notes.data)
-        free(self.columns.data)
-        free(self.looking.slots)
-        free(self.target.data)
         free(self.passed[0].data)
         free(self.passed[1].data)
         free(self.pk_scratch.data)
-        free(self.id_scratch.data)
-        free(self.label.data)
-        free(self.newly_dropped.data)
 
     def splice(self, const uint8_t[::1] data, unsigned long long start, const uint8_t[::1] log,
                unsigned long long log_end, unsigned long long record):
@@ -109,13 +85,13 @@ cdef class Splicer:
         """
         cdef bint good = True
         self.out.length = 0
-        self.log_end = log_end
         self.record = record
         self.position = self.copy_to = self.skip_to = start
         if data.shape[0]:
             with nogil:
-                self.data = &data[0]
-                self.data_start = start
+                self.start_piece(&data[0], start, log_end)
+                if self.ahead is not None:
+                    self.ahead.start_piece(&data[0], start, log_end)
                 good = self.follow(&log[0] if log.shape[0] else NULL, log.shape[0],
                                    start + data.shape[0])
         if self.spill.error:
@@ -129,9 +105,12 @@ cdef class Splicer:
     cdef bint follow(self, const uint8_t *log, size_t length, uint64_t end) noexcept nogil:
         """Go through the log, and copy what is behind its last entry, up to `end`."""
         cdef const uint8_t *log_stop = log + length
+        cdef const uint8_t *looked_at = log
         if not reserve(&self.out, end - self.position):
             return False
         while log < log_stop:
+            if self.ahead is not None and log >= looked_at:
+                looked_at = self.ahead.look(log, log_stop)
             if not (self.read_entry(&log) and self.take_step()):
                 return False
         self.copy_to = end
@@ -215,25 +194,6 @@ cdef class Splicer:
         comma = <const uint8_t *> memchr(end - length, c',', length)
         return comma != NULL and <size_t> (end - comma) >= self.joint.length and same_bytes(
             comma, self.joint.data, self.joint.length)
-
-    cdef Text read_place(self, const uint8_t **at) noexcept nogil:
-        cdef Text value
-        value.data = NULL
-        value.length = read_number(at)
-        if value.length:
-            value.data = self.data + (self.record_start + read_number(at) - self.data_start)
-        return value
-
-    cdef bint read_columns(self, const uint8_t **at, int count) noexcept nogil:
-        """The columns of the record itself, in the form that those of rows have."""
-        cdef Text value
-        self.columns.length = 0
-        while count:
-            value = self.read_place(at)
-            if not append_text(&self.columns, value.data, value.length):
-                return False
-            count -= 1
-        return True
 
     cdef bint is_dropped(self) noexcept nogil:
         cdef const uint64_t *dropped = <const uint64_t *> self.index.dropped.data
@@ -398,34 +358,6 @@ cdef class Splicer:
             position += 1
         return key if position == end else literal(b"")
 
-    cdef const uint8_t *find_row(self, int model, int number, Text id,
-                                 Buffer *buffer) noexcept nogil:
-        """The row with that id, in `buffer` where it is spilled; NULL where there is none."""
-        cdef ModelState *m = &self.index.models[model]
-        cdef int column = self.index.plan.indexes[m.plan.first_index + number]
-        cdef const uint8_t *row = NULL
-        cdef uint64_t started = 0
-        cdef uint64_t *slot
-        if m.table.indexes[number].size == 0:
-            return NULL
-        if m.table.indexes[number].file:
-            started = nanoseconds()
-        slot = find_slot(&m.table, number, column, id, hash_id(id, self.index.seed), &row,
-                         &self.looking, buffer, &self.row_scratch, &self.spill)
-        if started:
-            self.spilled_nanoseconds += nanoseconds() - started
-        if slot == NULL or slot[0] == 0 or self.is_left_out(row):
-            return NULL
-        return row
-
-    cdef bint is_left_out(self, const uint8_t *row) noexcept nogil:
-        """Whether the record that the row comes from is: then nothing leads to it."""
-        cdef uint64_t number
-        if not row[0] & ROW_NUMBERED:
-            return False
-        number = row_number(row)
-        return is_among(&self.index.dropped, number) or is_among(&self.newly_dropped, number)
-
     # -- what Django's natural dump adds or loses --
 
     cdef bint read_parent(self, const uint8_t **at, uint64_t start) noexcept nogil:
@@ -523,37 +455,6 @@ cdef class Splicer:
         # The key takes the place of the pk, so nothing else would say what it refers to.
         return WRITTEN if append(&self.pending, type_.data, type_.length) else FAILED
 
-    cdef int generic_target(self, GenericPlan *generic, Text type_) noexcept nogil:
-        """The number of the model that a content type (an id, or its natural key) or a text
-        stands for."""
-        cdef const uint8_t *row
-        cdef Text app, name
-        cdef Buffer *label = &self.label
-        if generic.model == NOWHERE:
-            return self.labelled(generic, canonical(type_, &self.scratch))
-        if type_.data[0] == c'[':
-            app = list_element(type_, 0)
-            name = list_element(type_, 1)
-        else:
-            type_ = canonical(type_, &self.scratch)
-            row = NULL
-            if type_.data:
-                row = self.find_row(generic.model, generic.index, type_, &self.target)
-            if row == NULL:
-                return NOWHERE
-            app = column_of(row_columns(row), generic.app_column)
-            name = column_of(row_columns(row), generic.name_column)
-        label.length = 0
-        app = canonical(app, &self.scratch)
-        if not (append(label, app.data, app.length) and append_byte(label, c'.')):
-            return NOWHERE
-        name = canonical(name, &self.scratch)
-        if not append(label, name.data, name.length):
-            return NOWHERE
-        app.data = label.data
-        app.length = label.length
-        return self.known_model(app)
-
     def lacks_rows(self):
         """Whether a generic relation leads to a model whose rows are not kept, as the plan was made
         without counting on that."""
@@ -569,26 +470,6 @@ cdef class Splicer:
                     and index_count(&self.index.models[model]) == 0):
                 return True
         return False
-
-    cdef int labelled(self, GenericPlan *generic, Text text) noexcept nogil:
-        """The number of the model that a text stands for."""
-        cdef LabelPlan *word = self.index.plan.labels + generic.first_label
-        cdef size_t i = 0
-        while i < <size_t> generic.labels:
-            if same(word[i].text, text):
-                return word[i].model
-            i += 1
-        self.label.length = 0
-        if not append(&self.label, text.data, text.length):
-            return NOWHERE
-        text.data = self.label.data
-        lower_name(self.label.data, text.length)
-        return self.known_model(text)
-
-    cdef int known_model(self, Text label) noexcept nogil:
-        """The number of the model of the schema with that label."""
-        cdef int number = self.index.met_model(label)
-        return number if number >= 0 and self.index.models[number].plan else NOWHERE
 
     # -- references --
 
