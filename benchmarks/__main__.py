@@ -21,14 +21,16 @@ from benchmarks import fields, generate, report
 from benchmarks.backups import Store
 from benchmarks.comparing import compare, measure_case
 from benchmarks.limited import measure_limited
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, memory, versions
 from benchmarks.running import (
     COMMAND,
     EVERYONE,
     FASTNK,
     FLOORS,
     GROWING,
+    GROWING_RIVALS,
     PYTHON_RIVALS,
+    RIVAL_MEMORY,
     ROOT,
     measure,
 )
@@ -50,11 +52,14 @@ def compared(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, 
 
 
 def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
-    """fastnk and copies, on backups each of which is four times as large as the one before."""
-    times = dict.fromkeys((*GROWING, *FLOORS), arguments.slow_runs)
+    """fastnk, the fastest rivals and copies, on backups each of which is four times as large as the
+    one before."""
     megabytes = arguments.smallest
     while megabytes <= arguments.up_to:
-        yield {"megabytes": megabytes, **measure_case(store.edms("compact", megabytes), times)}
+        backup = store.edms("compact", megabytes)
+        rivals = GROWING_RIVALS if RIVAL_MEMORY * backup.size <= memory() / 2 else ()
+        times = dict.fromkeys((*GROWING, *rivals, *FLOORS), arguments.slow_runs)
+        yield {"megabytes": megabytes, **measure_case(backup, times)}
         megabytes *= 4
 
 

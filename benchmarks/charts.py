@@ -17,6 +17,8 @@ COLOURS = {
     "fastnk_1": "#5fb0a8",
     "fastnk_no_sync": "#9fd0ca",
     "fastnk_1_no_sync": "#c5e3df",
+    "orjson": "#c98b4a",
+    "msgspec": "#a8662b",
     "cp": "#b9bfc8",
     "cp_fsync": "#8d95a1",
 }
@@ -66,7 +68,9 @@ def _growth(results: Results) -> Figure:
     idle = results["idle_peak_bytes"]
 
     def above_idle(row: dict[str, Any]) -> float | None:
-        return None if row["peak_bytes"] is None else (row["peak_bytes"] - idle) / 1e6
+        if not row["name"].startswith("fastnk"):
+            return None
+        return float(row["peak_bytes"] - idle) / 1e6
 
     _lines(memory, megabytes, sizes, above_idle)
     keys = [case["key_map_bytes"] / 1e6 for case in sizes]
@@ -89,9 +93,12 @@ def _seconds(row: dict[str, Any]) -> float:
 
 
 def _lines(axes: Axes, across: list[float], cases: list[Case], value: Any) -> None:
-    """A line for each competitor that has a value."""
-    for number, first in enumerate(cases[0]["competitors"]):
-        values = [value(case["competitors"][number]) for case in cases]
-        if None not in values:
-            name = first["name"]
-            axes.plot(across, values, marker="o", markersize=3, color=COLOURS[name], label=name)
+    """A line for each competitor that has a value, through the cases in which it took part."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for x, case in zip(across, cases, strict=True):
+        for row in case["competitors"]:
+            if (y := value(row)) is not None:
+                points.setdefault(row["name"], []).append((x, y))
+    for name, line in points.items():
+        colour = COLOURS.get(name, RIVAL_COLOUR)
+        axes.plot(*zip(*line, strict=True), marker="o", markersize=3, color=colour, label=name)

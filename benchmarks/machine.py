@@ -19,10 +19,15 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "memory_gb": round(memory() / 1e9, 1),
         "system": platform.platform(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def memory() -> int:
+    """Bytes of it that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def versions() -> dict[str, str]:

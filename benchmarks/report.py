@@ -121,10 +121,11 @@ def tables(results: Results) -> str:
 
 def readme_part(results: Results) -> str:
     """The table of the README: fastnk as it is, and as like its rivals as it can be, in every
-    layout; and where the figures come from."""
+    layout and on the largest backup; and where the figures come from."""
+    largest = results["sizes"][-1]
     cases = [
         (case, row)
-        for case in results["cases"]
+        for case in (*results["cases"], {**largest, "layout": f"compact, {_megabytes(largest)} MB"})
         for row in _fastnk(case)
         if row["name"] in ("fastnk", "fastnk_1_no_sync")
     ]
@@ -132,18 +133,17 @@ def readme_part(results: Results) -> str:
         {**_cells(row, results["idle_peak_bytes"]), "layout": case["layout"]} for case, row in cases
     ]
     facts = results["machine"]
-    size = results["cases"][0]["bytes"] / 1e6
     text = (
-        f"Backups of {size:,.0f} MB (compact), {facts['cpu']}, {facts['cores']} cores, "
-        f"{results['date'][:10]}. `fastnk` uses all cores and waits for the disk; "
-        "`fastnk_1_no_sync` does neither, as its rivals and `cp`."
+        f"Backups of {_megabytes(results['cases'][0])} MB (compact) but where the layout says how "
+        f"many, {facts['cpu']}, {facts['cores']} cores, {results['date'][:10]}. `fastnk` uses all "
+        "cores and waits for the disk; `fastnk_1_no_sync` does neither, as its rivals and `cp`."
     )
     return f"\n{_chosen(README_COLUMNS, rows, texts=2)}\n\n{text}\n\n"
 
 
 def _case_table(case: Case, idle: int) -> str:
     rows = [_cells(row, idle) for row in sorted(case["competitors"], key=_speed, reverse=True)]
-    return f"**{case['layout']}, {case['bytes'] / 1e6:,.0f} MB**\n\n{_chosen(COLUMNS, rows)}"
+    return f"**{case['layout']}, {_megabytes(case)} MB**\n\n{_chosen(COLUMNS, rows)}"
 
 
 def _cells(row: Competitor, idle: int) -> dict[str, str]:
@@ -165,10 +165,11 @@ def _cells(row: Competitor, idle: int) -> dict[str, str]:
 
 
 def _sizes(results: Results) -> str:
-    """A row for each size and way to run fastnk."""
+    """A row for each size and way to run fastnk, and for rivals that hold a backup of that size."""
     columns = {
         "name": "",
         "megabytes": "MB",
+        "times_fastest_rival": "speed, of the fastest rival's",
         "time_against_cp": "time, of `cp`'s",
         "time_against_cp_fsync": "time, of `cp_fsync`'s",
         "mb_per_second": "MB/s",
@@ -183,18 +184,26 @@ def _sizes(results: Results) -> str:
     idle = results["idle_peak_bytes"]
     rows = [
         {
+            **dict.fromkeys(columns, ""),
             **_cells(row, idle),
-            "megabytes": f"{case['bytes'] / 1e6:,.0f}",
-            "buffers": f"{(row['peak_bytes'] - idle - case['key_map_bytes']) / 1e6:,.0f}",
-            "key_map": f"{case['key_map_bytes'] / 1e6:,.1f}",
+            "megabytes": _megabytes(case),
             "records": f"{case['records']:,}",
             "rows": f"{case['referenced_rows']:,}",
-            "bytes_per_row": f"{case['key_map_bytes'] / case['referenced_rows']:,.0f}",
+            **(_key_map(case, row, idle) if row in _fastnk(case) else {}),
         }
         for case in results["sizes"]
-        for row in _fastnk(case)
+        for row in case["competitors"]
+        if row["peak_bytes"] is not None
     ]
     return _chosen(columns, rows)
+
+
+def _key_map(case: Case, row: Competitor, idle: int) -> dict[str, str]:
+    return {
+        "buffers": f"{(row['peak_bytes'] - idle - case['key_map_bytes']) / 1e6:,.0f}",
+        "key_map": f"{case['key_map_bytes'] / 1e6:,.1f}",
+        "bytes_per_row": f"{case['key_map_bytes'] / case['referenced_rows']:,.0f}",
+    }
 
 
 def _relations(results: Results) -> str:
@@ -218,7 +227,7 @@ def _relations(results: Results) -> str:
             )
     case = results["relations"][0]
     return (
-        f"One backup of {case['bytes'] / 1e6:,.0f} MB, {case['records']:,} records, of whose "
+        f"One backup of {_megabytes(case)} MB, {case['records']:,} records, of whose "
         f"fields more and more are declared to be relations:\n\n{_table(head, rows)}"
     )
 
@@ -239,7 +248,7 @@ def _limited(results: Results) -> str:
         for run in case["runs"]
     ]
     return (
-        f"A backup of {case['bytes'] / 1e6:,.0f} MB in which {case['rows']:,} rows may be referred "
+        f"A backup of {_megabytes(case)} MB in which {case['rows']:,} rows may be referred "
         f"to, with `--memory-limit` and without:\n\n{_table(head, rows)}"
     )
 
@@ -297,6 +306,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -
     """A Markdown table whose first columns are texts, and the others numbers."""
     rule = ["---"] * texts + ["---:"] * (len(head) - texts)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _megabytes(case: Case) -> str:
+    return f"{case['bytes'] / 1e6:,.0f}"
 
 
 def _speed(row: Competitor) -> float:

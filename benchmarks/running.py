@@ -23,8 +23,12 @@ FASTNK: dict[str, list[str]] = {
     "fastnk_no_sync": ["--no-sync"],
     "fastnk_1_no_sync": ["--jobs", "1", "--no-sync"],
 }
-GROWING = ("fastnk", "fastnk_1")
-"""Those that are measured as backups grow: what waiting for the disk costs is known by then."""
+GROWING = ("fastnk", "fastnk_no_sync", "fastnk_1_no_sync")
+"""Those that are measured as backups grow."""
+GROWING_RIVALS = ("orjson", "msgspec")
+"""The fastest; they grow with the backup, so they take part as long as the memory is there."""
+RIVAL_MEMORY = 8
+"""Bytes, for each one of a backup, that the hungrier of the two takes, and some to spare."""
 COMMAND = [sys.executable, "-m", "fastnk"]
 # Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
 COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"
