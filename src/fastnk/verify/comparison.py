@@ -190,8 +190,13 @@ class Comparison:
 
     def _compare_fields(self, pair: Pair, model: Model) -> None:
         before, after = pair.before.fields, pair.after.fields
+        targets, paths = self._targets[pair.label], self._paths[pair.label]
         for name, value in before.items():
-            self._compare_field(pair, model, name, value, after.get(name, MISSING))
+            now = after.get(name, MISSING)
+            if name in targets or name in paths:
+                self._compare_field(pair, model, name, value, now)
+            elif value != now:
+                pair.same(name, value, now)
         link = self._compare_parent_link(pair, model)
         for name in after.keys() - before.keys() - {link}:
             pair.same(name, MISSING, after[name])
