@@ -12,7 +12,7 @@ cdef extern from * nogil:
 cdef enum:
     ENTRIES_AHEAD = 48         # of the log
     ELEMENTS_AHEAD = 64        # of a list
-    LARGE_KEY_MAP = 1 << 22    # bytes: more than stays in a core's own cache
+    LARGE_KEY_MAP = 1 << 21    # bytes: more than stays in a core's own cache
 
 cdef size_t _large_key_map = LARGE_KEY_MAP
 
@@ -219,5 +219,5 @@ cdef inline const uint8_t *probable_row(const Sought *it) noexcept nogil:
     cdef const Index *index = it.index
     cdef size_t at = home_of(index, it.word)
     while index.slots[at] and not same_hash(index.slots[at], it.word):
-        at = (at + 1) & (index.size - 1)
+        at = next_slot(index, at)
     return it.rows + (index.slots[at] & PLACE_MASK) - 1 if index.slots[at] else NULL

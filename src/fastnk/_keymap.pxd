@@ -233,7 +233,7 @@ cdef inline uint64_t hash_id(Text id, const uint64_t *seed) noexcept nogil:
     cdef int64_t value
     if not read_integer(id, &value):
         return hash_text(id, seed)
-    return fnk_fold(<uint64_t> (value >> 3) ^ seed[1], seed[0]) ^ (
+    return fnk_fold(fnk_fold(<uint64_t> (value >> 3) ^ seed[1], seed[0]), seed[2]) ^ (
         <uint64_t> (value & 7) << PLACE_BITS)
 
 
@@ -242,6 +242,14 @@ cdef inline size_t home_of(const Index *index, uint64_t slot) noexcept nogil:
     eight slots."""
     cdef uint64_t line = (slot >> (PLACE_BITS + 3)) * (index.size >> 3) >> (61 - PLACE_BITS)
     return line << 3 | (slot >> PLACE_BITS & 7)
+
+
+cdef inline size_t next_slot(const Index *index, size_t at) noexcept nogil:
+    """Where to go on if a slot is taken: to the same place in the next line, so that a line full
+    of numbers that meets another one moves on as a whole. Behind the last line it is the next
+    place in the first one, so that all slots but one are met."""
+    at += 8
+    return at if at < index.size else at - index.size + 1
 
 
 cdef inline uint64_t *slot_at(const Index *index, size_t at, Window *window,
@@ -322,11 +330,11 @@ cdef inline bint move_slots(const Index *index, Window *source, Index *grown, Wi
 
 
 cdef inline bint put_slot(Index *index, uint64_t word, Window *window, Spill *spill) noexcept nogil:
-    """Where the next free slot is; nothing with that id must be there."""
+    """Where a free slot comes first; nothing with that id must be there."""
     cdef size_t at = home_of(index, word)
     cdef uint64_t *slot = slot_at(index, at, window, spill)
     while slot != NULL and slot[0]:
-        at = (at + 1) & (index.size - 1)
+        at = next_slot(index, at)
         slot = slot_at(index, at, window, spill)
     return slot != NULL and fill_slot(index, slot, word, window)
 

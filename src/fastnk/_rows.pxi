@@ -90,7 +90,7 @@ cdef inline uint64_t *find_slot(const Table *table, int number, int column, Text
                 return NULL
             if same(row_id(row[0], column, scratch), id):
                 return slot
-        at = (at + 1) & (index.size - 1)
+        at = next_slot(index, at)
         slot = slot_at(index, at, window, spill)
     return slot
 
@@ -475,7 +475,7 @@ cdef class RowKeeper(RecordReader):
         while slot != NULL and slot[0]:
             if same_hash(slot[0], word) and self.is_same_id(m, column, slot[0], word):
                 return False
-            at = (at + 1) & (index.size - 1)
+            at = next_slot(index, at)
             slot = slot_at(index, at, &self.filling, &self.spill)
         return slot != NULL and fill_slot(index, slot, word, &self.filling)
 
