@@ -257,8 +257,8 @@ def test_process_whose_threads_are_many_or_unknown_is_not_forked() -> None:
 import django; django.setup()
 from pathlib import Path
 from threading import Event, Thread
-from fastnk.django.restore import processes
-from fastnk.django.restore.processes import can_fork
+from fastnk import processes
+from fastnk.processes import can_fork
 print(can_fork())
 end = Event()
 Thread(target=end.wait).start()

@@ -15,8 +15,9 @@ from functools import partial
 from mmap import mmap
 from typing import Any
 
-from fastnk.django.restore.processes import Ends, other_process
+from fastnk.django.restore.processes import other_process
 from fastnk.django.restore.streams import Columns, Rows
+from fastnk.processes import Ends
 from fastnk.progress import Teller
 
 FEWEST_ROWS = 10_000

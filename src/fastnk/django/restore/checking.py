@@ -30,7 +30,6 @@ from fastnk.django.restore.matching import Matcher
 from fastnk.django.restore.plain import FEWEST_RECORDS, PlainLook, alone, shared
 from fastnk.django.restore.plan import Plan
 from fastnk.django.restore.plans import Plans
-from fastnk.django.restore.processes import can_fork
 from fastnk.django.restore.reading import Chunks
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.restore.rows import CHECKED, UNCHANGED
@@ -40,6 +39,7 @@ from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import misreads
 from fastnk.django.restore.writing import changes
+from fastnk.processes import can_fork
 from fastnk.progress import Teller
 from fastnk.renames import Renames
 from fastnk.schema import Schema

@@ -22,7 +22,7 @@ from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.matching import pks_if_new
 from fastnk.django.restore.natural_keys import CalledKey
 from fastnk.django.restore.plan import Plan, UnknownModelError
-from fastnk.django.restore.processes import Ends, is_made_by_django, other_process
+from fastnk.django.restore.processes import is_made_by_django, other_process
 from fastnk.django.restore.reading import Decode, Runs
 from fastnk.django.restore.repeats import hashes_of
 from fastnk.django.restore.survey import (
@@ -35,6 +35,7 @@ from fastnk.django.restore.survey import (
 )
 from fastnk.django.restore.uniques import UniqueColumns, needed
 from fastnk.django.restore.values import TEXTS
+from fastnk.processes import Ends
 
 ROOM = 4 << 20
 """Bytes of memory that both see, for a chunk; through a pipe it would take longer. Larger ones, in

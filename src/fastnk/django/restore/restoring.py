@@ -16,7 +16,7 @@ from fastnk.django.restore.directory import Directory
 from fastnk.django.restore.engines.base import Engine, refuse_unmigrated
 from fastnk.django.restore.natural_keys import CalledKey
 from fastnk.django.restore.plan import PkKind
-from fastnk.django.restore.processes import can_fork, is_made_by_django
+from fastnk.django.restore.processes import is_made_by_django
 from fastnk.django.restore.report import RestoreOptions, RestoreReport
 from fastnk.django.restore.rows import (
     ALL,
@@ -32,6 +32,7 @@ from fastnk.django.restore.streams import Rows, Stream
 from fastnk.django.restore.values import as_text, comparable
 from fastnk.django.restore.writing import Writer, changes
 from fastnk.errors import FindingsError, NotRestoredError, Place, RestoreError
+from fastnk.processes import can_fork
 from fastnk.progress import INSERT
 
 logger = logging.getLogger(__name__)
