@@ -23,7 +23,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastnk
-from fastnk import _core, errors, lanes
+from fastnk import _core, errors, lanes, threads
 from fastnk import output as output_module
 from fastnk.check import check
 from fastnk.convert import LegacyBackupConverter, Policies, convert
@@ -1339,9 +1339,9 @@ def test_another_process_does_not_read_into_our_memory() -> None:
 
 def test_many_processors_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert lanes.default_jobs() == lanes.MOST_JOBS
+    assert threads.default_jobs() == threads.MOST_JOBS
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
-    assert lanes.default_jobs() == 1
+    assert threads.default_jobs() == 1
 
 
 def test_reserved_blocks_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1872,7 +1872,8 @@ def test_shares_no_code_with_the_core() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     others = {name for name in eval(run.stdout) if not name.startswith("fastnk.verify")}
-    assert others == {"fastnk", "fastnk.errors", "fastnk.policies", "fastnk.schema"}
+    helpers = {"fastnk.errors", "fastnk.policies", "fastnk.processes", "fastnk.schema"}
+    assert others == {"fastnk", "fastnk.threads", *helpers}
 
 
 # ---- properties --------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from array import array
 from collections import deque
@@ -19,10 +18,6 @@ from fastnk.threads import started
 PIECE_SIZE = 1 << 20
 """Bytes of the backup that a thread works on at once. Long enough that handing them over costs
 nothing, short enough that those of all threads stay in the cache."""
-
-MOST_JOBS = 8
-"""At once, unless more are asked for: each takes 3 MB, and one of them writes all of the output,
-which is a third of what pass 2 does."""
 
 LONGEST_PIECE = 16 << 20
 """Where no cut is found for so long, there is no use in looking on."""
@@ -134,13 +129,6 @@ def _threads(count: int) -> Iterator[SimpleQueue[Any]]:
             orders.put(None)
         for thread in threads:
             thread.join()
-
-
-def default_jobs() -> int:
-    """As many as this process may use processors, up to `MOST_JOBS`."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-    processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(processors, MOST_JOBS)
 
 
 def lanes_for(jobs: int) -> range:

@@ -59,13 +59,17 @@ def add_methods_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         metavar="N",
         type=int,
         help="how much is done at once; without it as much as there are processors, up to 8",
     )
+
+
+def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
+    add_jobs_argument(parser)
     parser.add_argument(
         "--memory-limit",
         metavar="SIZE",

@@ -7,6 +7,7 @@ import argparse
 from fastnk.cli.arguments import (
     add_backups_argument,
     add_conversion_arguments,
+    add_jobs_argument,
     add_methods_argument,
     one_or_several,
     policies,
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--any-order", action="store_true", help="the records may stand in another order"
     )
     add_conversion_arguments(parser)
+    add_jobs_argument(parser)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -41,6 +43,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
         any_order=options.any_order,
         salvage=options.salvage,
         encoding=options.encoding,
+        jobs=options.jobs,
         progress=progress,
     )
     text = _verification_text(report)

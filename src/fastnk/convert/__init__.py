@@ -16,12 +16,12 @@ from fastnk.convert.policies import DANGLING, lenient, strict
 from fastnk.convert.report import ConversionReport
 from fastnk.convert.settings import Settings
 from fastnk.errors import BackupSyntaxError, Finding, FindingsError, UsageError
-from fastnk.lanes import default_jobs
 from fastnk.output import MemorySink, NoSink, Output, Sink, TemporarySink, open_sink, output_name
 from fastnk.planning import Plans, Style
 from fastnk.policies import Policies
 from fastnk.schema import Schema
 from fastnk.source import BLOCK_SIZE, Backup, Progress, Source, is_plain, several
+from fastnk.threads import default_jobs
 
 __all__ = ["Conversion", "ConversionReport", "LegacyBackupConverter", "Policies", "convert"]
 

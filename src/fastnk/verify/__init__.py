@@ -5,11 +5,11 @@ keys from plain dicts. Slow beside the core, and meant to be: what two programs 
 no code is unlikely to be the mistake of one.
 
 The backup is read twice (rows that something refers to, then every record), the converted backup
-once. Policies ask for more: once for models that keep their pks, and for records that are left out
-as long as a reading finds more of them; and all of it again where those are others in style
-`django`. In memory are the key parts of those rows, the natural keys
-that methods of the project make, a digest of every natural key, and a window on both files where
-they have to be brought into step again.
+once; the last time, of large ones, each process reads a part of both. Policies ask for more: once
+for models that keep their pks, and for records that are left out as long as a reading finds more
+of them; and all of it again where those are others in style `django`. In memory are the key parts
+of those rows, the natural keys that methods of the project make, a digest of every natural key,
+and a window on both files where they have to be brought into step again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ import msgspec
 from fastnk.errors import MAX_DEPTH, BackupSyntaxError, Place
 from fastnk.policies import Policies
 from fastnk.schema import Schema
+from fastnk.threads import default_jobs
+from fastnk.verify import parts
 from fastnk.verify.comparison import Comparison
 from fastnk.verify.findings import Findings
 from fastnk.verify.keys import LogMetError, Rows
@@ -61,6 +63,7 @@ def verify(
     any_order: bool = False,
     salvage: bool = False,
     encoding: str | None = None,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Compare `converted` with what `schema` makes of `backup`, record by record.
@@ -70,7 +73,8 @@ def verify(
     else is a difference. With `embedded` the ids inside fields were to be converted, without it
     such fields have to be as they were. With `any_order` the records may stand in another order,
     as `--order dependencies` leaves them. With `salvage` only the whole records of a damaged backup
-    count. `encoding` is that of the backup. Differences are reported, not raised. Raises
+    count. `encoding` is that of the backup. `jobs` is how many processes compare at once, without
+    it as many as there are processors, up to 8. Differences are reported, not raised. Raises
     `BackupSyntaxError` for a file that cannot be read as a backup, `SchemaError`, `SourceError`,
     and `UsageError` where methods of the project make natural keys and Django is not set up.
     """
@@ -98,6 +102,7 @@ def verify(
                 style,
                 embedded=embedded,
                 any_order=any_order,
+                jobs=default_jobs() if jobs is None else jobs,
             )
             return one.run(), one.depends_on_style
 
@@ -145,6 +150,7 @@ class _Verification:
         *,
         embedded: bool,
         any_order: bool,
+        jobs: int,
     ) -> None:
         self._given = schema
         self._schema = schema.by_column_names()
@@ -153,6 +159,7 @@ class _Verification:
         self._more = keys
         self._embedded = embedded
         self._any_order = any_order
+        self._jobs = jobs
         self._policies = policies
         self._style: Style = style
         """As which records are left out."""
@@ -184,7 +191,7 @@ class _Verification:
                     for entry in self._leeway.kept(self._old.records("order")):
                         arranged.place(entry)
                 self._compare(arranged.entries())
-        else:
+        elif not self._is_faithful_in_parts():
             self._compare(self._new.records("compare"))
         return self._report(started)
 
@@ -269,14 +276,48 @@ class _Verification:
     def _keeps_any(self) -> bool:
         return any(True for _ in self._leeway.kept(self._old.records("policies")))
 
-    def _compare(self, converted: Iterator[Entry]) -> None:
-        comparison = Comparison(
+    # -- by several processes --
+
+    def _is_faithful_in_parts(self) -> bool:
+        """Whether several processes found that nothing differs. Where they did not, or could not
+        tell, all is still to be compared."""
+        if self._leeway.leaves_out():
+            return False
+        with self._phase("compare"):
+            found = parts.compare(self._old, self._new, self._compare_part, self._jobs)
+        for one in found:
+            self._findings.take_over(one.findings)
+            self._leeway.take_over(one.allowed, one.generic_kept)
+        return bool(found)
+
+    def _compare_part(self, part: parts.Part, tell: parts.Tell) -> parts.Outcome:
+        old = parts.Stretch(self._old.records_behind(part.old), part.old, part)
+        new = parts.Stretch(self._new.records_behind(part.new), part.new, part)
+        comparison = self._comparison()
+        comparison.compare_all(Pairing(old.entries(tell), new.entries(), self._likeness).pairs())
+        return parts.Outcome(
+            [old.begin, new.begin],
+            [old.end, new.end],
+            new.records,
+            self._findings,
+            self._leeway.allowed,
+            self._leeway.generic_kept,
+            comparison.converted_keys,
+            comparison.natural_keys,
+        )
+
+    # -- by one --
+
+    def _comparison(self) -> Comparison:
+        return Comparison(
             self._schema, self._rows, self._leeway, self._findings, embedded=self._embedded
         )
+
+    def _compare(self, converted: Iterator[Entry]) -> None:
         kept = self._leeway.kept(self._old.records("compare"), self._findings.count)
         pairing = Pairing(self._counted(kept), converted, self._likeness)
         with self._phase("compare"):
-            comparison.compare_all(pairing.pairs())
+            self._comparison().compare_all(pairing.pairs())
         self._findings.judge_styles()
 
     def _counted(self, kept: Iterator[Entry]) -> Iterator[Entry]:

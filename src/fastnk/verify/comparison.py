@@ -45,8 +45,10 @@ class Comparison:
             label: {name: self._target(label, name, one) for name, one in model.relations.items()}
             for label, model in schema.models.items()
         }
-        self._converted_keys: dict[str, set[bytes]] = {}
-        self._natural_keys: dict[str, set[bytes]] = {}
+        self.converted_keys: dict[str, set[bytes]] = {}
+        """By label: a digest of each key that stands for a pk now."""
+        self.natural_keys: dict[str, set[bytes]] = {}
+        """By label: the same of records that were natural already."""
         self._invented = CODES["FNK502"]
         if leeway.leaves_out():
             self._invented += ", or was to be left out"
@@ -140,8 +142,8 @@ class Comparison:
         if key is None or has_null(key) or pair.label in self._leeway.keeping:
             return
         one = digest(key)
-        self._natural_keys.setdefault(pair.label, set()).add(one)
-        if one in self._converted_keys.get(pair.label, ()):
+        self.natural_keys.setdefault(pair.label, set()).add(one)
+        if one in self.converted_keys.get(pair.label, ()):
             pair.find("FNK505", "natural_key", key)
 
     def _compare_key(self, pair: Pair) -> None:
@@ -162,9 +164,9 @@ class Comparison:
             pair.find("FNK505", "natural_key", pk, expected)
 
     def _is_unique(self, label: str, key: list[Any]) -> bool:
-        converted = self._converted_keys.setdefault(label, set())
+        converted = self.converted_keys.setdefault(label, set())
         one = digest(key)
-        unique = one not in converted and one not in self._natural_keys.get(label, ())
+        unique = one not in converted and one not in self.natural_keys.get(label, ())
         converted.add(one)
         return unique
 

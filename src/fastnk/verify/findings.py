@@ -47,6 +47,20 @@ class Findings:
         self.by_code[code] += count
         self.model(model).differences += count
 
+    def is_clean(self) -> bool:
+        """Whether nothing differs, and all is in one style."""
+        return self.total == 0 and not self.styles.of_the_fewer()[1]
+
+    def take_over(self, other: Findings) -> None:
+        """The counts of other records, of which nothing differs either."""
+        for label, theirs in other.models.items():
+            ours = self.model(label)
+            ours.records += theirs.records
+            ours.converted_records += theirs.converted_records
+            ours.keys += theirs.keys
+            ours.references += theirs.references
+        self.styles.take_over(other.styles)
+
     def judge_styles(self) -> None:
         """To be called at the end: report what is in the style of the fewer."""
         first, counts = self.styles.of_the_fewer()
@@ -81,6 +95,10 @@ class _Styles:
         if len(self._first[style]) < MAX_OF_OTHER_STYLE:
             one = difference(pair.before, pair.after, code, field, value, now, what=what)
             self._first[style].append(one)
+
+    def take_over(self, other: _Styles) -> None:
+        for style, counts in other._counts.items():
+            self._counts[style].update(counts)
 
     def most(self) -> Style | None:
         """The style of most; `None` where nothing tells."""

@@ -86,6 +86,12 @@ class Leeway:
             return
         self.allowed.setdefault(policy, Counter())[what] += 1
 
+    def take_over(self, allowed: dict[str, Counter[str]], generic_kept: int) -> None:
+        """What was needed for other records."""
+        for policy, counts in allowed.items():
+            self.allowed.setdefault(policy, Counter()).update(counts)
+        self.generic_kept += generic_kept
+
     # -- references --
 
     def instead(self, target: Target, value: Any, doubt: Doubt | None) -> Instead | None:

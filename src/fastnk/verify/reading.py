@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastnk.source import Backup, Progress
 
 BLOCK_SIZE = 1 << 20
+CUT_EVERY = 1 << 20
+"""Bytes from one place to the next at which several readers may begin."""
 MAX_RECORD = 1 << 30
 TORN_TOKEN = 16
 """Characters: a fault this near to the end may be a token of which the rest is still to come."""
@@ -63,6 +65,16 @@ class Entry:
     def rest(self) -> dict[str, Any]:
         """The members that no schema speaks of."""
         return {name: one for name, one in self.members.items() if name not in _PLAIN_MEMBERS}
+
+
+class Cut(NamedTuple):
+    """Where a record ends, and how many there are up to there."""
+
+    offset: int
+    number: int
+
+
+START = Cut(0, 0)
 
 
 class Envelope(NamedTuple):
@@ -119,6 +131,8 @@ class Input:
         self.may_be_hollow: Envelope | None = None
         """An envelope of which there may be nothing but itself."""
         self.is_hollow = False
+        self.cuts = [START]
+        """Places at which one may begin to read, once all of it has been read."""
         self._progress = progress
         self._facts: FileFacts | None = None
         self._copy: BinaryIO | None = None
@@ -136,6 +150,11 @@ class Input:
         """Known after `records` has come to its end."""
         assert self._facts is not None
         return self._facts
+
+    def tell(self, phase: str, done: int) -> None:
+        """Tell the caller's progress."""
+        if self._progress is not None:
+            self._progress(phase, done, self.source.size)
 
     @property
     def envelope(self) -> Envelope | None:
@@ -165,9 +184,23 @@ class Input:
         count = 0
         for entry in reader.records():
             count = entry.number
+            if entry.end - self.cuts[-1].offset >= CUT_EVERY:
+                self.cuts.append(Cut(entry.end, count))
             yield entry
         self.has_lines = reader.has_lines
-        self._note(FileFacts(self.name, reader.size, hash_.hexdigest(), count))
+        self.note(FileFacts(self.name, reader.size, hash_.hexdigest(), count))
+
+    def records_behind(self, cut: Cut) -> Iterator[Entry]:
+        """The records from one of the `cuts` on, for a backup that can be read at any place. What
+        they are read from is not compared with what was there before."""
+        reader = _Reader(self.name, self._blocks_behind(cut.offset), False, self.proxies, cut)
+        reader.has_lines = self.has_lines
+        return reader.records()
+
+    def _blocks_behind(self, offset: int) -> Iterator[bytes]:
+        while block := self.source.peek(offset, BLOCK_SIZE):
+            offset += len(block)
+            yield block
 
     def _finds_itself_hollow(self) -> bool:
         if self.may_be_hollow is None:
@@ -175,10 +208,11 @@ class Input:
         text = self.read(0, MAX_HOLLOW + 1)
         self.is_hollow = self.may_be_hollow.hollow().fullmatch(text) is not None
         if self.is_hollow:
-            self._note(FileFacts(self.name, len(text), hashlib.sha256(text).hexdigest(), 0))
+            self.note(FileFacts(self.name, len(text), hashlib.sha256(text).hexdigest(), 0))
         return self.is_hollow
 
-    def _note(self, facts: FileFacts) -> None:
+    def note(self, facts: FileFacts) -> None:
+        """What it was like, whenever it was read."""
         if self._facts not in (None, facts):
             what = f"{self.name or 'the backup'} changed while it was read"
             raise SourceError(what, code="FNK121", remedy="wait until nothing writes to it")
@@ -211,8 +245,9 @@ class _Reader:
         blocks: Iterator[bytes],
         may_be_empty: bool,
         proxies: Mapping[str, str],
+        cut: Cut = START,
     ) -> None:
-        self.size = 0
+        self.size = cut.offset
         self.has_lines = False
         self._may_be_empty = may_be_empty
         self._name = name
@@ -222,11 +257,16 @@ class _Reader:
         self._text = ""
         self._at = 0
         """How far `_text` has been taken."""
-        self._offset = 0
+        self._offset = cut.offset
         """Bytes before that."""
-        self._count = 0
+        self._count = cut.number
 
     def records(self) -> Iterator[Entry]:
+        if self._count:
+            return self._lines() if self.has_lines else self._array()
+        return self._all()
+
+    def _all(self) -> Iterator[Entry]:
         match self._peek():
             case "[":
                 self._advance(self._at + 1)

@@ -23,10 +23,10 @@ from fastnk.django.restore.renaming import refuse_unfit
 from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreTarget
 from fastnk.django.restore.restoring import Confirm, restore
 from fastnk.errors import OutcomeUnknownError, RestoreError, UsageError
-from fastnk.lanes import default_jobs
 from fastnk.progress import Teller
 from fastnk.renames import Renames
 from fastnk.schema import Schema
+from fastnk.threads import default_jobs
 
 
 class Loader:
