@@ -117,8 +117,7 @@ cdef class Indexer(RowKeeper):
                 return (self.leave_out()
                         and self.note(DUPLICATE_PK, self.record.start, literal(b""), pk)
                         and self.log_record(m, self.walk.value_end))
-            if not (self.note_all(&self.repeated) and self.note_all(&self.repeated_fields)
-                    and self.note_not_json()):
+            if not self.note_flaws():
                 return False
             if m.plan == NULL and not self.meet_unknown(m):
                 return False
@@ -425,20 +424,23 @@ cdef class Indexer(RowKeeper):
         cdef uint64_t previous = self.records_end if self.records else start
         cdef Text id
         cdef size_t i
-        if not (append_byte(log, RECORD) and append_number(log, self.record.model)
-                and append_number(log, self.records + 1 - self.logged_record)
-                and append_number(log, start - self.log_end)
-                and append_number(log, start - previous)
-                and append_number(log, end - self.record.start)
-                and self.append_place(self.pk_value())):
+        if not reserve(log, 8 * MAX_NUMBER):
             return False
+        put_number(log, RECORD)
+        put_number(log, self.record.model)
+        put_number(log, self.records + 1 - self.logged_record)
+        put_number(log, start - self.log_end)
+        put_number(log, start - previous)
+        put_number(log, end - self.record.start)
+        self.put_place(self.pk_value())
         self.logged_record = self.records + 1
         self.log_end = start
         for i in range(count):
-            if not (append_byte(log, slots[i].entry)
-                    and append_number(log, self.consumed + slots[i].at - self.log_end)
-                    and append_number(log, slots[i].length)):
+            if not reserve(log, 4 * MAX_NUMBER):
                 return False
+            put_number(log, slots[i].entry)
+            put_number(log, self.consumed + slots[i].at - self.log_end)
+            put_number(log, slots[i].length)
             self.log_end = self.consumed + slots[i].at + slots[i].length
             if slots[i].entry == KEY or slots[i].entry == BESIDE or slots[i].entry == NATURAL:
                 if not self.append_places(m.plan):
@@ -450,25 +452,26 @@ cdef class Indexer(RowKeeper):
                 if not self.append_references(m.plan):
                     return False
             elif RELATION <= slots[i].entry <= MANY:
-                if not append_number(log, slots[i].relation):
-                    return False
+                put_number(log, slots[i].relation)
             if slots[i].entry == TEXT:
                 id = self.id_in_text(&slots[i])
                 if id.data == NULL or not append_text(log, id.data, id.length):
                     return False
         return True
 
-    cdef bint append_place(self, Text value) noexcept nogil:
-        """Where a value of the record stands, counted from the record's start."""
-        return append_number(&self.log, value.length) and (value.length == 0 or append_number(
-            &self.log, value.data - (self.walk.text + self.record.start)))
+    cdef void put_place(self, Text value) noexcept nogil:
+        """Where a value of the record stands, counted from the record's start. There must be room."""
+        put_number(&self.log, value.length)
+        if value.length:
+            put_number(&self.log, value.data - (self.walk.text + self.record.start))
 
     cdef bint append_places(self, ModelPlan *plan) noexcept nogil:
         cdef int i
         self.complete_columns(plan)
+        if not reserve(&self.log, 2 * MAX_NUMBER * plan.row_columns):
+            return False
         for i in range(plan.row_columns):
-            if not self.append_place(self.columns[i]):
-                return False
+            self.put_place(self.columns[i])
         return True
 
     cdef Text id_in_text(self, const Slot *slot) noexcept nogil:

@@ -173,7 +173,7 @@ cdef class RowKeeper(RecordReader):
         self.walk.fault = MEMORY
         return False
 
-    cdef bint note_all(self, Buffer *repeated) noexcept nogil:
+    cdef bint note_duplicate_members(self, Buffer *repeated) noexcept nogil:
         cdef const Name *name = <const Name *> repeated.data
         cdef size_t i
         for i in range(repeated.length // sizeof(Name)):
@@ -181,8 +181,6 @@ cdef class RowKeeper(RecordReader):
                              literal(b"")):
                 return False
         return True
-
-    # -- the end of a record --
 
     cdef bint note_not_json(self) noexcept nogil:
         cdef const Slot *slot = <const Slot *> self.not_json.data
@@ -192,6 +190,15 @@ cdef class RowKeeper(RecordReader):
                              literal(b"")):
                 return False
         return True
+
+    # -- the end of a record --
+
+    cdef inline bint note_flaws(self) noexcept nogil:
+        """What was found while it was read; hardly any record has any of it."""
+        if not (self.repeated.length or self.repeated_fields.length or self.not_json.length):
+            return True
+        return (self.note_duplicate_members(&self.repeated)
+                and self.note_duplicate_members(&self.repeated_fields) and self.note_not_json())
 
     cdef bint leave_out(self) noexcept nogil:
         cdef uint64_t number = self.records + 1

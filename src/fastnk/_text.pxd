@@ -83,16 +83,22 @@ cdef enum:
     MAX_NUMBER = 10      # bytes of a varint
 
 
+cdef inline void put_number(Buffer *buffer, uint64_t number) noexcept nogil:
+    """As a varint: seven bits a byte, the lowest first, the high bit on all but the last. There
+    must be room."""
+    cdef uint8_t *out = buffer.data + buffer.length
+    while number >= 0x80:
+        out[0] = <uint8_t> (number | 0x80)
+        out += 1
+        number >>= 7
+    out[0] = <uint8_t> number
+    buffer.length = out + 1 - buffer.data
+
+
 cdef inline bint append_number(Buffer *buffer, uint64_t number) noexcept nogil:
-    """As a varint: seven bits a byte, the lowest first, the high bit on all but the last."""
     if not reserve(buffer, MAX_NUMBER):
         return False
-    while number >= 0x80:
-        buffer.data[buffer.length] = <uint8_t> (number | 0x80)
-        buffer.length += 1
-        number >>= 7
-    buffer.data[buffer.length] = <uint8_t> number
-    buffer.length += 1
+    put_number(buffer, number)
     return True
 
 
