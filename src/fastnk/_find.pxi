@@ -37,7 +37,8 @@ cdef class RowFinder:
         free(self.newly_dropped.data)
 
     @cython.final
-    cdef void start_piece(self, const uint8_t *data, uint64_t start, uint64_t log_end) noexcept nogil:
+    cdef void start_piece(self, const uint8_t *data, uint64_t start,
+                          uint64_t log_end) noexcept nogil:
         self.data = data
         self.data_start = start
         self.log_end = log_end

@@ -460,7 +460,7 @@ cdef class Indexer(RowKeeper):
         return True
 
     cdef void put_place(self, Text value) noexcept nogil:
-        """Where a value of the record stands, counted from the record's start. There must be room."""
+        """Where a value of the record stands, counted from its start. There must be room."""
         put_number(&self.log, value.length)
         if value.length:
             put_number(&self.log, value.data - (self.walk.text + self.record.start))
