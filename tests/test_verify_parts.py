@@ -315,6 +315,15 @@ def test_parts_are_of_about_the_same_size() -> None:
     assert len(parts.parts_of(cuts, [Cut(0, 0), Cut(50, 0), Cut(99, 1)], 4)) == 1
 
 
+@pytest.mark.parametrize(("limit", "jobs"), [("max", 2), ("1", 0), ("10000000000000", 2)])
+def test_memory_of_a_container_limits_the_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, jobs: int
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(parts, "MEMORY_LIMITS", (tmp_path / "absent", tmp_path / "memory.max"))
+    assert min(parts._most_jobs(), 2) == jobs
+
+
 def test_progress_of_all_processes_is_told_as_one(tmp_path: Path) -> None:
     old = as_array(records(3))
     seen: list[tuple[str, int, int | None]] = []

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 SMALLEST = 16 << 20
 """Bytes of a backup that are compared in less time than other processes save."""
+MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where Linux says what a container may use, by either version of its control groups."""
 TELL_EVERY = 4 << 20
 """Bytes of the backup."""
 
@@ -132,9 +137,17 @@ def _most_jobs() -> int:
     does."""
     if not can_fork():
         return 1
-    page = os.sysconf("SC_PAGE_SIZE")
-    held = int(Path("/proc/self/statm").read_text().split()[1]) * page
-    return os.sysconf("SC_PHYS_PAGES") * page // 2 // held
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return _memory() // 2 // held
+
+
+def _memory() -> int:
+    """Bytes that the machine has, or that its container may use."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is none
+            found = min(found, int(path.read_text()))
+    return found
 
 
 def _statuses(*inputs: Input) -> list[tuple[int, int]]:
