@@ -13,6 +13,7 @@ cdef enum:
     ENTRIES_AHEAD = 48         # of the log
     ELEMENTS_AHEAD = 64        # of a list
     LARGE_KEY_MAP = 1 << 21    # bytes: more than stays in a core's own cache
+    CACHE_LINE = 64            # bytes; most rows are in one or two
 
 cdef size_t _large_key_map = LARGE_KEY_MAP
 
@@ -205,6 +206,7 @@ cdef class LookAhead(RowFinder):
             it.row = probable_row(it)
             if it.row != NULL:
                 fetch(it.row)
+                fetch(it.row + CACHE_LINE - 1)
             it += 1
         it = first
         while it < end:
