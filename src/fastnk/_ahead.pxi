@@ -1,6 +1,6 @@
 # ---- looking ahead, in pass 2 -------------------------------------------------------------
 #
-# What a reference needs of a large key map, first the slot and then the row, is not in the
+# What a reference needs of a large table, first the slot and then the row, is not in the
 # processor's cache, and waiting for both takes longer than all else that is done for a reference.
 # So, before pass 2 follows some entries of the log, all that these need is fetched at once: the
 # slots, then the rows, then the slots that the paths of a key go on to from there, and so on.
@@ -12,16 +12,20 @@ cdef extern from * nogil:
 cdef enum:
     ENTRIES_AHEAD = 48         # of the log
     ELEMENTS_AHEAD = 64        # of a list
-    LARGE_KEY_MAP = 1 << 21    # bytes: more than stays in a core's own cache
+    LARGE_TABLE = 1 << 21      # bytes: more than stays in a core's own cache
     CACHE_LINE = 64            # bytes; most rows are in one or two
 
-cdef size_t _large_key_map = LARGE_KEY_MAP
+cdef size_t _large_table = LARGE_TABLE
 
 
-def look_ahead_from(bytes_=LARGE_KEY_MAP):
-    """Look ahead where the key map has as many bytes in memory, from now on. For tests."""
-    global _large_key_map
-    _large_key_map = bytes_
+def look_ahead_from(bytes_=LARGE_TABLE):
+    """Look ahead for tables of as many bytes in memory, from now on. For tests."""
+    global _large_table
+    _large_table = bytes_
+
+
+cdef bint is_large(ModelState *m) noexcept nogil:
+    return index_count(m) and m.table.rows.file == 0 and table_bytes(m) >= _large_table
 
 
 cdef struct Sought:
@@ -39,9 +43,17 @@ cdef struct Sought:
 cdef class LookAhead(RowFinder):
     """Reads the log of a piece before the `Splicer` does."""
 
+    cdef bint *large             # per model: whether its table is
     cdef Buffer sought[2]        # Sought: of this round, and of the next one
 
+    def __cinit__(self, Indexer index not None):
+        cdef int i
+        self.large = <bint *> _array(index.plan.model_count, sizeof(bint))
+        for i in range(index.plan.model_count):
+            self.large[i] = is_large(&index.models[i])
+
     def __dealloc__(self):
+        free(self.large)
         free(self.sought[0].data)
         free(self.sought[1].data)
 
@@ -167,7 +179,7 @@ cdef class LookAhead(RowFinder):
         cdef ModelState *m = &self.index.models[model]
         cdef const Index *index = &m.table.indexes[number]
         cdef Sought it
-        if number >= index_count(m) or index.size == 0 or index.file or m.table.rows.file:
+        if not self.large[model] or index.size == 0 or index.file:
             return
         it.index = index
         it.rows = m.table.rows.heap.data

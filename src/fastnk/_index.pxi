@@ -572,12 +572,9 @@ cdef class Indexer(RowKeeper):
     def key_map_bytes(self):
         """Memory that the key map takes."""
         cdef size_t total = 0
-        cdef int i, k
+        cdef int i
         for i in range(self.model_count):
-            total += self.models[i].table.rows.length
-            total += self.models[i].pks.room * sizeof(Run)
-            for k in range(index_count(&self.models[i])):
-                total += self.models[i].table.indexes[k].size * sizeof(uint64_t)
+            total += table_bytes(&self.models[i]) + self.models[i].pks.room * sizeof(Run)
         return total
 
     @property

@@ -51,6 +51,15 @@ cdef inline int index_count(ModelState *m) noexcept nogil:
     return m.plan.indexes if m.plan else 0
 
 
+cdef size_t table_bytes(ModelState *m) noexcept nogil:
+    """Of its rows and indexes, wherever they lie."""
+    cdef size_t total = m.table.rows.length
+    cdef int i
+    for i in range(index_count(m)):
+        total += m.table.indexes[i].size * sizeof(uint64_t)
+    return total
+
+
 cdef bint same_row(const uint8_t *a, const uint8_t *b, int columns, int pk_column,
                    Buffer *scratch, Buffer *other_scratch) noexcept nogil:
     """Whether two rows say the same, wherever they come from and however it is spelled.

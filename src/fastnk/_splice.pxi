@@ -17,7 +17,7 @@ cdef class Splicer(RowFinder):
     when the pass is over.
     """
 
-    cdef LookAhead ahead         # None where the key map is small
+    cdef LookAhead ahead         # None where no table is large
     cdef uint64_t position       # bytes of the input that are done with
     cdef uint64_t copy_to
     cdef uint64_t skip_to
@@ -60,8 +60,10 @@ cdef class Splicer(RowFinder):
         if not index.settle():
             index.raise_memory_error()
         self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
-        if index.key_map_bytes - index.spilled_bytes >= _large_key_map:
-            self.ahead = LookAhead(index)
+        for i in range(index.plan.model_count):
+            if is_large(&index.models[i]):
+                self.ahead = LookAhead(index)
+                break
 
     def __dealloc__(self):
         free(self.keeping)
