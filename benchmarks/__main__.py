@@ -58,7 +58,8 @@ def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[s
     while megabytes <= arguments.up_to:
         backup = store.edms("compact", megabytes)
         rivals = GROWING_RIVALS if RIVAL_MEMORY * backup.size <= memory() / 2 else ()
-        times = dict.fromkeys((*GROWING, *rivals, *FLOORS), arguments.slow_runs)
+        times = dict.fromkeys((*GROWING, *FLOORS), arguments.runs)
+        times |= dict.fromkeys(rivals, arguments.slow_runs)
         yield {"megabytes": megabytes, **measure_case(backup, times)}
         megabytes *= 4
 
@@ -86,8 +87,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--up-to", type=float, default=1024, help="megabytes of the largest; 4096 takes long")
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")
     add("--memory-rows", type=int, default=2_000_000, help="rows, for the limit of memory")
-    add("--runs", type=int, default=5, help="of fastnk and copies, beside rivals")
-    add("--slow-runs", type=int, default=2, help="of the rivals, and as backups grow")
+    add("--runs", type=int, default=5, help="of fastnk and copies")
+    add("--slow-runs", type=int, default=2, help="of the rivals, and as relations are counted")
     add("--seed", type=int, default=1)
     add("--data", type=Path, default=ROOT / "benchmarks" / "data", help="folder for backups")
     add("--results", type=Path, default=ROOT / "benchmarks", help="folder for the results")
