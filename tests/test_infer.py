@@ -574,6 +574,23 @@ def test_an_id_beside_a_content_type_of_its_name_may_be_of_any_model() -> None:
     assert (found.named, found.confidence < 0.5) == (False, True)
 
 
+@pytest.mark.parametrize("with_types", [True, False])
+def test_an_id_beside_a_type_that_holds_content_types_may_be_of_any_model(with_types: bool) -> None:
+    def to_user(types: list[int]) -> float:
+        records = users(40)
+        if with_types:
+            records += rows("contenttypes.contenttype", 60, app_label="a", model="b")
+        records += [
+            legacy("net.note", n, user_type=types[n % 3], user_id=n * 7 % 40 + 1)
+            for n in range(1, 30)
+        ]
+        return relation(infer(dump(records)), "net.note", "user_id").confidence
+
+    assert to_user([7, 12, 33]) < 0.5
+    if with_types:  # else nobody can tell
+        assert to_user([1, 2, 3]) >= 0.9
+
+
 @pytest.mark.parametrize(
     ("label", "field", "expected"),
     [

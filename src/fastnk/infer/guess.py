@@ -80,6 +80,9 @@ model's name ends or begins so, and where it is that name."""
 BESIDE_AN_ID = 0.93
 """How sure an `owner_type` beside an `owner_id` is a content type."""
 
+TELLS_MODELS = 0.85
+"""How sure that has to be for the `owner_id` to be of any model; what may be choices is not."""
+
 DOUBTED = 0.9
 """What is left of the confidence by each thing that speaks against a relation."""
 
@@ -224,7 +227,7 @@ class _Relations:
 
     def candidates(self, label: str, field: str, column: Column) -> list[Candidate]:
         """The models that a field may refer to, the likeliest first."""
-        named = self._named[label, field]
+        named = [] if self._is_of_any_model(label, field) else self._named[label, field]
         ids = _ids_of(column)
         if ids is None or not ids.codes:
             nothing = ids is None and (column.kind is not None or column.others > 0)
@@ -236,6 +239,15 @@ class _Relations:
             found += _unnamed(self._targets[ids.kind], field, ids, {one.to for one in named})
         found = [one for one in found if one.confidence >= LEAST_SHOWN]
         return sorted(found, key=lambda one: -one.confidence)
+
+    def _is_of_any_model(self, label: str, field: str) -> bool:
+        """Whether a field is an `owner_id` beside an `owner_type` that holds content types."""
+        beside = f"{field.removesuffix('_id')}_type"
+        column = self._survey.models[label].columns.get(beside)
+        if column is None or not field.endswith("_id"):
+            return False
+        first = next(iter(self.candidates(label, beside, column)), None)
+        return first is not None and first.to == CONTENT_TYPES and first.confidence >= TELLS_MODELS
 
     def _by_name(
         self, label: str, field: str, ids: _Ids, named: list[Match]
