@@ -484,6 +484,28 @@ def test_all_ids_of_a_model_in_between_are_not_surely_those_of_a_larger_one() ->
 
 
 @pytest.mark.parametrize(
+    ("app", "each", "others", "is_sure"),
+    [
+        ("teams", "group", 9, True),
+        ("groups", "note", 9, True),
+        ("groups", "group", 3, True),
+        ("groups", "group", 9, False),
+    ],
+)
+def test_what_tells_more_of_each_group_in_an_app_of_groups_may_be_meant(
+    app: str, each: str, others: int, is_sure: bool
+) -> None:
+    records = rows("auth.group", 9, name="x")
+    records += [legacy(f"{app}.groupprofile", n, **{each: n}) for n in range(1, others + 1)]
+    records += [legacy(f"{app}.groupmember", n, group=n % 9 + 1) for n in range(1, 30)]
+    proposal = infer(dump(records))
+    found = relation(proposal, f"{app}.groupmember", "group")
+    assert (found.to, found.confidence >= 0.9) == ("auth.group", is_sure)
+    if each == "group":
+        assert relation(proposal, f"{app}.groupprofile", "group").confidence >= 0.9
+
+
+@pytest.mark.parametrize(
     ("field", "model", "is_sure"),
     [("active_users", "x.user", False), ("user", "x.user", True), ("news", "x.news", True)],
 )

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from fastnk.infer.fields import Ids, Survey
+from fastnk.infer.fields import Ids, Survey, unique
 from fastnk.infer.keys import CONTENT_TYPES, KNOWN_KEYS
-from fastnk.infer.naming import Match, app_name
+from fastnk.infer.naming import Match, app_name, singular
 from fastnk.schema import model_name
 
 COUNTED, EARLY, BY_CHANCE = 0.75, 0.6, 1e-4
@@ -30,6 +30,7 @@ class Doubts:
         """`named` are the fields that hold integers: the model and name of each, and what it may be
         named after."""
         self._models = survey.models
+        self._the_people = people
         self._decided = {*KNOWN_KEYS, people}
         """Models that the fields of any app refer to."""
         self._alike: dict[str, list[str]] = defaultdict(list)
@@ -64,6 +65,10 @@ class Doubts:
             for rival in self._alike[model_name(to)]:
                 if self._may_stand_in(rival, to) and any(one.to == rival for one in named):
                     yield f"{rival} has all of its fields and may stand in for it"
+        if to != self._the_people and len(named) == 1:
+            for rival in self._rows_for_it(label, field, to):
+                if self._models[rival].int_pks.has_all(codes):
+                    yield f"{rival} tells more of its rows and may be meant"
         is_open = to not in self._decided or to == CONTENT_TYPES
         if is_open and may_be_choices(codes, rows, self._models[to].int_pks):
             yield "numbers from 1 on that end early may be choices"
@@ -72,6 +77,17 @@ class Doubts:
         """Whether a model of another app seems to be there for the other models of that alone."""
         other, apps = app_name(to), self._apps[to]
         return other in apps and apps <= {own, other} and len(self._ties[own, other]) < 2
+
+    def _rows_for_it(self, label: str, field: str, to: str) -> Iterator[str]:
+        """Models that tell more of the rows of another app's, one of each, in an app that is called
+        like that and like the field, as a `groups.groupprofile` does of any group."""
+        app, name = app_name(label), model_name(to)
+        if app_name(to) != app and singular(app) == name:
+            for one, model in self._models.items():
+                column = model.columns.get(field)
+                is_named = app_name(one) == app and model_name(one).startswith(name)
+                if is_named and one != label and column is not None and unique([column.codes]):
+                    yield one
 
     def _may_stand_in(self, rival: str, to: str) -> bool:
         """Whether a model looks like one that a project has swapped for that of an app."""
