@@ -838,6 +838,14 @@ def test_without_django(project: Project, call: str) -> None:
     assert error["remedy"] == 'pip install "fastnk[django]"'
 
 
+@pytest.mark.parametrize("call", ["schema_from_apps()", 'schema_from_project("settings")'])
+def test_a_django_that_is_too_old(project: Project, call: str) -> None:
+    error = project.error(f"import django; django.VERSION = (2, 2, 28, 'final', 0); {call}")
+    assert error["code"] == "FNK102"
+    assert error["what"].endswith("needs Django 3.0 or newer, and this is 2.2.28")
+    assert "schema infer" in error["remedy"]
+
+
 def test_error_tells_one_from_many() -> None:
     error = UntraceableKeyError({"a.b": 'compares "c"'})
     assert str(error).splitlines()[:2] == [

@@ -1572,6 +1572,13 @@ except fastnk.FastnkError as error:
     assert done.stdout.startswith("MissingExtraError FNK102 a restore needs Django")
 
 
+def test_restore_with_a_django_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.VERSION", (3, 2, 25, "final", 0))
+    with pytest.raises(UsageError, match=r"needs Django 4\.2 or newer, and this is 3\.2") as caught:
+        fastnk.restore(b"[]")
+    assert caught.value.remedy
+
+
 # The command
 
 

@@ -205,6 +205,13 @@ class MissingExtraError(UsageError):
         )
 
 
+def old_django(found: str, oldest: tuple[int, int], purpose: str, remedy: str) -> UsageError:
+    """For a project whose Django is too old."""
+    needed = ".".join(map(str, oldest))
+    what = f"{purpose} needs Django {needed} or newer, and this is {found}"
+    return UsageError(what, remedy=remedy, code="FNK102")
+
+
 class SchemaError(UsageError):
     """A schema that cannot be used; `place` is the dotted path inside the document."""
 

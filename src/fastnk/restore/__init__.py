@@ -26,6 +26,7 @@ from fastnk.errors import (
     OutputError,
     UsageError,
     did_you_mean,
+    old_django,
 )
 from fastnk.output import NoSink
 from fastnk.policies import Policies
@@ -61,6 +62,9 @@ __all__ = [
 
 SPILLING = 8
 """Of so many bytes of a backup one may go to temporary files: fingerprints of keys, mostly."""
+
+OLDEST = 4, 2
+"""Of Django, for a restore."""
 
 Confirm = Callable[[RestoreReport], None]
 
@@ -408,3 +412,8 @@ def _refuse_without_room(backup: Backup) -> None:
 def _require_django() -> None:
     if find_spec("django") is None:
         raise MissingExtraError("Django", "django", "a restore")
+    import django
+
+    if django.VERSION < OLDEST:
+        remedy = "restore into the project as it is with a newer Django; conversion needs none"
+        raise old_django(django.get_version(), OLDEST, "a restore", remedy)

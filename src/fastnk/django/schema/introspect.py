@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from fastnk.errors import MissingExtraError, SchemaError, UsageError
+from fastnk.errors import MissingExtraError, SchemaError, UsageError, old_django
 from fastnk.schema import KeyPart, Model, Schema, flat_parts
+
+OLDEST = 3, 0
+"""Of Django: earlier ones do not tell which pks are numbered by the database."""
 
 OnUntraceable = Callable[[str, str], None]
 """Called with the label of a model and with what its `natural_key` method does."""
@@ -284,10 +287,14 @@ def _hand_over(reasons: dict[str, str], on_untraceable: OnUntraceable | None) ->
 
 
 def _require_django() -> None:
+    purpose = "a schema from a Django project"
     try:
-        import django  # noqa: F401
+        import django
     except ModuleNotFoundError:
-        raise MissingExtraError("Django", "django", "a schema from a Django project") from None
+        raise MissingExtraError("Django", "django", purpose) from None
+    if django.VERSION < OLDEST:
+        remedy = "fastnk schema infer proposes a schema from the backup alone"
+        raise old_django(django.get_version(), OLDEST, purpose, remedy)
 
 
 def _require_models() -> None:
