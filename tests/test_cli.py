@@ -219,8 +219,27 @@ def test_next_command_does_not_write_over_the_backup(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "natural.json", USERS)
+    (tmp_path / "schema.json").touch()
     assert main(["detect", "natural.json"]) == 0
     assert "next: fastnk convert natural.json converted.json " in capsys.readouterr().err
+
+
+def test_next_command_makes_the_schema_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "b.json", USERS)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mine.settings")
+    assert main(["detect", "b.json"]) == 0
+    command = "schema django --settings mine.settings -o schema.json"
+    assert f"next: fastnk {command}\n" in capsys.readouterr().err
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    assert main(["detect", "b.json"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "next: fastnk schema infer b.json -o schema.json"
+    assert main(line.removeprefix("next: fastnk ").split()) == 0
+    assert main(["detect", "b.json"]) == 0
+    assert "next: fastnk convert b.json natural.json " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["convert", "a"], ["schema"]])
@@ -600,8 +619,10 @@ def test_every_verb_says_what_salvage_would_do_and_does_it(
 
 
 def test_cut_off_backup_is_detected_with_what_salvage_would_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.json").touch()
     backup = tmp_path / "b.json"
     backup.write_text(json.dumps(USERS)[:-20])
     assert main(["detect", str(backup)]) == 0

@@ -146,6 +146,9 @@ def test_next_command_is_a_management_command(shell: Shell) -> None:
     done = shell.run("fastnk_restore", "legacy.json", "--dry-run")
     command = "fastnk_restore legacy.json --database default --settings settings"
     assert done.stderr == f"next: python manage.py {command}\n"
+    done = shell.run("fastnk_detect", "legacy.json")
+    command = "fastnk_schema --settings settings -o schema.json"
+    assert done.stderr == f"next: python manage.py {command}\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -425,6 +425,12 @@ def test_unique_column_of_a_boolean(new: str) -> None:
     with pytest.raises(FindingsError) as caught:
         load(new, repeated)
     assert [(one.place.record, one.value) for one in caught.value.findings] == [(2, "false")]
+    assert str(caught.value.remedy).endswith("leave a model out: --exclude zoo.lamp")
+    species = [keyed("zoo.species", latin, latin=latin) for latin in ("Lutra", "Ursus")]
+    with pytest.raises(FindingsError) as caught:
+        load(new, [*repeated, *species])
+    both = "--exclude zoo.lamp --exclude zoo.species"
+    assert str(caught.value.remedy).endswith(f"leave models out: {both}")
 
 
 def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> None:
@@ -670,6 +676,9 @@ def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
         (3, "object_id", f"{some} (--on-generic keep: it may be)"),
         (5, "keeper", none),
     ]
+    with pytest.raises(FindingsError) as caught:
+        restored(new, record("zoo.tag", 5, label="old"), sticker, options=options)
+    assert "let the ids stay: --on-generic keep" in str(caught.value.remedy)
     # Of an excluded model of which there are no records the backup holds nothing back.
     with pytest.raises(
         FindingsError, match=r"no such row of zoo\.keeper in the backup or the data"

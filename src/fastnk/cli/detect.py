@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from fastnk.cli.arguments import (
+    SETTINGS,
     add_methods_argument,
     add_reading_arguments,
     output_for,
@@ -16,6 +19,9 @@ from fastnk.cli.printing import LOSS, Outcome, table
 from fastnk.detect import BackupFormatDetector, DetectionReport
 from fastnk.progress import Progress
 from fastnk.schema import Schema
+
+SCHEMA = "schema.json"
+"""The name of a schema that nobody has named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,16 +52,25 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     text = "\n\n".join(_detection_text(name, report) for name, report in reports.items())
     report = next(iter(reports.values()))
     first = options.backups if options.together else options.backups[:1]
-    schema_name = options.schema or "schema.json"
-    if report == "enhanced_natural_keys":
-        command = ["restore", *first, *project_again(options)]
-    else:
-        command = ["convert", *first, output_for(first), "--schema", schema_name]
-    command += read_again(options)
-    if report.cut_off_at is not None:
-        command.append("--salvage")  # without it nothing takes such a backup
+    command = _next_command(options, first, report)
     code = LOSS if any(one.damage for one in reports.values()) else 0
     return Outcome(reports, text, command, code)
+
+
+def _next_command(
+    options: argparse.Namespace, backup: list[str], report: DetectionReport
+) -> list[str]:
+    """A restore, or a conversion, or what makes the schema that a conversion needs."""
+    # Without it nothing takes a backup that is cut off.
+    again = read_again(options) + ["--salvage"] * (report.cut_off_at is not None)
+    if report == "enhanced_natural_keys":
+        return ["restore", *backup, *project_again(options), *again]
+    if options.schema or Path(SCHEMA).exists():
+        schema = options.schema or SCHEMA
+        return ["convert", *backup, output_for(backup), "--schema", schema, *again]
+    if options.settings or SETTINGS in os.environ:
+        return ["schema", "django", *project_again(options), "-o", SCHEMA]
+    return ["schema", "infer", *backup, "-o", SCHEMA, *again]
 
 
 def _detection_text(name: str, report: DetectionReport) -> str:

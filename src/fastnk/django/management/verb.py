@@ -65,4 +65,6 @@ class VerbCommand(BaseCommand):  # type: ignore[misc]
             outcome = outcome._replace(text="")
         if not (options.verbosity and self._called_from_command_line):
             outcome = outcome._replace(next_command=())
+        if outcome.next_command[:2] == ["schema", "django"]:  # which needs no telling here
+            outcome = outcome._replace(next_command=["schema", *outcome.next_command[2:]])
         show(outcome, options.json, self.stdout, "python manage.py fastnk_")

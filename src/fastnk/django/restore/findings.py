@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 from fastnk.django.restore.discretion import is_secret
@@ -63,6 +62,9 @@ class Findings:
         self.wants_ids = False
         """Whether there is a reference by a natural key that records do not say and nothing can
         make, as ids would tell."""
+        self.wants_generic_kept = False
+        """Whether there is an id of a generic relation whose content type is one of a strange
+        database."""
         self.wants_schema = False
         """Whether there is a natural key of a model that has none in the schema."""
         self._found = FindingList()
@@ -173,7 +175,7 @@ class Findings:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         if SAME_ROW in codes and not self._last_counts:
             return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
-        ways = [*self._defaults_to_declare(), *self._model_to_leave_out()]
+        ways = [*self._ids_to_keep(), *self._defaults_to_declare(), *self._models_to_leave_out()]
         if not ways:
             return "mend the backup or the database, then restore again"
         return ", or ".join(("mend the backup or the database", *ways))
@@ -184,9 +186,15 @@ class Findings:
         if fields:
             yield " ".join(("say what rows hold:", *(f"--default {path}=VALUE" for path in fields)))
 
-    def _model_to_leave_out(self) -> Iterator[str]:
-        models = (one.place.model for one in self._found.kept if one.code == UNIQUE)
-        yield from (f"leave a model out: --exclude {model}" for model in islice(models, 1))
+    def _ids_to_keep(self) -> Iterator[str]:
+        if self.wants_generic_kept:
+            yield "let the ids stay: --on-generic keep"
+
+    def _models_to_leave_out(self) -> Iterator[str]:
+        models = dict.fromkeys(kind.model for kind in self._found.counts if kind.code == UNIQUE)
+        if models:
+            several = "models" if len(models) > 1 else "a model"
+            yield " ".join((f"leave {several} out:", *(f"--exclude {one}" for one in models)))
 
     @property
     def _or_without(self) -> str:
