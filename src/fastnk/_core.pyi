@@ -118,11 +118,18 @@ class Indexer(RowKeeper):
     @property
     def spilled_bytes(self) -> int: ...
 
-@final
-class Splicer:
-    def __new__(cls, index: Indexer, joint: bytes = ...) -> Self: ...
+@disjoint_base
+class RowFinder:
     @property
     def spilled_nanoseconds(self) -> int: ...
+
+@final
+class LookAhead(RowFinder):
+    def __new__(cls, index: Indexer) -> Self: ...
+
+@final
+class Splicer(RowFinder):
+    def __new__(cls, index: Indexer, joint: bytes = ...) -> Self: ...
     @property
     def keys_written(self) -> int: ...
     @property
