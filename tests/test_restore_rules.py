@@ -433,6 +433,14 @@ def test_unique_column_of_a_boolean(new: str) -> None:
     assert str(caught.value.remedy).endswith(f"leave models out: {both}")
 
 
+def test_remedy_repeats_the_options_that_findings_name(new: str) -> None:
+    text = record("zoo.vault", 1, data='{"a": 1}')
+    with pytest.raises(FindingsError) as caught:
+        load(new, [text])
+    assert "FNK413" in {one.code for one in caught.value.findings}
+    assert "or allow what is said there: --on-json-text read" in str(caught.value.remedy)
+
+
 def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> None:
     species = [keyed("zoo.species", latin, latin=latin) for latin in ("Lutra", "Ursus")]
     with pytest.raises(FindingsError) as caught:
@@ -678,7 +686,7 @@ def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
     ]
     with pytest.raises(FindingsError) as caught:
         restored(new, record("zoo.tag", 5, label="old"), sticker, options=options)
-    assert "let the ids stay: --on-generic keep" in str(caught.value.remedy)
+    assert "allow what is said there: --on-generic keep" in str(caught.value.remedy)
     # Of an excluded model of which there are no records the backup holds nothing back.
     with pytest.raises(
         FindingsError, match=r"no such row of zoo\.keeper in the backup or the data"

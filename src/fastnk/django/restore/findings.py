@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,9 @@ BY_ITS_SCHEMA = "restore by the schema that these natural keys are from: --schem
 
 DECLARABLE = " (--default: what it means)"
 """How a finding ends that a default would settle; it tells no value."""
+
+_OPTION = re.compile("--on-[a-z-]+ [a-z]+")
+"""In what a finding says."""
 
 
 class Findings:
@@ -62,9 +66,6 @@ class Findings:
         self.wants_ids = False
         """Whether there is a reference by a natural key that records do not say and nothing can
         make, as ids would tell."""
-        self.wants_generic_kept = False
-        """Whether there is an id of a generic relation whose content type is one of a strange
-        database."""
         self.wants_schema = False
         """Whether there is a natural key of a model that has none in the schema."""
         self._found = FindingList()
@@ -175,7 +176,7 @@ class Findings:
             return "mend the database, or let such keys count as none: --on-duplicate-key keep"
         if SAME_ROW in codes and not self._last_counts:
             return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
-        ways = [*self._ids_to_keep(), *self._defaults_to_declare(), *self._models_to_leave_out()]
+        ways = [*self._options_named(), *self._defaults_to_declare(), *self._models_to_leave_out()]
         if not ways:
             return "mend the backup or the database, then restore again"
         return ", or ".join(("mend the backup or the database", *ways))
@@ -186,9 +187,12 @@ class Findings:
         if fields:
             yield " ".join(("say what rows hold:", *(f"--default {path}=VALUE" for path in fields)))
 
-    def _ids_to_keep(self) -> Iterator[str]:
-        if self.wants_generic_kept:
-            yield "let the ids stay: --on-generic keep"
+    def _options_named(self) -> Iterator[str]:
+        """What the findings themselves say of a way out."""
+        found = (option for kind in self._found.counts for option in _OPTION.findall(kind.what))
+        options = dict.fromkeys(found)
+        if options:
+            yield f"allow what is said there: {', '.join(options)}"
 
     def _models_to_leave_out(self) -> Iterator[str]:
         models = dict.fromkeys(kind.model for kind in self._found.counts if kind.code == UNIQUE)

@@ -301,7 +301,6 @@ class Translator:
                 return self._find(record, name, Reference(target.label, None), raw)
             return self._row_by_id(generic, target, raw)
         except StrangerError as error:
-            self._findings.wants_generic_kept = True
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
         except UNSOLVED:
             # Of the content type itself its own column tells; without it a key leads nowhere.

@@ -164,7 +164,7 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
             raise ValueError("no number that MySQL takes in JSON")
         if isinstance(value, str) and on_json_text(field) == "error" and _holds_json(value):
             raise ValueError(
-                "a text that holds JSON: --on-json-text read takes what it holds, keep the text"
+                "a text that holds JSON (--on-json-text read: what it holds; keep: the text)"
             )
     elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
