@@ -16,9 +16,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connections
+from django.db.models.signals import post_save
 
 import fastnk
 from fastnk.django.restore.report import RestoreOptions
@@ -365,6 +368,74 @@ def test_verify_names_the_fields_that_differ(sqlite: databases.SQLite) -> None:
     with pytest.raises(NotRestoredError) as caught:
         load(alias, [keeper("Anna", hired="2001-02-03")], options=RestoreOptions(verify=True))
     assert "at zoo.keeper (hired)" in str(caught.value)
+
+
+EVENT = record("zoo.event", 7, uuid=str(UUID(int=7)), text="birth")
+
+
+@contextlib.contextmanager
+def trigger_on_events(alias: str, does: str) -> Iterator[None]:
+    """One of SQLite or PostgreSQL, which fires behind each new row."""
+    begin, end = "CREATE TRIGGER fires AFTER INSERT ON zoo_event FOR EACH ROW", "DROP TRIGGER fires"
+    if connections[alias].vendor == "sqlite":
+        statements = [f"{begin} BEGIN {does}; END"]
+    else:
+        body = f"BEGIN {does}; RETURN NULL; END"
+        statements = [
+            f"CREATE FUNCTION fires() RETURNS trigger AS $$ {body} $$ LANGUAGE plpgsql",
+            f"{begin} EXECUTE FUNCTION fires()",
+        ]
+        end = "DROP FUNCTION fires CASCADE"
+    with connections[alias].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        try:
+            yield
+        finally:
+            cursor.execute(end)
+
+
+@pytest.mark.parametrize("existing", ["update", "keep"])
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("UPDATE zoo_event SET text = 'death' WHERE id = NEW.id", "0 records .* and 1 differ"),
+        ("UPDATE zoo_event SET id = 900 WHERE id = NEW.id", "1 rows have other pks"),
+        ("DELETE FROM zoo_event WHERE id = NEW.id", "1 records are not there"),
+        (
+            "INSERT INTO zoo_keeper (name, joined, seen)"
+            " VALUES (NEW.text, '2001-02-03', '2001-02-03')",
+            "1 rows are there that nobody restored; .* at zoo.keeper",
+        ),
+    ],
+)
+def test_verify_finds_what_triggers_do(new: str, existing: Any, does: str, said: str) -> None:
+    if connections[new].vendor == "mysql":
+        pytest.skip("its triggers change no table whose rows fire them")
+    load(new, [keeper("Anna"), record("zoo.event", 1, uuid=str(UUID(int=1)), text="birth")])
+    before = tables(new)
+    changed = record("zoo.event", 1, uuid=str(UUID(int=1)), text="changed")
+    options = RestoreOptions(verify=True, on_existing=existing)
+    with trigger_on_events(new, does):
+        with pytest.raises(NotRestoredError, match=f"(?s){said}"):
+            load(new, [keeper("Anna"), changed, EVENT], options=options)
+        assert tables(new) == before
+    assert load(new, [keeper("Anna"), changed, EVENT], options=options).verified
+
+
+def test_rows_that_receivers_make_are_told_by_verify(new: str) -> None:
+    def saved(instance: zoo.Event, using: str, **more: Any) -> None:
+        rows(zoo.Memo, using).create(text=instance.text)
+
+    records = [EVENT, record("zoo.memo", 700, text="welcome")]
+    options = RestoreOptions(verify=True, signals=True)
+    post_save.connect(saved, zoo.Event)
+    try:
+        report = load(new, records, options=options)
+    finally:
+        post_save.disconnect(saved, zoo.Event)
+    assert report.verified
+    assert report.further_rows == {"zoo.memo": 1}
 
 
 def test_rows_that_a_trigger_makes_first_are_to_be_left_out(sqlite: databases.SQLite) -> None:

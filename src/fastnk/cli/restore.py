@@ -233,6 +233,8 @@ def _restore_text(report: RestoreReport) -> str:
         lines.append(f"  in {seconds:,.1f} s, {report.records / seconds:,.0f} rows/s")
     if report.verified:
         lines.append("  read back and compared: what the backup says is what the database holds")
+    for label, count in sorted(report.further_rows.items()):
+        lines.append(f"  rows of {label} that came in besides, as receivers make them: {count:,}")
     if report.kept:
         lines.append(f"  differ and are left as they are: {report.kept:,}")
     lines += generic_lines(report.generic_kept)

@@ -143,6 +143,9 @@ class RestoreReport(msgspec.Struct):
     content types or permissions do."""
     verified: bool = False
     """Whether the rows were read back and were those of the backup."""
+    further_rows: dict[str, int] = {}
+    """With `verified`: how many rows that are none of the backup receivers of signals made, by
+    model."""
     seconds: dict[str, float] = {}
     """Wall time by phase."""
     generic_kept: int = 0

@@ -30,8 +30,9 @@ from fastnk.django.restore.rows import (
 from fastnk.django.restore.signalling import Sender, has_receivers
 from fastnk.django.restore.streams import Rows, Stream
 from fastnk.django.restore.values import as_text, comparable
+from fastnk.django.restore.verifying import verify
 from fastnk.django.restore.writing import Writer, changes
-from fastnk.errors import FindingsError, NotRestoredError, Place, RestoreError
+from fastnk.errors import RestoreError
 from fastnk.processes import can_fork
 from fastnk.progress import INSERT
 
@@ -53,32 +54,10 @@ def restore(task: Task, confirm: Confirm | None) -> RestoreReport:
         _Writing(task, look).run(phases)
         if task.options.verify:
             with phases.timed("verify"):
-                _verify(task)
+                verify(task, look, report)
             report.verified = True
     report.seconds = dict(phases)
     return report
-
-
-def _verify(task: Task) -> None:
-    """Read everything back. Raises `NotRestoredError` where it is not what the backup says."""
-    try:
-        look, again = look_through(task, Phases())
-    except FindingsError as error:
-        differs = f"{error.total:,} records clash with what is there"
-        place: Place | str = error.findings[0].place
-        differs += f", the first: {error.findings[0].code} {error.findings[0].what}"
-    else:
-        if not again.created and not again.updated:
-            return
-        differs = f"{again.created:,} records are not there and {again.updated:,} differ"
-        counts = again.models.items()
-        labels = [label for label, one in counts if one.created or one.updated]
-        place = ", ".join(map(look.accounts.what_changes, labels))
-    raise NotRestoredError(
-        f"read back, {differs}; everything was rolled back",
-        place=place,
-        remedy="triggers of the database, or conversions of fields, may change values",
-    )
 
 
 class _Writing:
