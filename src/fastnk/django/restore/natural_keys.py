@@ -191,7 +191,12 @@ def walk(model: Any, names: tuple[str, ...]) -> tuple[Path, Any]:
 
 def misfit(what: str, place: str) -> SchemaError:
     """The error for a schema that is not that of this project."""
-    return SchemaError(what, place=place, remedy="make the schema anew from the project")
+    return SchemaError(
+        what,
+        place=place,
+        remedy="make the schema anew from the project; with one of an older state convert first,"
+        " and restore what comes out without --schema",
+    )
 
 
 def _found(method: str, model: Any) -> tuple[type, Callable[[Any], Any]]:

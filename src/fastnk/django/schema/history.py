@@ -1,17 +1,20 @@
 """The models of a project as they were at an older point of its migrations. Imports Django.
 
 No database is asked: the migrations on disk say what the models were. Methods are not part of
-that, so natural keys are those of today, kept where their fields were there already.
+that, so natural keys are those of today, kept where their fields were there already, by the names
+that these had.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
 from django.db import models
+from django.db.migrations import RenameField, SeparateDatabaseAndState
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
@@ -25,7 +28,7 @@ from fastnk.django.schema.describe import (
     target_of,
 )
 from fastnk.errors import UsageError
-from fastnk.schema import Embedded, GenericRelation, KeyPart, KeyPath, flat_parts, parse_path
+from fastnk.schema import Embedded, GenericRelation, KeyPart, flat_parts, parse_path
 
 Models = dict[str, type[Any]]
 """Models by label."""
@@ -35,6 +38,9 @@ Keys = dict[str, list[KeyPart] | None]
 
 Reasons = dict[str, str]
 """Why the natural key of a model is not known, by its label; goes on after "natural_key()"."""
+
+Names = dict[str, dict[str, str]]
+"""By model label: what fields of today were called then, of those that were renamed since."""
 
 _Migration = tuple[str, str]
 """The label of its app, and its name."""
@@ -75,13 +81,37 @@ def all_migrations() -> tuple[ProjectState, list[Any]]:
     Raises what Django raises for migrations that do not load.
     """
     loader = _Loader([])
-    graph = loader.graph
-    plans = map(graph.forwards_plan, graph.leaf_nodes())
-    nodes = dict.fromkeys(itertools.chain.from_iterable(plans))
-    return ProjectState(real_apps=loader.unmigrated_apps), [graph.nodes[node] for node in nodes]
+    nodes = _plan(loader.graph, loader.graph.leaf_nodes())
+    migrations = [loader.graph.nodes[node] for node in nodes]
+    return ProjectState(real_apps=loader.unmigrated_apps), migrations
 
 
-def keys_then(then: Models, now: Models, keys: Keys, reasons: Reasons) -> tuple[Keys, Reasons]:
+def flat(operations: Iterable[Any]) -> Iterator[Any]:
+    """The operations that change the state, those inside others as well."""
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from flat(operation.state_operations)
+        else:
+            yield operation
+
+
+def names_at(points: Sequence[str]) -> Names:
+    """What fields were called at `points`, of which `models_at` gives the models."""
+    graph = (loader := _Loader(points)).graph
+    applied = _plan(graph, _latest(graph, loader.targets))
+    names: Names = defaultdict(dict)
+    for node in _plan(graph, graph.leaf_nodes()):
+        for operation in [] if node in applied else flat(graph.nodes[node].operations):
+            if isinstance(operation, RenameField):
+                of_model = names[f"{node[0]}.{operation.model_name_lower}"]
+                old, new = operation.old_name, operation.new_name
+                of_model[new] = of_model.pop(old, old)
+    return names
+
+
+def keys_then(
+    then: Models, now: Models, keys: Keys, reasons: Reasons, names: Names
+) -> tuple[Keys, Reasons]:
     """The keys of the models `then`, and of those that are not known the reason.
 
     Made of what tracing the models of `now` gave: `keys`, and `reasons` for those it could not.
@@ -89,21 +119,34 @@ def keys_then(then: Models, now: Models, keys: Keys, reasons: Reasons) -> tuple[
     keys_of_then: Keys = {}
     reasons_of_then: Reasons = {}
     for label, model in then.items():
-        key = keys.get(label)
+        key = keys.get(label) or []
         reason = reasons.get(label)
         if label not in now:
             reason = None if model._meta.auto_created else _GONE
         elif reason is None:
-            reason = difference_then(label, key or [], then, now)
+            reason = difference_then(label, key, then, now, names)
         if reason is not None:
             reasons_of_then[label] = reason
-        keys_of_then[label] = key if reason is None else None
+        is_known = keys.get(label) is not None and reason is None
+        keys_of_then[label] = key_then(label, key, now, names) if is_known else None
     return keys_of_then, reasons_of_then
 
 
-def difference_then(label: str, key: list[KeyPart], then: Models, now: Models) -> str | None:
+def key_then(label: str, key: list[KeyPart], now: Models, names: Names) -> list[KeyPart]:
+    """`key`, which model `label` has today, by what its fields were called then."""
+    return [
+        _part_then(label, part, now, names)
+        if isinstance(part, str)
+        else key_then(label, part, now, names)
+        for part in key
+    ]
+
+
+def difference_then(
+    label: str, key: list[KeyPart], then: Models, now: Models, names: Names
+) -> str | None:
     """Why `key` of model `label` was not a key of its records then; `None` where it was."""
-    return next(_differences(label, key, then, now), None)
+    return next(_differences(label, key, then, now, names), None)
 
 
 def same_records(label: str, then: Models, now: Models) -> bool:
@@ -257,6 +300,11 @@ def _latest(graph: Any, targets: dict[str, str]) -> list[_Migration]:
     )
 
 
+def _plan(graph: Any, targets: Iterable[_Migration]) -> dict[_Migration, None]:
+    """The migrations that lead to `targets`, in an order in which they apply."""
+    return dict.fromkeys(itertools.chain.from_iterable(map(graph.forwards_plan, targets)))
+
+
 def _refuse_exclusion(targets: dict[str, str], plans: dict[str, list[_Migration]]) -> None:
     for point, plan in plans.items():
         for app, name in plan:
@@ -271,29 +319,44 @@ def _refuse_exclusion(targets: dict[str, str], plans: dict[str, list[_Migration]
 # ---- models ------------------------------------------------------------------------------------
 
 
-def _differences(label: str, key: list[KeyPart], then: Models, now: Models) -> Iterator[str]:
+def _differences(
+    label: str, key: list[KeyPart], then: Models, now: Models, names: Names
+) -> Iterator[str]:
     """Why parts of `key`, which model `label` has today, are not parts of its key then."""
     for part in flat_parts(key):
-        difference = _difference(label, parse_path(part), then, now)
+        for step in _steps(label, part, now):
+            difference = _field_difference(*step, then, now, names)
+            if difference is not None:
+                break
+        else:
+            difference = _kind_difference(*step, then, now, names)
         if difference is not None:
             yield f'uses "{part}", but then {difference}'
 
 
-def _difference(label: str, path: KeyPath, then: Models, now: Models) -> str | None:
-    for hop in path.hops:
-        difference = _field_difference(label, hop, then, now)
-        if difference is not None:
-            return difference
-        label = concrete_label(target_of(_field(now[label], hop)))
-    return _field_difference(label, path.field, then, now) or _kind_difference(
-        label, path.field, then, now
-    )
+def _part_then(label: str, part: str, now: Models, names: Names) -> str:
+    path = "__".join(_name_then(*step, names) for step in _steps(label, part, now))
+    transform = parse_path(part).transform
+    return path if transform is None else f"{path}|{transform}"
 
 
-def _field_difference(label: str, name: str, then: Models, now: Models) -> str | None:
+def _steps(label: str, part: str, now: Models) -> Iterator[tuple[str, str]]:
+    """The fields along a key part of model `label`, each with the label of its model."""
+    path = parse_path(part)
+    for name in path.hops:
+        yield label, name
+        label = concrete_label(target_of(_field(now[label], name)))
+    yield label, path.field
+
+
+def _name_then(label: str, name: str, names: Names) -> str:
+    return names.get(label, {}).get(name, name)
+
+
+def _field_difference(label: str, name: str, then: Models, now: Models, names: Names) -> str | None:
     if label not in then:
         return f"there was no {label}"
-    was = _field(then[label], name)
+    was = _field(then[label], _name_then(label, name, names))
     if was is None:
         return f'{label} had no field "{name}"'
     referred = _referred(was)
@@ -302,8 +365,8 @@ def _field_difference(label: str, name: str, then: Models, now: Models) -> str |
     return None
 
 
-def _kind_difference(label: str, name: str, then: Models, now: Models) -> str | None:
-    was = _field(then[label], name)
+def _kind_difference(label: str, name: str, then: Models, now: Models, names: Names) -> str | None:
+    was = _field(then[label], _name_then(label, name, names))
     if _kind(was) != _kind(_field(now[label], name)):
         return f'"{name}" of {label} was a {type(was).__name__}'
     return None

@@ -80,9 +80,9 @@ def schema_from_apps(on_untraceable: OnUntraceable | None = None, at: Sequence[s
     from fastnk.django.schema.history import copied_pks_then, generic_relations_then
 
     live = _by_label(models_in_backups())
-    written, keys, reasons = _written(live, at)
+    written, keys, reasons, names = _written(live, at)
     relations = {label: relations_of(model) for label, model in written.items()}
-    for field, key, reason in _keys_through_proxies(written, live, keys):
+    for field, key, reason in _keys_through_proxies(written, live, keys, names):
         if reason is not None:
             label = concrete_label(target_of(field))
             reasons.setdefault(label, reason)
@@ -191,9 +191,12 @@ def _by_label(models: Iterable[type[Any]]) -> _Models:
     return {model._meta.label_lower: model for model in models}
 
 
-def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str, str]]:
-    """The models in a backup made at `at`, their keys, and of keys not known the reason."""
-    from fastnk.django.schema.history import keys_then, models_at, same_records
+def _written(
+    live: _Models, at: Sequence[str]
+) -> tuple[_Models, _Keys, dict[str, str], dict[str, dict[str, str]]]:
+    """The models in a backup made at `at`, their keys, of keys not known the reason, and what
+    fields of today were called there."""
+    from fastnk.django.schema.history import keys_then, models_at, names_at, same_records
 
     keys: _Keys = {}
     untraced: dict[str, str] = {}
@@ -202,16 +205,18 @@ def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str
         if reason is not None:
             untraced[label] = reason
     if not at:
-        return live, keys, {label: why for label, why in untraced.items() if not keys[label].method}
+        why_none = {label: why for label, why in untraced.items() if not keys[label].method}
+        return live, keys, why_none, {}
     written = _by_label(models_at(at))
     traced = {label: key.parts for label, key in keys.items()}
-    parts, reasons = keys_then(written, live, traced, untraced)
+    names = names_at(at)
+    parts, reasons = keys_then(written, live, traced, untraced, names)
     keys_of_then = {label: _Key(one) for label, one in parts.items()}
     for label in untraced:
         if keys[label].method and label in written and same_records(label, written, live):
             keys_of_then[label] = keys[label]
             del reasons[label]
-    return written, keys_of_then, reasons
+    return written, keys_of_then, reasons, names
 
 
 def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
@@ -226,7 +231,7 @@ def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
 
 
 def _keys_through_proxies(
-    written: _Models, live: _Models, keys: _Keys
+    written: _Models, live: _Models, keys: _Keys, names: dict[str, dict[str, str]]
 ) -> Iterator[tuple[Any, _Key, str | None]]:
     """The relations that lead through a proxy with another key than that of its model: the field,
     the key, and where that is not known why.
@@ -246,7 +251,7 @@ def _keys_through_proxies(
         if counterpart is None:
             yield field, _NO_KEY, f"is not known to be that of {who} referred to, which is gone"
             continue
-        key, reason = _proxy_key(label, counterpart, written, live)
+        key, reason = _proxy_key(label, counterpart, written, live, names)
         if reason is not None:
             yield field, _NO_KEY, f"is not that of {who} refers to, which {reason}"
         elif key == _NO_KEY != keys[label]:
@@ -256,14 +261,20 @@ def _keys_through_proxies(
 
 
 def _proxy_key(
-    label: str, proxy: type[Any], written: _Models, live: _Models
+    label: str,
+    proxy: type[Any],
+    written: _Models,
+    live: _Models,
+    names: dict[str, dict[str, str]],
 ) -> tuple[_Key, str | None]:
     """The key that `proxy` makes of the records of `label`, or why it is not known."""
-    from fastnk.django.schema.history import difference_then, same_records
+    from fastnk.django.schema.history import difference_then, key_then, same_records
 
     key, reason = _key_of(proxy)
     if key.parts is not None and written is not live:
-        reason = difference_then(label, key.parts, written, live)
+        reason = difference_then(label, key.parts, written, live, names)
+        if reason is None:
+            key = _Key(key_then(label, key.parts, live, names))
     elif key.method is not None and (written is live or same_records(label, written, live)):
         reason = None
     return (key, None) if reason is None else (_NO_KEY, reason)

@@ -7,15 +7,14 @@ today's. No database is asked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db.migrations import RenameModel, SeparateDatabaseAndState
+from django.db.migrations import RenameModel
 from django.db.migrations.utils import resolve_relation
 
 from fastnk.django.schema.describe import has_ids_of, is_saved, target_label
-from fastnk.django.schema.history import all_migrations
+from fastnk.django.schema.history import all_migrations, flat
 
 Shape = frozenset[str]
 """The names of the fields that records of a model have, without the pk."""
@@ -101,7 +100,7 @@ class _History:
         self._targets: dict[_Model, dict[str, list[_Target]]] = defaultdict(dict)
         """By model and field, in order."""
         for migration in migrations:
-            for operation in _flat(migration.operations):
+            for operation in flat(migration.operations):
                 self._apply(operation, migration.app_label)
             self._note(migration)
 
@@ -159,15 +158,6 @@ class _History:
         if targets and (targets[-1].model, targets[-1].former.label) == (number, label):
             shapes |= targets.pop().former.shapes
         targets.append(_Target(number, table, Former(label, until, shapes)))
-
-
-def _flat(operations: list[Any]) -> Iterator[Any]:
-    """The operations that change the state, those inside others as well."""
-    for operation in operations:
-        if isinstance(operation, SeparateDatabaseAndState):
-            yield from _flat(operation.state_operations)
-        else:
-            yield operation
 
 
 def _is_in_records(field: Any) -> bool:
