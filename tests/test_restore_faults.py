@@ -402,11 +402,6 @@ def trigger_on_events(alias: str, does: str) -> Iterator[None]:
         ("UPDATE zoo_event SET text = 'death' WHERE id = NEW.id", "0 records .* and 1 differ"),
         ("UPDATE zoo_event SET id = 900 WHERE id = NEW.id", "1 rows have other pks"),
         ("DELETE FROM zoo_event WHERE id = NEW.id", "1 records are not there"),
-        (
-            "INSERT INTO zoo_keeper (name, joined, seen)"
-            " VALUES (NEW.text, '2001-02-03', '2001-02-03')",
-            "1 rows are there that nobody restored; .* at zoo.keeper",
-        ),
     ],
 )
 def test_verify_finds_what_triggers_do(new: str, existing: Any, does: str, said: str) -> None:
@@ -421,6 +416,16 @@ def test_verify_finds_what_triggers_do(new: str, existing: Any, does: str, said:
             load(new, [keeper("Anna"), changed, EVENT], options=options)
         assert tables(new) == before
     assert load(new, [keeper("Anna"), changed, EVENT], options=options).verified
+
+
+def test_rows_that_triggers_make_are_told_by_verify(new: str) -> None:
+    if connections[new].vendor == "mysql":
+        pytest.skip("its triggers are written otherwise")
+    columns = "name, joined, seen"
+    does = f"INSERT INTO zoo_keeper ({columns}) VALUES (NEW.text, '2001-02-03', '2001-02-03')"
+    with trigger_on_events(new, does):
+        report = load(new, [keeper("Anna"), EVENT], options=RestoreOptions(verify=True))
+    assert report.further_rows == {"zoo.keeper": 1}
 
 
 def test_rows_that_receivers_make_are_told_by_verify(new: str) -> None:

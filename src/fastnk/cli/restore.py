@@ -234,7 +234,7 @@ def _restore_text(report: RestoreReport) -> str:
     if report.verified:
         lines.append("  read back and compared: what the backup says is what the database holds")
     for label, count in sorted(report.further_rows.items()):
-        lines.append(f"  rows of {label} that came in besides, as receivers make them: {count:,}")
+        lines.append(f"  rows of {label} that came in besides: {count:,}")
     if report.kept:
         lines.append(f"  differ and are left as they are: {report.kept:,}")
     lines += generic_lines(report.generic_kept)

@@ -144,8 +144,7 @@ class RestoreReport(msgspec.Struct):
     verified: bool = False
     """Whether the rows were read back and were those of the backup."""
     further_rows: dict[str, int] = {}
-    """With `verified`: how many rows that are none of the backup receivers of signals made, by
-    model."""
+    """With `verified`: how many rows that are none of the backup came in meanwhile, by model."""
     seconds: dict[str, float] = {}
     """Wall time by phase."""
     generic_kept: int = 0
