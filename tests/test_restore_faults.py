@@ -509,6 +509,10 @@ def test_file_that_cannot_be_written(sqlite: databases.SQLite, name: str, said: 
             "the server runs",
         ),
         ("RAISE 'not today' USING ERRCODE = 'check_violation'", "not today", "mend the backup"),
+        ("RAISE 'a circle' USING ERRCODE = 'deadlock_detected'", "a circle", "no other session"),
+        ("RAISE 'at once' USING ERRCODE = 'serialization_failure'", "at once", "no other session"),
+        ("SET LOCAL statement_timeout = 1; PERFORM pg_sleep(9)", "timeout", "a timeout of the"),
+        ("RAISE 'no right' USING ERRCODE = '42501'", "no right", "as a user who may"),
     ],
 )
 def test_faults_of_a_server_say_what_to_do(
@@ -534,6 +538,86 @@ def test_faults_of_a_server_say_what_to_do(
         databases.close(alias)
         with connections[alias].cursor() as cursor:
             cursor.execute("DROP TRIGGER fail ON zoo_keeper; DROP FUNCTION fail()")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (1114, "make room on"),
+        (1205, "no other session"),
+        (1213, "no other session"),
+        (1290, "may be written"),
+        (1142, "as a user who may"),
+        (1927, "the server runs"),
+        (1048, "mend the backup"),
+    ],
+)
+def test_faults_of_mysql_say_what_to_do(mysql: databases.MySQL, number: int, remedy: str) -> None:
+    alias = "mysql_new"
+    mysql.renew(alias)
+    before = tables(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"""
+            CREATE TRIGGER fail BEFORE INSERT ON zoo_keeper FOR EACH ROW
+            IF NEW.name = 'keeper 3000' THEN
+            SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'not today';
+            END IF""")
+    try:
+        with pytest.raises(RestoreError, match="not today") as caught:
+            load(alias, [keeper(f"keeper {n}") for n in range(5000)])
+        assert remedy in str(caught.value)
+        assert tables(alias) == before
+    finally:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP TRIGGER fail")
+
+
+def test_rows_that_another_session_has_locked(new: str) -> None:
+    """SQLite, which has but one lock for all, takes that of restores at first."""
+    waits = {
+        "postgresql": "SET lock_timeout = 100",
+        "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
+    }
+    connection = connections[new]
+    if connection.vendor not in waits:
+        pytest.skip("no locks of rows")
+    load(new, [keeper("Anna")])
+    before = tables(new)
+    with contextlib.closing(connection.copy()) as other, atomic_of(other):
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE zoo_keeper SET hired = '2001-01-01'")
+        with connection.cursor() as cursor:
+            cursor.execute(waits[connection.vendor])
+        with pytest.raises(RestoreError, match=r"(?i)lock (wait )?timeout") as caught:
+            load(new, [keeper("Anna", hired="2002-02-02")])
+    databases.close(new)
+    assert "no other session is in the way" in str(caught.value)
+    assert tables(new) == before
+    assert load(new, [keeper("Anna", hired="2002-02-02")]).updated == 1
+
+
+@contextlib.contextmanager
+def atomic_of(connection: Any) -> Iterator[None]:
+    """A transaction that is taken back."""
+    connection.set_autocommit(False)
+    try:
+        yield
+    finally:
+        connection.rollback()
+
+
+@pytest.mark.parametrize("name", ["NAME", "USER"])
+def test_databases_and_users_that_are_not_there(
+    engine: str, new: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if engine not in SOCKETS:
+        pytest.skip("no server")
+    databases.close(new)
+    monkeypatch.setitem(connections[new].settings_dict, name, "nobody")
+    with pytest.raises(RestoreError) as caught:
+        load(new, [keeper("Anna")])
+    databases.close(new)
+    assert "NAME, USER and PASSWORD" in str(caught.value)
 
 
 def test_no_room_for_what_spills(new: str, tmp_path: Path) -> None:

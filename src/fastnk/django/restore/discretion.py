@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, InterfaceError, OperationalError
 
@@ -12,13 +12,67 @@ from fastnk.schema import model_name
 
 NOT_SHOWN = "(not shown)"
 
-DISK_FULL = "53100"
-READ_ONLY = "25006"
-"""PostgreSQL's codes."""
-NOT_WRITABLE = ("readonly database", "unable to open database file")
-"""What SQLite says."""
-CONNECTION_LOST = ("08", "57P")
-"""How the codes of its errors begin; where there is none the driver has lost the server."""
+
+class _Fault(NamedTuple):
+    """What no row is to blame for, and how databases tell it."""
+
+    remedy: str
+    codes: tuple[str, ...]
+    """How those of PostgreSQL begin."""
+    numbers: frozenset[int]
+    """Those of MySQL and MariaDB."""
+    words: tuple[str, ...] = ()
+    """What others say, SQLite above all."""
+
+    def is_told_by(self, cause: BaseException) -> bool:
+        number = cause.args[0] if cause.args else None
+        if isinstance(number, int):
+            return number in self.numbers
+        return _code_of(cause).startswith(self.codes) or any(
+            words in str(cause) for words in self.words
+        )
+
+
+_LOST = _Fault(
+    "see that the server runs and answers, then restore again",
+    ("08", "57P"),
+    frozenset({1053, 1152, 1184, 1927, 2002, 2003, 2006, 2013, 2055}),
+)
+_FAULTS = (
+    _Fault(
+        "make room on the disk of the database, then restore again",
+        ("53100",),
+        frozenset({1021, 1114}),
+        ("disk is full",),
+    ),
+    _Fault(
+        "see that the database may be written, a file's folder too, then restore again",
+        ("25006",),
+        frozenset({1290, 1792, 1836, 4170}),
+        ("readonly database", "unable to open database file"),
+    ),
+    _Fault(
+        "restore again when no other session is in the way; where a timeout of the server ends what"
+        " takes long, raise that first",
+        ("25P03", "25P04", "40", "55P03", "57014"),
+        frozenset({1020, 1205, 1213, 1317, 1969, 3024}),
+        ("database is locked", "table is locked"),
+    ),
+    _Fault(
+        "restore as a user who may read and write all tables, use and set their sequences, and"
+        " create fastnk_ledger, such as their owner",
+        ("42501",),
+        frozenset({1142, 1143, 1227, 1370}),
+        ("row-level security",),
+    ),
+    _Fault(
+        "see NAME, USER and PASSWORD of this database in DATABASES, then restore again",
+        (),
+        frozenset({1044, 1045, 1049, 1698}),
+        ('FATAL:  role "', 'FATAL:  database "', "authentication failed"),
+    ),
+    _LOST,
+)
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|credential", re.I)
 
@@ -66,15 +120,22 @@ def _remedy_of_rows(path: str, error: Exception) -> str:
 
 
 def remedy_for(error: Exception) -> str | None:
-    """What to do where no row is to blame, but the disk or the connection; `None` elsewhere."""
+    """What to do where no row is to blame, but the disk, the connection, other sessions or rights;
+    `None` elsewhere."""
     cause = error.__cause__ or error
+    for fault in _FAULTS:
+        if fault.is_told_by(cause):
+            return fault.remedy
+    is_lost = isinstance(error, OperationalError | InterfaceError) and _has_no_code(cause)
+    return _LOST.remedy if is_lost else None
+
+
+def _code_of(cause: BaseException) -> str:
+    """PostgreSQL's code of an error; empty where there is none."""
     # The second is psycopg2's word; other drivers have neither.
-    state = getattr(cause, "sqlstate", getattr(cause, "pgcode", ...))
-    if state == DISK_FULL or "disk is full" in str(cause):
-        return "make room on the disk of the database, then restore again"
-    if state == READ_ONLY or any(words in str(cause) for words in NOT_WRITABLE):
-        return "see that the database may be written, a file's folder too, then restore again"
-    is_lost = state is None or (state is not ... and state.startswith(CONNECTION_LOST))
-    if is_lost and isinstance(error, OperationalError | InterfaceError):
-        return "see that the server runs and answers, then restore again"
-    return None
+    return getattr(cause, "sqlstate", getattr(cause, "pgcode", None)) or ""
+
+
+def _has_no_code(cause: BaseException) -> bool:
+    """Whether a driver of PostgreSQL has no code of an error, having lost the server."""
+    return getattr(cause, "sqlstate", getattr(cause, "pgcode", ...)) is None
