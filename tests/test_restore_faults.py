@@ -606,6 +606,30 @@ def atomic_of(connection: Any) -> Iterator[None]:
         connection.rollback()
 
 
+def test_a_ledger_that_cannot_be_made_is_told_before_rows_are_written(
+    postgres: databases.Postgres,
+) -> None:
+    alias, settings = "postgres_new", connections["postgres_new"].settings_dict
+    postgres.renew(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute("""
+            CREATE ROLE poor LOGIN;
+            REVOKE CREATE ON SCHEMA public FROM public;
+            GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor;
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO poor""")
+    databases.close(alias)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(settings, "USER", "poor")
+            with pytest.raises(RestoreError, match="refused fastnk_ledger") as caught:
+                load(alias, [keeper("Anna")])
+            databases.close(alias)
+        assert "create fastnk_ledger" in str(caught.value)
+    finally:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP OWNED BY poor; DROP ROLE poor")
+
+
 @pytest.mark.parametrize("name", ["NAME", "USER"])
 def test_databases_and_users_that_are_not_there(
     engine: str, new: str, monkeypatch: pytest.MonkeyPatch, name: str

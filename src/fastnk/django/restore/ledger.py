@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from fastnk.django.restore.engines.base import Engine
+from fastnk.django.restore.streams import naming
 
 TABLE = "fastnk_ledger"
 COLUMNS = (
@@ -17,7 +18,7 @@ PATIENCE = 30.0
 def note(engine: Engine, token: str, name: str | None) -> None:
     """Write the row of the restore with this token."""
     connection = engine.connection
-    with connection.cursor() as cursor:
+    with naming(TABLE), connection.cursor() as cursor:
         if TABLE not in connection.introspection.table_names(cursor):
             engine.create(TABLE, COLUMNS)
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from uuid import uuid4
 
 from django.db import Error as DatabaseFault
@@ -119,9 +120,8 @@ class Loader:
                 self.engine.session(),
                 transaction.atomic(using=self._database),
             ):
-                done = restore(task, confirm)
+                done = restore(task, partial(self._begin, confirm, token, name))
                 if not self.dry_run and done.created + done.updated:
-                    ledger.note(self.engine, token, name)
                     self.teller.begin("commit")
                 report = done  # from here on only COMMIT can fail
             return done
@@ -135,6 +135,16 @@ class Loader:
             check = f"python manage.py migrate --check --database {self._database}"
             remedy = remedy_for(error) or check
             raise self._failed(error, remedy) from error
+
+    def _begin(
+        self, confirm: Confirm | None, token: str, name: str | None, report: RestoreReport
+    ) -> None:
+        """Have what the report says confirmed, and write to the ledger before anything else, which
+        asks for more rights than rows do."""
+        if confirm is not None:
+            confirm(report)
+        if report.created + report.updated:
+            ledger.note(self.engine, token, name)
 
     def _refuse_unfit_defaults(self) -> None:
         defaults = self.options.defaults

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 Confirm = Callable[[RestoreReport], None]
 
 
-def restore(task: Task, confirm: Confirm | None) -> RestoreReport:
+def restore(task: Task, confirm: Confirm) -> RestoreReport:
     """A restore, or its dry run, up to the commit; for the rest see `Loader`."""
     if not task.dry_run:
         task.engine.lock()
@@ -49,8 +49,7 @@ def restore(task: Task, confirm: Confirm | None) -> RestoreReport:
     phases = Phases()
     look, report = look_through(task, phases)
     if not task.dry_run:
-        if confirm is not None:
-            confirm(report)
+        confirm(report)
         _Writing(task, look).run(phases)
         if task.options.verify:
             with phases.timed("verify"):
