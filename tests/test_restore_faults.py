@@ -540,6 +540,47 @@ def test_faults_of_a_server_say_what_to_do(
             cursor.execute("DROP TRIGGER fail ON zoo_keeper; DROP FUNCTION fail()")
 
 
+@pytest.fixture
+def checked(request: pytest.FixtureRequest, postgres: databases.Postgres) -> Iterator[str]:
+    """The name of a foreign key that is checked as the parameter says, of memos to keepers."""
+    alias = "postgres_new"
+    postgres.renew(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'zoo_memo'::regclass"
+            " AND confrelid = 'zoo_keeper'::regclass"
+        )
+        (name,) = cursor.fetchone()
+        change = f"ALTER TABLE zoo_memo ALTER CONSTRAINT {name}"
+        cursor.execute(f"{change} {request.param}")
+        yield name
+        cursor.execute(f"{change} DEFERRABLE INITIALLY DEFERRED")
+
+
+MEMO_FIRST = [record("zoo.memo", 1, text="a", keeper=["Anna"]), keeper("Anna")]
+
+
+@pytest.mark.parametrize("checked", ["DEFERRABLE INITIALLY IMMEDIATE"], indirect=True)
+@pytest.mark.usefixtures("checked")
+def test_references_that_can_wait_are_checked_at_the_end() -> None:
+    assert load("postgres_new", MEMO_FIRST).created == 2
+
+
+@pytest.mark.parametrize("checked", ["NOT DEFERRABLE"], indirect=True)
+def test_references_that_cannot_wait(checked: str) -> None:
+    alias = "postgres_new"
+    before = tables(alias)
+    with pytest.raises(
+        RestoreError, match=rf"refused zoo\.memo: .* foreign key .*{checked}"
+    ) as caught:
+        load(alias, MEMO_FIRST)
+    assert tables(alias) == before
+    _, _, statement = caught.value.remedy.partition(": ")
+    with connections[alias].cursor() as cursor:
+        cursor.execute(statement)
+    assert load(alias, MEMO_FIRST).created == 2
+
+
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [

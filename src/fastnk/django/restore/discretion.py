@@ -74,6 +74,9 @@ _FAULTS = (
     _LOST,
 )
 
+NO_SUCH_ROW = "23503"
+"""PostgreSQL's code for a broken reference; before the end it checks none that can wait."""
+
 _SECRET = re.compile(r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|credential", re.I)
 
 _FIRST_QUOTED = re.compile(r"(?<=Duplicate entry )'.*'(?= for key)|(?<=value: )'.*'(?= for column)")
@@ -110,6 +113,13 @@ def refused(path: str, error: Exception) -> RestoreError:
 
 def _remedy_of_rows(path: str, error: Exception) -> str:
     remedy = "mend the backup or the row in the way, then restore again"
+    cause = error.__cause__ or error
+    if _code_of(cause) == NO_SUCH_ROW:
+        table, name = cause.diag.table_name, cause.diag.constraint_name  # type: ignore[attr-defined]
+        return (
+            "have the database check such references at the end, as Django makes them:"
+            f" ALTER TABLE {table} ALTER CONSTRAINT {name} DEFERRABLE INITIALLY DEFERRED"
+        )
     if isinstance(error, IntegrityError):
         label = ".".join(path.split(".")[:2])
         remedy += (

@@ -55,6 +55,8 @@ class PostgreSQL(Engine):
     def stream(self) -> Stream:
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")  # also those that are not by themselves
         return (CopyStream if is_psycopg3 else Psycopg2Stream)(self.connection)
 
     def reserve(
