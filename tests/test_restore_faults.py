@@ -589,6 +589,7 @@ def test_references_that_cannot_wait(checked: str) -> None:
         (1213, "no other session"),
         (1290, "may be written"),
         (1142, "as a user who may"),
+        (1054, "manage.py migrate"),
         (1927, "the server runs"),
         (1048, "mend the backup"),
     ],

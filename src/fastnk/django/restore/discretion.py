@@ -66,6 +66,12 @@ _FAULTS = (
         ("row-level security",),
     ),
     _Fault(
+        "bring the tables to what the project says, then restore again: python manage.py migrate",
+        ("42P01", "42703"),
+        frozenset({1054, 1146}),
+        ("no such table", "no such column", "has no column named"),
+    ),
+    _Fault(
         "see NAME, USER and PASSWORD of this database in DATABASES, then restore again",
         (),
         frozenset({1044, 1045, 1049, 1698}),

@@ -132,8 +132,7 @@ class Loader:
         except DatabaseFault as error:
             if report is not None and self._came_through(token, error):
                 return report
-            check = f"python manage.py migrate --check --database {self._database}"
-            remedy = remedy_for(error) or check
+            remedy = remedy_for(error) or "mend what the database names, then restore again"
             raise self._failed(error, remedy) from error
 
     def _begin(
