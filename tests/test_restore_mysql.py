@@ -10,6 +10,7 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import signals
 
+from fastnk.django.restore import existing
 from fastnk.django.restore.engines import mysql as engine
 from fastnk.django.restore.report import RestoreOptions
 from fastnk.errors import FindingsError, RestoreError
@@ -106,6 +107,21 @@ def test_characters_that_a_column_does_not_have(new: str) -> None:
         assert load(new, records[:2]).created == 2
     assert load(new, records).created == 4
     assert {row.name for row in rows(zoo.Keeper, new)} == {"Anna", "Béla", "Ανδρέας", "🦁"}
+
+
+@pytest.mark.parametrize("most_read", [0, 50_000])
+def test_characters_that_a_column_with_rows_does_not_have(
+    new: str, monkeypatch: pytest.MonkeyPatch, most_read: int
+) -> None:
+    """Nor can the server be asked for rows that have them."""
+    monkeypatch.setattr(existing, "MOST_READ", most_read)
+    narrow = "MODIFY name varchar(50) CHARACTER SET {} NOT NULL"
+    with changed("zoo_keeper", narrow.format("latin1"), narrow.format("utf8mb4")):
+        assert load(new, [keeper("Anna"), keeper("Zoë")]).created == 2
+        records = [keeper("Zoë"), keeper("Béla"), keeper("Ανδρέας"), keeper("ANNA")]
+        assert refused(new, records) == [("FNK413", 3, "name"), ("FNK418", 4, "name")]
+        report = load(new, records[:2])
+        assert (report.created, report.unchanged) == (1, 1)
 
 
 def test_numbers_without_a_sign(new: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,8 +155,10 @@ class ExistingRows:
         """The pk and the named columns, or ends of lookup paths, of the rows that have one of these
         values."""
         field = self.plan.columns[name].field
-        fit = (value for value in values if self._fits(field, value))
-        for chunk in chunks(fit, rows_per_statement(self.plan, self._database)):
+        fit = [value for value in values if self._fits(field, value)]
+        for chunk in chunks(
+            self._engine.askable(field, fit), rows_per_statement(self.plan, self._database)
+        ):
             yield from self._told(self.query.filter(**{f"{name}__in": chunk}), names, iter)
 
     def _fits(self, field: Any, value: Any) -> bool:

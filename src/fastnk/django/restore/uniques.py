@@ -169,7 +169,8 @@ class UniqueColumns:
         at = max(range(len(columns)), key=lambda at: len(spread[at]))
         owners: dict[Any, Any] = {}
         most = rows_per_statement(plan, self._engine.connection.alias)
-        for chunk in chunks(map(of_comparable, spread[at]), most):
+        asked = self._engine.askable(fields[at], list(map(of_comparable, spread[at])))
+        for chunk in chunks(asked, most):
             rows = query.filter(**{f"{columns[at]}__in": chunk}).values_list("pk", *columns)
             pks, *held = zip(*rows, strict=True) if rows else ((),) * (1 + len(columns))
             merged = [

@@ -90,6 +90,15 @@ class Engine:
         has all characters."""
         return None
 
+    def askable(self, field: Field[Any, Any], values: Texts) -> Texts:
+        """Of values those that a column may hold, by its character set. MySQL refuses a question
+        for others."""
+        losing = self.loses(field)
+        if losing is None:
+            return values
+        plain = [str(value) if isinstance(value, str) else value for value in values]
+        return [value for value, held in zip(plain, losing(plain), strict=True) if value == held]
+
     def reserve(
         self, model: Any, count: int, kept: Iterable[Any], loose: Collection[Any]
     ) -> Iterator[Any]:
