@@ -24,12 +24,13 @@ from django.db import connections
 from django.db.models.signals import post_save
 
 import fastnk
+from fastnk.django.restore.loader import Loader
 from fastnk.django.restore.report import RestoreOptions
 from fastnk.errors import NotRestoredError, OutcomeUnknownError, OutputError, RestoreError
 from tests import databases
 from tests.project.zoo import models as zoo
 from tests.test_restore import keeper, load, record
-from tests.zoo import rows, tables
+from tests.zoo import SCHEMA, rows, tables
 
 
 class Relay:
@@ -636,6 +637,28 @@ def test_rows_that_another_session_has_locked(new: str) -> None:
     assert "no other session is in the way" in str(caught.value)
     assert tables(new) == before
     assert load(new, [keeper("Anna", hired="2002-02-02")]).updated == 1
+
+
+@pytest.mark.parametrize("phase", ["check", "write"])
+def test_rows_that_another_session_deletes_meanwhile(new: str, phase: str) -> None:
+    """SQLite lets no other session write."""
+    connection = connections[new]
+    if connection.vendor == "sqlite":
+        pytest.skip("one session writes")
+    load(new, [keeper("Anna"), keeper("Bela")])
+    changed = [keeper("Anna"), keeper("Bela", hired="2001-02-03")]
+
+    def chunks(named: str) -> Iterator[bytes]:
+        if named == phase:
+            with contextlib.closing(connection.copy()) as other, other.cursor() as cursor:
+                cursor.execute("DELETE FROM zoo_keeper WHERE name = 'Bela'")
+        yield json.dumps(changed).encode()
+
+    with pytest.raises(RestoreError, match=r"deleted 1 rows of zoo\.keeper") as caught:
+        Loader(SCHEMA, new).load(chunks)
+    assert "no other session is in the way" in str(caught.value)
+    assert [row.name for row in rows(zoo.Keeper, new)] == ["Anna"]
+    assert load(new, changed).created == 1
 
 
 @contextlib.contextmanager

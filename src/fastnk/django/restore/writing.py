@@ -25,6 +25,7 @@ from fastnk.django.restore.rows import InBackup, Missing
 from fastnk.django.restore.statements import chunks, fitting, length_of
 from fastnk.django.restore.streams import Rows, naming
 from fastnk.django.restore.values import comparable, converted, in_column, is_of_django, stored
+from fastnk.errors import RestoreError
 
 Columns = list[tuple[Any, Sequence[Any]]]
 """Fields with their values in new rows. No dict: fields that another one makes for a model beside
@@ -57,6 +58,12 @@ def changes(directory: Directory, table: Table) -> list[Change]:
         return found.setdefault(at, Change(row, {}, {}, {}, {}))
 
     held = existing.some(pks, [plan.columns[name].field.attname for name in names])
+    if gone := sum(comparable(pk) not in held for pk in pks):
+        raise RestoreError(
+            f"another session has deleted {gone:,} rows of {plan.label} meanwhile; everything was"
+            " rolled back",
+            remedy="restore again when no other session is in the way",
+        )
     columns_held = zip(*(held[comparable(pk)] for pk in pks), strict=True)
     for name, present in zip(names, columns_held, strict=True):
         values = table.columns[name]
