@@ -40,6 +40,7 @@ from fastnk.django.restore.loader import Loader
 from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreReport
 from fastnk.errors import (
     BackupSyntaxError,
+    Finding,
     FindingsError,
     LockedError,
     RestoreError,
@@ -1655,6 +1656,31 @@ def test_findings_have_the_numbers_of_the_backup_where_records_are_left_out(
     assert [place.record for place in places] == [
         at + 1 for at in range(10) if str(at) not in left_out
     ]
+
+
+def test_the_other_record_has_its_number_in_the_backup(new: str) -> None:
+    """Findings that differ in nothing else are of one kind."""
+    gone = record("zoo.gone")
+    schema = Schema.of({**SCHEMA.models, "zoo.lamp": Model()})
+    policies = Policies(on_unknown_model="drop")
+
+    def restored(*records: Record) -> RestoreReport:
+        backup = json.dumps([gone, *records]).encode()
+        return fastnk.restore(backup, schema, database=new, policies=policies)
+
+    anna, bela = keeper("Anna"), keeper("Bela")
+    with pytest.raises(FindingsError) as caught:
+        restored(anna, gone, bela, bela, anna)
+    found = [(one.place.record, one.other_record) for one in caught.value.findings]
+    assert found == [(5, 4), (6, 2)]
+    assert len(caught.value.counts) == 1
+    assert '(["Anna"]): record 2\n    at the backup, record 6' in str(caught.value)
+    dicts = [one.as_dict() for one in caught.value.findings]
+    assert [one["other_record"] for one in dicts] == [4, 2]
+    assert list(map(Finding.from_dict, dicts)) == caught.value.findings
+    with pytest.raises(FindingsError) as caught:
+        restored(record("zoo.lamp", 1, is_lit=True), gone, record("zoo.lamp", 2, is_lit=True))
+    assert [(one.place.record, one.other_record) for one in caught.value.findings] == [(4, 2)]
 
 
 LOSSES: dict[str, tuple[list[Record], list[str]]] = {

@@ -441,6 +441,31 @@ def test_remedy_repeats_the_options_that_findings_name(new: str) -> None:
     assert "or allow what is said there: --on-json-text read" in str(caught.value.remedy)
 
 
+@pytest.mark.parametrize(
+    ("records", "way_out"),
+    [
+        (
+            [record("zoo.label", 2, thing=5, text="c")],
+            "allow what is said there: --on-duplicate-key keep",
+        ),
+        ([record("zoo.sticky", 1, label=[5], number=1)], None),
+        ([keeper("Anna"), keeper("Anna")], "allow what is said there: --on-duplicate-pk drop"),
+        ([record("zoo.memo", 1, text="a"), record("zoo.memo", 1, text="b")], None),
+        ([keeper("Zoe", hired="2001-02-03")], "allow what is said there: --on-existing update"),
+    ],
+)
+def test_remedy_has_ways_out_that_help(new: str, records: list[Any], way_out: str | None) -> None:
+    """None for two records with one pk, or references to a key that two rows have."""
+    load(new, [keeper("Zoe")])
+    for pk in (1, 2):
+        put(new, zoo.Label, id=pk, thing=5, text="")
+    with pytest.raises(FindingsError) as caught:
+        load(new, records, project_schema(), options=ERROR)
+    mend = "mend the backup or the database"
+    wanted = f"{mend}, or {way_out}" if way_out else f"{mend}, then restore again"
+    assert caught.value.remedy == wanted
+
+
 def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> None:
     species = [keyed("zoo.species", latin, latin=latin) for latin in ("Lutra", "Ursus")]
     with pytest.raises(FindingsError) as caught:
@@ -452,7 +477,10 @@ def test_what_records_do_not_say_is_checked_as_it_will_be_written(new: str) -> N
     assert (null.code, null.place.record, null.place.field) == ("FNK413", 4, "load")
     anna = keeper("Anna")
     late = [anna, slot(1, "Anna", None, end=1), slot(2, "Anna", None, end=3)]
-    assert refused(new, late, schema=project_schema()) == [("FNK420", 2, None)]
+    with pytest.raises(FindingsError) as caught:
+        load(new, late, project_schema())
+    assert [(one.code, one.place.record) for one in caught.value.findings] == [("FNK420", 2)]
+    assert str(caught.value.remedy).endswith("or leave a model out: --exclude zoo.slot")
 
 
 def test_new_rows_with_a_default_are_told(new: str) -> None:

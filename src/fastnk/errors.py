@@ -92,6 +92,8 @@ class Finding(NamedTuple):
     place: Place
     value: str | None = None
     """The offending value as it stands in the backup."""
+    other_record: int | None = None
+    """The number of the record that is in the way of this one."""
 
     @property
     def kind(self) -> FindingKind:
@@ -99,19 +101,21 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" ({shorten(self.value)})"
-        return f"{self.code} {self.what}{value}\n    at {self.place}"
+        other = "" if self.other_record is None else f": record {self.other_record}"
+        return f"{self.code} {self.what}{value}{other}\n    at {self.place}"
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as flat JSON-ready data; unknown parts of the place are left out."""
         place = {name: value for name, value in self.place._asdict().items() if value is not None}
-        value = {} if self.value is None else {"value": self.value}
-        return {"code": self.code, "what": self.what, **place, **value}
+        further = {"value": self.value, "other_record": self.other_record}
+        told = {name: value for name, value in further.items() if value is not None}
+        return {"code": self.code, "what": self.what, **place, **told}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Finding:
         """The finding that `as_dict` made `data` of."""
         place = Place(**{name: data[name] for name in Place._fields if name in data})
-        return cls(data["code"], data["what"], place, data.get("value"))
+        return cls(data["code"], data["what"], place, data.get("value"), data.get("other_record"))
 
 
 class FindingList:

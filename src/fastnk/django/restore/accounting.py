@@ -119,7 +119,7 @@ class Accounts:
             names = ", ".join([*change.columns, *change.added, *change.removed])
             self._findings.add(
                 codes.EXISTS,
-                f"the row exists and differs in {names}",
+                f"the row exists and differs in {names} (--on-existing update: as the record says)",
                 record=change.row.rows.record_numbers[change.row.number],
                 model=plan.label,
             )

@@ -110,7 +110,14 @@ class Decisions:
         if rows.old_pk_of(number) is not None or rows.has_odd_pk(number):
             rows.fates[number] = Fate.RENUMBERED
 
-    def refuse(self, row: InBackup, code: str, what: str, value: Any = ...) -> None:
+    def refuse(
+        self,
+        row: InBackup,
+        code: str,
+        what: str,
+        value: Any = ...,
+        other_record: int | None = None,
+    ) -> None:
         """Note what is wrong with a record; its row counts as a new one."""
         rows, number = row
         rows.pks[number] = Missing.PK
@@ -122,6 +129,7 @@ class Decisions:
             pk=rows.old_pk_of(number),
             pk_name=rows.plan.pk.name,
             value=value,
+            other_record=other_record,
         )
 
     def _is_claimed(self, row: InBackup, pk: Any) -> bool:
@@ -130,6 +138,6 @@ class Decisions:
         first = self.claims[rows.plan.label].setdefault(comparable(pk), number)
         if first == number:
             return False
-        what = f"record {rows.record_numbers[first]} is the same row of the database"
-        self.refuse(row, codes.SAME_ROW, what)
+        what = "another record is the same row of the database"
+        self.refuse(row, codes.SAME_ROW, what, other_record=rows.record_numbers[first])
         return True

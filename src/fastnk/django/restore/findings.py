@@ -24,6 +24,9 @@ UNIQUE = "FNK418"
 EXISTS = "FNK419"
 CHECK = "FNK420"
 
+OF_ROWS = {NO_PK, UNIQUE, CHECK}
+"""What a restore without the model does not find."""
+
 WITH_IDS = "dump the rows with ids, without --natural-foreign and --natural-primary"
 """What to do where records do not say keys that nothing can make: ids need no such keys."""
 
@@ -51,7 +54,7 @@ class Findings:
         last_counts: bool = False,
     ) -> None:
         self._name = name
-        self._number_in_backup = number_in_backup
+        self.number_in_backup = number_in_backup
         self.keeps_generic = keeps_generic
         """Whether a generic reference to a row that is gone may come to mean another one."""
         self.on_dangling = on_dangling
@@ -131,8 +134,9 @@ class Findings:
         pk_name: str | None = None,
         field: str | None = None,
         value: Any = ...,
+        other_record: int | None = None,
     ) -> None:
-        """Note one finding; `value` as the backup has it."""
+        """Note one finding; `value` as the backup has it, and the record that is in the way."""
         is_hidden = is_secret(model, field)
         if is_hidden and code == REFUSED_VALUE and not what.endswith(DECLARABLE):
             what = "a value that the field does not take"
@@ -140,13 +144,14 @@ class Findings:
             pk = None
         place = Place(
             path=self._name,
-            record=self._number_in_backup(record),
+            record=self.number_in_backup(record),
             model=model,
             pk=None if pk is None else pk if isinstance(pk, str) else as_text(pk),
             field=field,
         )
         text = None if value is ... else "not shown" if is_hidden else as_text(value)
-        finding = Finding(code, what, place, text)
+        other = None if other_record is None else self.number_in_backup(other_record)
+        finding = Finding(code, what, place, text, other)
         if finding in self._met:
             return
         if len(self._met) < MAX_FINDINGS:
@@ -172,10 +177,6 @@ class Findings:
             return f"{beside}{self._or_without}"
         if self._or_without:
             return f"mend the backup or the database{self._or_without}"
-        if AMBIGUOUS_KEY in codes:
-            return "mend the database, or let such keys count as none: --on-duplicate-key keep"
-        if SAME_ROW in codes and not self._last_counts:
-            return "mend the backup, or let its last record of a row count: --on-duplicate-pk drop"
         ways = [*self._options_named(), *self._defaults_to_declare(), *self._models_to_leave_out()]
         if not ways:
             return "mend the backup or the database, then restore again"
@@ -195,7 +196,7 @@ class Findings:
             yield f"allow what is said there: {', '.join(options)}"
 
     def _models_to_leave_out(self) -> Iterator[str]:
-        models = dict.fromkeys(kind.model for kind in self._found.counts if kind.code == UNIQUE)
+        models = dict.fromkeys(kind.model for kind in self._found.counts if kind.code in OF_ROWS)
         if models:
             several = "models" if len(models) > 1 else "a model"
             yield " ".join((f"leave {several} out:", *(f"--exclude {one}" for one in models)))

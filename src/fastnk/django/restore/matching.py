@@ -52,6 +52,7 @@ class Matcher:
         self._backup = backup
         self._keys = keys
         self._directory = directory
+        self._number_in_backup = findings.number_in_backup
         self.decisions = Decisions(directory, findings)
         self._needs = Needs(keys, directory, findings, self.decisions, connection)
 
@@ -92,11 +93,14 @@ class Matcher:
         plan = row.rows.plan
         pk = None if Missing.PK in key else self._directory.existing(plan).by_key.get(key)
         if pk is Missing.UNIQUE:
-            what = "more than one row of the database has this natural key"
+            what = (
+                "more than one row of the database has this natural key"
+                " (--on-duplicate-key keep: the model's natural keys count as none)"
+            )
             spelled = plan.key.spell(key) if plan.key else key
             self.decisions.refuse(row, codes.AMBIGUOUS_KEY, what, spelled)
             if self._duplicate_keys:
-                number = row.rows.record_numbers[row.number]
+                number = self._number_in_backup(row.rows.record_numbers[row.number])
                 why = f"more than one row of the database has that of record {number}"
                 self._keys.weak.setdefault(plan.label, why)
         elif pk is not None and row.rows.is_lean and plan.label not in self.decisions.claims:
@@ -172,7 +176,8 @@ class Matcher:
             contents.settle_circles(found)
             settle_in_order(undecided(waiting), means)
         for entry in waiting:
-            self.decisions.refuse(entry.row, codes.NO_KEY, "which row this is depends on itself")
+            what = "what tells which row this is leads back to this record"
+            self.decisions.refuse(entry.row, codes.NO_KEY, what)
 
     def _existing_with_columns(self, waiting: list[Waiting]) -> dict[str, Mapping[Any, Any]]:
         """By label and the values of the columns that together identify rows: the pks of existing

@@ -18,6 +18,9 @@ from fastnk.django.restore.unsaid import KeyMaker
 from fastnk.django.restore.values import REFUSALS, comparable, digest
 from fastnk.django.unmade import RefusalError
 
+SAME_PK = "another record has the same pk"
+SAME_KEY = "another record has the same natural key (--on-duplicate-pk drop: the last one counts)"
+
 
 class Hop(NamedTuple):
     """A key part that can only be told once all records are known."""
@@ -107,18 +110,18 @@ class RecordKeys:
     def note_same(self, row: InBackup, first: int, key: Key | None) -> None:
         """Note that a record has the same key, or for `None` the same pk, as the first one."""
         rows, number = row
-        noun = "pk" if key is None else "natural key"
         form = rows.plan.key
         if key is not None and not rows.plan.key_is_enforced:
-            places = f"records {first} and {rows.record_numbers[number]}"
-            self.weak.setdefault(rows.plan.label, f"{places} have the same")
+            pair = map(self._findings.number_in_backup, (first, rows.record_numbers[number]))
+            self.weak.setdefault(rows.plan.label, "records {} and {} have the same".format(*pair))
             return
         if key is not None and self._findings.lets_supersede(first, rows.plan.label):
             return
         self._findings.add(
             codes.SAME_ROW,
-            f"record {first} has the same {noun}",
+            SAME_PK if key is None else SAME_KEY,
             record=rows.record_numbers[number],
+            other_record=first,
             model=rows.plan.label,
             value=... if key is None or form is None else form.spell(key),
         )
@@ -185,6 +188,7 @@ class RecordKeys:
                             row.rows.has_unnamed = True
                             continue  # nothing can refer to it by its key
                         number = row.rows.record_numbers[row.number]
+                        number = self._findings.number_in_backup(number)
                         why = f"record {number} does not say it, and {form.method} {refused}"
                         self.weak[label] = why
 

@@ -165,8 +165,9 @@ class _Writing:
             number = new[comparable(pk)]
             wanted = rows.keys[number]
             if wanted is not None and key != wanted:
+                record = self._look.findings.number_in_backup(rows.record_numbers[number])
                 raise RestoreError(
-                    f"record {rows.record_numbers[number]}: of the restored {rows.plan.label}"
+                    f"record {record}: of the restored {rows.plan.label}"
                     f" {pk!r}, {form.method} makes the natural key {as_text(form.spell(key))}, but"
                     f" the backup has {as_text(form.spell(wanted))}; everything was rolled back",
                     remedy="a key must not be made of ids, or of rows that the backup leaves out",

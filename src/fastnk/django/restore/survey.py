@@ -17,7 +17,7 @@ from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.natural_keys import Key, KeyShapeError
 from fastnk.django.restore.plan import ExcludedError, PkKind, Plan, UnknownModelError
 from fastnk.django.restore.reading import Shape, frozen, label_of, unfrozen
-from fastnk.django.restore.record_keys import RecordKeys
+from fastnk.django.restore.record_keys import SAME_PK, RecordKeys
 from fastnk.django.restore.renaming import Data
 from fastnk.django.restore.repeats import Repeats, hashes_of
 from fastnk.django.restore.rows import BackupRows, InBackup, Missing
@@ -242,11 +242,8 @@ class Survey:
         else:
             return
         if first != number:
-            record.note(
-                self._findings,
-                codes.SAME_ROW,
-                f"record {rows.record_numbers[first]} has the same pk",
-            )
+            other = rows.record_numbers[first]
+            record.note(self._findings, codes.SAME_ROW, SAME_PK, other_record=other)
 
     def _old_pk(self, record: Record, key: Key | None) -> Any:
         """The comparable pk in the backup: beside the fields, among them, or in the key."""

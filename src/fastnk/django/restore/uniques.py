@@ -86,7 +86,7 @@ class UniqueColumns:
                     continue
                 first, spelled = found
                 if not unique.is_told or [*map(str, spelled)] != [*map(str, value)]:
-                    self._note(table, number, unique, f"record {first} has", value)
+                    self._note(table, number, unique, "another record has", value, first)
 
     def _uniques_in(self, table: Table) -> Iterator[Unique]:
         """What must be unique in a table; where it lacks a column the database decides."""
@@ -180,7 +180,15 @@ class UniqueColumns:
             owners.update(zip(zip(*merged, strict=True), map(comparable, pks), strict=True))
         return owners
 
-    def _note(self, table: Table, number: int, unique: Unique, who: str, values: Any) -> None:
+    def _note(
+        self,
+        table: Table,
+        number: int,
+        unique: Unique,
+        who: str,
+        values: Any,
+        other_record: int | None = None,
+    ) -> None:
         is_one = len(unique.names) == 1
         what = "this value, and the column is" if is_one else "these values, which are together"
         value: Any = of_comparable(values[0] if is_one else values)
@@ -193,6 +201,7 @@ class UniqueColumns:
             model=table.plan.label,
             field=", ".join(unique.names),
             value=... if _has_new(values) else value,
+            other_record=other_record,
         )
 
 
