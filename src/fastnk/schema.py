@@ -287,6 +287,8 @@ def _member_steps(member: str) -> list[str]:
 
 def plain_label(text: str) -> str:
     """The label that Django reads `text` as: `auth.User` is `auth.user`; apps keep their case."""
+    if text.islower():
+        return text
     app, point, name = text.partition(".")
     return f"{app}{point}{name.lower()}"
 

@@ -45,6 +45,14 @@ class Comparison:
             label: {name: self._target(label, name, one) for name, one in model.relations.items()}
             for label, model in schema.models.items()
         }
+        self._changing = {
+            label: self._targets[label].keys() | self._paths[label].keys()
+            for label in schema.models
+        }
+        """By label: the fields that are not to stay as they are."""
+        self._has_pk_in_key = {
+            label: _has_pk_in_key(model) for label, model in schema.models.items()
+        }
         self.converted_keys: dict[str, set[bytes]] = {}
         """By label: a digest of each key that stands for a pk now."""
         self.natural_keys: dict[str, set[bytes]] = {}
@@ -83,7 +91,7 @@ class Comparison:
         pair.repeated(before.fields, after.fields)
         if self._leeway.allows("on_duplicate_member", "keep") and _has_member_twice(before):
             self._leeway.use("on_duplicate_member", TWICE)
-        for name in before.rest().keys() | after.rest().keys():
+        for name in before.unknown_names() | after.unknown_names():
             pair.same(name, before.get(name), after.get(name))
         if model is None:
             self._compare_unknown(pair)
@@ -176,26 +184,26 @@ class Comparison:
         has_key = "natural_key" in pair.after.members
         if model.keep_pk or after is not MISSING:
             pair.same("pk", before if model.keep_pk else MISSING, after)
-        elif before is not None and self._says_something(model, has_key):
+        elif before is not None and self._says_something(pair.label, model, has_key):
             pair.find("FNK507", "pk", before, what="the pk was lost, and it says something")
 
-    def _says_something(self, model: Model, has_key: bool) -> bool:
+    def _says_something(self, label: str, model: Model, has_key: bool) -> bool:
         """Whether a record without its pk does not say any more what the pk said."""
         relation = model.relations.get(model.pk)
         if relation is None:
-            return _is_pk_in_key(model) and not has_key
+            return self._has_pk_in_key[label] and not has_key
         if relation.parent_link or self._rows.is_keyed(relation.to):
             return False  # it is a reference, and compared as one
-        return not (_is_pk_in_key(model) and has_key)
+        return not (self._has_pk_in_key[label] and has_key)
 
     # -- fields --
 
     def _compare_fields(self, pair: Pair, model: Model) -> None:
         before, after = pair.before.fields, pair.after.fields
-        targets, paths = self._targets[pair.label], self._paths[pair.label]
+        changing = self._changing[pair.label]
         for name, value in before.items():
             now = after.get(name, MISSING)
-            if name in targets or name in paths:
+            if name in changing:
                 self._compare_field(pair, model, name, value, now)
             elif value != now:
                 pair.same(name, value, now)
@@ -331,6 +339,6 @@ def _has_member_twice(entry: Entry) -> bool:
     return isinstance(entry.members, Repeated) or isinstance(entry.fields, Repeated)
 
 
-def _is_pk_in_key(model: Model) -> bool:
+def _has_pk_in_key(model: Model) -> bool:
     paths = [parse_path(part) for part in flat_parts(model.natural_key or [])]
     return any(not path.hops and path.field in ("pk", model.pk) for path in paths)

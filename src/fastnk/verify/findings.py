@@ -29,9 +29,12 @@ class Findings:
         self.styles = _Styles()
 
     def model(self, label: str) -> ModelSummary:
-        if len(self.models) > MAX_MODELS:
-            raise too_many_models(Place())
-        return self.models.setdefault(encodable(label), ModelSummary())
+        label = encodable(label)
+        if label not in self.models:
+            if len(self.models) > MAX_MODELS:
+                raise too_many_models(Place())
+            self.models[label] = ModelSummary()
+        return self.models[label]
 
     def count(self, entry: Entry) -> None:
         """A record of the backup, whatever became of it."""
@@ -162,6 +165,8 @@ class Pair:
     ) -> None:
         """Members that stand twice: what does not count has to stay too, but for one that a
         conversion takes out."""
+        if not (isinstance(before, Repeated) or isinstance(after, Repeated)):
+            return
         old = before.earlier() if isinstance(before, Repeated) else {}
         new = after.earlier() if isinstance(after, Repeated) else {}
         for name in old.keys() | new.keys():

@@ -251,10 +251,13 @@ class Rows:
 
     def own_key(self, entry: Entry) -> list[Any] | None:
         """The natural key of a record of the backup; `None` where it has none."""
-        if self.is_keyed(entry.label):
-            with contextlib.suppress(UnmadeError):
-                return self.key(entry.label, self.row(entry))
-        return None
+        if entry.key is MISSING:
+            entry.key = None
+            if self.is_keyed(entry.label):
+                with contextlib.suppress(UnmadeError):
+                    entry.key = self.key(entry.label, self.row(entry))
+        key: list[Any] | None = entry.key
+        return key
 
     def _called_key(self, label: str, method: str, row: Row) -> list[Any]:
         pk = _pk_text(row[self._plan.column(label, "pk")])

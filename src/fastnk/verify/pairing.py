@@ -59,9 +59,11 @@ class Pairing:
             if old is None and new is None:
                 return
             if old is None or new is None or self._likeness.are_alike(old, new):
-                counts = int(old is not None), int(new is not None)
-            else:
-                counts = self._next_match() or self._step(old)
+                self._old.take(int(old is not None))
+                self._new.take(int(new is not None))
+                yield old, new
+                continue
+            counts = self._next_match() or self._step(old)
             yield from self._gap(self._old.take(counts[0]), self._new.take(counts[1]))
 
     def _step(self, old: Entry) -> tuple[int, int]:

@@ -29,13 +29,13 @@ MAX_HOLLOW = 32 << 20
 """Bytes of an envelope around no record."""
 SPACE = re.compile(r"[ \t\n\r]*")
 _EMPTY_ARRAY = rb"\[[ \t\n\r]*\]"
-_PLAIN_MEMBERS = frozenset(["pk", "natural_key", "fields", "references"])
+_KNOWN_MEMBERS = frozenset(["pk", "natural_key", "fields", "references"])
 
 
 class Entry:
     """A record, its number from 1, and the bytes before it and up to its end."""
 
-    __slots__ = ("end", "fields", "label", "members", "number", "offset", "signature")
+    __slots__ = ("end", "fields", "key", "label", "members", "number", "offset", "signature")
 
     def __init__(
         self,
@@ -54,6 +54,8 @@ class Entry:
         self.fields: dict[str, Any] = members["fields"]
         self.signature: bytes | None = None
         """Made when it is asked for, by `Likeness`."""
+        self.key: Any = MISSING
+        """The natural key that it should have, likewise made by `Rows`."""
 
     def get(self, name: str) -> Any:
         return self.members.get(name, MISSING)
@@ -62,9 +64,13 @@ class Entry:
         """Whether it has a pk, and no natural key yet."""
         return "pk" in self.members and "natural_key" not in self.members
 
-    def rest(self) -> dict[str, Any]:
+    def unknown_names(self) -> set[str]:
         """The members that no schema speaks of."""
-        return {name: one for name, one in self.members.items() if name not in _PLAIN_MEMBERS}
+        return self.members.keys() - _KNOWN_MEMBERS
+
+    def rest(self) -> dict[str, Any]:
+        """What those hold."""
+        return {name: self.members[name] for name in self.unknown_names()}
 
 
 class Cut(NamedTuple):

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 MISSING = object()
@@ -111,6 +112,8 @@ def list_in_text(text: str) -> list[Any] | None:
 
 def spelled(value: Any, canonical: bool = False) -> str:
     """`value` as JSON; with `canonical` one text for all that is equal."""
+    if isinstance(value, str):
+        return encode_basestring_ascii(value) if canonical else encode_basestring(value)
     if isinstance(value, Number):
         return value.normal() if canonical else value.text
     if isinstance(value, list):
@@ -120,7 +123,7 @@ def spelled(value: Any, canonical: bool = False) -> str:
         names = sorted(members) if canonical else list(members)
         texts = [f"{json.dumps(name)}: {spelled(members[name], canonical)}" for name in names]
         return "{" + ", ".join(texts) + ("," if members is not value else "") + "}"
-    return json.dumps(value, ensure_ascii=canonical)
+    return json.dumps(value)
 
 
 def digest(value: Any) -> bytes:
