@@ -23,6 +23,7 @@ from benchmarks.comparing import compare, measure_case
 from benchmarks.limited import measure_limited
 from benchmarks.machine import machine, memory, versions
 from benchmarks.running import (
+    CACHE_MEMORY,
     COMMAND,
     EVERYONE,
     FASTNK,
@@ -33,6 +34,7 @@ from benchmarks.running import (
     RIVAL_MEMORY,
     ROOT,
     measure,
+    say,
 )
 from benchmarks.small import measure_small, measure_starts
 
@@ -53,9 +55,12 @@ def compared(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, 
 
 def growing_size(arguments: argparse.Namespace, store: Store) -> Iterator[dict[str, Any]]:
     """fastnk, the fastest rivals and copies, on backups each of which is four times as large as the
-    one before."""
+    one before, as long as the machine can hold one and what is made of it in its cache."""
     megabytes = arguments.smallest
     while megabytes <= arguments.up_to:
+        if CACHE_MEMORY * megabytes * 1e6 > memory():
+            say(f"{megabytes:g} MB: left out, this machine has too little memory to cache that")
+            return
         backup = store.edms("compact", megabytes)
         rivals = GROWING_RIVALS if RIVAL_MEMORY * backup.size <= memory() / 2 else ()
         times = dict.fromkeys((*GROWING, *FLOORS), arguments.runs)
@@ -84,7 +89,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--competitors", nargs="+", choices=EVERYONE, default=[*EVERYONE])
     add("--gzip-size", type=float, default=64, help="megabytes before compression; 0: leave out")
     add("--smallest", type=float, default=16, help="megabytes; then four times as much, and so on")
-    add("--up-to", type=float, default=1024, help="megabytes of the largest; 4096 takes long")
+    add("--up-to", type=float, default=4096, help="megabytes of the largest, memory permitting")
     add("--relations-size", type=float, default=64, help="megabytes where relations are counted")
     add("--memory-rows", type=int, default=2_000_000, help="rows, for the limit of memory")
     add("--runs", type=int, default=5, help="of fastnk and copies")

@@ -29,6 +29,9 @@ GROWING_RIVALS = ("orjson", "msgspec")
 """The fastest; they grow with the backup, so they take part as long as the memory is there."""
 RIVAL_MEMORY = 8
 """Bytes, for each one of a backup, that the hungrier of the two takes, and some to spare."""
+CACHE_MEMORY = 3
+"""Bytes, for each one of a backup, that it takes together with a copy in the cache, and some to
+spare."""
 COMMAND = [sys.executable, "-m", "fastnk"]
 # Some file systems can make a copy that shares its blocks, which costs nothing and says nothing.
 COPY = "cp --reflink=never" if sys.platform == "linux" else "cp"
