@@ -46,6 +46,8 @@ EVERYONE = (*CONVERTERS, *FLOORS)
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
 }
+LEAST_RUNS = 3
+"""However long they take, where so many are wanted: of two the median would be a mean."""
 PATIENCE = 12.0
 """Seconds; a competitor whose runs have taken longer is not run again, so that there is an end."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -102,13 +104,16 @@ def command_of(name: str, what: Input, output: Path) -> list[str]:
 def in_turns(
     what: Input, times: Mapping[str, int], look: Look | None = None
 ) -> dict[str, list[Run]]:
-    """As many runs of each competitor as `times` says, or as `PATIENCE` allows."""
+    """As many runs of each competitor as `times` says, or behind the third as `PATIENCE` allows."""
     runs: dict[str, list[Run]] = {name: [] for name in times}
     output = what.backup.with_name(f"converted-{what.backup.name}")
     _leave_cache(what.backup)
+    # Whoever is the first to write so much waits until the system has memory for that.
+    measure(command_of("cp", what, output))
     for number in range(max(times.values())):
         for name in _rotated([*times], number):
-            if number >= times[name] or sum(run.seconds for run in runs[name]) > PATIENCE:
+            seconds = [run.seconds for run in runs[name]]
+            if number >= times[name] or (number >= LEAST_RUNS and sum(seconds) > PATIENCE):
                 continue
             output.unlink(missing_ok=True)
             # What earlier outputs left to be written back is not this run's to wait for.
