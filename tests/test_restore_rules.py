@@ -1694,3 +1694,33 @@ def test_texts_that_were_pks_where_the_database_numbers_rows_today(new: str) -> 
     held = rows(zoo.Memo, new).order_by("text", "tags__label").values_list("text", "tags__label")
     assert list(held) == [("a", "blue"), ("a", "red"), ("b", "green")]
     assert ("FNK410", 1, "tags") in refused(new, [record("zoo.memo", 1, text="", tags=["tag-x"])])
+
+
+def test_numbers_that_were_pks_where_fields_make_uuids_today(new: str) -> None:
+    """They say which row is meant, as numbers and as texts, and no more: Django would make of each
+    the same UUID in whatever backup."""
+    exact.Firmware.objects.using(new).create(id=UUID(int=1))
+    kind = ["exact", "firmware"]
+    records = [
+        keyed("exact.device", "d", serial="d") | {"pk": 1},
+        record("exact.firmware", 1, devices=[1], after=None),
+        record("exact.firmware", 2, devices=[], after=1),
+        record("exact.sticker", 1, kind=kind, which="2", code="s"),
+        record("exact.pin", 1, content_type=kind, object_id=2),
+        record("zoo.reading", 1, sensor=["s"], celsius=1.5),
+        keyed("zoo.sensor", "s", serial="s"),
+    ]
+    for created in (7, 0):
+        report = fastnk.restore(encoded(records), database=new, verify=True)
+        assert (report.created, report.updated) == (created, 0)
+    first, second = exact.Firmware.objects.using(new).exclude(id=UUID(int=1)).order_by("after_id")
+    if first.after_id:
+        first, second = second, first
+    assert [device.serial for device in first.devices.all()] == ["d"]
+    assert second.after_id == first.id
+    assert exact.Sticker.objects.using(new).get().which == str(second.id)
+    assert exact.Pin.objects.using(new).get().object_id == second.id
+    ids = {first.id, second.id, first.devices.get().id, zoo.Reading.objects.using(new).get().id}
+    assert {pk.version for pk in ids} == {4}
+    unknown = [records[1], record("exact.firmware", 2, devices=[], after=3)]
+    assert ("FNK410", 2, "after") in refused(new, unknown)

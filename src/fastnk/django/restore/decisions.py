@@ -103,11 +103,12 @@ class Decisions:
     def renumber(self, row: InBackup) -> None:
         """Create a row under a new pk, its own being taken, not said, or none today."""
         rows, number = row
-        if rows.plan.pk_kind is PkKind.OWN:
+        is_own = rows.plan.pk_kind is PkKind.OWN
+        if is_own:
             self.create_with_own_pk(row)
-            return
-        rows.pks[number] = Missing.PK
-        if rows.old_pk_of(number) is not None or rows.has_odd_pk(number):
+        else:
+            rows.pks[number] = Missing.PK
+        if rows.has_odd_pk(number) or not (is_own or rows.old_pk_of(number) is None):
             rows.fates[number] = Fate.RENUMBERED
 
     def refuse(

@@ -372,7 +372,7 @@ class Directory:
 
 def _number_of_pk(rows: BackupRows, value: Any) -> int | None:
     """Which row had a pk in the backup. Raises a refusal."""
-    number = rows.by_odd_pk.get(value) if isinstance(value, str) else None
+    number = rows.by_odd_pk.get(str(value)) if isinstance(value, str | int) else None
     return rows.by_old_pk.get(rows.plan.pk_value(value)) if number is None else number
 
 

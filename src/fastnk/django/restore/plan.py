@@ -247,6 +247,14 @@ class Plan:
             return self.pk_kind is PkKind.OWN and self.key is None
         return not self.has_foreign_pk and not isinstance(self.key, CalledKey)
 
+    @cached_property
+    def odd_type(self) -> type | None:
+        """Of which type pks in a backup may be that can be none today and only tell rows there:
+        texts where the database numbers the rows, numbers where the field makes UUIDs."""
+        if self.pk_kind is PkKind.AUTO:
+            return str
+        return int if isinstance(self.pk, UUIDField) and self.pk.has_default() else None
+
     @property
     def has_foreign_pk(self) -> bool:
         """Whether its natural key holds pks of other rows."""
@@ -304,6 +312,8 @@ class Plan:
 
     def pk_value(self, value: Any) -> Any:
         """A pk in a backup as the comparable form of the pk's type. Raises a refusal."""
+        if self.odd_type is int and type(value) is int:
+            value = str(value)  # of a number Django makes a UUID, which would be that of any backup
         if self.pk_kind is not PkKind.COMPOSITE:
             return comparable(converted(self.pk, value))
         if not isinstance(value, list):

@@ -191,7 +191,7 @@ class BackupRows:
         method can make it."""
         self.by_old_pk: dict[Any, int] = {}
         self.by_odd_pk: dict[str, int] = {}
-        """The same of texts that are no pks where the database numbers the rows today."""
+        """The same of those that can be no pks today, as text."""
         self._odd: set[int] = set()
         self.values: dict[str, list[Any]] = {name: [] for name in kept_fields}
         """The fields that other records look through, as they stand in the backup."""

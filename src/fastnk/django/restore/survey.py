@@ -237,8 +237,8 @@ class Survey:
         told = record.data.get("pk")
         if pk is not None:
             first = rows.by_old_pk.setdefault(pk, number)
-        elif isinstance(told, str):
-            first = rows.by_odd_pk.setdefault(told, number)
+        elif isinstance(told, str | int):
+            first = rows.by_odd_pk.setdefault(str(told), number)
         else:
             return
         if first != number:
@@ -260,7 +260,7 @@ class Survey:
         try:
             return plan.pk_value(value)
         except REFUSALS as error:
-            if plan.pk_kind is PkKind.AUTO and isinstance(value, str):
+            if type(value) is plan.odd_type:
                 return None  # it had another type once, and only says what refers to the row
             record.note(
                 self._findings, codes.REFUSED_VALUE, refusal(error), field=plan.pk.name, value=value
