@@ -452,6 +452,18 @@ def test_names_that_the_backup_does_not_have_or_has_twice(
     assert restore(as_bytes([BEAST]), database=new, renames=WARDEN).created == 1
 
 
+def test_a_field_that_is_the_pk_today(new: str) -> None:
+    """Records that have a pk besides do not have it twice: neither of both is lost unsaid."""
+    renames = {"zoo.memo.number": "zoo.memo.id"}
+    memo = record("zoo.memo", None, number=5, text="a", tags=[])
+    why = "id is the pk today, and records of zoo.memo have a pk beside number"
+    for records in ([memo | {"pk": 1}], [memo, memo | {"pk": 1}]):
+        with pytest.raises(RenameError, match=why):
+            restore(as_bytes(records), database=new, renames=renames)
+    assert restore(as_bytes([memo]), database=new, renames=renames).created == 1
+    assert rows(zoo.Memo, new).get().pk == 5
+
+
 @pytest.mark.parametrize(("old", "today"), [("zoo.keepr", "zoo.keeper"), ("park", "zoo")])
 def test_backup_that_has_the_new_name_already(new: str, old: str, today: str) -> None:
     """Not told is that its ids lead nowhere, which comes of it."""

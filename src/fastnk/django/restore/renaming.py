@@ -38,6 +38,8 @@ class Naming:
         """By label in the backup."""
         self._held: Counter[str] = Counter()
         """How many records have a field that matters here, by label and name in the backup."""
+        self._with_pk: set[str] = set()
+        """The same fields, where a record has its pk beside them."""
         self._mentioned: set[str] = set()
         """The old labels that values of the backup mention."""
         self._pks = {label: model.pk for label, model in schema.models.items()}
@@ -120,15 +122,19 @@ class Naming:
             for data in filter(is_record, run):
                 tag = data["model"]
                 self._records[tag] += 1
-                self._count_members(tag, [*data["fields"], *(data.get("references") or ())])
+                self._count_members(tag, data["fields"], data.get("references"), data.get("pk"))
 
     def start_counting(self) -> None:
         self._records.clear()
         self._held.clear()
 
-    def _count_members(self, tag: str, names: Iterable[str]) -> None:
-        for name in self._watched.get(tag, set()).intersection(names):
+    def _count_members(
+        self, tag: str, said: Collection[str], references: Iterable[str] | None, pk: Any
+    ) -> None:
+        for name in self._watched.get(tag, set()).intersection([*said, *(references or ())]):
             self._held[f"{tag}.{name}"] += 1
+            if pk is not None and name in said:
+                self._with_pk.add(f"{tag}.{name}")
 
     def _count_structs(self, run: list[Any]) -> None:
         tag = run[0].__struct_config__.tag
@@ -137,7 +143,7 @@ class Naming:
         for record in run if tag in self._watched else ():
             values = zip(spelled, astuple(record.fields), strict=True)
             said = [name for name, value in values if value is not UNSET]
-            self._count_members(tag, [*said, *(record.references or ())])
+            self._count_members(tag, said, record.references, record.pk)
 
     def rename(self, key: list[Any], at: NamedModel) -> None:
         """Put the names of today into a natural key that names a model there."""
@@ -148,7 +154,8 @@ class Naming:
         key[at.app], _, key[at.model] = new.partition(".")
 
     def refuse_unfit_fields(self) -> None:
-        """Raise `RenameError` for fields that the backup lacks, or has by both names.
+        """Raise `RenameError` for fields that the backup lacks, has by both names, or has beside
+        the pks that they would be.
 
         To be asked once all records were counted.
         """
@@ -156,6 +163,12 @@ class Naming:
             for old, new in names.items():
                 if not self._holding(tag, old):
                     raise unused(f"{tag}.{old}")
+                if self._is_pk(tag, new) and f"{tag}.{old}" in self._with_pk:
+                    raise RenameError(
+                        f"{new} is the pk today, and records of {tag} have a pk beside {old}",
+                        remedy="leave that rename out; --ignore-nonexistent leaves out a field"
+                        " that the project no longer has",
+                    )
                 if self._held[f"{tag}.{new}"] and new not in names:
                     raise RenameError(
                         f"the backup has both fields {old} and {new} in records of {tag}",
@@ -182,9 +195,12 @@ class Naming:
 
     def _holding(self, tag: str, old: str) -> int:
         """How many records hold a field; the pk may stand in each where it has no name."""
-        label = self.renames.label(tag)
-        is_pk = label in self._pks and self._pks[label] == self.renames.fields[tag][old]
+        is_pk = self._is_pk(tag, self.renames.fields[tag][old])
         return self._records[tag] if is_pk else self._held[f"{tag}.{old}"]
+
+    def _is_pk(self, tag: str, new: str) -> bool:
+        """Whether a field of today is the pk of the model that the backup calls `tag`."""
+        return self._pks.get(self.renames.label(tag)) == new
 
     def _members(self, tag: str, members: Data) -> Data:
         return dict(zip(self.fields(tag, members), members.values(), strict=True))
