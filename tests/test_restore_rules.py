@@ -1675,6 +1675,36 @@ def test_rows_that_others_create_meanwhile_get_no_pk_of_the_backup(
     assert zoo.Memo.objects.using(new).create(text="next").pk > max(texts)
 
 
+# UUIDs that fields make
+
+
+def test_unique_columns_tell_rows_whose_uuids_the_new_system_made_itself(new: str) -> None:
+    """As those that a migration makes in any system, each time with other UUIDs."""
+    schema = project_schema()
+    models = schema.models
+    models["zoo.sensor"] = structs.replace(models["zoo.sensor"], natural_key=None)
+    seeded = zoo.Sensor.objects.using(new).create(serial="seeded")
+    moved = zoo.Sensor.objects.using(new).create(serial="before", id=UUID(int=9))
+    old, other = (str(UUID(int=number)) for number in (7, 8))
+    kind = ["zoo", "sensor"]
+    records = [
+        record("zoo.sensor", old, serial="seeded"),
+        record("zoo.sensor", other, serial="other"),
+        record("zoo.sensor", str(moved.id), serial="after"),
+        record("zoo.reading", str(UUID(int=1)), sensor=old, celsius=1.5),
+        record("zoo.reading", str(UUID(int=2)), sensor=other, celsius=2.5),
+        record("exact.sticker", 1, kind=kind, which=old, code="s"),
+    ]
+    for created, updated in ((4, 1), (0, 0)):
+        report = load(new, records, schema, options=RestoreOptions(verify=True))
+        assert (report.created, report.updated) == (created, updated)
+    sensors = dict(rows(zoo.Sensor, new).values_list("serial", "id"))
+    assert sensors == {"seeded": seeded.id, "other": UUID(other), "after": moved.id}
+    held = rows(zoo.Reading, new).order_by("celsius").values_list("sensor__serial", flat=True)
+    assert list(held) == ["seeded", "other"]
+    assert rows(exact.Sticker, new).get().which == str(seeded.id)
+
+
 # Pks of another type than those of today
 
 

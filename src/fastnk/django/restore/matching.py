@@ -116,8 +116,14 @@ class Matcher:
             self.decisions.create_under_new_pk(row)
 
     def _match_by_unique(self, row: InBackup, value: Any) -> None:
-        """Match by the comparable value of the column that identifies rows."""
-        self._match_by_unique_pk(row, self._directory.existing(row.rows.plan).by_unique.get(value))
+        """Match by the comparable value of the column that identifies rows, unless a row has the
+        pk that identifies its row."""
+        rows, number = row
+        existing = self._directory.existing(rows.plan)
+        if rows.plan.pk_kind is PkKind.OWN and rows.old_pk_of(number) in existing.pks:
+            self.decisions.match_by_own_pk(row)
+        else:
+            self._match_by_unique_pk(row, existing.by_unique.get(value))
 
     def _match_by_unique_pk(self, row: InBackup, pk: Any) -> None:
         """Match by the pk of the one row that has the same in what must be unique; `None` where

@@ -141,6 +141,7 @@ class Plan:
         self.label: str = model._meta.label_lower
         self.pk: Any = model._meta.pk
         self.pk_kind = _pk_kind(self.pk)
+        self.odd_type = odd_type(self.pk)
         is_composite = self.pk_kind is PkKind.COMPOSITE
         self.pk_fields: list[Any] = list(self.pk.fields) if is_composite else [self.pk]
         self.columns = columns
@@ -247,14 +248,6 @@ class Plan:
             return self.pk_kind is PkKind.OWN and self.key is None
         return not self.has_foreign_pk and not isinstance(self.key, CalledKey)
 
-    @cached_property
-    def odd_type(self) -> type | None:
-        """Of which type pks in a backup may be that can be none today and only tell rows there:
-        texts where the database numbers the rows, numbers where the field makes UUIDs."""
-        if self.pk_kind is PkKind.AUTO:
-            return str
-        return int if isinstance(self.pk, UUIDField) and self.pk.has_default() else None
-
     @property
     def has_foreign_pk(self) -> bool:
         """Whether its natural key holds pks of other rows."""
@@ -325,7 +318,7 @@ class Plan:
 
     def _uniques(self) -> tuple[list[str], list[str]]:
         """Columns that are unique and never null: plain ones, UUIDs first, and relations."""
-        if self.key or self.pk_kind is not PkKind.AUTO:
+        if self.key or self.odd_type is None:
             return [], []
         columns = [
             (name, column)
@@ -381,6 +374,15 @@ def _stations(model: Any, path: Path) -> Iterator[tuple[str, str]]:
         model = target_of(model, hop)
         if name != model._meta.pk.name or model._meta.pk.remote_field:
             yield model._meta.label_lower, name
+
+
+def odd_type(pk: Any) -> type | None:
+    """Of which type pks in a backup may be that can be none today and only tell rows there: texts
+    where the database numbers the rows, numbers where the field makes UUIDs; `None` where neither
+    makes pks."""
+    if isinstance(pk, AutoField):
+        return str
+    return int if isinstance(pk, UUIDField) and pk.has_default() else None
 
 
 def _pk_kind(pk: Any) -> PkKind:

@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import DatabaseError, connections, router, transaction
-from django.db.models import AutoField, Field, QuerySet
+from django.db.models import Field, QuerySet
 from msgspec import UNSET
 
 from fastnk import schema as schemas
@@ -22,6 +22,7 @@ from fastnk.django.restore.plan import (
     Reference,
     UnknownModelError,
     is_time_of_writing,
+    odd_type,
 )
 from fastnk.django.restore.renaming import Naming
 from fastnk.django.restore.values import Inside, told_of_json_text
@@ -124,7 +125,7 @@ class Plans:
 
     def may_change(self, field: Any) -> bool:
         """Whether `field` is a pk that the same row need not have in the target."""
-        if isinstance(field, AutoField):
+        if field.primary_key and odd_type(field) is not None:
             return True
         label = concrete(field.model)._meta.label_lower
         spec = self._specs.get(label)
