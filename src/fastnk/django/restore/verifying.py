@@ -76,5 +76,6 @@ def _not_restored(differs: str, place: Place | str) -> NotRestoredError:
     return NotRestoredError(
         f"read back, {differs}; everything was rolled back",
         place=place,
-        remedy="triggers of the database, or conversions of fields, may change values",
+        remedy="triggers of the database, or conversions of fields, may change values; where they"
+        " should: --exclude app.model.field, or no --verify",
     )
