@@ -1680,9 +1680,9 @@ def test_rows_that_others_create_meanwhile_get_no_pk_of_the_backup(
 
 def test_unique_columns_tell_rows_whose_uuids_the_new_system_made_itself(new: str) -> None:
     """As those that a migration makes in any system, each time with other UUIDs."""
-    schema = project_schema()
-    models = schema.models
-    models["zoo.sensor"] = structs.replace(models["zoo.sensor"], natural_key=None)
+    project = project_schema()
+    sensor = structs.replace(project.models["zoo.sensor"], natural_key=None)
+    schema = structs.replace(project, models=project.models | {"zoo.sensor": sensor})
     seeded = zoo.Sensor.objects.using(new).create(serial="seeded")
     moved = zoo.Sensor.objects.using(new).create(serial="before", id=UUID(int=9))
     old, other = (str(UUID(int=number)) for number in (7, 8))
