@@ -352,7 +352,7 @@ def test_ids_that_the_database_lets_dangle_stay_and_no_new_row_gets_them(shop: P
     try:
         restored({records!r})
     except fastnk.FastnkError as error:
-        refused = [one.code for one in error.findings]
+        refused = [one.code for one in error.findings], error.remedy
     stay = fastnk.Policies(on_unresolved="keep")
     done = [restored({records!r}, policies=stay) for _ in range(2)]
     held = {{row.cents: row for row in Refund.objects.filter(cents__gt=0)}}
@@ -360,7 +360,8 @@ def test_ids_that_the_database_lets_dangle_stay_and_no_new_row_gets_them(shop: P
     print(json.dumps([refused, done, found]))
     """
     )
-    assert done == [["FNK410"], [[2, 0, 0], [0, 0, 2]], [4, 1, False]]
+    remedy = "mend the backup or the database, or keep such ids: --on-unresolved keep"
+    assert done == [[["FNK410"], remedy], [[2, 0, 0], [0, 0, 2]], [4, 1, False]]
 
 
 @pytest.mark.skipif(django.VERSION < (5, 2), reason="composite pks came with Django 5.2")

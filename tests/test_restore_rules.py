@@ -712,8 +712,14 @@ def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
         (3, "object_id", f"{some} (--on-generic keep: it may be)"),
         (5, "keeper", none),
     ]
+    assert str(caught.value.remedy) == (
+        "mend the backup or the database, or let references go: --on-unresolved null"
+        ", or allow what is said there: --on-unresolved keep, --on-generic keep"
+    )
+    lets_go = RestoreOptions(exclude=options.exclude, on_dangling="null")
     with pytest.raises(FindingsError) as caught:
-        restored(new, record("zoo.tag", 5, label="old"), sticker, options=options)
+        restored(new, *records, options=lets_go)
+    assert "--on-unresolved" not in str(caught.value.remedy)
     assert "allow what is said there: --on-generic keep" in str(caught.value.remedy)
     # Of an excluded model of which there are no records the backup holds nothing back.
     with pytest.raises(

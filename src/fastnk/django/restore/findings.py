@@ -36,6 +36,12 @@ BY_ITS_SCHEMA = "restore by the schema that these natural keys are from: --schem
 DECLARABLE = " (--default: what it means)"
 """How a finding ends that a default would settle; it tells no value."""
 
+_WITHOUT = {
+    "keep": "keep such ids",
+    "null": "let references go",
+    "drop": "leave records out",
+}
+
 _OPTION = re.compile("--on-[a-z-]+ [a-z]+")
 """In what a finding says."""
 
@@ -59,8 +65,9 @@ class Findings:
         """Whether a generic reference to a row that is gone may come to mean another one."""
         self.on_dangling = on_dangling
         """What becomes of a reference that nothing answers, as in `RestoreOptions`."""
-        self._spared_by: set[str] = set()
-        """What `on_dangling` would have to be for the references that nothing answers."""
+        self._settled_by: list[str] = []
+        """What `on_dangling` may be for all references that are in the way because nothing answers
+        them, the one that keeps most first."""
         self.unanswered: dict[int, str] = {}
         """With `drop`: the records to leave out, by number, and the field for which."""
         self._last_counts = last_counts
@@ -104,14 +111,15 @@ class Findings:
 
     def lets_go(self, what: str, record: int, *, may_be_null: bool, may_dangle: bool) -> bool:
         """Whether a reference of a record that nothing answers is let go; it is counted."""
-        self._spared_by.add("null" if may_be_null else "drop")
+        ways = {"keep": may_dangle, "null": may_be_null, "drop": True}
+        if not ways.get(self.on_dangling):
+            self._settled_by = [way for way in self._settled_by or ways if ways[way]]
+            return False
         if self.on_dangling == "drop":
             self.unanswered.setdefault(record, what)
-            return True
-        lets_go = {"null": may_be_null, "keep": may_dangle}.get(self.on_dangling, False)
-        if lets_go and self._counts:
+        elif self._counts:
             self.let_go[what] += 1
-        return lets_go
+        return True
 
     def lets_supersede(self, record: int, label: str) -> bool:
         """Whether a record is left out because a later one has its natural key."""
@@ -169,18 +177,24 @@ class Findings:
         if codes & {UNKNOWN_MODEL, UNKNOWN_FIELD}:
             return NONEXISTENT
         if self.wants_ids and DANGLING in codes:
-            return f"{WITH_IDS}{self._or_without}"
+            return ", or ".join((WITH_IDS, *self._without_references()))
         if self.wants_schema and codes & {NO_KEY, DANGLING}:
-            return f"{BY_ITS_SCHEMA}{self._or_without}"
-        if "drop" in self._spared_by:
+            return ", or ".join((BY_ITS_SCHEMA, *self._without_references()))
+        beside = "mend the backup or the database"
+        if self._settled_by == ["drop"]:
             beside = "restore a backup that has such rows together with this one"
-            return f"{beside}{self._or_without}"
-        if self._or_without:
-            return f"mend the backup or the database{self._or_without}"
-        ways = [*self._options_named(), *self._defaults_to_declare(), *self._models_to_leave_out()]
-        if not ways:
-            return "mend the backup or the database, then restore again"
-        return ", or ".join(("mend the backup or the database", *ways))
+        ways = [
+            *self._without_references(),
+            *self._options_named(),
+            *self._defaults_to_declare(),
+            *self._models_to_leave_out(),
+        ]
+        return ", or ".join((beside, *ways)) if ways else f"{beside}, then restore again"
+
+    def _without_references(self) -> Iterator[str]:
+        """How to do without the references that nothing answers."""
+        for way in self._settled_by[:1]:
+            yield f"{_WITHOUT[way]}: --on-unresolved {way}"
 
     def _defaults_to_declare(self) -> Iterator[str]:
         places = (one.place for one in self._found.kept if one.what.endswith(DECLARABLE))
@@ -200,12 +214,3 @@ class Findings:
         if models:
             several = "models" if len(models) > 1 else "a model"
             yield " ".join((f"leave {several} out:", *(f"--exclude {one}" for one in models)))
-
-    @property
-    def _or_without(self) -> str:
-        """How to do without the references that nothing answers, behind another remedy."""
-        if "drop" in self._spared_by:
-            return ", or leave records out: --on-unresolved drop"
-        if "null" in self._spared_by - {self.on_dangling}:
-            return ", or let references go: --on-unresolved null"
-        return ""
