@@ -695,6 +695,20 @@ def test_excluded_records_are_counted_and_left_out(new: str) -> None:
     ]
 
 
+def test_generic_ids_that_applications_give_mean_the_rows_that_have_them(new: str) -> None:
+    """A UUID is that of one row, whether the backup has its record by key, or of others only."""
+    number = UUID("0b2e7f5c-8f0d-4d2e-9a51-6f6f2a0a7a01")
+    put(new, zoo.Sensor, id=number, serial="a")
+    sticker = record(
+        "zoo.sticker", 1, text="", content_type=["zoo", "sensor"], object_id=str(number)
+    )
+    for serial, exclude in (("a", frozenset[str]()), ("b", frozenset()), ("c", {"zoo.sensor"})):
+        options = RestoreOptions(exclude=frozenset(exclude), verify=True)
+        sensor = keyed("zoo.sensor", serial, serial=serial)
+        assert restored(new, sensor, sticker, options=options).complete == (not exclude)
+        assert rows(zoo.Sticker, new).get().object_id == str(number)
+
+
 def test_ids_of_excluded_records_mean_no_row_of_the_database(new: str) -> None:
     put(new, zoo.Tag, id=5, label="other")
     sticker = record("zoo.sticker", 1, text="", content_type=["zoo", "tag"], object_id="5")

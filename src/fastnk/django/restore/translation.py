@@ -20,7 +20,7 @@ from fastnk.django.restore.directory import (
 )
 from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.pending import IdInside, PkOf, WithIds, as_far_as_known
-from fastnk.django.restore.plan import Column, Plan, Reference, UnknownModelError
+from fastnk.django.restore.plan import Column, PkKind, Plan, Reference, UnknownModelError
 from fastnk.django.restore.rows import InBackup, InDatabase, Missing
 from fastnk.django.restore.values import REFUSALS, Inside, converted, refuse_unfit
 from fastnk.schema import GenericRelation
@@ -351,9 +351,9 @@ class Translator:
             return row
         pk = target.pk_value(raw)
         self._directory.loose_ids[target.label].add(pk)
-        has_records = self._directory.has_records(target)
-        may_be_any = generic.may_dangle or self._findings.keeps_generic or not has_records
-        if not may_be_any and pk in self._directory.existing(target).pks:
+        tells = target.pk_kind is PkKind.OWN or not self._directory.has_records(target)
+        may_be_any = generic.may_dangle or self._findings.keeps_generic
+        if not (tells or may_be_any) and pk in self._directory.existing(target).pks:
             raise StrangerError(self._directory.stranger(target, "--on-generic keep"))
         return None
 
