@@ -41,6 +41,7 @@ _WITHOUT = {
     "null": "let references go",
     "drop": "leave records out",
 }
+"""What becomes of references that nothing answers, by the word of `--on-unresolved`."""
 
 _OPTION = re.compile("--on-[a-z-]+ [a-z]+")
 """In what a finding says."""
