@@ -1274,6 +1274,25 @@ def test_refusal_in_the_midst_of_copy_names_the_model(new: str) -> None:
 # Signals
 
 
+def test_receivers_of_all_models_are_named_once(new: str) -> None:
+    def general(**more: Any) -> None: ...
+
+    def special(**more: Any) -> None: ...
+
+    signals.post_save.connect(general)
+    signals.post_save.connect(special, zoo.Tag)
+    try:
+        records = [record("zoo.tag", 1, label="a"), record("zoo.memo", 1, text="a")]
+        named = restored(new, *records, dry_run=True).receivers
+    finally:
+        signals.post_save.disconnect(general)
+        signals.post_save.disconnect(special, zoo.Tag)
+    assert [one.partition(":")[0] for one in named] == [
+        "post_save of all models",
+        "post_save of zoo.tag",
+    ]
+
+
 def test_receivers_are_named_and_called_only_on_request(new: str) -> None:
     calls: list[tuple[Any, ...]] = []
 

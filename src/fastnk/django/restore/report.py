@@ -129,7 +129,7 @@ class RestoreReport(msgspec.Struct):
     differences: list[Difference] = []
     """With `diff`: what changes in existing rows."""
     receivers: list[str] = []
-    """Who listens to signals of the models concerned: called with `signals` only."""
+    """Who listens to signals of the models concerned, or of all: called with `signals` only."""
     left_out: dict[str, int] = {}
     """With `ignore_nonexistent`: how many records of models, and values of fields, are left out."""
     let_go: dict[str, int] = {}

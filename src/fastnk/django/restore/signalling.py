@@ -24,15 +24,20 @@ def has_receivers(plan: Plan) -> bool:
 
 
 def receivers(plans: Iterable[Plan]) -> list[str]:
-    """Signal, model and receiver, by name, of everybody who listens to rows of these models."""
-    found = []
+    """Signal, model and receiver, by name, of everybody who listens to rows of these models; once
+    of those who listen to whatever model."""
+    found = set()
+    general = {name: {*map(_name, _live(signal, object))} for name, signal in SIGNALS.items()}
     for plan in plans:
         senders = {"pre_save": [plan.model], "post_save": [plan.model]}
         senders["m2m_changed"] = [many.through for many in plan.many.values()]
         for name, signal in SIGNALS.items():
-            for sender in senders[name]:
-                found += [f"{name} of {plan.label}: {_name(one)}" for one in _live(signal, sender)]
-    return sorted(set(found))
+            for receiver in (
+                _name(one) for sender in senders[name] for one in _live(signal, sender)
+            ):
+                of = "all models" if receiver in general[name] else plan.label
+                found.add(f"{name} of {of}: {receiver}")
+    return sorted(found)
 
 
 class Sender:
