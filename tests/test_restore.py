@@ -1160,6 +1160,16 @@ def test_keys_of_another_schema_are_restored_by_that(
     assert caught.value.remedy == f"{by_its_schema}{beside}"
 
 
+def test_keys_without_parts_need_a_dump_with_ids(new: str) -> None:
+    """As Django writes them for models whose method makes such: no schema helps."""
+    with pytest.raises(FindingsError) as caught:
+        load(new, [record("zoo.memo", 1, text="", parent=[])])
+    assert caught.value.remedy == (
+        "dump the rows with ids, without --natural-foreign and --natural-primary"
+        ", or let references go: --on-unresolved null"
+    )
+
+
 @pytest.mark.parametrize("broken", [[1], [{"fields": {}}], [{"model": "zoo.tag", "fields": []}]])
 def test_what_is_no_record(new: str, broken: list[Any]) -> None:
     with pytest.raises(BackupSyntaxError, match="not a record") as caught:

@@ -50,7 +50,8 @@ class DanglingError(Exception):
 
 
 class UnmadeKeyError(DanglingError):
-    """A natural key of a model of whose records not all say theirs, and no method can make them."""
+    """A natural key of a model of whose records not all say theirs, and no method can make them, or
+    one without parts."""
 
 
 class NoKeyError(DanglingError):
@@ -296,7 +297,9 @@ class Directory:
 
     def _find_by_key(self, plan: Plan, value: list[Any]) -> Row:
         if plan.spelled_key is None:
-            raise NoKeyError(f"{plan.label} has no natural key in the schema")
+            why = f"{plan.label} has no natural key in the schema"
+            # One without parts says nothing, whatever the schema.
+            raise NoKeyError(why) if value else UnmadeKeyError(why)
         key = plan.spelled_key.read(value)
         rows = self.rows_of(plan)
         if plan.weak:
