@@ -50,6 +50,13 @@ LEAST_RUNS = 3
 """However long they take, where so many are wanted: of two the median would be a mean."""
 PATIENCE = 12.0
 """Seconds; a competitor whose runs have taken longer is not run again, so that there is an end."""
+LARGE = 2e9
+"""Bytes of a backup of which each run begins after a rest."""
+REST = 3.0
+"""Seconds, after which a virtual machine has given what an earlier run has freed back to its host. A
+run that takes about as long would begin to write into memory that is there, and end in memory that
+the system has to get first, which takes several times as long; a copy that is done before that
+would not."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""
 
@@ -118,6 +125,8 @@ def in_turns(
             output.unlink(missing_ok=True)
             # What earlier outputs left to be written back is not this run's to wait for.
             os.sync()
+            if what.size >= LARGE:
+                time.sleep(REST)
             _read(what.backup)
             run = measure(command_of(name, what, output))
             say(f"{what.title}: {name}, run {number + 1} of {times[name]}: {run.seconds:.2f} s")
