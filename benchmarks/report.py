@@ -31,9 +31,10 @@ What these figures do not say:
   Rivals and `cp` return when the system has taken their output over; fastnk returns when it is on
   the disk. `cp_fsync`, a copy that waits for the disk as well, is therefore its fairer floor, and
   the more erratic one.
-- How fast the memory is. A virtual machine gives memory that nobody uses back to its host after some
-  seconds, and who writes to it then waits for each page, `cp` no less than fastnk. So that all have
-  the same, every run begins after a rest where the backup has more than 2 GB.
+- How fast memory is. A virtual machine gives what nobody uses back to its host after some seconds,
+  and who writes to it then waits for each page, `cp` no less than fastnk. So that all have the
+  same, every run begins after a rest where the backup has several gigabytes; the smaller ones are
+  written into memory that was in use just before.
 - How fast conversion is once Python runs. Every time is that of a whole process, so interpreter
   start and imports are in it, which weighs more the smaller the backup is.
 - That all do the same work. fastnk checks every byte, looks for duplicate and null keys and

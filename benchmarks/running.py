@@ -53,10 +53,9 @@ PATIENCE = 12.0
 LARGE = 2e9
 """Bytes of a backup of which each run begins after a rest."""
 REST = 3.0
-"""Seconds, after which a virtual machine has given what an earlier run has freed back to its host. A
-run that takes about as long would begin to write into memory that is there, and end in memory that
-the system has to get first, which takes several times as long; a copy that is done before that
-would not."""
+"""Seconds, after which a virtual machine has given what an earlier run has freed back to its host.
+Until then a copy writes into memory that is there; what takes longer than that would end in memory
+that the system has to get first, which takes several times as long."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""
 
