@@ -79,7 +79,7 @@ def _growth(results: Results) -> Figure:
     for axes in (by_size, memory):
         axes.set_xticks(megabytes, [f"{size:,.0f}" for size in megabytes])
         axes.set_xticks([], minor=True)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize="x-small", handlelength=1.2)
     _lines(by_relations, [case["relations"] for case in relations], relations, _seconds)
     title = f"seconds, {relations[0]['bytes'] / 1e6:,.0f} MB"
     by_relations.set(title=title, xlabel="relations in a record", ylim=(0, None))
