@@ -1791,5 +1791,9 @@ def test_numbers_that_were_pks_where_fields_make_uuids_today(new: str) -> None:
     assert exact.Pin.objects.using(new).get().object_id == second.id
     ids = {first.id, second.id, first.devices.get().id, zoo.Reading.objects.using(new).get().id}
     assert {pk.version for pk in ids} == {4}
+    note = record("exact.note", 1, content_type=kind, object_id=1, text="a")
+    firmware = record("exact.firmware", 1, devices=[], after=None)
+    found = refused(new, [firmware, note], schema=project_schema())
+    assert found == [("FNK413", 2, "object_id")]
     unknown = [records[1], record("exact.firmware", 2, devices=[], after=3)]
     assert ("FNK410", 2, "after") in refused(new, unknown)

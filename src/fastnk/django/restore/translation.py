@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import IntegerField, UUIDField
 from msgspec import UNSET
 
 from fastnk.django.refusals import refusal
@@ -284,7 +285,10 @@ class Translator:
             return
         row = self._generic_row(record, generic, kind, raw)
         if row is not None:
-            values[name] = PkOf(row, record.plan.columns[name].field)
+            try:
+                values[name] = _pk_in(record.plan.columns[name].field, row)
+            except ValueError as error:
+                record.note(self._findings, codes.REFUSED_VALUE, str(error), field=name, value=raw)
         elif isinstance(raw, list):
             values[name] = None  # what is wrong with it has been noted, or was let go
         else:
@@ -320,7 +324,7 @@ class Translator:
         is_used = kind is not None and raw is not None
         row = self._row_meant(plan, plan.generics[name], kind, raw) if is_used else None
         if row is not None:
-            return PkOf(row, field), False
+            return _pk_in(field, row), False
         value = converted(field, raw)
         refuse_unfit(field, value, self._connection)
         return value, is_used
@@ -356,6 +360,18 @@ class Translator:
         if not (tells or may_be_any) and pk in self._directory.existing(target).pks:
             raise StrangerError(self._directory.stranger(target, "--on-generic keep"))
         return None
+
+
+def _pk_in(field: Any, row: Row) -> PkOf:
+    """What a column holds for the row that a generic reference means. Raises `ValueError` where it
+    cannot: a number can be made of a UUID, but of no use."""
+    plan = row.plan if isinstance(row, InDatabase) else row.rows.plan
+    pk = plan.pk
+    while pk.remote_field:
+        pk = pk.target_field
+    if isinstance(pk, UUIDField) and isinstance(field, IntegerField):
+        raise ValueError(f"the pks of {plan.label} are UUIDs, which the column does not take")
+    return PkOf(row, field)
 
 
 def _told_of_column(plan: Plan, name: str) -> str:
