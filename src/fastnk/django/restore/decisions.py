@@ -103,12 +103,13 @@ class Decisions:
     def renumber(self, row: InBackup) -> None:
         """Create a row under a new pk, its own being taken, not said, or none today."""
         rows, number = row
-        is_own = rows.plan.pk_kind is PkKind.OWN
-        if is_own:
+        had_another = rows.has_odd_pk(number)
+        if rows.plan.pk_kind is PkKind.OWN:
             self.create_with_own_pk(row)
         else:
             rows.pks[number] = Missing.PK
-        if rows.has_odd_pk(number) or not (is_own or rows.old_pk_of(number) is None):
+            had_another |= rows.old_pk_of(number) is not None
+        if had_another:
             rows.fates[number] = Fate.RENUMBERED
 
     def refuse(
