@@ -209,11 +209,17 @@ class MissingExtraError(UsageError):
         )
 
 
-def old_django(found: str, oldest: tuple[int, int], purpose: str, remedy: str) -> UsageError:
-    """For a project whose Django is too old."""
-    needed = ".".join(map(str, oldest))
-    what = f"{purpose} needs Django {needed} or newer, and this is {found}"
-    return UsageError(what, remedy=remedy, code="FNK102")
+def require_django(purpose: str, oldest: tuple[int, int], remedy: str) -> None:
+    """Raise `UsageError` without a Django that is as new as `oldest`; the remedy is for an older
+    one."""
+    try:
+        import django
+    except ModuleNotFoundError:
+        raise MissingExtraError("Django", "django", purpose) from None
+    if oldest > django.VERSION:
+        needed = ".".join(map(str, oldest))
+        what = f"{purpose} needs Django {needed} or newer, and this is {django.get_version()}"
+        raise UsageError(what, remedy=remedy, code="FNK102")
 
 
 class SchemaError(UsageError):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SETTINGS = "DJANGO_SETTINGS_MODULE"
 
+SCHEMA = "schema.json"
+"""The name of a schema that nobody has named."""
+
 
 def add_backups_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fastnk.cli.arguments import (
+    SCHEMA,
     SETTINGS,
     add_methods_argument,
     add_reading_arguments,
@@ -19,9 +20,6 @@ from fastnk.cli.printing import LOSS, Outcome, table
 from fastnk.detect import BackupFormatDetector, DetectionReport
 from fastnk.progress import Progress
 from fastnk.schema import Schema
-
-SCHEMA = "schema.json"
-"""The name of a schema that nobody has named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

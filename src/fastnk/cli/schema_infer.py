@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fastnk.cli.arguments import (
+    SCHEMA,
     add_backups_argument,
     add_keys_argument,
     add_methods_argument,
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Outcome:
     lines = table(COLUMNS, proposal.table())
     lines += [f"note: {note}" for note in proposal.notes]
     lines += [f"left out: {what}" for what in proposal.left_out(options.minimum)]
-    command = ["schema", "infer", *options.backups, "-o", "schema.json"]
+    command = ["schema", "infer", *options.backups, "-o", SCHEMA]
     if options.output is not None:
         proposal.schema(options.minimum).save(options.output)
         lines.append(f"{options.output}: a guess; look at it before it is used")

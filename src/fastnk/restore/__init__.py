@@ -8,7 +8,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +21,10 @@ from fastnk.django.restore.report import ModelCounts, RestoreOptions, RestoreRep
 from fastnk.errors import (
     BackupSyntaxError,
     FindingsError,
-    MissingExtraError,
     OutputError,
     UsageError,
     did_you_mean,
-    old_django,
+    require_django,
 )
 from fastnk.output import NoSink
 from fastnk.policies import Policies
@@ -410,10 +408,5 @@ def _refuse_without_room(backup: Backup) -> None:
 
 
 def _require_django() -> None:
-    if find_spec("django") is None:
-        raise MissingExtraError("Django", "django", "a restore")
-    import django
-
-    if django.VERSION < OLDEST:
-        remedy = "restore into the project as it is with a newer Django; conversion needs none"
-        raise old_django(django.get_version(), OLDEST, "a restore", remedy)
+    remedy = "restore into the project as it is with a newer Django; conversion needs none"
+    require_django("a restore", OLDEST, remedy)

@@ -375,9 +375,9 @@ class Directory:
 
 def _number_of_pk(rows: BackupRows, value: Any) -> int | None:
     """Which row had a pk in the backup. Raises a refusal."""
-    if rows.by_odd_pk and isinstance(value, str | int) and str(value) in rows.by_odd_pk:
-        return rows.by_odd_pk[str(value)]
-    return rows.by_old_pk.get(rows.plan.pk_value(value))
+    may_be_odd = rows.by_odd_pk and isinstance(value, str | int)
+    number = rows.by_odd_pk.get(str(value)) if may_be_odd else None
+    return rows.by_old_pk.get(rows.plan.pk_value(value)) if number is None else number
 
 
 def _named(rows: BackupRows, key: Key) -> InBackup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, InterfaceError, OperationalError
@@ -28,7 +29,8 @@ class _Fault(NamedTuple):
         number = cause.args[0] if cause.args else None
         if isinstance(number, int):
             return number in self.numbers
-        return _code_of(cause).startswith(self.codes) or any(
+        code = _code_of(cause)
+        return (isinstance(code, str) and code.startswith(self.codes)) or any(
             words in str(cause) for words in self.words
         )
 
@@ -142,16 +144,13 @@ def remedy_for(error: Exception) -> str | None:
     for fault in _FAULTS:
         if fault.is_told_by(cause):
             return fault.remedy
-    is_lost = isinstance(error, OperationalError | InterfaceError) and _has_no_code(cause)
+    is_lost = isinstance(error, OperationalError | InterfaceError) and _code_of(cause) is None
     return _LOST.remedy if is_lost else None
 
 
-def _code_of(cause: BaseException) -> str:
-    """PostgreSQL's code of an error; empty where there is none."""
-    # The second is psycopg2's word; other drivers have neither.
-    return getattr(cause, "sqlstate", getattr(cause, "pgcode", None)) or ""
-
-
-def _has_no_code(cause: BaseException) -> bool:
-    """Whether a driver of PostgreSQL has no code of an error, having lost the server."""
-    return getattr(cause, "sqlstate", getattr(cause, "pgcode", ...)) is None
+def _code_of(cause: BaseException) -> str | EllipsisType | None:
+    """PostgreSQL's code of an error; `None` where its driver has none, having lost the server, and
+    an ellipsis for those of other drivers."""
+    # The second is psycopg2's word.
+    code: str | EllipsisType | None = getattr(cause, "sqlstate", getattr(cause, "pgcode", ...))
+    return code

@@ -14,7 +14,7 @@ from fastnk import processes
 from fastnk.django.offline import without_databases
 from fastnk.django.restore.columns import is_written_directly
 from fastnk.django.restore.plan import Plan
-from fastnk.django.restore.values import is_of_django
+from fastnk.django.restore.values import end_of, is_of_django
 from fastnk.processes import Ends
 
 
@@ -26,9 +26,7 @@ def is_made_by_django(plan: Plan) -> bool:
 
 
 def _is_made_by_django(field: Any) -> bool:
-    while field.remote_field:
-        field = field.target_field
-    return is_of_django(field)
+    return is_of_django(end_of(field))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from django.apps import apps
 from msgspec import UNSET
 from msgspec.structs import astuple
 
-from fastnk.django.restore.values import REFUSALS, converted
+from fastnk.django.restore.values import REFUSALS, converted, end_of
 from fastnk.errors import did_you_mean
 from fastnk.renames import RenameError, Renames, unused
 from fastnk.schema import Schema, model_name
@@ -127,6 +127,7 @@ class Naming:
     def start_counting(self) -> None:
         self._records.clear()
         self._held.clear()
+        self._with_pk.clear()
 
     def _count_members(
         self, tag: str, said: Collection[str], references: Iterable[str] | None, pk: Any
@@ -262,10 +263,7 @@ def _as_many(value: Any, has_key: bool) -> Any:
 def may_be_pk(label: str, value: Any) -> bool:
     """Whether a row of a model of today may have this pk; of one that is unknown it may."""
     try:
-        field = apps.get_model(label)._meta.pk
-        while field.is_relation:
-            field = field.target_field
-        converted(field, value)
+        converted(end_of(apps.get_model(label)._meta.pk), value)
     except LookupError:
         return True
     except REFUSALS:

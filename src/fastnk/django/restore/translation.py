@@ -23,7 +23,7 @@ from fastnk.django.restore.findings import Findings
 from fastnk.django.restore.pending import IdInside, PkOf, WithIds, as_far_as_known
 from fastnk.django.restore.plan import Column, PkKind, Plan, Reference, UnknownModelError
 from fastnk.django.restore.rows import InBackup, InDatabase, Missing
-from fastnk.django.restore.values import REFUSALS, Inside, converted, refuse_unfit
+from fastnk.django.restore.values import REFUSALS, Inside, converted, end_of, refuse_unfit
 from fastnk.schema import GenericRelation
 
 
@@ -366,10 +366,7 @@ def _pk_in(field: Any, row: Row) -> PkOf:
     """What a column holds for the row that a generic reference means. Raises `ValueError` where it
     cannot: a number can be made of a UUID, but of no use."""
     plan = row.plan if isinstance(row, InDatabase) else row.rows.plan
-    pk = plan.pk
-    while pk.remote_field:
-        pk = pk.target_field
-    if isinstance(pk, UUIDField) and isinstance(field, IntegerField):
+    if isinstance(end_of(plan.pk), UUIDField) and isinstance(field, IntegerField):
         raise ValueError(f"the pks of {plan.label} are UUIDs, which the column does not take")
     return PkOf(row, field)
 

@@ -328,9 +328,14 @@ def as_restored(field: Field[Any, Any], value: Any) -> Any:
 
 @cache
 def _may_read_otherwise(field: Field[Any, Any]) -> bool:
+    return not type(end_of(field)).to_python.__module__.startswith("django.db.models.")
+
+
+def end_of(field: Any) -> Any:
+    """The field that a relation refers to, at the end of all where that is one as well."""
     while field.remote_field:
         field = field.target_field
-    return not type(field).to_python.__module__.startswith("django.db.models.")
+    return field
 
 
 def or_null(field: Field[Any, Any], value: Any) -> Any:

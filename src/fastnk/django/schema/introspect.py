@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from fastnk.errors import MissingExtraError, SchemaError, UsageError, old_django
+from fastnk.errors import SchemaError, UsageError, require_django
 from fastnk.schema import KeyPart, Model, Schema, flat_parts
 
 OLDEST = 3, 0
@@ -185,15 +185,15 @@ _NO_KEY = _Key()
 
 _Models = dict[str, type[Any]]
 _Keys = dict[str, _Key]
+_Names = dict[str, dict[str, str]]
+"""As `history.Names`."""
 
 
 def _by_label(models: Iterable[type[Any]]) -> _Models:
     return {model._meta.label_lower: model for model in models}
 
 
-def _written(
-    live: _Models, at: Sequence[str]
-) -> tuple[_Models, _Keys, dict[str, str], dict[str, dict[str, str]]]:
+def _written(live: _Models, at: Sequence[str]) -> tuple[_Models, _Keys, dict[str, str], _Names]:
     """The models in a backup made at `at`, their keys, of keys not known the reason, and what
     fields of today were called there."""
     from fastnk.django.schema.history import keys_then, models_at, names_at, same_records
@@ -231,7 +231,7 @@ def _key_of(model: type[Any]) -> tuple[_Key, str | None]:
 
 
 def _keys_through_proxies(
-    written: _Models, live: _Models, keys: _Keys, names: dict[str, dict[str, str]]
+    written: _Models, live: _Models, keys: _Keys, names: _Names
 ) -> Iterator[tuple[Any, _Key, str | None]]:
     """The relations that lead through a proxy with another key than that of its model: the field,
     the key, and where that is not known why.
@@ -265,7 +265,7 @@ def _proxy_key(
     proxy: type[Any],
     written: _Models,
     live: _Models,
-    names: dict[str, dict[str, str]],
+    names: _Names,
 ) -> tuple[_Key, str | None]:
     """The key that `proxy` makes of the records of `label`, or why it is not known."""
     from fastnk.django.schema.history import difference_then, key_then, same_records
@@ -298,14 +298,8 @@ def _hand_over(reasons: dict[str, str], on_untraceable: OnUntraceable | None) ->
 
 
 def _require_django() -> None:
-    purpose = "a schema from a Django project"
-    try:
-        import django
-    except ModuleNotFoundError:
-        raise MissingExtraError("Django", "django", purpose) from None
-    if django.VERSION < OLDEST:
-        remedy = "fastnk schema infer proposes a schema from the backup alone"
-        raise old_django(django.get_version(), OLDEST, purpose, remedy)
+    remedy = "fastnk schema infer proposes a schema from the backup alone"
+    require_django("a schema from a Django project", OLDEST, remedy)
 
 
 def _require_models() -> None:
