@@ -9,6 +9,7 @@ from typing_extensions import disjoint_base
 _Finding = tuple[int, int, int, str, str | None, str | None, str | None]
 
 DEFAULT_MAX_RECORD: int
+A_RECORD: str
 MAX_MODELS: int
 NAME_THE_ENCODING: str
 PADDING: int

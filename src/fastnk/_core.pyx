@@ -35,7 +35,14 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 import os
 from array import array
 
-from fastnk.errors import MAX_MODELS, NAME_THE_ENCODING, BackupSyntaxError, Place, too_deep
+from fastnk.errors import (
+    A_RECORD,
+    MAX_MODELS,
+    NAME_THE_ENCODING,
+    BackupSyntaxError,
+    Place,
+    too_deep,
+)
 
 from fastnk._keymap cimport *
 from fastnk._text cimport *

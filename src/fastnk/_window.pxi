@@ -30,7 +30,7 @@ _REMEDIES = {
     "FNK201": "check that the backup was written, and that it is the right file",
     "FNK202": "check that dumpdata was given the right apps",
     "FNK203": "give the output of dumpdata: a JSON array of records, or one record a line",
-    "FNK204": 'a record is {"model": "app.model", "pk": …, "fields": {…}}',
+    "FNK204": A_RECORD,
     "FNK205": "fetch the whole file again",
     "FNK206": NAME_THE_ENCODING,
     "FNK208": "is a bracket or a quote missing there? no row of a database is that large",

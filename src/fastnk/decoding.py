@@ -6,20 +6,37 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from fastnk.errors import MAX_DEPTH
+from fastnk.errors import A_RECORD, MAX_DEPTH, BackupSyntaxError, Place
 from fastnk.schema import plain_label
 
+MAX_DIGITS = 4_300
+"""Longer integers are not read by Python, which would take quadratic time."""
 
-class _Label(msgspec.Struct):
+
+class Label(msgspec.Struct):
     """All that most records are asked for."""
 
     model: str
 
 
-_LABEL = msgspec.json.Decoder(_Label)
+class Members(Label):
+    """The members of a record."""
+
+    fields: dict[str, Any]
+    pk: Any = None
+    natural_key: Any = None
+
+
+_WRONG_TYPE = {
+    "model": 'the "model" of a record is not a string',
+    "fields": 'the "fields" of a record are not an object',
+}
+_LABEL = msgspec.json.Decoder(Label)
+_MEMBERS = msgspec.json.Decoder(Members)
 
 
 def label_of(record: bytes) -> str:
@@ -27,10 +44,39 @@ def label_of(record: bytes) -> str:
     try:
         label = _LABEL.decode(record).model
     except (msgspec.DecodeError, RecursionError):
-        # NaN, half a pair of surrogates, and nesting deeper than the usual limit.
-        with deep_nesting():
-            label = str(json.loads(record)["model"])
+        label = str(_as_python(record)["model"])
     return plain_label(label)
+
+
+def decoded(record: bytes, place: Place) -> Members:
+    """A record, at a place to be named should it be none. Of integers beyond `MAX_DIGITS` only the
+    first digits are read. Raises `BackupSyntaxError`."""
+    try:
+        return _MEMBERS.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        members = _as_python(record)
+    model, fields = members.get("model"), members.get("fields")
+    if isinstance(model, str) and isinstance(fields, dict):
+        return Members(model, fields, members.get("pk"), members.get("natural_key"))
+    name = "fields" if isinstance(model, str) else "model"
+    what = _WRONG_TYPE[name] if name in members else f'a record has no "{name}"'
+    place = place._replace(model=model if isinstance(model, str) else None)
+    raise BackupSyntaxError(what, code="FNK204", place=place, remedy=A_RECORD)
+
+
+def _as_python(record: bytes) -> dict[str, Any]:
+    """What msgspec does not read: NaN, half a pair of surrogates, numbers of any length, nesting
+    deeper than the usual limit."""
+    with deep_nesting():
+        members: dict[str, Any] = _DECODER.decode(record.decode())
+        return members
+
+
+def _integer(digits: str) -> int:
+    return int(digits[:MAX_DIGITS])
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 @contextlib.contextmanager

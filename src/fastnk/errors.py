@@ -34,6 +34,9 @@ NAME_THE_ENCODING = (
 )
 """What to do about a text that is not UTF-8."""
 
+A_RECORD = 'a record is {"model": "app.model", "pk": …, "fields": {…}}'
+"""What to do about what is none."""
+
 NAME_THE_SETTINGS = "name the project's settings: --settings mysite.settings"
 """What to do where Django is needed and not set up."""
 

@@ -8,7 +8,6 @@ fields. Pks are kept of all records.
 from __future__ import annotations
 
 import itertools
-import json
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -17,6 +16,7 @@ from functools import partial
 from operator import gt
 from typing import Any
 
+from fastnk.decoding import Members, decoded
 from fastnk.errors import (
     MAX_FIELDS,
     MAX_MODELS,
@@ -25,7 +25,6 @@ from fastnk.errors import (
     too_many_fields,
     too_many_models,
 )
-from fastnk.profile import number_of
 from fastnk.schema import plain_label
 from fastnk.source import Backup, Progress, Source, split_records
 
@@ -414,9 +413,9 @@ class ModelSurvey:
         self.columns: dict[str, Column] = {}
         self.natural_key = Column(room)
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Members) -> None:
         self.records += 1
-        pk = record.get("pk")
+        pk = record.pk
         if pk is None:
             self.without_pk += 1
         elif type(pk) is int and -(1 << 62) < pk < 1 << 62:
@@ -424,10 +423,10 @@ class ModelSurvey:
         elif type(pk) is str:
             self.text_pk = pk
             self.text_pks.add(hash(pk))
-        if "natural_key" in record:
+        if record.natural_key is not None:
             self.with_natural_key += 1
-            self.natural_key.add(record["natural_key"])
-        for name, value in record["fields"].items():
+            self.natural_key.add(record.natural_key)
+        for name, value in record.fields.items():
             column = self.columns.get(name)
             if column is None:
                 column = self.columns[name] = Column(self._room)
@@ -471,36 +470,26 @@ class Survey:
         """A sentence for each damaged backup."""
         self.read_as: list[str] = []
         """What they are packed in and how they are encoded, where they are not plain files."""
-        self.unreadable: list[str] = []
-        """A sentence for each backup with records that are more than Python reads."""
 
     @property
     def notes(self) -> list[str]:
-        return [*self.read_as, *self.damage, *self.unreadable]
+        return [*self.read_as, *self.damage]
 
     def add(self, backup: Backup, **options: Any) -> None:
         """Take a backup in; the options are those of `Source`, and with `salvage` a note says what
         is lost. Raises `BackupSyntaxError` and `SourceError`."""
-        unread = 0
         with Source(backup, **options) as source:
             name = source.name or "the backup"
             for record in _records(source, options.get("progress")):
-                if record is None:
-                    unread += 1
-                    continue
                 self._add(record, source)
             self.read_as += source.notes
             if source.damage is not None:
                 self.damage.append(f"{name} is damaged: {source.damage.described()}")
-        if unread:
-            self.unreadable.append(
-                f"{number_of(unread, 'record')} of {name} left out: more than Python reads"
-            )
 
-    def _add(self, record: dict[str, Any], source: Source) -> None:
-        if len(record["fields"]) > MAX_FIELDS or self._fields > MAX_FIELDS:
-            raise too_many_fields(Place(source.name, None, self.records + 1, record["model"]))
-        model = self._model(plain_label(record["model"]), source)
+    def _add(self, record: Members, source: Source) -> None:
+        if len(record.fields) > MAX_FIELDS or self._fields > MAX_FIELDS:
+            raise too_many_fields(Place(source.name, None, self.records + 1, record.model))
+        model = self._model(plain_label(record.model), source)
         before = len(model.columns)
         model.add(record)
         self._fields += len(model.columns) - before
@@ -531,24 +520,12 @@ def survey(*backups: Backup, encoding: str | None = None, **options: Any) -> Sur
     return whole
 
 
-def _records(source: Source, progress: Progress | None) -> Iterator[dict[str, Any] | None]:
-    """Each record, or `None` for one that is right but more than Python reads."""
+def _records(source: Source, progress: Progress | None) -> Iterator[Members]:
     for number, text in enumerate(split_records(source, progress=progress), start=1):
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError):  # an integer of thousands of digits, deep nesting
-            yield None
-            continue
-        if not (isinstance(record.get("model"), str) and isinstance(record.get("fields"), dict)):
-            raise source.explained(
-                BackupSyntaxError(
-                    'a record without a "model" or without "fields"',
-                    code="FNK204",
-                    place=Place(source.name, None, number),
-                    remedy='a record is {"model": "app.model", "pk": …, "fields": {…}}',
-                )
-            )
-        yield record
+            yield decoded(text, Place(source.name, None, number))
+        except BackupSyntaxError as error:
+            raise source.explained(error) from None
 
 
 def holder(column: Column) -> Column | None:

@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from fastnk._core import Splitter
-from fastnk.records import SPACE
-from fastnk.source.losses import PUNCTUATION
+from fastnk.source.losses import PUNCTUATION, SPACE
 
 EDGE = 64
 """Bytes in which the punctuation around the records of a block ends, but for pages of blanks."""

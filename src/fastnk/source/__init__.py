@@ -239,6 +239,8 @@ class Source:
     def explained(self, error: BackupSyntaxError) -> BackupSyntaxError:
         """The error with its place in the file as it lies there, what was seen, and what
         `salvage` would keep and lose, for which all of the backup is read."""
+        from fastnk.source.losses import TEXT_BEFORE
+
         error = self.placed(error)
         if self._salvage or error.salvage or error.code not in _SALVAGEABLE:
             return error
@@ -249,11 +251,14 @@ class Source:
         if error.place.offset is None and losses:  # of a parser that does not tell
             error.place = error.place._replace(offset=losses[0].start)
         at = -1 if error.place.offset is None else error.place.offset
-        seen = next((one.seen for one in losses if one.start <= at <= one.end), "")
+        loss = next((one for one in losses if one.start <= at <= one.end), None)
+        seen = "" if loss is None else loss.seen
         for beginning, what, remedy in _NO_BACKUPS:
             if beginning.match(seen):
                 error.what, error.remedy = f'{what}: "{seen}"', remedy
                 return error
+        if loss is not None and loss.what == TEXT_BEFORE and layout.records:
+            error.what = TEXT_BEFORE
         if seen and seen not in error.what:
             error.what += f' (there stands "{seen}")'
         if layout.records:

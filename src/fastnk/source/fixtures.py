@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from fastnk.source.encodings import RECORD_START, encoding_of, head_in_utf8
+from fastnk.source.losses import TEXT_BEFORE
 
 Kind = Literal["XML", "YAML"]
 
@@ -91,7 +92,7 @@ def _lost_between(
     lost = left.strip()
     if lost:
         first = start + len(left) - len(left.lstrip())
-        what = "text between the records" if start else "text before the records"
+        what = "text between the records" if start else TEXT_BEFORE
         yield Piece(first, first + len(lost), what, len(seems.findall(lost)))
 
 

@@ -15,8 +15,10 @@ from fastnk.errors import shorten
 MARK = codecs.BOM_UTF8
 MAX_LOSSES = 10_000
 """How many lost ranges are listed; all are counted."""
-PUNCTUATION = b" \t\r\n,[]"
+SPACE = b" \t\r\n"
+PUNCTUATION = SPACE + b",[]"
 """What may stand around the records of an array."""
+TEXT_BEFORE = "text before the records"
 _JOINT = re.compile(rb"\](\[\])*\[")
 
 
@@ -113,7 +115,7 @@ class Gap:
             self.has_brace |= b"{" in inner
             self.seen += inner[: 200 - len(self.seen)]
         elif len(self.marks) < 64:
-            self.marks += text.translate(None, b" \t\r\n")
+            self.marks += text.translate(None, SPACE)
 
     def range(self) -> tuple[int, int]:
         """Where what is lost in it begins and ends."""

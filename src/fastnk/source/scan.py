@@ -13,7 +13,7 @@ from fastnk._core import DEFAULT_MAX_RECORD, Indexer, Plan
 from fastnk.errors import BackupSyntaxError
 from fastnk.source.compression import Chunks, Lookahead
 from fastnk.source.encodings import RECORD_START
-from fastnk.source.losses import Gap, Loss, Scan, shown
+from fastnk.source.losses import SPACE, TEXT_BEFORE, Gap, Loss, Scan, shown
 from fastnk.source.nesting import (
     DEEP,
     TOKEN,
@@ -86,7 +86,7 @@ class _Scanner:
         self._closes = closes
         self._found = Scan()
         self._window = Window(chunks)
-        self._gap = Gap(0, "text before the records")
+        self._gap = Gap(0, TEXT_BEFORE)
         self._fault = ""
         self._first = 0
         """Where the first record of the run begins."""
@@ -284,7 +284,7 @@ class _Scanner:
             return
         marks = self._space[1] if self._space[0] == start else b""
         text = self._window.between(start, end)
-        self._space = start, marks + text.translate(None, b" \t\r\n")
+        self._space = start, marks + text.translate(None, SPACE)
 
     def _indent_of_record(self, place: int) -> int | None:
         """How far a record is indented, if it begins a line.
