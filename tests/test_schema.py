@@ -44,6 +44,11 @@ EVERYTHING = Schema.of(
 )
 
 
+def test_names_that_no_file_can_hold_are_refused() -> None:
+    with pytest.raises(SchemaError, match=r"'a\.\\ud800' is no name"):
+        Schema.of({"a.\ud800": Model()}).dumps()
+
+
 def test_written_and_read_back(tmp_path: Path) -> None:
     EVERYTHING.save(tmp_path / "schema.json")
     assert Schema.load(tmp_path / "schema.json") == EVERYTHING
