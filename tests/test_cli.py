@@ -430,6 +430,35 @@ def test_names_that_the_terminal_cannot_show(tmp_path: Path, as_json: bool) -> N
         assert done.stdout.startswith(rb"\u043a\u043b\u044e\u0447.json: legacy_database_ids")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZeroDivisionError("by\nzero"), "FNK140 ZeroDivisionError: by zero"),
+        (MemoryError(), "FNK140 there is not enough memory"),
+    ],
+)
+def test_what_nobody_expected_is_told(
+    error: Exception,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fastnk.detect.RecordReader.records", fail)
+    words = ["detect", str(write(tmp_path / "b.json", USERS)), "--json"]
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["code"] == "FNK140"
+    assert shown.err.startswith(said)
+    assert re.search(r"\n  at .*test_cli\.py, line \d+\n  try: --", shown.err)
+    assert shown.err.count("\n") == 3
+    with pytest.raises(type(error)):
+        main([*words, "--debug"])
+
+
 def test_names_of_files_that_are_no_text_are_json() -> None:
     name = os.fsdecode(b"\xff.json")
     assert json.loads(document(Outcome({name: name}, ""))) == {name: name}

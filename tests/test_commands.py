@@ -235,6 +235,23 @@ def test_models_of_another_database_are_refused(shell: Shell, project: Project) 
     assert shell.names("other") == [("a", None), ("b", "a")]
 
 
+def test_code_of_the_project_that_fails_is_told(shell: Shell, project: Project) -> None:
+    (project.folder / "routers.py").write_text(
+        "class Router:\n"
+        "    def allow_migrate(self, db, app_label, **hints):\n"
+        "        return hints[0]\n"
+    )
+    with (project.folder / "settings.py").open("a") as settings:
+        settings.write('\nDATABASE_ROUTERS = ["routers.Router"]\n')
+    words = ["fastnk_restore", "legacy.json", "--no-input", "--json"]
+    done = shell.run(*words, code=1)
+    assert "CommandError: FNK140 KeyError: 0\n  at " in done.stderr
+    assert "routers.py, line 3\n  try: --traceback shows" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "FNK140"
+    assert "in allow_migrate" in shell.run(*words, "--traceback", code=1).stderr
+
+
 def test_log_of_the_admin_follows_its_rows(shell: Shell, project: Project) -> None:
     project.write(
         SETTINGS.replace(

@@ -225,6 +225,12 @@ def require_django(purpose: str, oldest: tuple[int, int], remedy: str) -> None:
         raise UsageError(what, remedy=remedy, code="FNK102")
 
 
+class UnexpectedError(FastnkError):
+    """Stands for an exception that nobody meant to raise, of fastnk or of a project's code."""
+
+    code = "FNK140"
+
+
 class SchemaError(UsageError):
     """A schema that cannot be used; `place` is the dotted path inside the document."""
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from fastnk.cli.printing import Outcome, failed, show, talk, told, written_report
+from fastnk.cli.printing import Outcome, expected, failed, show, talk, told, written_report
 from fastnk.errors import FastnkError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -118,12 +118,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with termination():
             outcome: Outcome = options.run(options, progress)
-    except FastnkError as error:
+    except BrokenPipeError:
+        raise
+    except Exception as error:
         progress.close()
         if options.debug:
             raise
-        talk(told(error, options))
-        outcome = failed(error)
+        fault = expected(error, "--debug")
+        talk(told(fault, options))
+        outcome = failed(fault)
     except (KeyboardInterrupt, Terminated) as stop:
         progress.close()
         return stopped(stop)

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from fastnk.errors import MAX_SHOWN, FastnkError, FindingsError, OutputError, shorten
+from fastnk.errors import (
+    MAX_SHOWN,
+    FastnkError,
+    FindingsError,
+    OutputError,
+    UnexpectedError,
+    shorten,
+)
 
 MAX_CELL = 1000
 """Characters of a cell in a table."""
@@ -35,6 +42,26 @@ class Outcome(NamedTuple):
 def failed(error: FastnkError) -> Outcome:
     """What a verb that raised this error has to say to programs."""
     return Outcome({"error": error.as_dict()}, "", exit_code=error.exit_code)
+
+
+def expected(error: Exception, option: str) -> FastnkError:
+    """The error itself, or for one that nobody meant to raise what is said of it. `option` shows
+    its traceback."""
+    if isinstance(error, FastnkError):
+        return error
+    import traceback
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join("".join(traceback.format_exception_only(error)).split())
+    remedy = (
+        f"{option} shows how that came about; please report it if the fault is not your project's"
+    )
+    if isinstance(error, MemoryError):
+        what, remedy = "there is not enough memory", "--memory-limit, where the verb has it"
+    place = f"{frame.filename}, line {frame.lineno}"
+    unexpected = UnexpectedError(what, place=place, remedy=remedy)
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def told(error: FastnkError, options: argparse.Namespace) -> str:

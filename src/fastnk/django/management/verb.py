@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from django.core.management.base import BaseCommand, CommandError
 
 from fastnk.cli import Terminated, Verb, stopped, termination
-from fastnk.cli.printing import Outcome, failed, show, told, written_report
+from fastnk.cli.printing import Outcome, expected, failed, show, told, written_report
 from fastnk.errors import FastnkError
 from fastnk.progress import Progress
 
@@ -35,8 +35,13 @@ class VerbCommand(BaseCommand):  # type: ignore[misc]
         fault: FastnkError | None = None
         try:
             outcome = self._run(given)
-        except FastnkError as error:
-            outcome, fault = failed(error), error
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if not (self._called_from_command_line or isinstance(error, FastnkError)):
+                raise
+            fault = expected(error, "--traceback")
+            outcome = failed(fault)
         except (KeyboardInterrupt, Terminated) as stop:
             if not self._called_from_command_line:
                 raise
