@@ -640,6 +640,80 @@ def test_what_leads_to_records_that_are_left_out(
     assert report.findings == []
 
 
+WEB = Schema.of(
+    {
+        "w.node": Model(
+            natural_key=["name"],
+            relations={"next": Relation("w.node"), "all": Relation("w.node", many=True)},
+        ),
+        "w.link": Model(relations={"node": Relation("w.node"), "heir": Relation("w.heir")}),
+        "w.heir": Model(
+            natural_key=["name", "link__node__name"],
+            relations={"link": Relation("w.link"), "node": Relation("w.node")},
+        ),
+    }
+)
+
+
+@st.composite
+def webs(draw: st.DrawFn) -> BackupData:
+    """Records that need each other, forward and back and through one another; few lead nowhere."""
+    count = draw(st.integers(4, 20))
+    near = st.integers(-2, 3)
+
+    def some(pk: int) -> int | None:
+        step = draw(near)
+        return pk + step if step else None
+
+    records: list[dict[str, Any]] = []
+    for pk in range(1, count + 1):
+        model = draw(st.sampled_from(["w.node", "w.link", "w.heir"]))
+        fields = {
+            "w.node": {"name": f"n{pk}", "next": some(pk), "all": [some(pk) or pk]},
+            "w.link": {"node": pk + draw(near), "heir": some(pk)},
+            "w.heir": {"name": f"n{pk}", "link": pk + draw(near), "node": some(pk)},
+        }
+        records.append({"model": model, "pk": pk, "fields": fields[model]})
+    return BackupData(WEB, draw(st.permutations(records)))
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(webs(), spellings(), st.sampled_from(STYLES), block_sizes)
+def test_what_needs_each_other_is_left_out_together(
+    data: BackupData, spelling: Spelling, style: str, block_size: int
+) -> None:
+    case = Case(data, spelling, {"on_unresolved": "drop"}, style)
+    case.check(block_size)
+    output = case.converter(block_size).convert_bytes(case.backup)
+    policies = Policies(**case.policies)
+    report = fastnk.verify(case.backup, output, case.schema, policies=policies)
+    assert report.findings == []
+
+
+def test_a_long_chain_takes_few_passes() -> None:
+    """Of which each record needs the one behind it, and the last one leads nowhere."""
+    count = 500
+    records = [with_next(n) for n in range(count)]
+    backup = json.dumps([*records, with_next(count + 1)]).encode()
+    passes: Counter[str] = Counter()
+
+    def tell(phase: str, done: int, total: int | None) -> None:
+        passes[phase] += done == total
+
+    policies = Policies(on_unresolved="drop")
+    converter = LegacyBackupConverter(WEB, policies=policies, progress=tell, jobs=1)
+    output = io.BytesIO()
+    report = converter.convert_to_natural_keys(backup, output)
+    assert report.records_dropped == count + 1
+    assert report.policies_applied == {"FNK301": count + 1}
+    assert output.getvalue() == b"[]"
+    assert 0 < passes["splice"] <= 4
+
+
+def with_next(pk: int) -> dict[str, Any]:
+    return {"model": "w.node", "pk": pk, "fields": {"name": f"n{pk}", "next": pk + 1}}
+
+
 def test_generic_relations_that_lead_nowhere_are_findings() -> None:
     models, records, _ = SMALL_CASES["generic relations"]
     backup = json.dumps(records).encode()

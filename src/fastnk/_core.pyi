@@ -72,6 +72,7 @@ class RowKeeper(RecordReader): ...
 @final
 class Indexer(RowKeeper):
     drops_wait: bool
+    traces_needs: bool
     def __new__(
         cls,
         plan: Plan,

@@ -190,5 +190,6 @@ include "_rows.pxi"      # the key map, and what is wrong
 include "_index.pxi"     # pass 1
 include "_find.pxi"      # the rows that pass 2 needs,
 include "_ahead.pxi"     # soon enough
+include "_needs.pxi"     # which records are left out together
 include "_splice.pxi"    # pass 2
 include "_prints.pxi"    # which keys occur twice

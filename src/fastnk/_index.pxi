@@ -71,6 +71,9 @@ cdef class Indexer(RowKeeper):
     cdef public bint drops_wait
     """Whether no record is left out yet, because it is not known which models keep their pks: what
     refers to those lacks nothing."""
+    cdef public bint traces_needs
+    """Whether pass 2 notes without which rows a record is left out, to find at once all that go
+    together. Otherwise it finds one step of that in a pass, where references lead forward."""
     cdef Buffer log
     cdef readonly unsigned long long log_end
     """Where the last entry of the log ended."""

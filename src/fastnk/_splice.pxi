@@ -35,6 +35,9 @@ cdef class Splicer(RowFinder):
     cdef Text record_pk          # as it stands there; empty where there is none
     cdef Buffer pk_scratch
     cdef bint in_dropped         # this record is left out
+    cdef bint needs_hops         # it would be if a row on the way of the key at hand were not there
+    cdef Buffer needs            # Need
+    cdef bint needs_memory
     cdef bint any_kept           # a record before this one, in its array, was not left out
     cdef bytes joint_bytes
     cdef Text joint              # separates two arrays, where records may be left out; or empty
@@ -67,6 +70,7 @@ cdef class Splicer(RowFinder):
 
     def __dealloc__(self):
         free(self.keeping)
+        free(self.needs.data)
         free(self.prints.data)
         free(self.expected.slots)
         free(self.plain.data)
@@ -209,6 +213,15 @@ cdef class Splicer(RowFinder):
         return is_among(&self.newly_dropped, self.record) or append(
             &self.newly_dropped, &self.record, sizeof(uint64_t))
 
+    cdef void need(self, const uint8_t *row) noexcept nogil:
+        """Without that row the record would be left out, where that is the policy."""
+        cdef Need need
+        if (self.index.traces_needs and row[0] & ROW_NUMBERED
+                and self.index.policies[UNRESOLVED - FIRST_CODE] == DROP):
+            need.row = row_number(row)
+            need.record = self.record
+            self.needs_memory |= not append(&self.needs, &need, sizeof(Need))
+
     cdef Text pk(self) noexcept nogil:
         return canonical(self.record_pk, &self.pk_scratch)
 
@@ -245,7 +258,9 @@ cdef class Splicer(RowFinder):
         if self.in_dropped or self.keeps_pks():
             return True
         self.pending.length = 0
+        self.needs_hops = True
         made = self.make_key(&plan.key, self.columns.data, &self.pending)
+        self.needs_hops = False
         key.data = self.pending.data
         key.length = self.pending.length
         if made == NO_MEMORY:
@@ -344,6 +359,8 @@ cdef class Splicer(RowFinder):
             row = self.find_row(hop.model, hop.index, value, &self.passed[turn])
             if row == NULL:
                 return UNMADE
+            if self.needs_hops:
+                self.need(row)
             columns = row_columns(row)
             turn ^= 1
             hop += 1
@@ -378,7 +395,7 @@ cdef class Splicer(RowFinder):
         if not append_name(&self.pending, relation.name):
             return False
         if relation.index != NOWHERE:
-            outcome = self.put_reference(relation.model, relation.index, &relation.key, id)
+            outcome = self.put_reference(relation.model, relation.index, &relation.key, id, True)
         if outcome == FAILED:
             return False
         if outcome == LOST and not self.note(UNRESOLVED, start, relation.name, id):
@@ -444,9 +461,9 @@ cdef class Splicer(RowFinder):
         elif not self.index.models[model].plan.natural:
             code = NO_GENERIC_KEY
         elif is_generic:
-            outcome = self.put_reference(model, 0, &self.index.models[model].plan.key, id)
+            outcome = self.put_reference(model, 0, &self.index.models[model].plan.key, id, False)
         else:
-            outcome = self.put_reference(model, relation.index, &relation.key, id)
+            outcome = self.put_reference(model, relation.index, &relation.key, id, True)
         if outcome == LOST and is_generic and generic.may_dangle:
             self.generic_kept += 1
         elif outcome == LOST and not self.note(code, start, name, id):
@@ -475,8 +492,8 @@ cdef class Splicer(RowFinder):
 
     # -- references --
 
-    cdef Reference put_reference(self, int model, int index, const KeyPlan *key,
-                                 Text id) noexcept nogil:
+    cdef Reference put_reference(self, int model, int index, const KeyPlan *key, Text id,
+                                 bint is_needed) noexcept nogil:
         """Append the key of the row with that id."""
         cdef size_t before = self.pending.length
         cdef const uint8_t *row
@@ -486,6 +503,8 @@ cdef class Splicer(RowFinder):
         row = self.find_row(model, index, id, &self.target)
         if row == NULL:
             return LOST
+        if is_needed:
+            self.need(row)
         made = self.make_key(key, row_columns(row), &self.pending)
         if made == NO_MEMORY:
             return FAILED
@@ -581,7 +600,8 @@ cdef class Splicer(RowFinder):
         """Append the key of the row with that id. Where there is none, the policy says whether the
         id is LOST or STAYS."""
         cdef Code code = UNRESOLVED_INSIDE if relation.embedded else UNRESOLVED
-        cdef Reference outcome = self.put_reference(relation.model, relation.index, &relation.key, id)
+        cdef Reference outcome = self.put_reference(relation.model, relation.index, &relation.key, id,
+                                                    not relation.embedded)
         if outcome != LOST:
             return outcome
         if not self.note(code, start, relation.name, id):
@@ -599,10 +619,25 @@ cdef class Splicer(RowFinder):
         for i in range(self.index.plan.model_count):
             self.index.models[i].table.keeps_pks |= self.keeping[i]
         if self.newly_dropped.length:
+            self.drop_needing()
             if not append(&self.index.dropped, self.newly_dropped.data, self.newly_dropped.length):
                 raise MemoryError
             qsort(self.index.dropped.data, self.index.dropped.length // sizeof(uint64_t),
                   sizeof(uint64_t), compare_numbers)
+
+    cdef drop_needing(self):
+        """What needs those that are dropped goes with them, however far away."""
+        cdef size_t before = self.newly_dropped.length
+        cdef uint8_t[::1] is_dropped
+        if self.needs_memory:
+            raise MemoryError
+        if self.needs.length == 0:
+            return
+        is_dropped = bytearray(self.index.records + 1)
+        if not add_needing(&self.newly_dropped, &self.needs, &is_dropped[0]):
+            raise MemoryError
+        self.index.counts[UNRESOLVED - FIRST_CODE] += (
+            (self.newly_dropped.length - before) // sizeof(uint64_t))
 
     def take_prints(self):
         """The fingerprints of keys since the last call, for an `Audit`."""

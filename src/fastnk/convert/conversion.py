@@ -36,6 +36,8 @@ class Conversion:
         """Whether it is known which keys occur twice."""
         self._is_in_turns = self._pass1.drops
         """Whether a record depends on what became of another, so that one thread must do all."""
+        self._leaves_out = False
+        """Whether the last pass left records out for the first time."""
         self._is_settled = False
         """Whether all passes to come give the output of the last one."""
         self._dropped = array("Q")
@@ -166,6 +168,9 @@ class Conversion:
             self._pass1.indexer.expect(repeated)
             again = keeps_more = True
         if not keeps_more:
+            # Where references lead back, as most do, one pass finds all that are left out.
+            self._pass1.indexer.traces_needs = again and self._leaves_out
+            self._leaves_out = again
             self._pass1.indexer.drops_wait = False
         self._is_audited = True
         self._is_in_turns |= again

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fastnk.schema import GenericRelation, Schema, plain_label
+from fastnk.verify.needs import Id
 from fastnk.verify.plan import KeyPlan, Proxy, Route
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import CODES
@@ -149,21 +150,33 @@ class Rows:
             if column and not (column == pk and MISSING in (one, other))
         )
 
-    def remove(self, entry: Entry) -> bool:
-        """Take out the row of a record that is left out; whether it was there. To be called once
-        for each."""
+    def ids_of(self, entry: Entry) -> list[Id]:
+        """The ids that lead to a record."""
         tables = self._tables.get(entry.label, {})
         row = self.row(entry) if tables else ()
-        found = [
-            (table, id_)
+        return [
+            (entry.label, field, id_)
             for field, table in tables.items()
             if (id_ := self._id_that_means(entry, field)) is not None and table.get(id_) == row
         ]
-        for table, id_ in found:
-            del table[id_]
-        if tables and self._id_that_means(entry, self._schema.models[entry.label].pk) is None:
-            self._gone.setdefault(entry.label, []).append(row)
+
+    def remove(self, entry: Entry) -> bool:
+        """Take out the row of a record that is left out; whether it was there. To be called once
+        for each."""
+        found = self.ids_of(entry)
+        for label, field, id_ in found:
+            del self._tables[label][field][id_]
+        if entry.label in self._tables:
+            pk = self._schema.models[entry.label].pk
+            if self._id_that_means(entry, pk) is None:
+                self._gone.setdefault(entry.label, []).append(self.row(entry))
         return bool(found)
+
+    def id_of(self, target: Target, value: Any) -> Id | None:
+        """The id by which a reference finds its record."""
+        id_ = id_text(value)
+        name = self._schema.field_name(target.label, target.field or "pk")
+        return None if id_ is None else (target.label, name, id_)
 
     def _id_that_means(self, entry: Entry, field: str) -> str | None:
         """The id by which a record is found; `None` where it has none, or a later one has it."""
@@ -270,9 +283,9 @@ class Rows:
 
     def find(self, target: Target, value: Any) -> tuple[Any, Doubt | None]:
         """The natural key of the record that an id leads to, and what speaks against it."""
-        label, field, proxy, *_ = target
-        name = self._schema.field_name(label, field or "pk")
-        row = self._found(label, name, value)
+        label, _, proxy, *_ = target
+        id_ = self.id_of(target, value)
+        row = None if id_ is None else self._tables[label][id_[1]].get(id_[2])
         if row is None:
             return None, NO_RECORD
         elsewhere = isinstance(row, RowOfKeys)
@@ -287,7 +300,7 @@ class Rows:
         shared = self._shared.get((label, proxy))
         if shared and digest(key) in shared:
             return key, SHARED
-        return key, AMBIGUOUS if (label, name, id_text(value)) in self._ambiguous else None
+        return key, AMBIGUOUS if id_ in self._ambiguous else None
 
     def _found(self, label: str, field: str, value: Any) -> Row | None:
         id_ = id_text(value)

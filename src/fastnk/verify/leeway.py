@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fastnk.policies import Policies
 from fastnk.schema import Model, Relation, Schema
 from fastnk.verify.keys import LOST, NO_KEY, Doubt, Rows, Target
+from fastnk.verify.needs import Id, Needs
 from fastnk.verify.reading import Entry
 from fastnk.verify.report import Style
 from fastnk.verify.values import digest, has_null, is_reference
@@ -26,6 +27,8 @@ TWICE = "records with a member that stands twice"
 COMPLETE = (NULLS_WRITTEN, TWICE)
 """What loses nothing."""
 
+MOST_STEPS = 2
+"""Looks at what leads nowhere, before it is noted what goes together."""
 MAY_DANGLE = "may_dangle"
 """In place of a policy that is `keep`, where the schema itself says that an id may lead nowhere."""
 
@@ -69,6 +72,10 @@ class Leeway:
         self._superseded = superseded
         self._left_out: set[int] = set()
         """The numbers of records whose rows are taken away."""
+        self._to_leave_out: set[int] = set()
+        """Those of which that is known before they are met."""
+        self._looks = 0
+        """How often it was looked which records are left out."""
         self._made: dict[str, set[bytes]] = {}
         self._standing: dict[str, set[bytes]] = {}
 
@@ -159,16 +166,34 @@ class Leeway:
     def find_left_out(self, entries: Iterator[Entry]) -> bool:
         """Take away the rows of records that are left out; whether there were any, because then
         more may be."""
-        found = False
+        found = []
         other: Style = "django" if self._style == "fastnk" else "fastnk"
+        # Where references lead back, as most do, the first look finds all.
+        self._looks += 1
+        needs = Needs() if self._looks > MOST_STEPS else None
         for entry in entries:
             leads_nowhere = self.leads_nowhere(entry)
             if not self.depends_on_style and entry.label in self._with_style:
                 self.depends_on_style = leads_nowhere != self._leads_nowhere(entry, other)
-            if leads_nowhere and entry.number not in self._left_out:
+            if entry.number in self._left_out:
+                continue
+            if needs is not None:
+                needs.add(entry.number, self._rows.ids_of(entry), self._needed(entry))
+            if leads_nowhere or entry.number in self._to_leave_out:
                 self._left_out.add(entry.number)
-                found |= self._rows.remove(entry)
-        return found
+                if self._rows.remove(entry):
+                    found.append(entry.number)
+        if needs is not None:
+            self._to_leave_out = needs.left_out_with(found)
+        return bool(found)
+
+    def _needed(self, entry: Entry) -> Iterator[Id]:
+        """The ids without whose records this one is left out."""
+        model = self._schema.models.get(entry.label)
+        if model is not None:
+            for target, value in self._references(entry, model, self._style):
+                if is_reference(value) and (needed := self._rows.id_of(target, value)):
+                    yield needed
 
     def kept(
         self, entries: Iterable[Entry], left_out: Callable[[Entry], None] | None = None
