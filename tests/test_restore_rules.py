@@ -27,6 +27,7 @@ from fastnk import errors
 from fastnk.cli import main
 from fastnk.cli.restore import _default as default_of_word
 from fastnk.django.restore import discretion, findings
+from fastnk.django.restore.checking import Look, Phases
 from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
@@ -1100,6 +1101,28 @@ def test_records_whose_references_nothing_answers_are_left_out(new: str) -> None
         assert (one.created, one.records, one.complete) == (4, 4, False)
     assert sorted(row.text for row in rows(zoo.Memo, new)) == ["4", "another's"]
     assert restored(new, *records, options=DROP).unchanged == 4
+
+
+def test_what_refers_to_each_other_is_left_out_after_few_looks(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = [memo(n, parent=n + 1) for n in range(1, 100)]
+    back = [memo(n, parent=n - 1) for n in range(101, 200)]
+    beside = [record("zoo.ticket", 1, keeper=["Ann"], text=""), keeper("Ann", mentor=["Bob"])]
+    records = [*forward, memo(100, parent=999), *back, *beside, memo(300), memo(301, parent=300)]
+    looks: list[Look] = []
+    run = Look.run
+
+    def counted(look: Look, phases: Phases) -> Any:
+        looks.append(look)
+        return run(look, phases)
+
+    monkeypatch.setattr(Look, "run", counted)
+    report = restored(new, *records, options=DROP)
+    assert len(looks) < 10
+    assert report.let_go == {"zoo.memo.parent": 199, "zoo.ticket.keeper": 1, "zoo.keeper.mentor": 1}
+    assert sorted(rows(zoo.Memo, new).values_list("text", flat=True)) == ["300", "301"]
+    assert rows(zoo.Ticket, new).count() == 0
 
 
 def test_findings_say_which_record_where_others_are_left_out(new: str) -> None:

@@ -35,6 +35,7 @@ from fastnk.django.restore.report import RestoreOptions, RestoreReport, RestoreT
 from fastnk.django.restore.rows import CHECKED, UNCHANGED
 from fastnk.django.restore.signalling import has_receivers, receivers
 from fastnk.django.restore.survey import Lean, Survey
+from fastnk.django.restore.together import referring
 from fastnk.django.restore.translation import Translator
 from fastnk.django.restore.uniques import UniqueColumns
 from fastnk.django.restore.values import misreads
@@ -240,6 +241,9 @@ class Look:
             "check", self._check_created, self._check_matched, lambda rows: CHECKED
         )
         if unanswered := self.findings.unanswered:
+            if self._known.left_out:  # another look would find one step more of what goes together
+                together = referring(self._backup, self.directory)
+                unanswered = together.together_with(unanswered)
             return replace(self._known, left_out=self._known.left_out | unanswered)
         self._renamed = self.directory.plans.naming.counts()
         self.findings.stop_counting()
