@@ -447,7 +447,7 @@ def test_what_nobody_expected_is_told(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("fastnk.detect.RecordReader.records", fail)
+    monkeypatch.setattr("fastnk.records.RecordReader.records", fail)
     words = ["detect", str(write(tmp_path / "b.json", USERS)), "--json"]
     assert main(words) == 1
     shown = capsys.readouterr()
