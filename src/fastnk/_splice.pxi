@@ -35,7 +35,8 @@ cdef class Splicer(RowFinder):
     cdef Text record_pk          # as it stands there; empty where there is none
     cdef Buffer pk_scratch
     cdef bint in_dropped         # this record is left out
-    cdef bint needs_hops         # it would be if a row on the way of the key at hand were not there
+    cdef bint traces_needs       # without which rows a record would be left out
+    cdef bint needs_hops         # those on the way of the key at hand are such rows
     cdef Buffer needs            # Need
     cdef bint needs_memory
     cdef bint any_kept           # a record before this one, in its array, was not left out
@@ -60,6 +61,7 @@ cdef class Splicer(RowFinder):
             memcpy(self.expected.slots, index.expected.slots,
                    index.expected.size * sizeof(Fingerprint))
         self.any_kept = not index.log_all
+        self.traces_needs = index.traces_needs and index.policies[UNRESOLVED - FIRST_CODE] == DROP
         if not index.settle():
             index.raise_memory_error()
         self.keeping = <bint *> _array(index.plan.model_count, sizeof(bint))
@@ -214,10 +216,9 @@ cdef class Splicer(RowFinder):
             &self.newly_dropped, &self.record, sizeof(uint64_t))
 
     cdef void need(self, const uint8_t *row) noexcept nogil:
-        """Without that row the record would be left out, where that is the policy."""
+        """Without that row the record would be left out."""
         cdef Need need
-        if (self.index.traces_needs and row[0] & ROW_NUMBERED
-                and self.index.policies[UNRESOLVED - FIRST_CODE] == DROP):
+        if row[0] & ROW_NUMBERED:
             need.row = row_number(row)
             need.record = self.record
             self.needs_memory |= not append(&self.needs, &need, sizeof(Need))
@@ -258,7 +259,7 @@ cdef class Splicer(RowFinder):
         if self.in_dropped or self.keeps_pks():
             return True
         self.pending.length = 0
-        self.needs_hops = True
+        self.needs_hops = self.traces_needs
         made = self.make_key(&plan.key, self.columns.data, &self.pending)
         self.needs_hops = False
         key.data = self.pending.data
@@ -503,7 +504,7 @@ cdef class Splicer(RowFinder):
         row = self.find_row(model, index, id, &self.target)
         if row == NULL:
             return LOST
-        if is_needed:
+        if is_needed and self.traces_needs:
             self.need(row)
         made = self.make_key(key, row_columns(row), &self.pending)
         if made == NO_MEMORY:
