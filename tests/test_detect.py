@@ -858,6 +858,7 @@ REFUSED = {
         '[~{"model": 5, "pk": 1, "fields": {}}]',
         '[~{"model": null, "pk": 1, "fields": {}}]',
         '[~{"model": "users.user", "pk": 1, "fields": []}]',
+        '[~{"model": "users.user", "pk": 1, "fields": "\\udfff"}]',
         '[~{"fields": null, "model": "users.user", "pk": 1}]',
     ],
     "FNK205": [

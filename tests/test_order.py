@@ -723,12 +723,20 @@ def test_no_records_stay(backup: str) -> None:
     assert arranged(backup.encode(), TREE) == (backup.encode(), Arrangement(0, 0))
 
 
-@pytest.mark.parametrize("odd", ["NaN", "-Infinity", '"\\ud800"', "[" * 1000 + "]" * 1000])
+@pytest.mark.parametrize(
+    "odd", ["NaN", "-Infinity", '"\\ud800"', "[" * 1000 + "]" * 1000, "9" * 5000]
+)
 def test_what_only_python_writes(odd: str) -> None:
     leaf = SECOND.replace('"fields": {', '"fields": {"odd": ' + odd + ", ")
     root = FIRST.replace('"fields": {', '"fields": {"odd": ' + odd + ", ")
     output, _ = arranged(f"[{leaf}, {root}]".encode(), TREE)
     assert output.decode() == f"[{root}, {leaf}]"
+
+
+def test_reference_that_is_no_key_but_deep() -> None:
+    odd = FIRST.replace('"parent": null', f'"parent": {"[" * 1000}{"]" * 1000}')
+    assert odd != FIRST
+    assert arranged(f"[{SECOND}, {odd}]".encode(), TREE)[0] == f"[{odd}, {SECOND}]".encode()
 
 
 def test_damage_is_told() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,42 +31,46 @@ class Members(Label):
     natural_key: Any = None
 
 
+_LABEL = msgspec.json.Decoder(Label)
+_MEMBERS = msgspec.json.Decoder(Members)
 _WRONG_TYPE = {
     "model": 'the "model" of a record is not a string',
     "fields": 'the "fields" of a record are not an object',
 }
-_LABEL = msgspec.json.Decoder(Label)
-_MEMBERS = msgspec.json.Decoder(Members)
+
+T = TypeVar("T")
 
 
 def label_of(record: bytes) -> str:
     """The label of a record's model, as Django reads it."""
-    try:
-        label = _LABEL.decode(record).model
-    except (msgspec.DecodeError, RecursionError):
-        label = str(_as_python(record)["model"])
-    return plain_label(label)
+    return plain_label(read(_LABEL, record).model)
 
 
-def decoded(record: bytes, place: Place) -> Members:
-    """A record, at a place to be named should it be none. Of integers beyond `MAX_DIGITS` only the
-    first digits are read. Raises `BackupSyntaxError`."""
+def members_of(record: bytes, place: Place) -> Members:
+    """A record, at a place to be named should it be none. Raises `BackupSyntaxError`."""
     try:
-        return _MEMBERS.decode(record)
-    except (msgspec.DecodeError, RecursionError):
+        return read(_MEMBERS, record)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a surrogate pair in its place
         members = _as_python(record)
-    model, fields = members.get("model"), members.get("fields")
-    if isinstance(model, str) and isinstance(fields, dict):
-        return Members(model, fields, members.get("pk"), members.get("natural_key"))
-    name = "fields" if isinstance(model, str) else "model"
+    label = members.get("model")
+    name = "fields" if isinstance(label, str) else "model"
     what = _WRONG_TYPE[name] if name in members else f'a record has no "{name}"'
-    place = place._replace(model=model if isinstance(model, str) else None)
+    place = place._replace(model=label if isinstance(label, str) else None)
     raise BackupSyntaxError(what, code="FNK204", place=place, remedy=A_RECORD)
 
 
+def read(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
+    """A record of that kind. Of integers beyond `MAX_DIGITS` only the first digits are read. Raises
+    `msgspec.ValidationError`."""
+    try:
+        return decoder.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.convert(_as_python(record), decoder.type)
+
+
 def _as_python(record: bytes) -> dict[str, Any]:
-    """What msgspec does not read: NaN, half a pair of surrogates, numbers of any length, nesting
-    deeper than the usual limit."""
+    """A record with what msgspec does not read: NaN, half a pair of surrogates, numbers of any
+    length, nesting deeper than the usual limit."""
     with deep_nesting():
         members: dict[str, Any] = _DECODER.decode(record.decode())
         return members

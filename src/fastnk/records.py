@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from fastnk._core import DEFAULT_MAX_RECORD, Splitter
-from fastnk.decoding import MAX_DIGITS, decoded
+from fastnk.decoding import MAX_DIGITS, members_of
 from fastnk.errors import BackupSyntaxError, Place
 from fastnk.schema import plain_label
 
@@ -71,7 +71,7 @@ class RecordReader:
         for text in self._splitter.take():
             self._at = self._held.index(b"{", end)  # white space and a comma are in front of it
             end = self._at + len(text)
-            record = decoded(text, self.place())
+            record = members_of(text, self.place())
             has_natural_key = record.natural_key is not None
             yield Record(plain_label(record.model), record.pk, has_natural_key, record.fields)
             self.count += 1

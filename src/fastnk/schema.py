@@ -169,16 +169,11 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls.loads(document, os.fspath(path))
 
     def dumps(self) -> bytes:
-        """The schema as an indented JSON document. Raises `SchemaError`."""
-        try:
-            document = msgspec.json.encode(self)
-        except UnicodeEncodeError as error:
-            what = f"{error.object!r} is no name: it holds half a surrogate pair"
-            raise SchemaError(what) from None
-        return msgspec.json.format(document, indent=2) + b"\n"
+        """The schema as an indented JSON document."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the schema to a file. Raises `SchemaError` and `OutputError`."""
+        """Write the schema to a file. Raises `OutputError`."""
         try:
             Path(path).write_bytes(self.dumps())
         except OSError as error:
@@ -196,6 +191,11 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for label, model in self.models.items():
             _check_model(self, label, model)
         _check_proxies(self)
+        try:
+            msgspec.json.encode(self)
+        except UnicodeEncodeError as error:
+            what = f"{error.object!r} is no name: it holds half a surrogate pair"
+            raise SchemaError(what) from None
 
     @property
     def proxies(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from functools import partial
 from operator import gt
 from typing import Any
 
-from fastnk.decoding import Members, decoded
+from fastnk.decoding import Members, members_of
 from fastnk.errors import (
     MAX_FIELDS,
     MAX_MODELS,
@@ -523,7 +523,7 @@ def survey(*backups: Backup, encoding: str | None = None, **options: Any) -> Sur
 def _records(source: Source, progress: Progress | None) -> Iterator[Members]:
     for number, text in enumerate(split_records(source, progress=progress), start=1):
         try:
-            yield decoded(text, Place(source.name, None, number))
+            yield members_of(text, Place(source.name, None, number))
         except BackupSyntaxError as error:
             raise source.explained(error) from None
 

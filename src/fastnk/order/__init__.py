@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from fastnk._core import Splitter
-from fastnk.decoding import label_of
+from fastnk.decoding import deep_nesting, label_of
 from fastnk.errors import BackupSyntaxError, OutputError
 from fastnk.order.keys import decoded
 from fastnk.order.models import ranks_of
@@ -123,13 +123,14 @@ class _Backup:
         """Raises `BackupSyntaxError`, `SourceError`, and `UsageError`."""
         records = _records(blocks, name)
         _, self._head = next(records)
-        for record, behind in records:
-            if self._records == 0:
-                same_line = b"," not in behind and b"\n" not in behind
-                self._separator = b"\n" if same_line else behind
-            self._put(record)
-            self._records += 1
-            self._tail = behind
+        with deep_nesting():
+            for record, behind in records:
+                if self._records == 0:
+                    same_line = b"," not in behind and b"\n" not in behind
+                    self._separator = b"\n" if same_line else behind
+                self._put(record)
+                self._records += 1
+                self._tail = behind
         self._close_segment()
         self._references.check_keys()
 

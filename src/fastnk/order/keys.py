@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from fastnk.decoding import deep_nesting
+from fastnk.decoding import Members, read
 from fastnk.schema import KeyPart, Schema, parse_path
 
 
-class Record(msgspec.Struct):
+class Record(Members):
     """The members that tell what a record is and what it refers to."""
 
-    model: str
-    fields: dict[str, Any]
-    pk: Any = None
-    natural_key: Any = None
     references: Any = None
     """Among others: what a pk that is a relation refers to."""
 
@@ -35,12 +30,8 @@ _RECORD = msgspec.json.Decoder(Record)
 
 
 def decoded(record: bytes) -> Record:
-    try:
-        return _RECORD.decode(record)
-    except (msgspec.DecodeError, RecursionError):
-        # What the core lets through because Python writes it.
-        with deep_nesting():
-            return msgspec.convert(json.loads(record), Record)
+    """One that the core has let through."""
+    return read(_RECORD, record)
 
 
 class UnknownKeyError(Exception):
