@@ -1147,6 +1147,46 @@ def test_ids_of_models_without_records_are_those_of_the_database(new: str) -> No
     assert rows(zoo.Memo, new).get().tags.get().label == "a"
 
 
+# What fields or drivers do not take
+
+
+def test_what_only_the_driver_refuses_is_a_finding(new: str) -> None:
+    """Fields of Django take any object for the content of a binary column."""
+    blobs = [record("exact.everything", n, text="", upload="", blob=n) for n in (1, 2, 3)]
+    found = refused(new, blobs, schema=project_schema())
+    assert [one for one in found if one[2] == "blob"] == [("FNK413", n, "blob") for n in (1, 2, 3)]
+
+
+def test_what_a_field_cannot_give_to_the_driver_is_a_finding(
+    new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(field: Any, value: Any, *_: Any, **__: Any) -> Any:
+        if value == "x":
+            raise ValueError("no place for it")
+        return value
+
+    monkeypatch.setattr(type(zoo.Vault._meta.get_field("content")), "get_db_prep_save", refuse)
+    records = [vault("a", content="x"), vault("b", content="x", small=1)]
+    found = refused(new, records, schema=project_schema())
+    assert found == [("FNK413", 1, "content"), ("FNK413", 2, "content")]
+
+
+def test_half_a_surrogate_pair_in_any_column_is_a_finding(new: str) -> None:
+    names = ("small", "amount", "place", "wait", "at", "share", "key", "moment", "content")
+    records = [vault("a"), *(vault(name, **{name: "\ud800"}) for name in names)]
+    for records_now in (records, records[::-1], records * 2):
+        fields = {field for _, _, field in refused(new, records_now, schema=project_schema())}
+        assert fields >= set(names)
+
+
+@pytest.mark.parametrize("beside", ["null", "NaN"])
+def test_number_that_python_does_not_read_is_told(new: str, beside: str) -> None:
+    backup = json.dumps([vault("a", data=5), vault("b", data=6)]).encode()
+    odd = backup.replace(b"5", b"9" * 5000).replace(b"6", beside.encode())
+    with pytest.raises(RestoreError, match=r"FNK400 a number of more than 4,300 digits is in "):
+        fastnk.restore(odd, project_schema(), database=new)
+
+
 # Texts that hold JSON
 
 

@@ -168,7 +168,10 @@ class Batches:
         made = [self._translator.columns(record) for record in records]
         names = dict.fromkeys(name for columns in made for name in columns)
         columns: dict[str, Sequence[Any]] = {
-            name: [self._final(plan, name, one.get(name), batch.prepares) for one in made]
+            name: [
+                self._taken(record, name, one.get(name), batch.prepares)
+                for record, one in zip(records, made, strict=True)
+            ]
             for name in names
         }
         held = [self._translator.many(record) for record in records]
@@ -325,8 +328,17 @@ class Batches:
 
     def _one(self, batch: _Batch, name: str, at: int) -> Any:
         """A value by itself; `Missing.VALUE`, and a finding, where it cannot be."""
-        value = self._translator.column(self._record(batch, at), name)
-        return self._final(batch.rows.plan, name, value, batch.prepares)
+        record = self._record(batch, at)
+        return self._taken(record, name, self._translator.column(record, name), batch.prepares)
+
+    def _taken(self, record: Record, name: str, value: Any, prepares: bool) -> Any:
+        """`_final` of a value; `Missing.VALUE`, and a finding, where its field takes the value and
+        still cannot give it to the driver."""
+        try:
+            return self._final(record.plan, name, value, prepares)
+        except REFUSALS as error:
+            self._translator.refuse(record, name, error, record.raw(name))
+            return Missing.VALUE
 
     def _final(self, plan: Plan, name: str, value: Any, prepares: bool) -> Any:
         now = settled(value)

@@ -406,7 +406,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     try:
         msgspec.convert(value, hint)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a surrogate pair in its place
         return False
     return True
 
@@ -475,7 +475,7 @@ def _each(chunk: bytes) -> Iterator[bytes]:
         raws: list[Any] = _RAWS.decode(chunk)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # What Python's own JSON has and the standard has not: NaN, half of a surrogate pair.
-        raws = [json.dumps(data).encode() for data in json.loads(chunk)]
+        raws = [json.dumps(data).encode() for data in from_json(chunk)]
     return map(bytes, raws)
 
 

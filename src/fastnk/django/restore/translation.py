@@ -154,7 +154,7 @@ class Translator:
             if is_null and not takes_null(column.field, self._connection):
                 self._refuse_null(record, name, column, None)  # in words that name the way out
             else:
-                self._note_refusal(record, name, error, raw)
+                self.refuse(record, name, error, raw)
         except DanglingError as error:
             record.note(self._findings, codes.DANGLING, str(error), field=name, value=raw)
 
@@ -186,7 +186,7 @@ class Translator:
             try:
                 values[name] = as_far_as_known(whole)
             except REFUSALS as error:
-                self._note_refusal(record, name, error, raw)
+                self.refuse(record, name, error, raw)
 
     def _id_inside(self, record: Record, place: Inside, item: Any) -> IdInside | None:
         """The new id for a key, or for the id of a record; any other id stays.
@@ -223,7 +223,8 @@ class Translator:
         pk = self._directory.plans[reference.target].pk
         return IdInside(item, PkOf(held, pk) if isinstance(held, Row) else held)
 
-    def _note_refusal(self, record: Record, name: str, error: Exception, raw: Any) -> None:
+    def refuse(self, record: Record, name: str, error: Exception, raw: Any) -> None:
+        """Note that a column does not take what a record has."""
         record.note(self._findings, codes.REFUSED_VALUE, refusal(error), field=name, value=raw)
 
     def _refuse_null(self, record: Record, name: str, column: Column, value: Any) -> None:

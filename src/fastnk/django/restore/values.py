@@ -25,6 +25,7 @@ from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 from django.db.models import (
+    BinaryField,
     CharField,
     DecimalField,
     EmailField,
@@ -166,6 +167,10 @@ def refuse_unfit(field: Field[Any, Any], value: Any, connection: Any) -> None:
             raise ValueError(
                 "a text that holds JSON (--on-json-text read: what it holds; keep: the text)"
             )
+    elif type(field) is BinaryField:
+        # It takes any object, and not every driver refuses what is none of bytes.
+        if not isinstance(value, bytes | memoryview | None):
+            raise ValueError("no text in base64, as which Django writes bytes")
     elif isinstance(value, str):
         limit = field.max_length if isinstance(field, CharField | FileField) else None
         if limit is not None and len(value) > limit and _is_kept(limit, field, connection):
