@@ -30,11 +30,12 @@ from fastnk.django.restore import discretion, findings
 from fastnk.django.restore.checking import Look, Phases
 from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
+from fastnk.django.restore.values import pk_range
 from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
 from fastnk.schema import Schema
 from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
-from tests.test_restore import keeper, keyed, load, record, refused
+from tests.test_restore import counts, keeper, keyed, load, record, refused
 from tests.zoo import project_schema, put, rows, tables
 
 KEEP = RestoreOptions(on_existing="keep")
@@ -1148,6 +1149,28 @@ def test_ids_of_models_without_records_are_those_of_the_database(new: str) -> No
 
 
 # What fields or drivers do not take
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_pks_that_the_column_does_not_take_are_given_up(new: str, is_empty: bool) -> None:
+    if not is_empty:
+        put(new, zoo.Memo, id=1, text="there")
+        put(new, zoo.Tag, id=1, label="there")
+    highest, beyond = (1 << 63) + 7, 10**30
+    records = [memo(highest, parent=beyond), memo(5, parent=highest), memo(beyond)]
+    tags = [record("zoo.tag", pk, label=str(pk)) for pk in (highest, 6)]
+    report = restored(new, *records, *tags, options=RestoreOptions(verify=True))
+    assert counts(report) == (5, 0, 0, 3)
+    parents = {row.text: row.parent and row.parent.text for row in rows(zoo.Memo, new)}
+    parents.pop("there", None)
+    assert parents == {str(highest): str(beyond), "5": str(highest), str(beyond): None}
+    assert rows(zoo.Memo, new).get(text="5").pk == 5
+
+
+def test_no_pk_is_left_above_the_highest(new: str) -> None:
+    highest = pk_range(zoo.Memo._meta.pk, connections[new])[-1]
+    with pytest.raises(RestoreError, match=r"no pks are left for new rows|reached maximum value"):
+        restored(new, memo(highest), memo("odd"))
 
 
 def test_what_only_the_driver_refuses_is_a_finding(new: str) -> None:

@@ -59,11 +59,14 @@ class Decisions:
             self.create_with_own_pk(row)
 
     def keep_free_pk(self, row: InBackup) -> None:
-        """Give a new row its old pk unless that is taken: then something else must tell."""
+        """Give a new row its old pk unless that is taken, or none today: then something else must
+        tell."""
         rows, number = row
         pk = rows.old_pk_of(number)
+        if pk is None or not rows.takes_pk(pk):
+            return
         existing = self._directory.existing(rows.plan)
-        if pk is not None and (existing.is_empty or pk not in existing.pks):
+        if existing.is_empty or pk not in existing.pks:
             rows.pks[number] = pk
 
     def claim(self, row: InBackup, pk: Any) -> None:

@@ -27,7 +27,7 @@ from fastnk.django.restore.plan import (
 from fastnk.django.restore.plans import Plans
 from fastnk.django.restore.rows import BackupRows, InBackup, InDatabase, Missing
 from fastnk.django.restore.sought import Sought
-from fastnk.django.restore.values import REFUSALS, comparable, converted
+from fastnk.django.restore.values import REFUSALS, comparable, converted, pk_range
 from fastnk.schema import GenericRelation, plain_label
 
 Row = InBackup | InDatabase
@@ -117,7 +117,11 @@ class Directory:
             if plan.together:  # which others that wait may hold, unless there are no rows yet
                 is_lean = is_lean and self.existing(plan).is_empty
             rows = self._rows[plan.label] = BackupRows(
-                plan, kept, is_lean=is_lean, are_first=is_lean and self.existing(plan).is_empty
+                plan,
+                kept,
+                is_lean=is_lean,
+                are_first=is_lean and self.existing(plan).is_empty,
+                pk_range=pk_range(plan.pk, self._engine.connection),
             )
         return rows
 

@@ -216,7 +216,9 @@ def pks_if_new(lean: Lean) -> NewPks | None:
         return None if None in [*told, *lean.pks] else NewPks(Missing.OWN)
     if set(map(type, told)) != {int} or (plan.key is not None and None in lean.keys):
         return None
-    return NewPks(Missing.OWN, max(told))
+    lowest, highest = min(told), max(told)
+    is_right = lean.rows.takes_pk(lowest) and lean.rows.takes_pk(highest)
+    return NewPks(Missing.OWN, highest) if is_right else None
 
 
 def _exists(row: InBackup) -> bool:

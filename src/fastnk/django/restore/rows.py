@@ -155,6 +155,7 @@ class BackupRows:
         *,
         is_lean: bool = False,
         are_first: bool = False,
+        pk_range: range | None = None,
     ) -> None:
         self.plan = plan
         self.are_first = are_first
@@ -169,6 +170,8 @@ class BackupRows:
         """Of lean rows: the natural keys that could only be made when all records were known."""
         self.new_pks: Iterator[Any] = iter(())
         """Of lean rows: the reserved pks, drawn when rows are written."""
+        self._pk_range = pk_range
+        """The numbers that the column of the pks takes, where the database gives these."""
         self.record_numbers = RecordNumbers()
         self.keys: list[Key | None] = []
         """The natural key as the backup spells it; `None` where it has none or cannot be made."""
@@ -220,6 +223,11 @@ class BackupRows:
         if name not in self._with_keys:
             self._with_keys[name] = any(isinstance(value, list) for value in self.values[name])
         return self._with_keys[name]
+
+    def takes_pk(self, pk: Any) -> bool:
+        """Whether the column takes the pk that the backup says, if no other row has it. Of one
+        that a field shows as an object of its own that is not asked."""
+        return self._pk_range is None or type(pk) is not int or pk in self._pk_range
 
     @property
     def keeps_pks(self) -> bool:

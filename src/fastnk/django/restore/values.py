@@ -25,6 +25,7 @@ from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 from django.db.models import (
+    AutoField,
     BinaryField,
     CharField,
     DecimalField,
@@ -200,6 +201,15 @@ def integer_range(field: Any, connection: Any) -> tuple[int, int]:
     low, high = connection.ops.integer_field_range(kind)
     lowest = 0 if kind.startswith("Positive") else -(1 << 63)
     return max(lowest, lowest if low is None else low), (1 << 63) - 1 if high is None else high
+
+
+def pk_range(pk: Any, connection: Any) -> range | None:
+    """The numbers that the column of a pk takes, where the database gives these."""
+    kind = pk.get_internal_type()
+    if not isinstance(pk, AutoField) or kind not in connection.ops.integer_field_ranges:
+        return None
+    lowest, highest = integer_range(pk, connection)
+    return range(lowest, highest + 1)
 
 
 def _read_if_json(text: str) -> Any:

@@ -14,6 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Field, Max, QuerySet
 
 from fastnk.django.restore.streams import Stream
+from fastnk.django.restore.values import pk_range
 from fastnk.errors import LockedError, RestoreError
 
 Texts = Sequence[Any]
@@ -111,6 +112,12 @@ class Engine:
         highest = floor + count
         while (wanted := floor + count + sum(floor < pk <= highest for pk in loose)) != highest:
             highest = wanted
+        taken = pk_range(model._meta.pk, self.connection)
+        if taken is not None and highest not in taken:
+            raise RestoreError(
+                f"no pks are left for new rows of {model._meta.label_lower} above {floor:,}",
+                remedy="give the row with the highest pk another one, in backup and database",
+            )
         self._number_from(model, highest)
         return (pk for pk in range(floor + 1, highest + 1) if pk not in loose)
 
