@@ -31,7 +31,7 @@ from fastnk.django.restore.checking import Look, Phases
 from fastnk.django.restore.discretion import NOT_SHOWN, reason
 from fastnk.django.restore.report import Default, Difference, RestoreOptions, RestoreReport
 from fastnk.django.restore.values import pk_range
-from fastnk.errors import MAX_DEPTH, FindingsError, RestoreError, UsageError
+from fastnk.errors import MAX_DEPTH, BackupSyntaxError, FindingsError, RestoreError, UsageError
 from fastnk.schema import Schema
 from tests.project.exact import models as exact
 from tests.project.zoo import models as zoo
@@ -1200,6 +1200,15 @@ def test_half_a_surrogate_pair_in_any_column_is_a_finding(new: str) -> None:
     for records_now in (records, records[::-1], records * 2):
         fields = {field for _, _, field in refused(new, records_now, schema=project_schema())}
         assert fields >= set(names)
+
+
+@pytest.mark.parametrize("references", [5, [], "x", True])
+def test_references_that_are_no_object_are_told(new: str, references: Any) -> None:
+    odd = memo(2) | {"references": references}
+    for records, number in (([odd], 1), ([memo(1), memo(3), odd], 3)):
+        with pytest.raises(BackupSyntaxError, match="references that are an object") as caught:
+            restored(new, *records)
+        assert caught.value.place.record == number
 
 
 @pytest.mark.parametrize("beside", ["null", "NaN"])

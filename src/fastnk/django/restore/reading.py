@@ -257,10 +257,10 @@ class Reader:
 
     def _learned(self, data: Data, known: list[type]) -> type | None:
         """The type of records like this one; `None` where it would be of no use."""
-        tag, fields = data["model"], data.get("fields")
-        label = self._naming.renames.label(tag)
-        if not isinstance(fields, dict) or len(known) == MOST_SHAPES or len(fields) > MOST_FIELDS:
+        if not is_record(data) or len(known) == MOST_SHAPES or len(data["fields"]) > MOST_FIELDS:
             return None
+        tag, fields = data["model"], data["fields"]
+        label = self._naming.renames.label(tag)
         if self._naming.looks_into(label):
             return None
         names, loose = list(fields), set[str]()
@@ -369,7 +369,7 @@ class Head(msgspec.Struct, gc=False):
     fields: Any
     pk: Any = None
     natural_key: Any = None
-    references: Any = None
+    references: dict[str, Any] | None = None
 
     def data(self) -> Data:
         """The record as JSON has it, without the fields that are not needed."""
@@ -463,7 +463,7 @@ def label_of(number: int, record: Any) -> str:
         return str(type(record).label)  # type: ignore[attr-defined]
     if not is_record(record):
         raise BackupSyntaxError(
-            "not a record: an object with a model and fields was expected",
+            "not a record: a model, fields, and references that are an object were expected",
             place=Place(record=number),
         )
     return str(record["model"])

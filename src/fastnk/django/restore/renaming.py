@@ -272,10 +272,10 @@ def may_be_pk(label: str, value: Any) -> bool:
 
 
 def is_record(data: Any) -> bool:
-    """Whether it is an object with a model and fields."""
+    """Whether it is an object with a model and fields, and `references` if any that are one."""
     if not isinstance(data, dict) or not isinstance(data.get("fields"), dict):
         return False
-    return isinstance(data.get("model"), str)
+    return isinstance(data.get("model"), str) and isinstance(data.get("references"), dict | None)
 
 
 class NamedModel(NamedTuple):
