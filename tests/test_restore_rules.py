@@ -1202,6 +1202,15 @@ def test_half_a_surrogate_pair_in_any_column_is_a_finding(new: str) -> None:
         assert fields >= set(names)
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "", "\ud800"])
+def test_fields_with_names_that_no_field_has(new: str, name: str) -> None:
+    records = [memo(1, **{name: 1}), memo(2, **{name: 2}), memo(3)]
+    found = refused(new, records, schema=project_schema())
+    assert found == [("FNK412", 1, name), ("FNK412", 2, name)]
+    report = restored(new, *records, options=IGNORE)
+    assert (report.created, report.left_out) == (3, {f"zoo.memo.{name}": 2})
+
+
 @pytest.mark.parametrize("references", [5, [], "x", True])
 def test_references_that_are_no_object_are_told(new: str, references: Any) -> None:
     odd = memo(2) | {"references": references}

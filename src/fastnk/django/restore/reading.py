@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from itertools import groupby
@@ -261,7 +262,7 @@ class Reader:
             return None
         tag, fields = data["model"], data["fields"]
         label = self._naming.renames.label(tag)
-        if self._naming.looks_into(label):
+        if self._naming.looks_into(label) or any(map(_NO_NAME.search, fields)):
             return None
         names, loose = list(fields), set[str]()
         for shape in (self._shapes[kind] for kind in known):
@@ -345,6 +346,10 @@ class Decoder:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return data
+
+
+_NO_NAME = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+"""What the names of a struct's members must not have in msgspec."""
 
 
 def _record_type(shape: Shape) -> type:
