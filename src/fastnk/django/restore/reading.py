@@ -469,6 +469,7 @@ def label_of(number: int, record: Any) -> str:
     if not is_record(record):
         raise BackupSyntaxError(
             "not a record: a model, fields, and references that are an object were expected",
+            code="FNK204",
             place=Place(record=number),
         )
     return str(record["model"])
