@@ -1148,6 +1148,27 @@ def test_ids_of_models_without_records_are_those_of_the_database(new: str) -> No
     assert rows(zoo.Memo, new).get().tags.get().label == "a"
 
 
+# What only natural keys tell
+
+
+def test_fields_that_only_natural_keys_tell_are_those_of_new_rows(new: str) -> None:
+    zoo.Vault.objects.using(new).create(name="there", small=1)
+    stated = [keyed("zoo.vault", name, small=n) for n, name in enumerate(("a", "b", "there", "c"))]
+    odd = [keyed("zoo.vault", "d", small=5, extra=1), record("zoo.vault", None, name="e", small=6)]
+    keepers = [keyed("zoo.keeper", "Ann", mentor=None), keyed("zoo.keeper", "Bob", mentor=["Ann"])]
+    options = RestoreOptions(ignore_nonexistent=True, verify=True)
+    report = restored(new, *stated, *odd, *keepers, options=options)
+    assert counts(report) == (7, 1, 0, 0)
+    assert not any(path.endswith(".name") for path in report.defaulted)
+    held = dict(rows(zoo.Vault, new).values_list("name", "small"))
+    assert held == {"a": 0, "b": 1, "there": 2, "c": 3, "d": 5, "e": 6}
+    assert dict(rows(zoo.Keeper, new).values_list("name", "mentor__name")) == {
+        "Ann": None,
+        "Bob": "Ann",
+    }
+    assert restored(new, *stated, *odd, *keepers, options=options).unchanged == 8
+
+
 # What fields or drivers do not take
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import Raw
@@ -13,6 +14,7 @@ from fastnk.django.restore.backup import Backup, Done, Record, Run
 from fastnk.django.restore.columns import is_written_directly, prepared
 from fastnk.django.restore.directory import UNSOLVED, Directory, Row
 from fastnk.django.restore.findings import Findings
+from fastnk.django.restore.natural_keys import KeyShapeError
 from fastnk.django.restore.pending import PkOf, settled
 from fastnk.django.restore.plan import Plan, Reference
 from fastnk.django.restore.reading import Shape, ShapedColumn, unfrozen
@@ -145,7 +147,8 @@ class Batches:
     def _batch_for(self, batches: dict[tuple[Any, ...], _Batch], run: Run, is_new: bool) -> _Batch:
         record = run.records[0]
         names = (type(record),) if run.shape else tuple(record["fields"])
-        kind = (run.rows.plan.label, *names, is_new)
+        states_key = not run.shape and record.get("natural_key") is not None
+        kind = (run.rows.plan.label, *names, is_new, states_key)
         if kind not in batches:
             batches[kind] = self._batch(run.rows, run.shape, is_new)
         return batches[kind]
@@ -181,6 +184,9 @@ class Batches:
         says = [(record.data.get("pk"), record.data.get("natural_key")) for record in records]
         old_pks = list(itertools.starmap(plan.told_pk, says))
         unsaid = plan.unsaid(records[0].fields)
+        stated = self._stated(batch, unsaid, [key for _, key in says])
+        unsaid = [name for name in unsaid if name not in stated]
+        columns |= stated
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
 
     def _at_once(self, batch: _Batch, shape: Shape) -> Table:
@@ -196,7 +202,30 @@ class Batches:
                 columns[column.name] = self._column(batch, column, values)
         old_pks = plan.told_pks(batch.records)
         unsaid = plan.unsaid(shape.names)
+        stated = self._stated(batch, unsaid, [record.natural_key for record in batch.records])
+        unsaid = [name for name in unsaid if name not in stated]
+        columns |= stated
         return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
+
+    def _stated(
+        self, batch: _Batch, unsaid: Sequence[str], keys: Sequence[Any]
+    ) -> dict[str, Sequence[Any]]:
+        """The columns of new rows of which only the natural keys tell, if all records state one."""
+        plan, form = batch.rows.plan, batch.rows.plan.spelled_key
+        names = plan.stated(unsaid) if batch.is_new else []
+        if not names or form is None or not all(isinstance(key, list) for key in keys):
+            return {}
+        try:
+            read = [form.read(key) for key in keys]
+        except (KeyShapeError, *REFUSALS):
+            return {}  # which has been told
+        return {
+            name: [
+                self._final(plan, name, converted(plan.columns[name].field, value), batch.prepares)
+                for value in map(itemgetter(form.positions[name,]), read)
+            ]
+            for name in names
+        }
 
     def _leaves_out(self, plan: Plan, column: ShapedColumn, values: Sequence[Any]) -> bool:
         return self._findings.leaves_out(f"{plan.label}.{column.name}", len(values))

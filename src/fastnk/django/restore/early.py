@@ -79,6 +79,8 @@ class EarlyCheck:
             return None
         old_pks = lean.told_pks
         unsaid = rows.plan.unsaid(shape.names)
+        if rows.plan.stated(unsaid):
+            return None
         table = Table(rows, range(first, first + count), {}, True, {}, old_pks, unsaid)
         references = References({}, {})
         for column, values in shape.values(lean.records):

@@ -178,6 +178,13 @@ class Plan:
         said = {*names, *(field.name for field in self.pk_fields)}
         return [name for name in self.columns if name not in said]
 
+    def stated(self, unsaid: Collection[str]) -> list[str]:
+        """Those among columns of which the fields say nothing that natural keys tell."""
+        positions = self.spelled_key.positions if self.spelled_key else {}
+        return [
+            name for name in unsaid if (name,) in positions and self.columns[name].reference is None
+        ]
+
     @property
     def identifying(self) -> set[str]:
         """The columns that may tell which row a record is."""
