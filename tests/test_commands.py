@@ -221,14 +221,19 @@ def test_tables_that_migrations_did_not_make_are_restored_into(
     assert "2 migrations are not applied" in refused.stderr
 
 
-def test_models_of_another_database_are_refused(shell: Shell, project: Project) -> None:
+def add_router(project: Project, may_migrate: str) -> None:
+    """Have a router of the project say whether rows of an app may be in a database."""
     (project.folder / "routers.py").write_text(
         "class Router:\n"
         "    def allow_migrate(self, db, app_label, **hints):\n"
-        "        return db == 'other' or app_label != 'shop'\n"
+        f"        return {may_migrate}\n"
     )
     with (project.folder / "settings.py").open("a") as settings:
         settings.write('\nDATABASE_ROUTERS = ["routers.Router"]\n')
+
+
+def test_models_of_another_database_are_refused(shell: Shell, project: Project) -> None:
+    add_router(project, "db == 'other' or app_label != 'shop'")
     refused = shell.run("fastnk_restore", "legacy.json", "--no-input", code=4)
     assert 'keep its rows out of database "default"' in refused.stderr
     shell.run("fastnk_restore", "legacy.json", "--no-input", "--database", "other")
@@ -236,13 +241,7 @@ def test_models_of_another_database_are_refused(shell: Shell, project: Project) 
 
 
 def test_code_of_the_project_that_fails_is_told(shell: Shell, project: Project) -> None:
-    (project.folder / "routers.py").write_text(
-        "class Router:\n"
-        "    def allow_migrate(self, db, app_label, **hints):\n"
-        "        return hints[0]\n"
-    )
-    with (project.folder / "settings.py").open("a") as settings:
-        settings.write('\nDATABASE_ROUTERS = ["routers.Router"]\n')
+    add_router(project, "hints[0]")
     words = ["fastnk_restore", "legacy.json", "--no-input", "--json"]
     done = shell.run(*words, code=1)
     assert "CommandError: FNK140 KeyError: 0\n  at " in done.stderr

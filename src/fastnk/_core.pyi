@@ -12,6 +12,7 @@ DEFAULT_MAX_RECORD: int
 A_RECORD: str
 MAX_MODELS: int
 NAME_THE_ENCODING: str
+WRONG_MEMBERS: dict[str, tuple[str, str]]
 PADDING: int
 """Bytes that must follow a piece and may be overwritten."""
 

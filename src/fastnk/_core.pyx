@@ -39,6 +39,7 @@ from fastnk.errors import (
     A_RECORD,
     MAX_MODELS,
     NAME_THE_ENCODING,
+    WRONG_MEMBERS,
     BackupSyntaxError,
     Place,
     too_deep,

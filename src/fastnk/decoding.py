@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fastnk.errors import A_RECORD, MAX_DEPTH, BackupSyntaxError, Place
+from fastnk.errors import A_RECORD, MAX_DEPTH, WRONG_MEMBERS, BackupSyntaxError, Place
 from fastnk.schema import plain_label
 
 MAX_DIGITS = 4_300
@@ -33,10 +33,6 @@ class Members(Label):
 
 _LABEL = msgspec.json.Decoder(Label)
 _MEMBERS = msgspec.json.Decoder(Members)
-_WRONG_TYPE = {
-    "model": 'the "model" of a record is not a string',
-    "fields": 'the "fields" of a record are not an object',
-}
 
 T = TypeVar("T")
 
@@ -54,7 +50,7 @@ def members_of(record: bytes, place: Place) -> Members:
         members = _as_python(record)
     label = members.get("model")
     name = "fields" if isinstance(label, str) else "model"
-    what = _WRONG_TYPE[name] if name in members else f'a record has no "{name}"'
+    what = WRONG_MEMBERS[name][name in members]
     place = place._replace(model=label if isinstance(label, str) else None)
     raise BackupSyntaxError(what, code="FNK204", place=place, remedy=A_RECORD)
 

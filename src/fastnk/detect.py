@@ -161,8 +161,8 @@ class BackupFormatDetector:
         evidence = list(source.notes)
         if source.damage is not None:
             evidence.append(f"damaged; salvaged: {source.damage.described()}")
-        if not reader.count and (beginning := reader.beginning()):
-            profile.add(*beginning)
+        if not reader.count and reader.beginning:
+            profile.add(*reader.beginning)
             evidence.append("not one whole record was read; the beginning of the first was judged")
         verdict = profile.judge()
         evidence = [*verdict.evidence, *evidence, *_limits(reader, read_all, cut_off_at)]

@@ -37,6 +37,12 @@ NAME_THE_ENCODING = (
 A_RECORD = 'a record is {"model": "app.model", "pk": …, "fields": {…}}'
 """What to do about what is none."""
 
+WRONG_MEMBERS = {
+    "model": ('a record has no "model"', 'the "model" of a record is not a string'),
+    "fields": ('a record has no "fields"', 'the "fields" of a record are not an object'),
+}
+"""What is wrong with a record without that member, and with one where it is of another type."""
+
 NAME_THE_SETTINGS = "name the project's settings: --settings mysite.settings"
 """What to do where Django is needed and not set up."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from fastnk._core import DEFAULT_MAX_RECORD, Splitter
@@ -90,7 +91,7 @@ class RecordReader:
 
         Raises `BackupSyntaxError` when there is nothing to judge by.
         """
-        if not (self.count or self.beginning()):
+        if not (self.count or self.beginning):
             if read_all and self._ending is not None:
                 raise self._ending
             raise BackupSyntaxError(
@@ -102,8 +103,10 @@ class RecordReader:
         is_cut_off = read_all and self._ending is not None
         return self.offset if is_cut_off else None
 
+    @cached_property
     def beginning(self) -> Record | None:
-        """What is known of the record that was not read to its end, if that tells something."""
+        """What is known of the record that was not read to its end, if that tells something; to be
+        asked after all records."""
         return _beginning(bytes(self._held[:BEGINNING]))
 
 

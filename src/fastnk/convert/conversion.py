@@ -37,7 +37,7 @@ class Conversion:
         self._is_in_turns = self._pass1.drops
         """Whether a record depends on what became of another, so that one thread must do all."""
         self._leaves_out = False
-        """Whether the last pass left records out for the first time."""
+        """Whether the last pass found records to leave out, so that another was needed."""
         self._is_settled = False
         """Whether all passes to come give the output of the last one."""
         self._dropped = array("Q")

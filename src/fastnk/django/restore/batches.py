@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -183,11 +183,8 @@ class Batches:
         }
         says = [(record.data.get("pk"), record.data.get("natural_key")) for record in records]
         old_pks = list(itertools.starmap(plan.told_pk, says))
-        unsaid = plan.unsaid(records[0].fields)
-        stated = self._stated(batch, unsaid, [key for _, key in says])
-        unsaid = [name for name in unsaid if name not in stated]
-        columns |= stated
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
+        keys = [key for _, key in says]
+        return self._table(batch, columns, many, old_pks, records[0].fields, keys)
 
     def _at_once(self, batch: _Batch, shape: Shape) -> Table:
         plan = shape.plan
@@ -201,11 +198,30 @@ class Batches:
             elif column.name in plan.columns or not self._leaves_out(plan, column, values):
                 columns[column.name] = self._column(batch, column, values)
         old_pks = plan.told_pks(batch.records)
-        unsaid = plan.unsaid(shape.names)
-        stated = self._stated(batch, unsaid, [record.natural_key for record in batch.records])
-        unsaid = [name for name in unsaid if name not in stated]
-        columns |= stated
-        return Table(batch.rows, batch.numbers, columns, batch.prepares, many, old_pks, unsaid)
+        keys = [record.natural_key for record in batch.records]
+        return self._table(batch, columns, many, old_pks, shape.names, keys)
+
+    def _table(
+        self,
+        batch: _Batch,
+        columns: Mapping[str, Sequence[Any]],
+        many: dict[str, Sequence[Any]],
+        old_pks: Sequence[Any],
+        said: Collection[str],
+        keys: Sequence[Any],
+    ) -> Table:
+        """The rows of records with these fields and natural keys, which may tell more columns."""
+        unsaid = batch.rows.plan.unsaid(said)
+        stated = self._stated(batch, unsaid, keys)
+        return Table(
+            batch.rows,
+            batch.numbers,
+            {**columns, **stated},
+            batch.prepares,
+            many,
+            old_pks,
+            [name for name in unsaid if name not in stated],
+        )
 
     def _stated(
         self, batch: _Batch, unsaid: Sequence[str], keys: Sequence[Any]

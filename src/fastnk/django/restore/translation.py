@@ -289,7 +289,7 @@ class Translator:
             try:
                 values[name] = _pk_in(record.plan.columns[name].field, row)
             except ValueError as error:
-                record.note(self._findings, codes.REFUSED_VALUE, str(error), field=name, value=raw)
+                self.refuse(record, name, error, raw)
         elif isinstance(raw, list):
             values[name] = None  # what is wrong with it has been noted, or was let go
         else:

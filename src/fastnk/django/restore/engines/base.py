@@ -112,8 +112,8 @@ class Engine:
         highest = floor + count
         while (wanted := floor + count + sum(floor < pk <= highest for pk in loose)) != highest:
             highest = wanted
-        taken = pk_range(model._meta.pk, self.connection)
-        if taken is not None and highest not in taken:
+        possible = pk_range(model._meta.pk, self.connection)
+        if possible is not None and highest not in possible:
             raise RestoreError(
                 f"no pks are left for new rows of {model._meta.label_lower} above {floor:,}",
                 remedy="give the row with the highest pk another one, in backup and database",
